@@ -1,0 +1,52 @@
+# Both `make demo` and `make test` set up what they need: an environment in .venv with the pins of constraints.txt.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO ?= runs/demo
+
+# One small net, Adam at one learning rate for all three, stopped at one training loss: what differs is the batch.
+RECIPE := --model mlp --model-arg hidden=32,32 --optimizer adam --lr 1e-3 --schedule constant --warmup 0 \
+  --weight-decay 0 --stop-train-loss 0.1 --epochs 1500
+
+.PHONY: help demo test check format lint types install samples clean
+
+help:  ## List what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED)  ## Create the environment
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## Train in three modes from one initialization, analyse, compare
+	$(BIN)/sharpcli train --mode sgd,largebatch,fullbatch $(RECIPE) --out $(DEMO) --overwrite
+	$(BIN)/sharpcli hessian $(DEMO)/sgd $(DEMO)/largebatch $(DEMO)/fullbatch --topk 10 --plot $(DEMO)/spectrum.png
+	$(BIN)/sharpcli interpolate $(DEMO)/sgd $(DEMO)/fullbatch --plot $(DEMO)/interpolation.png
+	$(BIN)/sharpcli compare $(DEMO)/sgd $(DEMO)/largebatch $(DEMO)/fullbatch --plot $(DEMO)/comparison.png
+	@echo "Look at $(DEMO)/interpolation.png, $(DEMO)/spectrum.png and $(DEMO)/comparison.png"
+
+test: $(INSTALLED)  ## Run the tests
+	$(BIN)/python -m pytest
+
+check: lint types test  ## Everything that must pass before a commit
+
+format: $(INSTALLED)  ## Format the code
+	$(BIN)/ruff format src tests tools
+	$(BIN)/ruff check --fix src tests tools
+
+lint: $(INSTALLED)  ## Style and the direction of imports
+	$(BIN)/ruff format --check src tests tools
+	$(BIN)/ruff check src tests tools
+	$(BIN)/lint-imports
+
+types: $(INSTALLED)  ## Types
+	$(BIN)/mypy
+
+samples: $(INSTALLED)  ## Make sample_checkpoints/ again
+	$(BIN)/sharpcli train --mode sgd,largebatch,fullbatch $(RECIPE) --out sample_checkpoints --overwrite
+
+clean:  ## Remove the environment and what the demo made
+	rm -rf $(VENV) $(DEMO)
