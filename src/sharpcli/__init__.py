@@ -1,0 +1,33 @@
+"""sharpcli: is this minimum sharp, and does that explain how it generalizes?"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from sharpcli.analyses.compare import compare as compare
+    from sharpcli.analyses.distance import distance as distance
+    from sharpcli.analyses.hessian import hessian as hessian
+    from sharpcli.analyses.inspect import inspect as inspect
+    from sharpcli.analyses.interpolate import interpolate as interpolate
+    from sharpcli.analyses.sharpness import sharpness as sharpness
+    from sharpcli.analyses.train import train as train
+    from sharpcli.objective import Objective as Objective
+    from sharpcli.runtime import Runtime as Runtime
+
+_COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect")
+_HOMES = {name: f"sharpcli.analyses.{name}" for name in _COMMANDS} | {
+    "Objective": "sharpcli.objective",
+    "Runtime": "sharpcli.runtime",
+}
+__all__ = ["Objective", "Runtime", "compare", "distance", "hessian", "inspect", "interpolate", "sharpness", "train"]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use, so that importing sharpcli does not load torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sharpcli' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,55 @@
+"""What can go wrong, in words a user can act on: one sentence, one hint, one exit code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SharpcliError(Exception):
+    """The root of every error that sharpcli raises on purpose; never raised itself.
+
+    Args:
+        message: One sentence that says what is wrong and names the offender.
+        hint: One sentence that says what to do next.
+
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SettingsError(SharpcliError):
+    """A setting is out of range, unknown, or clashes with another one (exit code 2)."""
+
+    exit_code = 2
+
+
+class InputError(SharpcliError):
+    """A file cannot be read, or model, data and weights do not fit together (exit code 3)."""
+
+    exit_code = 3
+
+
+class NumericalError(SharpcliError):
+    """Weights, loss, gradient or a product are not finite (exit code 4)."""
+
+    exit_code = 4
+
+
+class NotConvergedError(SharpcliError):
+    """A result did not reach its tolerance and `--strict` was asked for (exit code 5)."""
+
+    exit_code = 5
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return a hint that lists the known words and names the one most like `word`."""
+    words = sorted(known)
+    guesses = difflib.get_close_matches(word, words, n=1)
+    listed = ", ".join(words)
+    return f"Did you mean '{guesses[0]}'? Known: {listed}." if guesses else f"Known: {listed}."

@@ -1,0 +1,43 @@
+"""A folder is a list of plug-ins: one file, one idea; its name is the file's name with dashes.
+
+Files and folders that start with an underscore are the folder's own machinery.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from sharpcli.errors import SettingsError, closest
+
+_PACKAGE = Path(__file__).parent
+
+
+def names(folder: str) -> list[str]:
+    """List the plug-ins of a folder, such as "models" or "training/methods", without importing any."""
+    found = pkgutil.iter_modules([str(_PACKAGE / folder)])
+    return sorted(module.name.replace("_", "-") for module in found if not module.name.startswith("_"))
+
+
+def load(folder: str, name: str) -> ModuleType:
+    """Import one plug-in.
+
+    Raises:
+        SettingsError: The folder has no plug-in of that name.
+
+    """
+    known = names(folder)
+    if name not in known:
+        noun = folder.rsplit("/", 1)[-1].rstrip("s")
+        raise SettingsError(f"There is no {noun} called '{name}'.", closest(name, known))
+    return importlib.import_module(f"sharpcli.{folder.replace('/', '.')}.{name.replace('-', '_')}")
+
+
+def summary(folder: str, name: str) -> str:
+    """Return the first line of a plug-in's docstring without importing it."""
+    source = (_PACKAGE / folder / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+    docstring = ast.get_docstring(ast.parse(source)) or ""
+    return docstring.partition("\n")[0]

@@ -1,0 +1,67 @@
+"""Progress without printing: work reports to whoever listens, and to nobody if nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One piece of work under way."""
+
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        """Report that `amount` more units are done; `fields` are shown beside the bar."""
+
+
+class Listener(Protocol):
+    """Shows tasks and warnings to a person."""
+
+    def start(self, label: str, total: float | None) -> Task:
+        """Show a new task of `total` units (None: not known)."""
+
+    def finish(self, task: Task) -> None:
+        """Stop showing a task."""
+
+    def warn(self, message: str) -> None:
+        """Show one sentence that the user should read."""
+
+
+class _Silent:
+    def advance(self, amount: float = 1, **fields: object) -> None:
+        pass
+
+
+_listener: ContextVar[Listener | None] = ContextVar("sharpcli_progress", default=None)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Send the progress of all work inside the block to `listener`."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextmanager
+def task(label: str, total: float | None = None) -> Iterator[Task]:
+    """Announce a piece of work; call `advance` on what is yielded."""
+    listener = _listener.get()
+    if listener is None:
+        yield _Silent()
+        return
+    shown = listener.start(label, total)
+    try:
+        yield shown
+    finally:
+        listener.finish(shown)
+
+
+def warn(message: str) -> None:
+    """Tell the listener one sentence that the user should read."""
+    listener = _listener.get()
+    if listener is not None:
+        listener.warn(message)

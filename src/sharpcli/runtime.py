@@ -1,0 +1,101 @@
+"""Where and how exactly numbers are computed: device, precision, seeds, and what to record about them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy
+import scipy
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sharpcli import __version__
+from sharpcli.errors import InputError, SettingsError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A device and the floating-point type of parameters and data on it."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @staticmethod
+    def open(device: str = "auto", dtype: str = "float32") -> Runtime:
+        """Choose the device; "auto" takes CUDA where there is one, else the CPU.
+
+        Raises:
+            InputError: The device asked for is not on this machine.
+            SettingsError: The device does not have the precision asked for.
+
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not present[device]:
+            raise InputError(f"There is no {device} device on this machine.", "Use --device auto or --device cpu.")
+        if device == "mps" and dtype == "float64":
+            raise SettingsError("The mps device has no float64.", "Use --device cpu for --dtype float64.")
+        return Runtime(torch.device(device), getattr(torch, dtype))
+
+    @property
+    def accumulator(self) -> torch.dtype:
+        """The type that sums are kept in: float64 wherever the device has it."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
+
+    def free_memory(self) -> int:
+        """Return the bytes that are free on the device now."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.mem_get_info(self.device)[0])
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Turn off TF32 and the attention kernels that have no second derivative; put both back afterwards.
+
+    TF32 keeps ten bits of mantissa, which costs second derivatives about three digits. Fused
+    attention cannot be differentiated twice, the plain one can.
+    """
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, convolution.allow_tf32
+    matmul.allow_tf32 = convolution.allow_tf32 = False
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        matmul.allow_tf32, convolution.allow_tf32 = before
+
+
+def generator(*seeds: int) -> torch.Generator:
+    """Return a CPU generator for a tuple of seeds: the same numbers on every device.
+
+    The tuple is mixed by NumPy's `SeedSequence`, so (0, 1) and (1, 0) are unrelated streams.
+    """
+    state = numpy.random.SeedSequence(seeds).generate_state(1, numpy.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> numpy.uint64(1)))
+
+
+def provenance(runtime: Runtime | None = None) -> dict[str, object]:
+    """Return what a reader needs to know about the machine and the versions behind a number."""
+    record: dict[str, object] = {
+        "sharpcli": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "command_line": sys.argv,
+    }
+    if runtime is not None:
+        cuda = runtime.device.type == "cuda"
+        record["device"] = torch.cuda.get_device_name(runtime.device) if cuda else runtime.device.type
+        record["dtype"] = str(runtime.dtype).removeprefix("torch.")
+        record["tf32"] = False
+    return record
