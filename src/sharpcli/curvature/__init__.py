@@ -1,0 +1,1 @@
+"""From an objective to symmetric operators."""

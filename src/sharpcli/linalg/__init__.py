@@ -1,0 +1,1 @@
+"""Algorithms that know a shape and a product, and nothing of networks."""
