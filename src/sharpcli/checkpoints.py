@@ -1,0 +1,284 @@
+"""Self-describing files: read, write, verify, and take in files that others wrote.
+
+A checkpoint of sharpcli is what `torch.save` makes of
+
+    {"format": "sharpcli", "format_version": 1, "state_dict": {...}, "metadata": {...}}
+
+with plain tensors, numbers and text only. Nothing is ever unpickled as code: files are opened with
+`weights_only=True` or as safetensors, and model code that a file merely names is not run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sharpcli.errors import InputError, NumericalError
+
+FORMAT_VERSION = 1
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state", "net", "params")
+_PREFIXES = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "model.", "net.")
+_NOT_PARAMETERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights and what is known about them.
+
+    Attributes:
+        path: File they came from.
+        state: Tensors by name, parameters and buffers, on the CPU.
+        metadata: Model, data, loss, recipe, step, initial weights and losses of a run; {} for a foreign file.
+        container: What kind of file it was, in words.
+
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    container: str = "sharpcli checkpoint"
+
+    def sha256(self) -> str:
+        """Return the hash of names, shapes and values of all tensors; the container does not matter."""
+        return state_sha256(self.state)
+
+    def parameter_names(self) -> list[str]:
+        """Return the names of the trainable tensors; for a foreign file all but BatchNorm's statistics."""
+        recorded = self.metadata.get("parameters")
+        if recorded is not None:
+            return list(recorded)
+        return [
+            name
+            for name, tensor in self.state.items()
+            if tensor.is_floating_point() and name.rpartition(".")[2] not in _NOT_PARAMETERS
+        ]
+
+    def require_finite(self) -> None:
+        """Raise NumericalError if any tensor holds NaN or infinity."""
+        for name, tensor in self.state.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise NumericalError(
+                    f"The weights in {self.path} are not finite: '{name}' holds NaN or infinity.",
+                    "The run has diverged; use an earlier checkpoint or train with a lower --lr or with --clip.",
+                )
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return the hash of names, shapes and values of tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole or not at all; equal contents give equal bytes."""
+    tensors = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+    write_object(
+        path, {"format": "sharpcli", "format_version": FORMAT_VERSION, "state_dict": tensors, "metadata": dict(metadata)}
+    )
+
+
+def write_object(path: Path, content: object) -> None:
+    """Save plain tensors, numbers and text, whole or not at all."""
+    buffer = io.BytesIO()  # torch.save writes the name of a file into it; a buffer has none.
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside its place, then move it there.
+
+    Raises:
+        InputError: The folder cannot be written to.
+
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"Cannot write {path}: {error.strerror or error}.", "Choose a folder that you may write to.")
+
+
+def locate(path: str | Path) -> Path:
+    """Return the checkpoint file that a path means; a run folder means its final.pt.
+
+    Raises:
+        InputError: There is no such file.
+
+    """
+    place = Path(path).expanduser()
+    if place.is_dir():
+        final = place / "final.pt"
+        if final.is_file():
+            return final
+        inside = sorted(place.glob("*/final.pt"))
+        hint = f"Name one of its runs: {', '.join(str(found.parent) for found in inside)}." if inside else "Name a file."
+        raise InputError(f"The folder {place} holds no final.pt.", hint)
+    if not place.is_file():
+        raise InputError(f"There is no file {place}.", "Check the path, or make a checkpoint with 'sharpcli train'.")
+    return place
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Open a checkpoint: ours, a plain or wrapped state dict, or safetensors.
+
+    Raises:
+        InputError: The file is missing, damaged, of an unknown version, holds no tensors, or needs code to open.
+
+    """
+    place = locate(path)
+    if place.suffix == ".safetensors":
+        return Checkpoint(place, _read_safetensors(place), container="safetensors")
+    content = _read_torch(place)
+    if isinstance(content, dict) and content.get("format") == "sharpcli":
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"{place} has checkpoint format {version}; this sharpcli reads format {FORMAT_VERSION}.",
+                "Install the version of sharpcli that wrote it.",
+            )
+        return Checkpoint(place, content["state_dict"], content["metadata"])
+    return _foreign(place, content)
+
+
+def read_object(path: Path) -> Any:
+    """Read what `write_object` saved."""
+    return _read_torch(path)
+
+
+def _read_safetensors(place: Path) -> dict[str, Tensor]:
+    try:
+        return dict(load_file(place))
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{place} is not a readable safetensors file.", "It may be cut short; copy it again.") from error
+
+
+def _read_torch(place: Path) -> Any:
+    try:
+        return torch.load(place, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check its permissions.") from error
+    except Exception as error:  # torch raises a dozen kinds for files it cannot read
+        raise _explain(place, error) from error
+
+
+def _explain(place: Path, error: Exception) -> InputError:
+    """Say what a file that torch cannot open is."""
+    head = place.open("rb").read(2)
+    if head == b"PK" and "TorchScript" in str(error):
+        return InputError(
+            f"{place} is a TorchScript archive, not weights.", "Save model.state_dict() and name the model with --model."
+        )
+    if head == b"PK" and ("Unsupported" in str(error) or "Weights only" in str(error)):
+        blocked = ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(str(place))[:5])
+        return InputError(
+            f"{place} can only be opened by running code in it ({blocked}).",
+            "Save the weights alone: torch.save(model.state_dict(), ...); sharpcli never runs a checkpoint's code.",
+        )
+    if head == b"PK":
+        return InputError(f"{place} is damaged or cut short.", "Copy it again from where it was written.")
+    return InputError(f"{place} is not a PyTorch checkpoint.", "Give a file written by torch.save or safetensors.")
+
+
+def _foreign(place: Path, content: Any) -> Checkpoint:
+    """Find the tensors in a file that sharpcli did not write."""
+    for key in (None, *_WRAPPERS):
+        candidate = content if key is None else content.get(key) if isinstance(content, dict) else None
+        if isinstance(candidate, dict) and candidate and all(isinstance(value, Tensor) for value in candidate.values()):
+            kind = "state dict" if key is None else f"state dict under '{key}'"
+            return Checkpoint(place, {str(name): tensor for name, tensor in candidate.items()}, container=kind)
+    keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else type(content).__name__
+    raise InputError(
+        f"{place} holds no state dict (found: {keys}).", f"Weights are looked for at the top and under {', '.join(_WRAPPERS)}."
+    )
+
+
+def fit(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Load the checkpoint's tensors into a model, exactly; wrappers' name prefixes are taken off if that makes all fit.
+
+    Raises:
+        InputError: A tensor is missing, left over or of another shape; the first one is named.
+
+    """
+    wanted = model.state_dict()
+    state = _strip(checkpoint.state, set(wanted))
+    problems = [f"'{name}' is missing from the file" for name in wanted if name not in state]
+    problems += [f"'{name}' of the file is not in the model" for name in state if name not in wanted]
+    problems += [
+        f"'{name}' is {tuple(state[name].shape)} in the file and {tuple(wanted[name].shape)} in the model"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
+    if problems:
+        more = f", and {len(problems) - 1} more such problems" if len(problems) > 1 else ""
+        raise InputError(
+            f"{checkpoint.path} does not fit the model: {problems[0]}{more}.",
+            "Give the model it was trained with: --model and, for its size, --model-arg.",
+        )
+    model.load_state_dict(state)
+
+
+def _strip(state: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+    """Take common prefixes off the names until they match the model's, or give the names back as they were."""
+    names = {name: name for name in state}
+    while set(names) != wanted:
+        prefix = next((known for known in _PREFIXES if names and all(name.startswith(known) for name in names)), None)
+        if prefix is None:
+            return state
+        names = {name.removeprefix(prefix): original for name, original in names.items()}
+    return {name: state[original] for name, original in names.items()}
+
+
+def initial_weights(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the weights the checkpoint's run started from.
+
+    Raises:
+        InputError: The checkpoint names none, or the file is not the one it names.
+
+    """
+    record = checkpoint.metadata.get("init")
+    if record is None:
+        raise InputError(
+            f"{checkpoint.path} does not say where its initial weights are.",
+            "Give them with --init FILE, or use a checkpoint made by 'sharpcli train'.",
+        )
+    init = read(checkpoint.path.parent / record["path"])
+    if init.sha256() != record["sha256"]:
+        raise InputError(
+            f"{init.path} is not the file that {checkpoint.path} started from (its hash differs).",
+            "Give the right one with --init FILE.",
+        )
+    return init

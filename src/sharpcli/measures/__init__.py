@@ -1,0 +1,1 @@
+"""Plug-ins: one file is one definition of sharpness."""
