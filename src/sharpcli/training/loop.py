@@ -1,0 +1,235 @@
+"""The one training loop: take updates, evaluate, save, stop, and take up again where it was left.
+
+Data order and learning rate are functions of the number of the update, so weights, optimizer and
+random state at an update are all that is needed to continue exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sharpcli import checkpoints, progress
+from sharpcli.datasets._splits import DataSplits, Split
+from sharpcli.errors import InputError, NumericalError
+from sharpcli.objective import LOSSES, Evaluation, Objective
+from sharpcli.runtime import Runtime, exact_arithmetic
+from sharpcli.training.batches import Batches
+from sharpcli.training.gradient import clip, mean_gradient
+from sharpcli.training.interrupt import deferred
+from sharpcli.training.recipe import Recipe
+
+_SAVE_SECONDS = 20.0
+_STATE = "last.pt"
+_MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    updates: int
+    train: Evaluation
+    test: Evaluation
+    last_learning_rate: float
+    stopped_by: str
+
+
+@dataclass(eq=False)
+class Run:
+    """A model in training and everything its next update depends on.
+
+    Attributes:
+        model: Trained in place; already on the device.
+        folder: Where metrics, saved steps and the state to resume from go.
+        save_step: Writes a checkpoint of the model as it is after so many updates, to a file.
+
+    """
+
+    model: nn.Module
+    data: DataSplits
+    loss: str
+    recipe: Recipe
+    runtime: Runtime
+    seed: int
+    folder: Path
+    save_step: Callable[[Path, int, float], None]
+    updates: int = 0
+    seconds: float = 0.0
+    optimizer: torch.optim.Optimizer = field(init=False)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.optimizer = _optimizer(self.model, self.recipe)
+        self._train, self._test = self._objective(self.data.train), self._objective(self.data.test)
+        self._batches = Batches(self._train.num_samples, self.recipe.batch_size, self.seed)
+        whole = self.recipe.batch_size >= self._train.num_samples
+        # Then the loss that a full-batch update meets is the training loss itself, at no cost.
+        self._loss_is_exact = whole and not any(isinstance(part, _MODE_DEPENDENT) for part in self.model.modules())
+
+    def resume(self) -> None:
+        """Go back to the state that was saved last.
+
+        Raises:
+            InputError: It belongs to another recipe.
+
+        """
+        state = checkpoints.read_object(self.folder / _STATE)
+        if state["recipe"] != self.recipe.to_dict():
+            changed = sorted(key for key, value in self.recipe.to_dict().items() if state["recipe"].get(key) != value)
+            raise InputError(
+                f"The run in {self.folder} was made with other settings ({', '.join(changed)}).",
+                "Resume it with the command line that started it.",
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        self.updates, self.seconds, self.metrics = state["updates"], state["seconds"], state["metrics"]
+
+    def train(self) -> Outcome:
+        """Run to the end of the recipe or to the wanted training loss.
+
+        Raises:
+            NumericalError: The loss is no longer finite; the last good state stays on disk.
+            KeyboardInterrupt: Passed on, after the state has been saved.
+
+        """
+        started, saved_at = time.perf_counter() - self.seconds, time.perf_counter()
+        evaluations, stopped_by = self._evaluate(), "end of schedule"
+        length, rate = math.nan, 0.0
+        try:
+            with deferred() as interrupt, progress.task(f"train {self.recipe.mode}", self.recipe.updates) as shown:
+                shown.advance(self.updates)
+                while self.updates < self.recipe.updates:
+                    interrupt.check()
+                    loss, length, rate = self._update()
+                    self.seconds = time.perf_counter() - started
+                    if self._reached(loss) and self._loss_is_exact:
+                        stopped_by = "training loss"
+                        break
+                    self._step(rate)
+                    shown.advance(1, **self._fields(loss, rate, length, evaluations))
+                    if self.updates % self.recipe.eval_every == 0 or self.updates == self.recipe.updates:
+                        evaluations = self._evaluate()
+                        self._record(evaluations, rate, length)
+                        if self._reached(evaluations[0].loss):
+                            stopped_by = "training loss"
+                            break
+                    if time.perf_counter() - saved_at > _SAVE_SECONDS:
+                        self.save()
+                        saved_at = time.perf_counter()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        evaluations = self._evaluate()
+        if not self.metrics or self.metrics[-1]["step"] != self.updates:
+            self._record(evaluations, rate, length)
+        last = self.recipe.learning_rate(max(self.updates - 1, 0))
+        return Outcome(self.updates, *evaluations, last, stopped_by)
+
+    def save(self) -> None:
+        """Write the state to resume from."""
+        state = {
+            "recipe": self.recipe.to_dict(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "updates": self.updates,
+            "seconds": self.seconds,
+            "metrics": self.metrics,
+        }
+        checkpoints.write_object(self.folder / _STATE, state)
+
+    def close(self) -> None:
+        """Remove the state to resume from: the run is complete."""
+        (self.folder / _STATE).unlink(missing_ok=True)
+
+    def _objective(self, part: Split) -> Objective:
+        return Objective.of(self.model, part.inputs, part.targets, loss=self.loss, runtime=self.runtime)
+
+    def _update(self) -> tuple[float, float, float]:
+        """Compute the clipped gradient of the next update; return loss, norm of the gradient and learning rate."""
+        chosen = self._batches.indices(self.updates)
+        inputs, targets = self._train.inputs, self._train.targets
+        if chosen is not None:
+            chosen = chosen.to(self.runtime.device)
+            inputs, targets = inputs[chosen], targets[chosen]
+        with exact_arithmetic():
+            self.model.train()
+            loss = mean_gradient(
+                self.model, LOSSES[self.loss], inputs, targets, chunk_size=self.recipe.chunk_size, runtime=self.runtime
+            )
+        length = clip(self.model, self.recipe.clip)
+        if not math.isfinite(loss) or not math.isfinite(length):
+            raise NumericalError(
+                f"The loss of {self.recipe.mode} is not finite at update {self.updates + 1}.",
+                f"Use a lower --lr (now {self.recipe.lr:g}) or --clip 1; what was saved in {self.folder} is kept.",
+            )
+        return loss, length, self.recipe.learning_rate(self.updates)
+
+    def _step(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.updates += 1
+        if self.recipe.save_every and self.updates % self.recipe.save_every == 0:
+            self.save_step(self.folder / f"step-{self.updates}.pt", self.updates, rate)
+
+    def _reached(self, loss: float) -> bool:
+        return self.recipe.stop_train_loss is not None and loss <= self.recipe.stop_train_loss
+
+    def _evaluate(self) -> tuple[Evaluation, Evaluation]:
+        """Return loss and accuracy over both splits, in eval mode, with the model as it is now."""
+        theta = self._train.space.flatten(dict(self.model.named_parameters())).detach()
+        buffers = dict(self.model.named_buffers())
+        return self._train.evaluate(theta, buffers), self._test.evaluate(theta, buffers)
+
+    def _fields(self, loss: float, rate: float, length: float, evaluations: tuple[Evaluation, Evaluation]) -> dict[str, object]:
+        train, test = evaluations
+        return {
+            "loss": f"{loss:.4f}",
+            "train_acc": "" if train.accuracy is None else f"{train.accuracy:.4f}",
+            "test_acc": "" if test.accuracy is None else f"{test.accuracy:.4f}",
+            "lr": f"{rate:.3g}",
+            "grad": f"{length:.3g}",
+        }
+
+    def _record(self, evaluations: tuple[Evaluation, Evaluation], rate: float, length: float) -> None:
+        """Add a line to metrics.jsonl, rewritten whole so that it never holds half a line or a line twice."""
+        train, test = evaluations
+        self.metrics.append(
+            {
+                "step": self.updates,
+                "epoch": self.updates / self.recipe.updates_per_epoch,
+                "train_loss": _number(train.loss),
+                "train_accuracy": train.accuracy,
+                "test_loss": _number(test.loss),
+                "test_accuracy": test.accuracy,
+                "lr": rate,
+                "gradient_norm": _number(length),
+                "seconds": round(self.seconds, 3),
+            }
+        )
+        lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in self.metrics)
+        checkpoints.write_bytes(self.folder / "metrics.jsonl", lines.encode())
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(trained, betas=(recipe.momentum, 0.999), weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        trained, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0
+    )

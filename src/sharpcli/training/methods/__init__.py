@@ -1,0 +1,1 @@
+"""Plug-ins: one file is one way to train, as defaults of a recipe."""

@@ -1,0 +1,13 @@
+"""Large-batch SGD: 10 % of the training set a batch, the rest as in small-batch SGD.
+
+Reference: Keskar et al., ICLR 2017, section 2.2: the large-batch regime is a tenth of the training data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def defaults(num_train: int) -> dict[str, Any]:
+    """Return the recipe for a training set of `num_train` samples."""
+    return {"batch_size": max(1, num_train // 10), "epochs": 30.0, "lr": 0.1}
