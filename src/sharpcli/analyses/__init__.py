@@ -1,0 +1,1 @@
+"""The Python API: one function for each command, of the same name."""

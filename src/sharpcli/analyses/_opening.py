@@ -1,0 +1,197 @@
+"""From a path and settings to an objective: what every analysis does first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sharpcli import checkpoints, progress
+from sharpcli.checkpoints import Checkpoint
+from sharpcli.datasets._resolve import resolve as resolve_data
+from sharpcli.datasets._splits import DataSplits, Split
+from sharpcli.errors import InputError, NumericalError, SettingsError
+from sharpcli.models._resolve import resolve as resolve_model
+from sharpcli.models._resolve import runs_code
+from sharpcli.objective import Evaluation, Objective, batch_norms
+from sharpcli.results import Conditions, Subject
+from sharpcli.runtime import Runtime, generator
+from sharpcli.settings import AnalysisSettings
+
+_AGREEMENT = 1e-3  # Relative; the stored loss may come from another device or thread count.
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A checkpoint with its model rebuilt and its data loaded."""
+
+    checkpoint: Checkpoint
+    model: nn.Module
+    data: DataSplits
+    loss: str
+    runtime: Runtime
+    settings: AnalysisSettings
+
+    def objective(self, split: str | None = None) -> Objective:
+        """Return the mean loss over a split, or over the seeded subset that the settings ask for."""
+        chosen = self.data.train if (split or self.settings.split) == "train" else self.data.test
+        part = _subset(chosen, self.settings)
+        return Objective.of(
+            self.model,
+            part.inputs,
+            part.targets,
+            loss=self.loss,
+            runtime=self.runtime,
+            chunk_size=self.settings.batch_size,
+        )
+
+    def subject(self) -> Subject:
+        """Return what the file says about itself."""
+        return describe(self.checkpoint)
+
+    def conditions(self, objective: Objective, split: str) -> Conditions:
+        """Return what the numbers of this objective hold under."""
+        return Conditions(
+            split=split,
+            num_samples=objective.num_samples,
+            num_parameters=objective.space.dimension,
+            loss_function=self.loss,
+            device=str(self.runtime.device),
+            dtype=self.settings.dtype,
+            batch_size=objective.chunk_size,
+            batch_norm="eval (stored statistics)" if batch_norms(self.model) else "none",
+        )
+
+    def warnings(self, evaluation: Evaluation, split: str) -> tuple[str, ...]:
+        """Check the loss against the one stored when the checkpoint was made; warn of what makes numbers meaningless.
+
+        Raises:
+            NumericalError: The loss is not finite.
+
+        """
+        if not math.isfinite(evaluation.loss):
+            raise NumericalError(
+                f"The {split} loss of {self.checkpoint.path} is not finite.", "Check the data, or try --dtype float64."
+            )
+        found = []
+        stored = self._stored_loss(split, evaluation.num_samples)
+        if stored is not None and abs(stored - evaluation.loss) > _AGREEMENT * max(abs(stored), 1e-3):
+            found.append(
+                f"{self.checkpoint.path} was stored with {split} loss {stored:.6g}, but it is {evaluation.loss:.6g} here: "
+                "model, data or loss differ from those it was trained with."
+            )
+        if evaluation.loss == 0:
+            found.append(f"The {split} loss is exactly 0 in {self.settings.dtype}; curvature means nothing there.")
+        for warning in found:
+            progress.warn(warning)
+        return tuple(found)
+
+    def _stored_loss(self, split: str, num_samples: int) -> float | None:
+        metadata = self.checkpoint.metadata
+        data = metadata.get("data", {})
+        same = metadata.get("loss") == self.loss and data.get(f"num_{split}") == num_samples
+        return metadata.get("final", {}).get(f"{split}_loss") if same else None
+
+
+def open_checkpoint(path: str | Path, settings: AnalysisSettings) -> Opened:
+    """Read a checkpoint, load its data, rebuild its model and put the weights in.
+
+    Raises:
+        InputError: Something is missing or does not fit; a model that is code is only run when `settings.model` names it.
+        NumericalError: The weights are not finite.
+        SettingsError: An unknown name, or `samples` larger than the split.
+
+    """
+    runtime = Runtime.open(settings.device, settings.dtype)
+    checkpoint = checkpoints.read(path)
+    checkpoint.require_finite()
+    data = load_data(checkpoint, settings)
+    model = build_model(checkpoint, data, settings)
+    checkpoints.fit(checkpoint, model)
+    loss = settings.loss or checkpoint.metadata.get("loss") or "ce"
+    return Opened(checkpoint, model, data, loss, runtime, settings)
+
+
+def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
+    """Return the data that the settings name, else those the checkpoint was trained on."""
+    recorded = checkpoint.metadata.get("data", {})
+    spec = settings.data or recorded.get("spec")
+    if spec is None:
+        raise InputError(
+            f"{checkpoint.path} does not say which data it was trained on.",
+            "Name them with --data, such as --data cifar10 or --data npz:FILE.",
+        )
+    arguments = settings.data_arg if settings.data else tuple(recorded.get("arguments", ()))
+    data = resolve_data(spec, root=settings.data_root, download=settings.download, arguments=arguments)
+    fingerprint = recorded.get("fingerprint")
+    if settings.data is None and fingerprint is not None and fingerprint != data.fingerprint():
+        progress.warn(f"The data '{spec}' are not the ones {checkpoint.path} was trained on: their fingerprint differs.")
+    return data
+
+
+def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings) -> nn.Module:
+    """Return the freshly built model that the settings name, else the checkpoint's own if that runs no code."""
+    recorded = checkpoint.metadata.get("model", {})
+    spec = settings.model or recorded.get("spec")
+    if spec is None:
+        raise InputError(
+            f"{checkpoint.path} does not say which model its weights belong to.",
+            "Name it with --model: a built-in name, torchvision:NAME or file.py:fn.",
+        )
+    if settings.model is None and runs_code(spec):
+        raise InputError(
+            f"{checkpoint.path} needs model code, {spec}, which is never run because a file names it.",
+            f"If you trust that code, say so: --model {spec}.",
+        )
+    same = settings.model is None or settings.model == recorded.get("spec")
+    arguments = settings.model_arg or (tuple(recorded.get("arguments", ())) if same else ())
+    with torch.random.fork_rng(devices=[]):
+        return resolve_model(spec, input_shape=data.input_shape, num_classes=data.num_classes, arguments=arguments)
+
+
+def describe(checkpoint: Checkpoint) -> Subject:
+    """Return what a file says about itself."""
+    metadata: dict[str, Any] = checkpoint.metadata
+    recipe = metadata.get("recipe", {})
+    return Subject(
+        path=str(checkpoint.path),
+        sha256=checkpoint.sha256(),
+        label=label(checkpoint),
+        model=metadata.get("model", {}).get("spec"),
+        data=metadata.get("data", {}).get("spec"),
+        data_fingerprint=metadata.get("data", {}).get("fingerprint"),
+        mode=metadata.get("mode"),
+        step=metadata.get("step"),
+        epochs=metadata.get("epochs"),
+        batch_size=recipe.get("batch_size"),
+        seed=metadata.get("seed"),
+        optimizer=recipe.get("optimizer"),
+        learning_rate=recipe.get("lr"),
+        last_learning_rate=metadata.get("last_learning_rate"),
+        momentum=recipe.get("momentum"),
+    )
+
+
+def label(checkpoint: Checkpoint) -> str:
+    """Return a short name for tables and legends: the mode of a run's final checkpoint, else the file's name."""
+    path, mode = checkpoint.path, checkpoint.metadata.get("mode")
+    if mode and path.name == "final.pt":
+        return str(mode)
+    return f"{mode} {path.stem}" if mode else path.stem
+
+
+def _subset(split: Split, settings: AnalysisSettings) -> Split:
+    """Return a seeded random subset without replacement, or the whole split."""
+    count = settings.samples
+    if count is None or count == len(split):
+        return split
+    if count > len(split):
+        raise SettingsError(
+            f"--samples {count} is more than the {len(split)} samples there are.", "Leave --samples out to use all of them."
+        )
+    chosen = torch.randperm(len(split), generator=generator(settings.seed, 7))[:count].sort().values
+    return Split(split.inputs[chosen], split.targets[chosen])

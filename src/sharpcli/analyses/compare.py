@@ -1,0 +1,142 @@
+"""Several checkpoints beside each other: does sharpness go with the generalization gap?"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sharpcli import checkpoints, progress
+from sharpcli.analyses._opening import Opened, open_checkpoint
+from sharpcli.analyses.distance import displacement
+from sharpcli.analyses.hessian import largest
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.measures import epsilon_sharpness
+from sharpcli.objective import Evaluation, Objective
+from sharpcli.results import CompareResult, CompareRow
+from sharpcli.runtime import provenance
+from sharpcli.settings import CompareSettings, HessianSettings, SharpnessSettings
+
+_LOSS_RATIO = 2.0  # Train losses further apart than this are not comparable: curvature collapses with the loss.
+
+
+def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None, **options: object) -> CompareResult:
+    """Measure losses, gap, λmax, φ and distance of every checkpoint.
+
+    The generalization gap is test loss minus train loss, its standard error that of a difference of
+    two independent means over samples. λmax and φ are those of `hessian` and `sharpness` with
+    their own defaults.
+
+    Args:
+        paths: Files or run folders.
+        settings: What to do.
+        **options: Its fields, in place of settings.
+
+    Returns:
+        One row a checkpoint, in order; warns when train losses differ by more than twice.
+
+    Raises:
+        SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
+
+    """
+    settings = settings or CompareSettings(**options)  # type: ignore[arg-type]
+    if not paths:
+        raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")
+    started = time.perf_counter()
+    rows: list[CompareRow] = []
+    warnings: list[str] = []
+    sizes = (0, 0)
+    with progress.task("compare", total=len(paths)) as shown:
+        for path in paths:
+            opened = open_checkpoint(path, settings)
+            row, sizes, warned = _row(opened, settings)
+            rows.append(row)
+            warnings += warned
+            shown.advance(1, last=row.checkpoint.label)
+    losses = [row.train_loss for row in rows]
+    if max(losses) > _LOSS_RATIO * min(losses):
+        warnings.append(
+            f"Train losses differ by more than {_LOSS_RATIO:g}x ({min(losses):.3g} to {max(losses):.3g}): λmax shrinks "
+            "with the loss, so compare sharpness at matched loss (train --stop-train-loss)."
+        )
+        progress.warn(warnings[-1])
+    return CompareResult(
+        rows=tuple(rows),
+        epsilon=settings.epsilon,
+        num_train=sizes[0],
+        num_test=sizes[1],
+        settings=settings.to_dict(),
+        provenance=provenance(opened.runtime),
+        seconds=time.perf_counter() - started,
+        warnings=tuple(warnings),
+    )
+
+
+def _row(opened: Opened, settings: CompareSettings) -> tuple[CompareRow, tuple[int, int], tuple[str, ...]]:
+    objectives = {split: opened.objective(split) for split in ("train", "test")}
+    theta = objectives["train"].parameters()
+    train, test = (objectives[split].evaluate(theta) for split in ("train", "test"))
+    warnings = opened.warnings(train, "train") + opened.warnings(test, "test")
+    measured, notes = _measure(opened, objectives[settings.split], settings)
+    subject = opened.subject()
+    accuracy_gap, accuracy_error = _accuracy_gap(train, test)
+    row = CompareRow(
+        checkpoint=subject,
+        train_loss=train.loss,
+        train_accuracy=train.accuracy,
+        test_loss=test.loss,
+        test_accuracy=test.accuracy,
+        gap=test.loss - train.loss,
+        gap_standard_error=math.hypot(train.loss_standard_error, test.loss_standard_error),
+        accuracy_gap=accuracy_gap,
+        accuracy_gap_standard_error=accuracy_error,
+        batch_size=subject.batch_size,
+        updates=subject.step,
+        notes=notes,
+        **measured,
+    )
+    return row, (train.num_samples, test.num_samples), warnings
+
+
+def _accuracy_gap(train: Evaluation, test: Evaluation) -> tuple[float | None, float | None]:
+    """Return train minus test accuracy with the standard error of the difference."""
+    if train.accuracy is None or test.accuracy is None:
+        return None, None
+    error = math.hypot(train.accuracy_standard_error or 0, test.accuracy_standard_error or 0)
+    return train.accuracy - test.accuracy, error
+
+
+def _measure(
+    opened: Opened, objective: Objective, settings: CompareSettings
+) -> tuple[dict[str, float | None], tuple[str, ...]]:
+    """Return the measures that were asked for, and why any of them is missing."""
+    measured: dict[str, float | None] = {}
+    notes: list[str] = []
+    if "hessian" in settings.metrics:
+        pairs = largest(objective, HessianSettings(topk=1, tol=settings.tol, seed=settings.seed))
+        measured["lambda_max"], measured["lambda_max_residual"] = float(pairs.values[0]), float(pairs.residuals[0])
+        if not all(pairs.converged):
+            notes.append("λmax has not converged: see sharpcli hessian.")
+    if "sharpness" in settings.metrics:
+        defaults = SharpnessSettings()
+        phi = epsilon_sharpness.measure(
+            objective,
+            objective.parameters(),
+            seed=settings.seed,
+            epsilon=settings.epsilon,
+            iterations=defaults.iterations,
+            restarts=defaults.restarts,
+        ).phi
+        measured["phi"] = phi
+        if phi is None:
+            notes.append("φ failed: no point of the box was higher than the weights.")
+    if "distance" in settings.metrics:
+        try:
+            init = checkpoints.read(settings.init) if settings.init else checkpoints.initial_weights(opened.checkpoint)
+            measured["distance"] = displacement(opened.checkpoint, init).distance
+        except InputError as error:
+            if settings.init:
+                raise
+            notes.append(f"No distance: {error.message}")
+    return measured, tuple(notes)

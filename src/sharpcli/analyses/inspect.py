@@ -1,0 +1,95 @@
+"""What is in a checkpoint file, and whether it can be analysed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from sharpcli import checkpoints
+from sharpcli.analyses._opening import build_model, describe, load_data, open_checkpoint
+from sharpcli.checkpoints import Checkpoint
+from sharpcli.errors import SharpcliError
+from sharpcli.results import Check, InspectResult
+from sharpcli.runtime import provenance
+from sharpcli.settings import InspectSettings
+
+_AGREEMENT = 1e-3
+
+
+def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **options: object) -> InspectResult:
+    """Open a file safely, list what it holds, and try what an analysis would try.
+
+    Args:
+        checkpoint: File, or run folder.
+        settings: Model and data to check against; by default the checkpoint's own.
+        **options: Its fields, in place of settings.
+
+    Returns:
+        Tensors, metadata and a list of checks; `analysable` is whether all that could be asked passed.
+
+    Raises:
+        InputError: The file cannot be opened at all.
+
+    """
+    settings = settings or InspectSettings(**options)  # type: ignore[arg-type]
+    started = time.perf_counter()
+    read = checkpoints.read(checkpoint)
+    checks = _checks(read, checkpoint, settings)
+    return InspectResult(
+        checkpoint=describe(read),
+        container=read.container,
+        num_tensors=len(read.state),
+        num_parameters=sum(read.state[name].numel() for name in read.parameter_names()),
+        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in read.state.values()})),
+        tensors=tuple((name, tuple(tensor.shape)) for name, tensor in read.state.items()),
+        metadata=read.metadata,
+        checks=checks,
+        analysable=all(check.passed is not False for check in checks),
+        settings=settings.to_dict(),
+        provenance=provenance(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _checks(read: Checkpoint, path: str | Path, settings: InspectSettings) -> tuple[Check, ...]:
+    """Ask one question after the other; those that rest on a failed one are not asked."""
+    finite = all(bool(torch.isfinite(part).all()) for part in read.state.values() if part.is_floating_point())
+    checks = [Check(name="weights are finite", passed=finite, detail="" if finite else "NaN or infinity found")]
+    try:
+        data = load_data(read, settings)
+        checks.append(Check(name="data load", passed=True, detail=f"{len(data.train)} train, {len(data.test)} test"))
+        model = build_model(read, data, settings)
+        checkpoints.fit(read, model)
+        checks.append(Check(name="weights fit the model", passed=True, detail=f"{len(read.state)} tensors match"))
+        if finite:
+            checks += _evaluated(path, settings)
+    except SharpcliError as error:
+        name = ("data load", "weights fit the model", "loss")[min(len(checks) - 1, 2)]
+        checks.append(Check(name=name, passed=False, detail=f"{error.message} {error.hint}"))
+    return (*checks, _initial(read))
+
+
+def _evaluated(path: str | Path, settings: InspectSettings) -> list[Check]:
+    """Recompute both losses and hold them against the stored ones."""
+    opened, found = open_checkpoint(path, settings), []
+    for split in ("train", "test"):
+        evaluation = opened.objective(split).evaluate(opened.objective(split).parameters())
+        accuracy = "" if evaluation.accuracy is None else f", accuracy {evaluation.accuracy:.4f}"
+        stored = opened.checkpoint.metadata.get("final", {}).get(f"{split}_loss")
+        detail = f"loss {evaluation.loss:.6g}{accuracy}"
+        agrees = True
+        if stored is not None and settings.samples is None:
+            agrees = abs(stored - evaluation.loss) <= _AGREEMENT * max(abs(stored), 1e-3)
+            detail += ", as stored" if agrees else f", but stored {stored:.6g}"
+        found.append(Check(name=f"{split} loss", passed=agrees, detail=detail))
+    return found
+
+
+def _initial(read: Checkpoint) -> Check:
+    try:
+        return Check(name="initial weights", passed=True, detail=str(checkpoints.initial_weights(read).path))
+    except SharpcliError as error:
+        foreign = "init" not in read.metadata
+        return Check(name="initial weights", passed=None if foreign else False, detail=error.message)

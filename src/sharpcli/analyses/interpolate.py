@@ -1,0 +1,190 @@
+"""Loss and accuracy along the path between two solutions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.analyses._opening import Opened, open_checkpoint
+from sharpcli.errors import InputError, NumericalError, SettingsError
+from sharpcli.linalg.reductions import norm
+from sharpcli.objective import Evaluation, Objective, batch_norms
+from sharpcli.results import Curve, PathResult
+from sharpcli.runtime import provenance
+from sharpcli.settings import InterpolateSettings
+
+_SELF_CHECK = 1e-5  # Relative difference allowed between a path's end and the checkpoint evaluated by itself.
+
+
+def interpolate(
+    start: str | Path, end: str | Path, settings: InterpolateSettings | None = None, **options: object
+) -> PathResult:
+    """Evaluate the loss on the way from one checkpoint (α = 0) to another (α = 1).
+
+    The linear path is (1-α)·A + α·B; the arc is cos(απ/2)·A + sin(απ/2)·B. With BatchNorm its
+    statistics are recomputed at every point from the training data, or, with "eval", mixed
+    linearly like the weights, variances kept positive.
+
+    Args:
+        start: A, a file or run folder.
+        end: B, of the same architecture.
+        settings: What to do.
+        **options: Its fields, in place of settings, such as `interpolate("a.pt", "b.pt", points=41)`.
+
+    Returns:
+        Curves for each split and the barrier max over 0 <= α <= 1 of L(α) - ((1-α)L(0) + αL(1)).
+
+    Raises:
+        InputError: The architectures differ.
+        NumericalError: An end of the path does not give the loss of the checkpoint by itself.
+        SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
+
+    References:
+        Keskar et al., ICLR 2017, figures 3 and 7. Garipov et al. 2018 for the statistics.
+
+    """
+    settings = settings or InterpolateSettings(**options)  # type: ignore[arg-type]
+    started = time.perf_counter()
+    first, second = (open_checkpoint(path, settings) for path in (start, end))
+    _require_same_layout(first, second)
+    splits = ("train", "test") if settings.split == "both" else (settings.split,)
+    path = _Path(first, second, settings)
+    alphas = _alphas(settings)
+    rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
+    with progress.task(f"{first.subject().label} → {second.subject().label}", total=len(alphas)) as shown:
+        for alpha in alphas:
+            for split, evaluation in path.evaluate(alpha, splits).items():
+                rows[split].append(evaluation)
+            shown.advance(1, alpha=f"{alpha:.2f}", loss=f"{rows[splits[0]][-1].loss:.4g}")
+    warnings = path.check_ends(alphas, rows)
+    curves = tuple(_curve(split, alphas, evaluations) for split, evaluations in rows.items())
+    return PathResult(
+        start=first.subject(),
+        end=second.subject(),
+        path=settings.path,
+        batch_norm=settings.bn if batch_norms(first.model) else "none",
+        barrier=curves[0].barrier,
+        alphas=tuple(alphas),
+        curves=curves,
+        distance=norm(path.ends[1] - path.ends[0]),
+        settings=settings.to_dict(),
+        provenance=provenance(first.runtime),
+        seconds=time.perf_counter() - started,
+        warnings=warnings,
+    )
+
+
+def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) -> list[PathResult]:
+    """Interpolate between every pair of checkpoints, in the order given.
+
+    Raises:
+        SettingsError: Fewer than two checkpoints.
+
+    """
+    if len(paths) < 2:
+        raise SettingsError("Interpolation needs two checkpoints.", "Name both ends: sharpcli interpolate A B.")
+    return [interpolate(start, end, settings) for start, end in itertools.combinations(paths, 2)]
+
+
+class _Path:
+    """The points between two sets of weights, with the statistics that belong to each."""
+
+    def __init__(self, first: Opened, second: Opened, settings: InterpolateSettings) -> None:
+        self.opened, self.settings = (first, second), settings
+        self.objectives = {split: first.objective(split) for split in ("train", "test")}
+        train = self.objectives["train"]
+        self.ends = (train.parameters(), second.objective("train").parameters())
+        self.buffers = tuple(_statistics(opened, train) for opened in self.opened)
+
+    def weights(self, alpha: float) -> tuple[float, float]:
+        """Return the factors of A and B."""
+        if self.settings.path == "linear":
+            return 1 - alpha, alpha
+        return math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2)
+
+    def evaluate(self, alpha: float, splits: Sequence[str]) -> dict[str, Evaluation]:
+        a, b = self.weights(alpha)
+        theta = a * self.ends[0] + b * self.ends[1]
+        buffers = self._buffers(theta, alpha)
+        return {split: self.objectives[split].evaluate(theta, buffers) for split in splits}
+
+    def _buffers(self, theta: Tensor, alpha: float) -> dict[str, Tensor]:
+        if self.settings.bn == "recompute":
+            return self.objectives["train"].recompute_buffers(theta)
+        mixed = {name: (1 - alpha) * first + alpha * self.buffers[1][name] for name, first in self.buffers[0].items()}
+        # A variance that is extrapolated past zero would be the root of a negative number.
+        return {name: part.clamp_min(0) if name.endswith("running_var") else part for name, part in mixed.items()}
+
+    def check_ends(self, alphas: Sequence[float], rows: dict[str, list[Evaluation]]) -> tuple[str, ...]:
+        """Compare both ends with each checkpoint evaluated by itself, in its own model, and with what it has stored."""
+        warnings: list[str] = []
+        for alpha, opened in zip((0.0, 1.0), self.opened, strict=True):
+            for split, evaluations in rows.items():
+                own = opened.objective(split)
+                theta = own.parameters()
+                recomputed = self.settings.bn == "recompute"
+                buffers = opened.objective("train").recompute_buffers(theta) if recomputed else None
+                alone, along = own.evaluate(theta, buffers), evaluations[alphas.index(alpha)]
+                if not math.isclose(alone.loss, along.loss, rel_tol=_SELF_CHECK, abs_tol=1e-7):
+                    raise NumericalError(
+                        f"At α = {alpha:g} the path gives {split} loss {along.loss:.6g}, "
+                        f"but {opened.checkpoint.path} by itself gives {alone.loss:.6g}.",
+                        "The curve cannot be trusted; please report this with both files.",
+                    )
+                if not buffers:
+                    warnings += opened.warnings(alone, split)
+        return tuple(warnings)
+
+
+def _statistics(opened: Opened, objective: Objective) -> dict[str, Tensor]:
+    """Return the BatchNorm statistics that a checkpoint has stored, on the device of the objective."""
+    runtime = objective.runtime
+    return {
+        f"{name}.{key}" if name else key: getattr(layer, key).to(runtime.device, runtime.dtype)
+        for name, layer in batch_norms(opened.model).items()
+        for key in ("running_mean", "running_var")
+    }
+
+
+def _require_same_layout(first: Opened, second: Opened) -> None:
+    ours, theirs = ({name: tensor.shape for name, tensor in opened.model.state_dict().items()} for opened in (first, second))
+    for name in (*ours, *theirs):
+        if ours.get(name) != theirs.get(name):
+            raise InputError(
+                f"{first.checkpoint.path} and {second.checkpoint.path} are of different architectures: '{name}' differs.",
+                "Interpolate between checkpoints of one model.",
+            )
+
+
+def _alphas(settings: InterpolateSettings) -> list[float]:
+    """Return the evenly spaced points, and 0 and 1."""
+    low, high = settings.bounds()
+    spaced = {round(float(alpha), 12) for alpha in numpy.linspace(low, high, settings.points)}
+    return sorted(spaced | {0.0, 1.0})
+
+
+def _curve(split: str, alphas: Sequence[float], evaluations: Sequence[Evaluation]) -> Curve:
+    losses = [evaluation.loss for evaluation in evaluations]
+    low, high = losses[alphas.index(0.0)], losses[alphas.index(1.0)]
+    rises = {
+        alpha: loss - ((1 - alpha) * low + alpha * high)
+        for alpha, loss in zip(alphas, losses, strict=True)
+        if 0 <= alpha <= 1 and math.isfinite(loss)
+    }
+    peak = max(rises, key=lambda alpha: rises[alpha])
+    return Curve(
+        split=split,
+        num_samples=evaluations[0].num_samples,
+        loss=tuple(losses),
+        accuracy=tuple(evaluation.accuracy for evaluation in evaluations),
+        barrier=max(rises[peak], 0.0),
+        barrier_alpha=peak,
+        not_finite=sum(not math.isfinite(loss) for loss in losses),
+    )

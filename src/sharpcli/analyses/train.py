@@ -1,0 +1,260 @@
+"""Train a model in one or several modes from the same initial weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sharpcli import __version__, checkpoints, progress
+from sharpcli.datasets._resolve import resolve as resolve_data
+from sharpcli.datasets._splits import DataSplits
+from sharpcli.errors import SettingsError
+from sharpcli.models._resolve import resolve as resolve_model
+from sharpcli.objective import Objective, batch_norms
+from sharpcli.parameters import ParameterSpace
+from sharpcli.results import TrainResult, TrainRow
+from sharpcli.runtime import Runtime, provenance
+from sharpcli.settings import TrainSettings
+from sharpcli.training.loop import Outcome, Run
+from sharpcli.training.recipe import Recipe, plan
+
+_DEFAULT_MODEL, _DEFAULT_DATA = "convnet", "fashion-mini"
+
+
+def train(settings: TrainSettings | None = None, **options: object) -> TrainResult:
+    """Train one model in every mode asked for, all from the same initial weights.
+
+    Args:
+        settings: What to do.
+        **options: Its fields, in place of settings, such as `train(mode=("sgd", "fullbatch"))`.
+
+    Returns:
+        One row a mode. Its folder holds final.pt, init.pt, metrics.jsonl and settings.json.
+
+    Raises:
+        NumericalError: A run has diverged; what was saved before is kept.
+        SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
+
+    """
+    settings = settings or TrainSettings(**options)  # type: ignore[arg-type]
+    started = time.perf_counter()
+    study = _Study.open(settings)
+    recipes = [study.recipe(mode) for mode in settings.mode]
+    for recipe in recipes:
+        study.refuse_to_overwrite(recipe.mode)
+    rows = [study.run(recipe) for recipe in recipes]
+    warnings = tuple(
+        f"{row.mode} ended at train loss {row.train_loss:.4g}, above --stop-train-loss {settings.stop_train_loss:g}: "
+        "give it more --epochs or --steps."
+        for row in rows
+        if settings.stop_train_loss is not None and row.train_loss > settings.stop_train_loss
+    )
+    for warning in warnings:
+        progress.warn(warning)
+    return TrainResult(
+        run=str(study.folder),
+        init_sha256=checkpoints.state_sha256(study.init),
+        num_parameters=study.space.dimension,
+        rows=tuple(rows),
+        next_commands=_next_commands(study.folder, rows),
+        device=str(study.runtime.device),
+        settings=settings.to_dict(),
+        provenance=provenance(study.runtime),
+        seconds=time.perf_counter() - started,
+        warnings=warnings,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Study:
+    """What all modes share: data, initial weights and a folder."""
+
+    settings: TrainSettings
+    runtime: Runtime
+    data: DataSplits
+    model: nn.Module
+    init: dict[str, torch.Tensor]
+    folder: Path
+
+    @staticmethod
+    def open(settings: TrainSettings) -> _Study:
+        runtime = Runtime.open(settings.device, settings.dtype)
+        spec = settings.model or _DEFAULT_MODEL
+        source = settings.data or _DEFAULT_DATA
+        data = resolve_data(source, root=settings.data_root, download=settings.download, arguments=settings.data_arg)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            model = resolve_model(
+                spec, input_shape=data.input_shape, num_classes=data.num_classes, arguments=settings.model_arg
+            )
+        if settings.init:
+            start = checkpoints.read(settings.init)
+            start.require_finite()
+            checkpoints.fit(start, model)
+        model.to(runtime.dtype)
+        init = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        folder = Path(settings.out or f"runs/{_slug(spec)}-{_slug(data.name)}-s{settings.seed}").expanduser()
+        return _Study(settings, runtime, data, model, init, folder)
+
+    @property
+    def space(self) -> ParameterSpace:
+        return ParameterSpace.of(self.model)
+
+    @property
+    def loss(self) -> str:
+        return self.settings.loss or "ce"
+
+    def recipe(self, mode: str) -> Recipe:
+        has_batch_norm = bool(batch_norms(self.model))
+        few = self.data.train.inputs[:1000], self.data.train.targets[:1000]
+        chunk = Objective.of(self.model, *few, loss=self.loss, runtime=self.runtime).chunk_size
+        recipe = plan(mode, self.settings, len(self.data.train), chunk_size=chunk, has_batch_norm=has_batch_norm)
+        if has_batch_norm and recipe.chunk_size < recipe.batch_size:
+            progress.warn(
+                f"{mode} with BatchNorm normalises each block of {recipe.chunk_size} samples by itself (ghost batch norm); "
+                "use a model without BatchNorm for the exact gradient."
+            )
+        return recipe
+
+    def place(self, mode: str) -> Path:
+        return self.folder / mode
+
+    def refuse_to_overwrite(self, mode: str) -> None:
+        place = self.place(mode)
+        if (place / "settings.json").exists() and not (self.settings.overwrite or self.settings.resume):
+            raise SettingsError(
+                f"The folder {place} already holds a run.",
+                "Use --overwrite to replace it, --resume to continue it, or another --out.",
+            )
+
+    def run(self, recipe: Recipe) -> TrainRow:
+        place, began = self.place(recipe.mode), time.perf_counter()
+        model = copy.deepcopy(self.model).to(self.runtime.device)
+        resuming = self.settings.resume and (place / "last.pt").exists()
+        if self.settings.resume and not resuming and (place / "final.pt").exists():
+            return self._finished(recipe)
+        if not resuming:
+            self._prepare(place, recipe)
+        cuda = [self.runtime.device] if self.runtime.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(self.settings.seed)
+            run = Run(
+                model,
+                self.data,
+                self.loss,
+                recipe,
+                self.runtime,
+                self.settings.seed,
+                place,
+                lambda path, step, rate: self._write(path, model, recipe, step, rate),
+            )
+            if resuming:
+                run.resume()
+            outcome = run.train()
+        self._write(place / "final.pt", model, recipe, outcome.updates, outcome.last_learning_rate, outcome)
+        run.close()
+        return self._row(recipe, outcome.updates, outcome.stopped_by, _losses(outcome), time.perf_counter() - began)
+
+    def _prepare(self, place: Path, recipe: Recipe) -> None:
+        """Write the initial weights and the settings; what cannot be written shows here, before the work."""
+        if self.settings.overwrite:
+            for old in (*place.glob("*.pt"), place / "metrics.jsonl"):
+                old.unlink(missing_ok=True)
+        checkpoints.write(place / "init.pt", self.init, self._metadata(recipe, 0, None))
+        record = {"settings": self.settings.to_dict(), "recipe": recipe.to_dict()}
+        checkpoints.write_bytes(place / "settings.json", (json.dumps(record, indent=2) + "\n").encode())
+
+    def _write(
+        self, path: Path, model: nn.Module, recipe: Recipe, step: int, rate: float, outcome: Outcome | None = None
+    ) -> None:
+        metadata = self._metadata(recipe, step, rate)
+        if outcome is not None:
+            metadata["stopped_by"] = outcome.stopped_by
+            metadata["final"] = _losses(outcome)
+        checkpoints.write(path, model.state_dict(), metadata)
+
+    def _metadata(self, recipe: Recipe, step: int, rate: float | None) -> dict[str, Any]:
+        """Return what makes a checkpoint describe itself. No time and no place: equal runs give equal bytes."""
+        settings, data = self.settings, self.data
+        return {
+            "sharpcli": __version__,
+            "model": {
+                "spec": settings.model or _DEFAULT_MODEL,
+                "arguments": list(settings.model_arg),
+                "input_shape": list(data.input_shape),
+                "num_classes": data.num_classes,
+            },
+            "data": {
+                "spec": settings.data or _DEFAULT_DATA,
+                "arguments": list(settings.data_arg),
+                "fingerprint": data.fingerprint(),
+                "num_train": len(data.train),
+                "num_test": len(data.test),
+            },
+            "loss": self.loss,
+            "mode": recipe.mode,
+            "recipe": recipe.to_dict(),
+            "seed": settings.seed,
+            "step": step,
+            "epochs": step / recipe.updates_per_epoch,
+            "last_learning_rate": rate,
+            "parameters": list(self.space.names),
+            "init": {"path": "init.pt", "sha256": checkpoints.state_sha256(self.init)},
+        }
+
+    def _finished(self, recipe: Recipe) -> TrainRow:
+        """Return the row of a run that is complete already."""
+        done = checkpoints.read(self.place(recipe.mode) / "final.pt").metadata
+        if done["recipe"] != recipe.to_dict():
+            raise SettingsError(
+                f"The run in {self.place(recipe.mode)} is complete, but was made with other settings.",
+                "Use --overwrite to replace it, or another --out.",
+            )
+        return self._row(recipe, done["step"], done["stopped_by"], done["final"], 0.0)
+
+    def _row(self, recipe: Recipe, updates: int, stopped_by: str, final: dict[str, Any], seconds: float) -> TrainRow:
+        place = self.place(recipe.mode)
+        return TrainRow(
+            mode=recipe.mode,
+            folder=str(place),
+            checkpoint=str(place / "final.pt"),
+            updates=updates,
+            epochs=updates / recipe.updates_per_epoch,
+            batch_size=recipe.batch_size,
+            **final,
+            gap=final["test_loss"] - final["train_loss"],
+            stopped_by=stopped_by,
+            seconds=seconds,
+        )
+
+
+def _losses(outcome: Outcome) -> dict[str, float | None]:
+    return {
+        "train_loss": outcome.train.loss,
+        "train_accuracy": outcome.train.accuracy,
+        "test_loss": outcome.test.loss,
+        "test_accuracy": outcome.test.accuracy,
+    }
+
+
+def _slug(spec: str) -> str:
+    """Return a spec as a word that can be part of a folder's name."""
+    stem = Path(spec.replace(":", "-")).name
+    return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in stem)
+
+
+def _next_commands(folder: Path, rows: list[TrainRow]) -> tuple[str, ...]:
+    """Return what to type next."""
+    ends = [row.checkpoint for row in rows]
+    commands = [f"sharpcli hessian {ends[-1]} --topk 20", f"sharpcli sharpness {ends[-1]}", f"sharpcli distance {ends[-1]}"]
+    if len(ends) > 1:
+        commands.append(f"sharpcli interpolate {ends[0]} {ends[-1]} --plot {folder / 'interpolation.png'}")
+    commands.append(f"sharpcli compare {' '.join(ends)}")
+    return tuple(commands)

@@ -1,0 +1,1 @@
+"""The command line: words in, one answer and an exit code out."""

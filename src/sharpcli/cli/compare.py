@@ -1,0 +1,30 @@
+"""sharpcli compare"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from sharpcli.cli.options import with_options
+from sharpcli.cli.running import answer
+from sharpcli.settings import CompareSettings
+
+NAME = "compare"
+
+
+@with_options(CompareSettings, plot=True)
+def command(
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files or run folders.")],
+    values: Any = None,
+    how: Any = None,
+) -> None:
+    """One row a checkpoint: losses, generalization gap, λmax, φ, distance."""
+
+    def compute(settings: CompareSettings) -> Sequence[Any]:
+        from sharpcli.analyses.compare import compare
+
+        return [compare(checkpoints, settings)]
+
+    answer(NAME, CompareSettings, values, compute, how)

@@ -1,0 +1,32 @@
+"""sharpcli distance"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from sharpcli.cli.options import with_options
+from sharpcli.cli.running import answer
+from sharpcli.settings import DistanceSettings
+
+NAME = "distance"
+
+
+@with_options(DistanceSettings, plot=True)
+def command(
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files, or run folders for all their saved steps.")
+    ],
+    values: Any = None,
+    how: Any = None,
+) -> None:
+    """Distance of the weights from where they started, in all, per layer and along a run."""
+
+    def compute(settings: DistanceSettings) -> Sequence[Any]:
+        from sharpcli.analyses.distance import distance
+
+        return [distance(path, settings) for path in checkpoints]
+
+    answer(NAME, DistanceSettings, values, compute, how)

@@ -1,0 +1,30 @@
+"""sharpcli inspect"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from sharpcli.cli.options import with_options
+from sharpcli.cli.running import answer
+from sharpcli.settings import InspectSettings
+
+NAME = "inspect"
+
+
+@with_options(InspectSettings, plot=False)
+def command(
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files or run folders.")],
+    values: Any = None,
+    how: Any = None,
+) -> None:
+    """What is in a checkpoint, and whether it can be analysed."""
+
+    def compute(settings: InspectSettings) -> Sequence[Any]:
+        from sharpcli.analyses.inspect import inspect
+
+        return [inspect(path, settings) for path in checkpoints]
+
+    answer(NAME, InspectSettings, values, compute, how)

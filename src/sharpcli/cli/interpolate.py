@@ -1,0 +1,32 @@
+"""sharpcli interpolate"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from sharpcli.cli.options import with_options
+from sharpcli.cli.running import answer
+from sharpcli.settings import InterpolateSettings
+
+NAME = "interpolate"
+
+
+@with_options(InterpolateSettings, plot=True)
+def command(
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="A B [C...]", help="Checkpoint files or run folders; every pair is interpolated.")
+    ],
+    values: Any = None,
+    how: Any = None,
+) -> None:
+    """Loss and accuracy on the path between solutions, train and test, and the barrier."""
+
+    def compute(settings: InterpolateSettings) -> Sequence[Any]:
+        from sharpcli.analyses.interpolate import interpolate_all
+
+        return interpolate_all(checkpoints, settings)
+
+    answer(NAME, InterpolateSettings, values, compute, how, plural="paths")

@@ -1,0 +1,116 @@
+"""From a settings class to the options of a command: each field is one option, with its own help."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from sharpcli.errors import SettingsError
+
+_NUMBERS = {float: "a number", int: "a whole number", str: "a word"}
+# Repeated options; other tuples are one text with commas.
+_REPEATED = ("model_arg", "data_arg")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+Plot = Annotated[str | None, typer.Option("--plot", help="Also draw the result to this png, pdf or svg file.", metavar="FILE")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write nothing to stderr but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+_PASSED = ("values", "how")
+
+
+@dataclasses.dataclass(frozen=True)
+class Answering:
+    """How a command is to answer: JSON or a table, a plot, and what to write to stderr."""
+
+    json: bool = False
+    plot: str | None = None
+    quiet: bool = False
+    debug: bool = False
+
+
+def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command one option for each field of a settings class, and those that say how to answer.
+
+    The command is called with its own arguments, `values` (of the fields) and `how` (an `Answering`).
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in _PASSED]
+        answers = {"json": Json, **({"plot": Plot} if plot else {}), "quiet": Quiet, "debug": Debug}
+        parameters = [*own, *_parameters(settings)]
+        for name, annotation in answers.items():
+            default = None if name == "plot" else False
+            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
+        fields = [field.name for field in dataclasses.fields(settings)]
+
+        def run(**given: Any) -> None:
+            values = {name: given.pop(name) for name in fields}
+            how = Answering(**{name: given.pop(name) for name in answers})
+            command(values=values, how=how, **given)
+
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate
+
+
+def build(settings: type[Any], values: dict[str, Any]) -> Any:
+    """Make settings from what the command line gave.
+
+    Raises:
+        SettingsError: A value cannot be read or is out of range.
+
+    """
+    hints = get_type_hints(settings)
+    return settings(**{name: _read(name, value, hints[name]) for name, value in values.items()})
+
+
+def _parameters(settings: type[Any]) -> list[inspect.Parameter]:
+    """Return one keyword parameter for each field, annotated for Typer; what only this command has comes first."""
+    hints = get_type_hints(settings)
+    fields = dataclasses.fields(settings)
+    own = [field for field in fields if field.name in settings.__annotations__]
+    parameters = []
+    for field in (*own, *(field for field in fields if field not in own)):
+        kind, default = _shown(field.name, hints[field.name], field.default)
+        option = typer.Option(
+            f"--{field.name.replace('_', '-')}", help=field.metadata["help"], metavar=field.metadata["metavar"]
+        )
+        if kind is bool:
+            option = typer.Option(f"--{field.name.replace('_', '-')}", help=field.metadata["help"])
+        annotation: Any = Annotated[kind, option]
+        parameters.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
+    return parameters
+
+
+def _shown(name: str, hint: Any, default: Any) -> tuple[Any, Any]:
+    """Return the type and default that Typer sees: tuples become a repeated option or one text with commas."""
+    if get_args(hint) and not isinstance(hint, types.UnionType) and isinstance(default, tuple):
+        if name in _REPEATED:
+            return list[str], list(default)
+        return str, ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in default)
+    return hint, default
+
+
+def _read(name: str, value: Any, hint: Any) -> Any:
+    if not isinstance(hint, types.GenericAlias):
+        return value
+    if name in _REPEATED:
+        return tuple(value)
+    kind = get_args(hint)[0]
+    try:
+        return tuple(kind(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError:
+        flag = f"--{name.replace('_', '-')}"
+        raise SettingsError(
+            f"{flag} '{value}' holds something that is not {_NUMBERS[kind]}.", "Separate values by commas."
+        ) from None

@@ -1,0 +1,121 @@
+"""Run one command: settings in, one answer out, every error as one sentence, one hint and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from sharpcli.cli.options import Answering, build
+from sharpcli.errors import InputError, NotConvergedError, SharpcliError
+
+_INTERRUPTED = 130
+
+
+def answer(
+    command: str,
+    settings: type[Any],
+    values: dict[str, Any],
+    compute: Callable[[Any], Sequence[Any]],
+    how: Answering,
+    *,
+    plural: str = "checkpoints",
+    require_converged: bool = False,
+) -> None:
+    """Build settings, compute results, write the plot, then print; nothing reaches stdout before all of that is done.
+
+    Args:
+        command: Its name, for the JSON document.
+        settings: Class of its settings.
+        values: What the command line gave for the fields.
+        compute: From settings to results; imports torch, so it is only called here.
+        how: JSON or tables, plot, streams.
+        plural: What several results are called in JSON.
+        require_converged: Exit with 5 after printing if a result has not converged.
+
+    """
+    try:
+        _say_nothing_while_spinning()
+        chosen = build(settings, values)
+        if how.plot:
+            _check_plot(Path(how.plot))
+        results = _compute(compute, chosen, how.quiet)
+        _deliver(command, results, how, plural)
+        if require_converged and not all(getattr(result, "converged", True) for result in results):
+            raise NotConvergedError("A result has not converged.", "Raise --max-hvp or --tol, or use --dtype float64.")
+    except SharpcliError as error:
+        _fail(error.message, error.hint, error.exit_code, how.debug)
+    except KeyboardInterrupt:
+        hint = "Type the same command with --resume to go on." if command == "train" else ""
+        _fail("Interrupted.", hint, _INTERRUPTED, how.debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
+    except (MemoryError, OSError) as error:
+        _fail(f"{type(error).__name__}: {error}.", "Check free memory and disk space.", InputError.exit_code, how.debug)
+    except Exception as error:
+        reason = (str(error) or "no message").splitlines()[0]
+        _fail(
+            f"Internal error: {type(error).__name__}: {reason}.", "Please report it with the output of --debug.", 1, how.debug
+        )
+
+
+def _say_nothing_while_spinning() -> None:
+    """Let idle OpenMP threads sleep: spinning ones make two threads a thousand times slower on a busy machine.
+
+    This must be set before torch is loaded, which is why it is here.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+
+def _check_plot(path: Path) -> None:
+    """Refuse a plot that could not be written, before the work."""
+    from sharpcli.render.figures import check_format
+
+    check_format(path)
+    if path.parent.exists() and not os.access(path.parent, os.W_OK):
+        raise InputError(f"Cannot write {path}: the folder is not writable.", "Choose a folder that you may write to.")
+    if path.is_dir():
+        raise InputError(f"Cannot write {path}: it is a folder.", "Give --plot a file name.")
+
+
+def _compute(compute: Callable[[Any], Sequence[Any]], chosen: Any, quiet: bool) -> list[Any]:
+    from sharpcli import progress
+    from sharpcli.render.console import TerminalListener
+
+    with progress.listening(TerminalListener(quiet=quiet)):
+        return list(compute(chosen))
+
+
+def _deliver(command: str, results: list[Any], how: Answering, plural: str) -> None:
+    from sharpcli.render.console import console
+    from sharpcli.results import document
+
+    if how.plot:
+        from sharpcli.checkpoints import write_bytes
+        from sharpcli.render.figures import draw
+
+        write_bytes(Path(how.plot), draw(results, Path(how.plot)))
+    if how.json:
+        sys.stdout.write(document(command, results, plural) + "\n")
+    else:
+        from sharpcli.render.tables import show
+
+        console(sys.stdout).print(show(results))
+    if how.plot and not how.quiet:
+        sys.stderr.write(f"Plot written to {how.plot}\n")
+
+
+def _fail(message: str, hint: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"error: {message}\n")
+    if hint:
+        sys.stderr.write(f"hint: {hint}\n")
+    raise typer.Exit(code)

@@ -1,0 +1,24 @@
+"""sharpcli train"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sharpcli.cli.options import with_options
+from sharpcli.cli.running import answer
+from sharpcli.settings import TrainSettings
+
+NAME = "train"
+
+
+@with_options(TrainSettings, plot=False)
+def command(values: Any = None, how: Any = None) -> None:
+    """Train small-batch, large-batch or full-batch, several from the same initial weights."""
+
+    def compute(settings: TrainSettings) -> Sequence[Any]:
+        from sharpcli.analyses.train import train
+
+        return [train(settings)]
+
+    answer(NAME, TrainSettings, values, compute, how)

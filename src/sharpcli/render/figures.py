@@ -1,0 +1,171 @@
+"""Results as figures. Every line differs in marker and dash, not in colour alone, so print in grey is readable."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sharpcli.errors import SettingsError
+from sharpcli.results import CompareResult, CompareRow, DistanceResult, HessianResult, PathResult, Result
+
+FORMATS = ("png", "pdf", "svg")
+# Okabe and Ito's colours, which differ in lightness too; beside each a marker and a dash.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+_FLAT_RATIO = 30.0  # A loss that varies by more than this factor is drawn on a logarithmic axis.
+
+
+def check_format(path: Path) -> None:
+    """Refuse a file name whose ending is no picture, before any work is done.
+
+    Raises:
+        SettingsError: The ending is not png, pdf or svg.
+
+    """
+    ending = path.suffix.lower().removeprefix(".")
+    if ending not in FORMATS:
+        raise SettingsError(f"--plot {path} does not end in {', '.join(FORMATS)}.", f"Write --plot {path.stem or 'out'}.png.")
+
+
+def draw(results: Sequence[Result], path: Path) -> bytes:
+    """Return the figure of a command's answers in the format that the path's ending names.
+
+    Raises:
+        SettingsError: The ending is unknown, or there is nothing to draw.
+
+    """
+    check_format(path)
+    figure = _DRAWERS[type(results[0])](results)
+    buffer = io.BytesIO()
+    # Without dates and random ids, equal results give equal bytes.
+    metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[path.suffix.lower().removeprefix(".")]
+    figure.savefig(buffer, format=path.suffix.lower().removeprefix("."), dpi=150, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _styles() -> Iterator[dict[str, Any]]:
+    styles = zip(cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES), strict=False)
+    return ({"color": colour, "marker": marker, "linestyle": dash, "markersize": 4} for colour, marker, dash in styles)
+
+
+def _hessian(results: Sequence[HessianResult]) -> Figure:
+    """Draw eigenvalue against index with residuals as bars, and 2/lr where it is known and in sight."""
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    top = max(result.lambda_max for result in results)
+    for result, style in zip(results, _styles(), strict=False):
+        ranks = [one.index for one in result.eigenvalues]
+        values = [one.value for one in result.eigenvalues]
+        label = f"{result.checkpoint.label} ({result.conditions.split} loss {result.loss:.3g})"
+        axes.errorbar(ranks, values, yerr=[one.residual for one in result.eigenvalues], capsize=2, label=label, **style)
+        threshold = result.stability_threshold
+        if threshold is not None and threshold < 3 * top:
+            axes.axhline(threshold, color=style["color"], linestyle=":", linewidth=1)
+            axes.annotate(
+                f"2/lr {result.checkpoint.label}", (1, threshold), textcoords="offset points", xytext=(2, 3), fontsize=8
+            )
+    _eigenvalue_axis(axes, [one.value for result in results for one in result.eigenvalues])
+    axes.set(xlabel="index k of the eigenvalue", ylabel="eigenvalue λₖ of the loss Hessian (bar: residual)")
+    axes.set_title(f"Largest Hessian eigenvalues, N = {results[0].conditions.num_samples}")
+    _finish(axes)
+    return figure
+
+
+def _eigenvalue_axis(axes: Axes, values: Sequence[float]) -> None:
+    """Use a logarithmic axis for a positive spectrum, and one that is linear about zero otherwise."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if min(values) > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_yscale("symlog", linthresh=1e-3 * max(map(abs, values)) or 1.0)
+
+
+def _paths(results: Sequence[PathResult]) -> Figure:
+    """Draw loss and accuracy along each path, train and test, one column a path."""
+    figure = Figure(figsize=(1.6 + 4.4 * len(results), 6.0), layout="constrained")
+    grid = figure.subplots(2, len(results), sharex="col", squeeze=False)
+    for column, result in enumerate(results):
+        upper, lower = grid[0][column], grid[1][column]
+        for curve, style in zip(result.curves, _styles(), strict=False):
+            upper.plot(result.alphas, curve.loss, label=f"{curve.split} (barrier {curve.barrier:.3g})", **style)
+            percents = [math.nan if value is None else 100 * value for value in curve.accuracy]
+            lower.plot(result.alphas, percents, label=curve.split, **style)
+        finite = [loss for curve in result.curves for loss in curve.loss if math.isfinite(loss)]
+        if min(finite) > 0 and max(finite) > _FLAT_RATIO * min(finite):
+            upper.set_yscale("log")
+        upper.set(ylabel="loss (nats)", title=f"{result.start.label} (α = 0) to {result.end.label} (α = 1)")
+        lower.set(xlabel=f"α along the {result.path} path", ylabel="accuracy (%)")
+        for axes in (upper, lower):
+            for end in (0, 1):
+                axes.axvline(end, color="0.6", linewidth=0.8)
+            low, high = result.alphas[0], result.alphas[-1]
+            axes.axvspan(low, min(0, low) if low > 0 else 0, color="0.93", zorder=0)
+            axes.axvspan(1, max(1, high), color="0.93", zorder=0)
+            axes.set_xlim(low, high)
+            _finish(axes)
+    return figure
+
+
+def _distances(results: Sequence[DistanceResult]) -> Figure:
+    """Draw distance from initialization against the update, over the saved steps of each run."""
+    if not any(result.steps for result in results):
+        raise SettingsError(
+            "There are no saved steps to draw.", "Name a run folder whose training had --save-every, or leave --plot out."
+        )
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for result, style in zip(results, _styles(), strict=False):
+        if result.steps:
+            updates = [one.step or 0 for one in result.steps]
+            axes.plot(updates, [one.distance for one in result.steps], label=result.checkpoint.label, **style)
+    axes.set_xscale("log")
+    axes.set(xlabel="updates", ylabel="distance ‖w − w₀‖₂", title="Weight distance from initialization")
+    _finish(axes)
+    return figure
+
+
+def _compare(results: Sequence[CompareResult]) -> Figure:
+    """Draw each measure against the generalization gap, one panel a measure."""
+    result = results[0]
+    measures: dict[str, Callable[[CompareRow], float | None]] = {
+        "λmax of the Hessian": lambda row: row.lambda_max,
+        f"φ, ε = {result.epsilon:g} (%)": lambda row: row.phi,
+        "distance ‖w − w₀‖₂": lambda row: row.distance,
+    }
+    shown = {name: get for name, get in measures.items() if any(get(row) is not None for row in result.rows)}
+    if not shown:
+        raise SettingsError("There is no measure to draw.", "Ask for one with --metrics hessian,sharpness,distance.")
+    figure = Figure(figsize=(1 + 3.6 * len(shown), 3.9), layout="constrained")
+    grid = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axes, (name, get) in zip(grid, shown.items(), strict=True):
+        for row, style in zip(result.rows, _styles(), strict=False):
+            value = get(row)
+            if value is not None:
+                points = {**style, "linestyle": "none", "markersize": 7}
+                axes.errorbar(value, row.gap, yerr=row.gap_standard_error, capsize=3, label=row.checkpoint.label, **points)
+        axes.set(xlabel=name, ylabel="generalization gap: test − train loss (nats)")
+        _finish(axes)
+    return figure
+
+
+def _finish(axes: Axes) -> None:
+    axes.grid(visible=True, color="0.88", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=True, fontsize=8)
+
+
+_DRAWERS: dict[type[Result], Callable[..., Figure]] = {
+    HessianResult: _hessian,
+    PathResult: _paths,
+    DistanceResult: _distances,
+    CompareResult: _compare,
+}

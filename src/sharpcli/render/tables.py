@@ -1,0 +1,260 @@
+"""Results as tables for a terminal. Column names are the JSON names, with spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sharpcli.results import (
+    CompareResult,
+    Conditions,
+    Curve,
+    DistanceResult,
+    HessianResult,
+    InspectResult,
+    LayerDistance,
+    PathResult,
+    Result,
+    SharpnessResult,
+    Subject,
+    TrainResult,
+)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number in few digits; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage."""
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def show(results: Sequence[Result]) -> RenderableType:
+    """Return what a terminal shows for the answers of one command."""
+    draw = _DRAWERS[type(results[0])]
+    return Group(*(part for result in results for drawn in draw(result) for part in _titled(drawn)))
+
+
+def _titled(part: RenderableType) -> list[RenderableType]:
+    """Put a table's title on a line of its own: rich folds it to the width of the table."""
+    if not isinstance(part, Table) or part.title is None:
+        return [part]
+    title, part.title = Text(str(part.title), style="bold"), None
+    return [title, part]
+
+
+def _table(title: str, *columns: str, left: int = 1) -> Table:
+    """Return an empty table; the first `left` columns hold words, the others numbers."""
+    table = Table(title=title, box=box.SIMPLE_HEAD)
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="left" if position < left else "right", no_wrap=position >= left)
+    return table
+
+
+def _note(text: str) -> Text:
+    return Text(text, style="dim")
+
+
+def _heading(subject: Subject) -> str:
+    made = ", ".join(part for part in (subject.model, subject.data, subject.mode) if part)
+    return f"{subject.path}{f' ({made})' if made else ''}"
+
+
+def _under(conditions: Conditions, loss: float, accuracy: float | None, slope: float) -> Text:
+    """Return the conditions that a number about a loss cannot be read without."""
+    right = "" if accuracy is None else f", accuracy {percent(accuracy)}"
+    return _note(
+        f"{conditions.split} loss {loss:.4g} ({conditions.loss_function}){right}, gradient norm {slope:.3g}; "
+        f"N = {conditions.num_samples}, P = {conditions.num_parameters}; {conditions.dtype} on {conditions.device}, "
+        f"BatchNorm {conditions.batch_norm}"
+    )
+
+
+def _hessian(result: HessianResult) -> list[RenderableType]:
+    table = _table(f"Largest Hessian eigenvalues of {_heading(result.checkpoint)}", "index", "value", "residual", "converged")
+    for one in result.eigenvalues:
+        table.add_row(str(one.index), f"{one.value:.6g}", f"{one.residual:.1e}", "yes" if one.converged else "NO")
+    lines: list[RenderableType] = [table]
+    lines.append(_under(result.conditions, result.loss, result.accuracy, result.gradient_norm))
+    lines.append(
+        _note(
+            f"{result.products} Hessian-vector products ({result.lanczos_products} Lanczos, {result.verification_products} to "
+            f"measure residuals ‖Hv−θv‖), {result.seconds:.1f} s; an exact eigenvalue lies within each residual"
+        )
+    )
+    if result.stability_threshold is not None and result.sharpness_ratio is not None:
+        last = result.last_stability_threshold
+        lines.append(
+            _note(
+                f"λmax = {result.lambda_max:.4g} against 2/lr = {result.stability_threshold:.4g} at the peak rate "
+                f"{number(result.learning_rate)} (ratio {result.sharpness_ratio:.3g}); "
+                f"2/lr = {number(last)} at the rate of the last update"
+            )
+        )
+    if result.advice:
+        lines.append(Text(result.advice, style="yellow"))
+    return [*lines, Text()]
+
+
+def _sharpness(result: SharpnessResult) -> list[RenderableType]:
+    table = _table(
+        f"ε-sharpness of {_heading(result.checkpoint)}",
+        "subspace", "epsilon", "phi", "phi of restarts", "rise", "share at bound", "evaluations", "status",
+    )  # fmt: skip
+    for one in result.measurements:
+        table.add_row(
+            f"p = {one.subspace}" if one.subspace else "full",
+            f"{one.epsilon:g}",
+            number(one.phi),
+            ", ".join(number(phi) for phi in one.phi_of_restarts),
+            number(one.rise),
+            percent(one.share_at_bound),
+            str(one.evaluations),
+            one.status,
+        )
+    under = _under(result.conditions, result.loss, result.accuracy, result.gradient_norm)
+    note = _note(
+        "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the best of the restarts; "
+        f"it grows with P and with ‖w‖ = {result.weight_norm:.4g}, {result.seconds:.1f} s"
+    )
+    return [table, under, note, Text()]
+
+
+def _path(result: PathResult) -> list[RenderableType]:
+    columns = [f"{curve.split} {what}" for curve in result.curves for what in ("loss", "accuracy")]
+    table = _table(f"{result.path} path: α = 0 is {result.start.path}, α = 1 is {result.end.path}", "alpha", *columns, left=0)
+    for row, alpha in enumerate(result.alphas):
+        cells = [cell for curve in result.curves for cell in (f"{curve.loss[row]:.4g}", percent(curve.accuracy[row]))]
+        table.add_row(f"{alpha:.3g}", *cells, style="bold" if alpha in (0, 1) else "")
+    bars = Text("\n".join(_barrier(curve) for curve in result.curves))
+    note = _note(f"distance between the ends {result.distance:.4g}; BatchNorm {result.batch_norm}; {result.seconds:.1f} s")
+    return [table, bars, note, Text()]
+
+
+def _barrier(curve: Curve) -> str:
+    gaps = f"; {curve.not_finite} points not finite" if curve.not_finite else ""
+    where = f" at α = {curve.barrier_alpha:.3g}" if curve.barrier else ""
+    return f"barrier ({curve.split}) {curve.barrier:.4g}{where}{gaps}"
+
+
+def _distance(result: DistanceResult) -> list[RenderableType]:
+    table = _table(f"Distance of {result.checkpoint.path} from {result.reference}", "quantity", "value")
+    rows = {
+        "distance ‖w−w₀‖": result.distance, "relative to ‖w₀‖": result.relative, "cosine(w, w₀)": result.cosine,
+        "norm ‖w‖": result.norm, "init norm ‖w₀‖": result.init_norm, "max change": result.max_change,
+    }  # fmt: skip
+    for name, value in rows.items():
+        table.add_row(name, number(value, 6))
+    parts: list[RenderableType] = [table]
+    if result.layers:
+        parts.append(_layers(result.layers))
+    if result.steps:
+        steps = _table("Along the saved steps", "step", "distance", "relative", "cosine", left=0)
+        for one in result.steps:
+            steps.add_row(number(one.step), number(one.distance), number(one.relative), number(one.cosine))
+        parts.append(steps)
+    return [*parts, _note(f"over {result.num_parameters} parameters; BatchNorm statistics are not parameters"), Text()]
+
+
+def _layers(layers: Sequence[LayerDistance]) -> Table:
+    table = _table("Per layer", "name", "size", "norm", "distance", "relative", "cosine")
+    for one in layers:
+        table.add_row(one.name, str(one.size), number(one.norm), number(one.distance), number(one.relative), number(one.cosine))
+    return table
+
+
+def _compare(result: CompareResult) -> list[RenderableType]:
+    table = _table(
+        "Comparison",
+        "checkpoint", "train loss", "train accuracy", "test loss", "test accuracy", "gap", "lambda max", "phi", "distance",
+        "batch size", "updates",
+    )  # fmt: skip
+    for row in result.rows:
+        table.add_row(
+            row.checkpoint.label,
+            number(row.train_loss),
+            percent(row.train_accuracy),
+            number(row.test_loss),
+            percent(row.test_accuracy),
+            f"{row.gap:.3f} ± {row.gap_standard_error:.3f}",
+            number(row.lambda_max),
+            number(row.phi),
+            number(row.distance),
+            number(row.batch_size),
+            number(row.updates),
+        )
+    note = _note(
+        f"gap = test loss − train loss ± standard error; lambda max of the Hessian; phi = ε-sharpness, ε = {result.epsilon:g}, "
+        f"full space, percent; distance = ‖w−w₀‖; {result.num_train} train and {result.num_test} test samples; "
+        f"{result.seconds:.1f} s"
+    )
+    notes = [Text(f"{row.checkpoint.label}: {text}", style="yellow") for row in result.rows for text in row.notes]
+    return [table, note, *notes, Text()]
+
+
+def _inspect(result: InspectResult) -> list[RenderableType]:
+    table = _table(f"{result.checkpoint.path}: {result.container}", "what", "value", left=2)
+    subject = result.checkpoint
+    known = {
+        "tensors": f"{result.num_tensors} ({', '.join(result.dtypes)})",
+        "parameters": str(result.num_parameters),
+        "weights sha256": subject.sha256[:16],
+        "model": subject.model, "data": subject.data, "mode": subject.mode, "updates": subject.step, "seed": subject.seed,
+        "batch size": subject.batch_size, "optimizer": subject.optimizer, "peak lr": subject.learning_rate,
+    }  # fmt: skip
+    for name, value in known.items():
+        if value is not None:
+            table.add_row(name, str(value))
+    tensors = _table("Tensors", "name", "shape", left=2)
+    for name, shape in result.tensors:
+        tensors.add_row(name, " × ".join(map(str, shape)) or "scalar")
+    checks = _table("Checks", "check", "passed", "detail", left=3)
+    for check in result.checks:
+        answer = {True: "yes", False: "NO", None: "–"}[check.passed]
+        checks.add_row(check.name, answer, check.detail)
+    verdict = "This file can be analysed." if result.analysable else "This file cannot be analysed as it stands."
+    return [table, tensors, checks, Text(verdict, style="bold"), Text()]
+
+
+def _train(result: TrainResult) -> list[RenderableType]:
+    table = _table(
+        f"Trained from one set of initial weights (P = {result.num_parameters}, {result.device})",
+        "mode", "batch size", "updates", "epochs", "train loss", "train accuracy", "test loss", "test accuracy", "gap",
+        "stopped by", "seconds",
+    )  # fmt: skip
+    for row in result.rows:
+        table.add_row(
+            row.mode,
+            str(row.batch_size),
+            str(row.updates),
+            number(row.epochs),
+            number(row.train_loss),
+            percent(row.train_accuracy),
+            number(row.test_loss),
+            percent(row.test_accuracy),
+            f"{row.gap:.3f}",
+            row.stopped_by,
+            f"{row.seconds:.0f}",
+        )
+    files = Text("\n".join(f"{row.mode}: {row.checkpoint}" for row in result.rows))
+    commands = Text("\n".join(["Next:", *(f"  {command}" for command in result.next_commands)]))
+    return [table, files, commands, Text()]
+
+
+_DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
+    HessianResult: _hessian,
+    SharpnessResult: _sharpness,
+    PathResult: _path,
+    DistanceResult: _distance,
+    CompareResult: _compare,
+    InspectResult: _inspect,
+    TrainResult: _train,
+}
