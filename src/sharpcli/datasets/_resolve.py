@@ -1,0 +1,80 @@
+"""From a spec string to data in memory: `fashion-mini`, `torchvision:CIFAR10`, `folder:PATH`, `npz:FILE`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from sharpcli import plugins
+from sharpcli.arguments import check_arguments, parse_arguments
+from sharpcli.datasets._splits import DataSplits
+from sharpcli.errors import SettingsError, closest
+
+_WITH_PATH = ("folder", "npz")
+_EMBEDDED = "fashion-mini"
+
+
+def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence[str] = ()) -> DataSplits:
+    """Load a data set, or return the one that was loaded last if nothing about it has changed.
+
+    Args:
+        spec: A name in any case and with any dashes, `torchvision:NAME`, `folder:PATH` or `npz:FILE`.
+        root: Folder of the downloaded data sets; `~` is expanded here and in the spec's path.
+        download: Fetch a torchvision data set that is missing.
+        arguments: Options as "key=value" texts.
+
+    Returns:
+        Both splits. Callers share them, so do not write to their tensors.
+
+    Raises:
+        SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
+        InputError: Files are missing or damaged, or do not fit together.
+
+    """
+    name, path = _parse(spec)
+    place = str(Path(path or root).expanduser())
+    options = parse_arguments(arguments)
+    check_arguments(plugins.load("datasets", name).load, options, reserved=("root", "download"))
+    stamp = _stamp(Path(place)) if name in _WITH_PATH else ()
+    return _load(name, "" if name == _EMBEDDED else place, download, tuple(arguments), stamp)
+
+
+# One is enough for several checkpoints on one data set, and two large ones may not fit in memory.
+@lru_cache(maxsize=1)
+def _load(name: str, root: str, download: bool, texts: tuple[str, ...], stamp: tuple[int, ...]) -> DataSplits:
+    module = plugins.load("datasets", name)
+    splits: DataSplits = module.load(root, download=download, **parse_arguments(texts))
+    return splits
+
+
+def _parse(spec: str) -> tuple[str, str]:
+    """Return the plug-in's name, and the path of those that need one."""
+    known = plugins.names("datasets")
+    scheme, colon, rest = spec.partition(":")
+    if scheme.lower() in _WITH_PATH:
+        if not rest:
+            raise SettingsError(f"The data set '{spec}' lacks a path.", f"Write {scheme.lower()}:PATH.")
+        return scheme.lower(), rest
+    candidates = [name for name in known if name not in _WITH_PATH]
+    if colon and scheme.lower() == "torchvision":
+        candidates.remove(_EMBEDDED)
+    elif colon:
+        rest = spec  # an unknown scheme, named whole below
+    by_letters = {_letters(name): name for name in candidates}
+    word = rest if colon else spec
+    if _letters(word) not in by_letters:
+        listed = candidates if colon else [*candidates, "folder:PATH", "npz:FILE"]
+        raise SettingsError(f"There is no data set called '{spec}'.", closest(word.lower(), listed))
+    return by_letters[_letters(word)], ""
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return numbers that change when a file, or any file in a folder, is rewritten; () if it is missing."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    states = [file.stat() for file in files]
+    return (len(states), max((s.st_mtime_ns for s in states), default=0), sum(s.st_size for s in states))

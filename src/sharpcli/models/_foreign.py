@@ -1,0 +1,124 @@
+"""Models from a user's own code: `path/file.py:fn` and `pkg.mod:attr`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from torch import nn
+
+from sharpcli.arguments import check_arguments
+from sharpcli.errors import InputError, closest
+
+
+def build_foreign(
+    spec: str, *, input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, object]
+) -> nn.Module:
+    """Import the code that `spec` names, and call it. This runs whatever that code contains.
+
+    Args:
+        spec: `path/file.py:fn` or `pkg.mod:attr`, a function or class; `~` is expanded.
+        input_shape: Shape of one sample; passed on if the function takes it.
+        num_classes: Number of outputs; passed on if the function takes it.
+        options: Further keyword arguments.
+
+    Returns:
+        The module that the function returns.
+
+    Raises:
+        InputError: Nothing to import, the code fails, or it returns no `nn.Module`.
+        SettingsError: The function does not take one of the options.
+
+    """
+    place, _, attribute = spec.rpartition(":")
+    file = Path(place).expanduser() if place.endswith(".py") else None
+    folder = (file.parent if file else Path.cwd()).resolve()
+    with _importable(folder):
+        module = _import_file(file, spec) if file else _import_name(place, spec)
+        function = _attribute(module, attribute, spec)
+        offered = {"input_shape": input_shape, "num_classes": num_classes}
+        check_arguments(function, options, reserved=offered)
+        keywords = {**_accepted(function, offered), **options}
+        with _blamed(spec, "called"):
+            model = function(**keywords)
+    if not isinstance(model, nn.Module):
+        kind = type(model).__name__
+        raise InputError(f"'{spec}' returned a {kind}, not a torch.nn.Module.", "Return the model from it.")
+    return model
+
+
+def _import_file(file: Path, spec: str) -> ModuleType:
+    if not file.is_file():
+        raise InputError(f"There is no file '{file}'.", "Check the path in front of the colon.")
+    # One name per path, so that two files called model.py do not replace each other.
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    found = importlib.util.spec_from_file_location(f"_sharpcli_{file.stem}_{digest}", file)
+    if found is None or found.loader is None:
+        raise InputError(f"'{file}' cannot be imported.", "Name a Python file.")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = module  # dataclasses and pickle look their module up there
+    try:
+        with _blamed(spec, "imported"):
+            found.loader.exec_module(module)
+    except InputError:
+        del sys.modules[found.name]
+        raise
+    return module
+
+
+def _import_name(name: str, spec: str) -> ModuleType:
+    with _blamed(spec, "imported"):
+        return importlib.import_module(name)
+
+
+def _attribute(module: ModuleType, name: str, spec: str) -> Callable[..., object]:
+    function = module
+    for part in name.split("."):
+        function = getattr(function, part, None)  # type: ignore[assignment]
+    if callable(function) and not isinstance(function, nn.Module):
+        return function
+    public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    raise InputError(f"'{spec}' names no function or class that builds a model.", closest(name, public))
+
+
+def _accepted(function: Callable[..., object], offered: Mapping[str, object]) -> dict[str, object]:
+    if getattr(function, "__init__", None) is nn.Module.__init__:  # it claims **kwargs, and then refuses them
+        return {}
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return dict(offered)
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = [key for key, parameter in parameters.items() if parameter.kind in by_name]
+    return {key: value for key, value in offered.items() if key in named}
+
+
+@contextlib.contextmanager
+def _blamed(spec: str, action: str) -> Iterator[None]:
+    """Turn whatever foreign code raises, also `sys.exit()`, into a sentence that names it."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        message = f"'{spec}' failed while it was {action}: {type(error).__name__}: {first_line}."
+        raise InputError(message, "Mend that code, or see its traceback with --debug.") from error
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let code import its neighbours, as it could if it were run from `folder`."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))

@@ -1,0 +1,19 @@
+"""The shape an image model is built for, checked once."""
+
+from __future__ import annotations
+
+from sharpcli.errors import InputError
+
+
+def image_shape(input_shape: tuple[int, ...], model: str) -> tuple[int, int, int]:
+    """Return (C, H, W), the shape of one image.
+
+    Raises:
+        InputError: `input_shape` has not three axes.
+
+    """
+    if len(input_shape) != 3:
+        hint = "Use the model mlp, which flattens its input, or data of shape (N, C, H, W)."
+        raise InputError(f"The model {model} needs images (C, H, W), not inputs {input_shape}.", hint)
+    channels, height, width = input_shape
+    return channels, height, width

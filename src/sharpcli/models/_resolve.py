@@ -1,0 +1,95 @@
+"""From a spec string to a model: `convnet`, `torchvision:NAME`, `path/file.py:fn`, `pkg.mod:attr`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from sharpcli import plugins
+from sharpcli.arguments import check_arguments, parse_arguments
+from sharpcli.errors import InputError, SettingsError, closest
+from sharpcli.models._foreign import build_foreign
+
+_TORCHVISION = "torchvision:"
+_RESERVED = ("input_shape", "num_classes")
+# Their auxiliary heads would return tuples, and their default initialisation is slow and warns about it.
+_WITH_SIDE_HEADS = ("googlenet", "inception_v3")
+
+
+def resolve(
+    spec: str, *, input_shape: tuple[int, ...], num_classes: int, arguments: Sequence[str] = ()
+) -> nn.Module:
+    """Build a freshly initialised model on the CPU, in training mode as its builder leaves it.
+
+    Args:
+        spec: A built-in name, `torchvision:NAME` (never pretrained), `path/file.py:fn` or `pkg.mod:attr`.
+        input_shape: Shape of one sample.
+        num_classes: Number of outputs.
+        arguments: Options as "key=value" texts.
+
+    Returns:
+        A module that maps (B, *input_shape) to (B, num_classes). For models that are not our own, one
+        forward pass of two samples has shown that they take these inputs.
+
+    Raises:
+        SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
+        InputError: The code cannot be imported or fails, or the model does not fit the data.
+
+    """
+    options = parse_arguments(arguments)
+    if runs_code(spec):
+        model = build_foreign(spec, input_shape=input_shape, num_classes=num_classes, options=options)
+    elif spec.lower().startswith(_TORCHVISION):
+        model = _from_torchvision(spec[len(_TORCHVISION) :], num_classes, options)
+    else:
+        build = plugins.load("models", spec.lower().replace("_", "-")).build
+        check_arguments(build, options, reserved=_RESERVED)
+        built_in: nn.Module = build(input_shape=input_shape, num_classes=num_classes, **options)
+        return built_in
+    _try_out(model, spec, input_shape)
+    return model
+
+
+def runs_code(spec: str) -> bool:
+    """Tell whether resolving `spec` imports code that it names; refuse such a spec from a checkpoint."""
+    return ":" in spec and not spec.lower().startswith(_TORCHVISION)
+
+
+def _from_torchvision(name: str, num_classes: int, options: Mapping[str, object]) -> nn.Module:
+    # Over a second to import, and few specs need it.
+    from torchvision import models  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+
+    known = models.list_models(module=models)
+    if name.lower() not in known:
+        raise SettingsError(f"torchvision has no classifier called '{name}'.", closest(name.lower(), known))
+    build = models.get_model_builder(name.lower())
+    check_arguments(build, options, reserved=("weights", "progress", *_RESERVED))
+    defaults = {"init_weights": True, "aux_logits": False} if name.lower() in _WITH_SIDE_HEADS else {}
+    try:
+        built: nn.Module = build(weights=None, num_classes=num_classes, **{**defaults, **options})
+    except Exception as error:  # torchvision checks its own options, with exceptions of every kind
+        message = f"torchvision cannot build '{name}' with these options: {type(error).__name__}: {error}."
+        raise SettingsError(message, "See the torchvision documentation of that model.") from error
+    return built
+
+
+def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...]) -> None:
+    """Pass two empty samples through the model in eval mode, and leave every module's mode as it was."""
+    modes = {module: module.training for module in model.modules()}
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    model.eval()
+    try:
+        with torch.no_grad():
+            output = model(torch.zeros(2, *input_shape, device=like.device, dtype=like.dtype))
+    except Exception as error:
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        message = f"'{spec}' cannot take inputs of shape {input_shape}: {type(error).__name__}: {first_line}."
+        raise InputError(message, "Choose another model or other data.") from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if not isinstance(output, torch.Tensor) or output.shape[:1] != (2,):
+        message = f"'{spec}' does not return one row of outputs for each sample."
+        raise InputError(message, "Return a tensor of shape (B, num_classes).")

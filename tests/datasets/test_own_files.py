@@ -1,0 +1,154 @@
+"""The user's own data: image folders and npz files, right and wrong."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from sharpcli.datasets._resolve import resolve
+from sharpcli.datasets._splits import DataSplits
+from sharpcli.errors import InputError, SettingsError
+
+
+def folder(root: Path, *arguments: str) -> DataSplits:
+    return resolve(f"folder:{root}", root="unused", arguments=arguments)
+
+
+def test_folder_is_standardised_by_its_training_split(files: ModuleType, tmp_path: Path) -> None:
+    files.write_images(tmp_path)
+    data = folder(tmp_path)
+    assert data.input_shape == (3, 4, 6)
+    assert data.num_classes == 2
+    assert data.train.targets.tolist() == [0, 0, 1, 1]
+    torch.testing.assert_close(data.train.inputs.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(data.train.inputs.std(dim=(0, 2, 3), correction=0), torch.ones(3))
+    torch.testing.assert_close(data.train.inputs, data.test.inputs)
+
+
+def test_folder_reads_the_pixels_that_were_written(files: ModuleType, tmp_path: Path) -> None:
+    files.write_images(tmp_path)
+    inputs = folder(tmp_path).train.inputs
+    written = torch.from_numpy(random_bytes(4, 6, 3, seed=10)).permute(2, 0, 1).float()
+    for channel in range(3):
+        paired = torch.stack([inputs[2, channel].flatten(), written[channel].flatten()])
+        assert torch.corrcoef(paired)[0, 1] > 0.99999
+
+
+def test_folder_options(files: ModuleType, tmp_path: Path) -> None:
+    files.write_images(tmp_path)
+    Image.fromarray(random_bytes(9, 9)).save(tmp_path / "train" / "cat" / "grey.jpg")
+    with pytest.raises(InputError, match="9x9 pixels, not 6x4") as caught:
+        folder(tmp_path)
+    assert "size" in caught.value.hint
+    assert folder(tmp_path, "size=5").input_shape == (3, 5, 5)
+    assert folder(tmp_path, "size=5", "grayscale=True").input_shape == (1, 5, 5)
+    with pytest.raises(SettingsError):
+        folder(tmp_path, "size=0")
+    with pytest.raises(SettingsError) as unknown:
+        folder(tmp_path, "sizes=3")
+    assert "grayscale" in unknown.value.hint
+
+
+def test_folder_failures(files: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no folder"):
+        folder(tmp_path / "nowhere")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(InputError, match="no class folders"):
+        folder(tmp_path)
+    (tmp_path / "train").rmdir()
+    files.write_images(tmp_path)
+    (tmp_path / "test" / "cat" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"1\.png' cannot be read"):
+        folder(tmp_path)
+    shutil.rmtree(tmp_path / "test" / "cat")
+    with pytest.raises(InputError, match=r"classes of train and test differ .*: cat"):
+        folder(tmp_path)
+
+
+def random_bytes(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def write_npz(path: Path, **changes: Any) -> str:
+    arrays = {
+        "x_train": random_bytes(6, 2, 2),
+        "y_train": np.array([0, 1, 2, 0, 1, 2]),
+        "x_test": random_bytes(3, 2, 2, seed=1),
+        "y_test": np.array([2, 0, 1]),
+    }
+    arrays |= changes
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+    return f"npz:{path}"
+
+
+def test_npz_bytes_become_fractions_and_shapes_stay(tmp_path: Path) -> None:
+    data = resolve(write_npz(tmp_path / "toy.npz"), root="unused")
+    assert (data.name, data.input_shape, data.num_classes) == ("toy", (2, 2), 3)
+    expected = torch.from_numpy(random_bytes(6, 2, 2)).float() / 255
+    torch.testing.assert_close(data.train.inputs, expected, rtol=0, atol=0)
+    assert data.test.targets.tolist() == [2, 0, 1]
+
+
+def test_npz_regression_and_foreign_types(tmp_path: Path) -> None:
+    spec = write_npz(
+        tmp_path / "toy.npz",
+        x_train=np.arange(12, dtype=">f8").reshape(6, 2),
+        x_test=np.zeros((3, 2), dtype=np.float16),
+        y_train=np.arange(6.0),
+        y_test=np.zeros((3, 1), dtype=np.float32),
+    )
+    data = resolve(spec, root="unused")
+    assert data.num_classes == 1
+    assert data.train.targets.tolist() == [[0.0], [1.0], [2.0], [3.0], [4.0], [5.0]]
+    assert data.train.inputs[5].tolist() == [10.0, 11.0]
+    booleans = write_npz(tmp_path / "b.npz", y_train=np.array([True, False] * 3), y_test=np.array([False] * 3))
+    assert resolve(booleans, root="unused").train.targets.tolist() == [1, 0] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_test": None}, "no array y_test"),
+        ({"y_train": np.array([0, 1])}, "x_train has 6 rows but y_train has 2"),
+        ({"x_test": np.full((3, 2, 2), np.nan)}, "x_test holds NaN"),
+        ({"x_train": np.full((6, 2, 2), 1e300)}, "x_train holds NaN or numbers too large"),
+        ({"y_train": np.full(6, np.inf)}, "y_train holds NaN"),
+        ({"y_test": np.array([0, 1, -1])}, "y_test has the class -1"),
+        ({"y_test": np.array([0, 1, 3])}, "test classes run from 0 to 3"),
+        ({"y_test": np.array([0.5, 1.5, 2.5])}, "one split has classes"),
+        ({"y_train": np.zeros((6, 3), dtype=int)}, "y_train has type int64"),
+        ({"y_train": np.array(["a"] * 6)}, "y_train has type <U1"),
+        ({"x_train": np.zeros((6, 2, 2), dtype=np.int32)}, "x_train has type int32"),
+        ({"x_train": np.array(3.0)}, "x_train has type"),
+        ({"x_train": np.zeros((6, 3))}, "shapes"),
+        ({"x_train": np.array([{}] * 6)}, "pickle"),
+        ({"x_test": np.zeros((0, 2, 2)), "y_test": np.zeros(0, dtype=int)}, "empty"),
+        ({"x_train": np.zeros((0, 2, 2)), "y_train": np.zeros(0, dtype=int)}, "empty"),
+    ],
+)
+def test_npz_failures_name_the_key(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        resolve(write_npz(tmp_path / "toy.npz", **changes), root="unused")
+    assert caught.value.hint
+
+
+def test_files_that_are_no_npz(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file"):
+        resolve(f"npz:{tmp_path}/nowhere.npz", root="unused")
+    (tmp_path / "text.npz").write_text("hello")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    whole = Path(write_npz(tmp_path / "whole.npz")[4:]).read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for name in ("text.npz", "empty.npz", "half.npz", "array.npy"):
+        with pytest.raises(InputError) as caught:
+            resolve(f"npz:{tmp_path / name}", root="unused")
+        assert caught.value.hint
