@@ -1,0 +1,179 @@
+import copy
+import warnings
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sharpcli.curvature.hessian import HessianOperator
+from sharpcli.linalg.lanczos import top_eigenpairs
+from sharpcli.objective import Objective
+from sharpcli.runtime import Runtime
+from tests.nets import NETS, NUM_SAMPLES, dense_hessian, images, objective
+
+
+@pytest.fixture(scope="module", params=sorted(NETS))
+def problem(request: pytest.FixtureRequest) -> tuple[str, Tensor]:
+    return request.param, dense_hessian(objective(request.param))
+
+
+@pytest.mark.parametrize("batch", [1, 7, NUM_SAMPLES])
+@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-10), ("float32", 2e-6)])
+@pytest.mark.parametrize("memory", [0, None], ids=["recomputed", "kept graphs"])
+def test_products_agree_with_the_explicit_hessian(problem, batch: int, dtype: str, accuracy: float, memory: int | None):
+    name, exact = problem
+    made = objective(name, dtype=dtype, chunk_size=batch)
+    operator = HessianOperator(made, made.parameters(), memory=memory)
+    vector = torch.randn(len(exact), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    wanted = exact @ vector
+    for _ in range(2):  # An engine that keeps a graph may be right once and wrong the second time.
+        product = (operator @ vector.to(operator.dtype)).double()
+        assert float((product - wanted).norm() / wanted.norm()) < accuracy
+    assert operator.products == 2
+
+
+@pytest.mark.parametrize("batch", [1, 7, NUM_SAMPLES])
+@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-6), ("float32", 2e-5)])
+def test_top_eigenvalues_agree_with_numpy(problem, batch: int, dtype: str, accuracy: float):
+    name, exact = problem
+    made = objective(name, dtype=dtype, chunk_size=batch)
+    pairs = top_eigenpairs(HessianOperator(made, made.parameters()), count=5)
+    expected = numpy.linalg.eigvalsh(exact.numpy())[::-1][:5]
+    assert pairs.values.numpy() == pytest.approx(expected, rel=accuracy, abs=accuracy * expected[0])
+    assert all(pairs.converged)
+
+
+def test_linear_regression_has_the_hessian_of_the_textbook():
+    """f(w) = (1/N) Σ ½ (w·x_i - y_i)², so H = XᵀX / N at every w."""
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(50, 6, generator=random, dtype=torch.float64)
+    targets = torch.randn(50, 1, generator=random, dtype=torch.float64)
+    model = nn.Linear(6, 1, bias=False).double()
+    made = Objective.of(model, inputs, targets, loss="mse", runtime=Runtime.open("cpu", "float64"), chunk_size=7)
+    exact = (inputs.T @ inputs / 50).numpy()
+    operator = HessianOperator(made, made.parameters())
+    columns = torch.stack([operator @ row for row in torch.eye(6, dtype=torch.float64)])
+    assert columns.numpy() == pytest.approx(exact, abs=1e-14)
+    values = top_eigenpairs(operator, count=6).values.numpy()
+    assert values == pytest.approx(numpy.linalg.eigvalsh(exact)[::-1], rel=1e-10)
+
+
+def test_softmax_regression_has_the_kronecker_hessian():
+    """With logits Wx the Hessian is (1/N) Σ (diag(p) - ppᵀ) ⊗ xxᵀ (Böhning 1992)."""
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(40, 3, generator=random, dtype=torch.float64)
+    targets = torch.randint(0, 4, (40,), generator=random)
+    model = nn.Linear(3, 4, bias=False).double()
+    chances = torch.softmax(inputs @ model.weight.detach().T, dim=1)
+    exact = sum(
+        torch.kron(torch.diag(p) - torch.outer(p, p), torch.outer(x, x)) for p, x in zip(chances, inputs, strict=True)
+    ) / len(inputs)
+    made = Objective.of(model, inputs, targets, runtime=Runtime.open("cpu", "float64"), chunk_size=7)
+    operator = HessianOperator(made, made.parameters())
+    columns = torch.stack([operator @ row for row in torch.eye(12, dtype=torch.float64)])
+    torch.testing.assert_close(columns, exact, rtol=1e-12, atol=1e-14)
+
+
+def test_agrees_with_curvlinops():
+    """An independent implementation: forward over reverse, another library."""
+    made = objective("mlp")
+    operator = HessianOperator(made, made.parameters())
+    vector = torch.randn(made.space.dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    batches = [(made.inputs[:64], made.targets[:64]), (made.inputs[64:], made.targets[64:])]
+    with warnings.catch_warnings():  # It loads parts of torch that announce their own end.
+        warnings.simplefilter("ignore")
+        from curvlinops import HessianLinearOperator
+
+        theirs = HessianLinearOperator(made.model, nn.CrossEntropyLoss(), list(made.model.parameters()), batches) @ vector
+    torch.testing.assert_close(operator @ vector, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_the_operator_is_symmetric_and_linear():
+    made = objective("conv", chunk_size=10)
+    operator = HessianOperator(made, made.parameters())
+    first, second = torch.randn(2, made.space.dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert float(first @ (operator @ second)) == pytest.approx(float(second @ (operator @ first)), rel=1e-12)
+    torch.testing.assert_close(operator @ (2 * first - second), 2 * (operator @ first) - operator @ second)
+
+
+class Odd(nn.Module):
+    """Unused, frozen, tied and linearly-entering parameters at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(64, 8, bias=False)
+        self.tied = nn.Linear(64, 8, bias=False)
+        self.tied.weight = self.first.weight
+        self.frozen = nn.Linear(8, 8)
+        self.frozen.requires_grad_(False)
+        self.unused = nn.Linear(3, 3)
+        self.last = nn.Linear(8, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        inputs = inputs.flatten(1)
+        return self.last(self.frozen(self.first(inputs) * self.tied(inputs)))
+
+
+def test_unused_frozen_and_tied_parameters():
+    inputs, targets = images()
+    model = Odd().double()
+    made = Objective.of(model, inputs, targets, runtime=Runtime.open("cpu", "float64"), chunk_size=50)
+    assert made.space.dimension == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert not any(name.startswith(("frozen", "tied")) for name in made.space.names)
+    exact = dense_hessian(made)
+    vector = torch.randn(len(exact), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    product = HessianOperator(made, made.parameters()) @ vector
+    torch.testing.assert_close(product, exact @ vector)
+    assert float(made.space.split(product)["unused.weight"].abs().max()) == 0
+
+
+def test_a_loss_that_is_linear_in_every_parameter_has_no_curvature():
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(64, dtype=torch.float64))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return (inputs.flatten(1) * self.weight).sum(1, keepdim=True)
+
+    class Linear(Objective):
+        def loss_sum(self, parameters, chunk):
+            return self.outputs(parameters, chunk.inputs, {}).sum()
+
+    inputs, targets = images()
+    made = Objective.of(Sum(), inputs, targets.double(), loss="mse", runtime=Runtime.open("cpu", "float64"))
+    linear = Linear(**vars(made))
+    product = HessianOperator(linear, linear.parameters()) @ torch.ones(64, dtype=torch.float64)
+    assert torch.equal(product, torch.zeros(64, dtype=torch.float64))
+
+
+def test_nothing_of_the_callers_model_or_of_torch_is_changed():
+    inputs, targets = images()
+    model = NETS["conv"]().double().train()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    before = copy.deepcopy(model.state_dict())
+    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cuda.flash_sdp_enabled()
+    random = torch.get_rng_state()
+    made = Objective.of(model, inputs, targets, runtime=Runtime.open("cpu", "float32"))
+    made.recompute_buffers(made.parameters())
+    top_eigenpairs(HessianOperator(made, made.parameters()), count=2)
+    after = model.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert model.training
+    assert all(layer.training for layer in model.modules())
+    assert torch.equal(model[0].weight.grad, torch.ones_like(model[0].weight))
+    assert torch.equal(torch.get_rng_state(), random)
+    assert flags == (
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cuda.flash_sdp_enabled(),
+    )
+
+
+def test_kept_graphs_respect_the_memory_budget():
+    made = objective("conv", chunk_size=10)
+    a_chunk = 5 * made.saved_bytes_per_sample() * 10
+    operator = HessianOperator(made, made.parameters(), memory=3 * a_chunk)
+    operator @ torch.ones(made.space.dimension, dtype=torch.float64)
+    assert len(operator._graphs) == 3

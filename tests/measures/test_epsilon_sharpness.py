@@ -1,0 +1,131 @@
+import itertools
+import math
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sharpcli.errors import SettingsError
+from sharpcli.measures import epsilon_sharpness
+from sharpcli.objective import Objective
+from sharpcli.runtime import Runtime
+from tests.nets import objective
+
+
+def _regression(size: int, seed: int, *, at_minimum: bool) -> tuple[Objective, numpy.ndarray, Tensor]:
+    """Return linear regression, whose loss is convex, so that its maximum over a box is at a corner."""
+    random = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(30, size, generator=random, dtype=torch.float64)
+    targets = torch.randn(30, 1, generator=random, dtype=torch.float64)
+    model = nn.Linear(size, 1, bias=False).double()
+    if at_minimum:
+        with torch.no_grad():
+            model.weight.copy_(torch.linalg.lstsq(inputs, targets).solution.T)
+    made = Objective.of(model, inputs, targets, loss="mse", runtime=Runtime.open("cpu", "float64"))
+    return made, (inputs.T @ inputs / 30).numpy(), made.gradient(made.parameters())
+
+
+def _brute_force(hessian: numpy.ndarray, slope: numpy.ndarray, widths: numpy.ndarray) -> float:
+    """Return the largest rise over all corners of a box: exact for a convex quadratic."""
+    corners = numpy.array(list(itertools.product((-1, 1), repeat=len(widths)))) * widths
+    return float((corners @ slope + 0.5 * numpy.einsum("ci,ij,cj->c", corners, hessian, corners)).max())
+
+
+@pytest.mark.parametrize("at_minimum", [True, False])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("epsilon", [1e-3, 0.3])
+def test_full_space_reaches_the_brute_force_maximum(at_minimum: bool, seed: int, epsilon: float):
+    made, hessian, slope = _regression(8, seed, at_minimum=at_minimum)
+    theta = made.parameters()
+    rise = _brute_force(hessian, slope.numpy(), epsilon * (theta.abs().numpy() + 1))
+    found = epsilon_sharpness.measure(made, theta, epsilon=epsilon, restarts=100, seed=seed)
+    base = made.loss(theta)
+    assert found.status == "ok"
+    assert found.rise == pytest.approx(rise, rel=1e-6)
+    assert found.phi == pytest.approx(100 * rise / (1 + base), rel=1e-6)
+    assert found.max_loss == pytest.approx(base + rise, rel=1e-9)
+    assert found.share_at_bound == 1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_default_two_solves_are_never_above_and_mostly_at_the_maximum(seed: int):
+    made, hessian, slope = _regression(10, seed, at_minimum=True)
+    theta = made.parameters()
+    rise = _brute_force(hessian, slope.numpy(), 1e-3 * (theta.abs().numpy() + 1))
+    found = epsilon_sharpness.measure(made, theta, seed=seed)
+    assert 0.7 * rise <= found.rise <= rise * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_subspace_reaches_the_brute_force_maximum(seed: int):
+    made, hessian, slope = _regression(20, seed, at_minimum=False)
+    theta = made.parameters()
+    found = epsilon_sharpness.measure(made, theta, epsilon=0.05, subspace=6, restarts=100, seed=seed)
+    # The same matrix A, and A⁺x by NumPy's dense pseudo-inverse.
+    box = epsilon_sharpness._make_box(theta, 0.05, 6, seed)
+    matrix = box.rows.numpy().T
+    widths = 0.05 * (numpy.abs(numpy.linalg.pinv(matrix) @ theta.numpy()) + 1)
+    assert box.widths == pytest.approx(widths, rel=1e-9)
+    rise = _brute_force(matrix.T @ hessian @ matrix, matrix.T @ slope.numpy(), widths)
+    assert found.rise == pytest.approx(rise, rel=1e-6)
+    assert found.subspace == 6
+
+
+def test_columns_of_the_subspace_are_standard_normal():
+    made, _, _ = _regression(2000, 0, at_minimum=False)
+    rows = epsilon_sharpness._make_box(made.parameters(), 1e-3, 50, 0).rows.numpy()
+    assert rows.mean() == pytest.approx(0, abs=4 / math.sqrt(rows.size))
+    assert rows.var() == pytest.approx(1, abs=4 * math.sqrt(2 / rows.size))
+    cosines = numpy.corrcoef(rows)[numpy.triu_indices(50, 1)]
+    assert numpy.abs(cosines).max() < 5.5 / math.sqrt(2000)
+
+
+def test_a_flat_minimum_is_not_reported_as_zero():
+    """At a minimiser the gradient vanishes; a search that starts there answers 0 where the truth is not."""
+    made, hessian, _ = _regression(6, 0, at_minimum=True)
+    theta = made.parameters()
+    assert float(made.gradient(theta).abs().max()) < 1e-12
+    assert epsilon_sharpness.measure(made, theta).phi > 0
+
+
+def test_no_rise_anywhere_is_a_failure_not_a_zero():
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return 0 * (inputs * self.weight).sum(1, keepdim=True)
+
+    made = Objective.of(Constant(), torch.ones(5, 3), torch.ones(5, 1), loss="mse", runtime=Runtime.open("cpu", "float64"))
+    found = epsilon_sharpness.measure(made, made.parameters())
+    assert found.status == "failed"
+    assert found.phi is None
+    assert found.rise is None
+
+
+def test_same_seed_same_answer_and_weights_untouched():
+    made = objective("mlp")
+    theta = made.parameters()
+    kept = theta.clone()
+    first, again = (epsilon_sharpness.measure(made, theta, seed=4) for _ in range(2))
+    assert first.phi == again.phi
+    assert first.phi_of_restarts == again.phi_of_restarts
+    assert torch.equal(theta, kept)
+    assert torch.equal(theta, made.parameters())
+
+
+def test_phi_grows_with_epsilon_and_the_best_restart_counts():
+    made = objective("mlp")
+    small, large = (epsilon_sharpness.measure(made, made.parameters(), epsilon=epsilon) for epsilon in (5e-4, 1e-3))
+    assert small.phi < large.phi
+    assert large.phi == max(large.phi_of_restarts)
+    assert large.evaluations >= sum(large.iterations)
+    assert all(count <= 10 for count in large.iterations)
+
+
+def test_a_subspace_larger_than_the_space_is_refused():
+    made, _, _ = _regression(6, 0, at_minimum=True)
+    with pytest.raises(SettingsError, match="--subspace 7"):
+        epsilon_sharpness.measure(made, made.parameters(), subspace=7)

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+from matplotlib import image
+
+import sharpcli
+from sharpcli.errors import SettingsError
+from sharpcli.render.figures import _paths, check_format, draw
+from sharpcli.results import PathResult
+
+SAMPLES = Path(__file__).parents[2] / "sample_checkpoints"
+
+
+@pytest.fixture(scope="module")
+def path_result() -> PathResult:
+    return sharpcli.interpolate(SAMPLES / "sgd", SAMPLES / "fullbatch", points=5, samples=500)
+
+
+def test_a_path_shows_both_losses_and_accuracies_with_axes_named(path_result: PathResult):
+    upper, lower = _paths([path_result]).axes
+    assert len(upper.get_lines()) >= 2
+    assert len(lower.get_lines()) >= 2
+    assert "loss" in upper.get_ylabel()
+    assert "accuracy" in lower.get_ylabel()
+    assert "α" in lower.get_xlabel()
+    words = [text.get_text() for text in upper.get_legend().get_texts()]
+    assert any("train" in word for word in words)
+    assert any("test" in word for word in words)
+
+
+def test_lines_differ_without_colour(path_result: PathResult):
+    """Figures are read in grey too: marker and dash must tell the lines apart."""
+    lines = [line for line in _paths([path_result]).axes[0].get_lines() if line.get_label().startswith(("train", "test"))]
+    assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == len(lines) == 2
+
+
+def test_what_is_drawn_is_what_was_measured(path_result: PathResult):
+    upper = _paths([path_result]).axes[0]
+    train = next(line for line in upper.get_lines() if line.get_label().startswith("train"))
+    assert list(train.get_xdata()) == list(path_result.alphas)
+    assert list(train.get_ydata()) == list(path_result.curves[0].loss)
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_each_format_is_what_it_says(path_result: PathResult, ending: str, start: bytes, tmp_path: Path):
+    drawn = draw([path_result], Path(f"out.{ending}"))
+    assert drawn.startswith(start)
+    if ending == "png":
+        (tmp_path / "out.png").write_bytes(drawn)
+        assert image.imread(tmp_path / "out.png").std() > 0.05
+
+
+def test_equal_results_give_equal_files(path_result: PathResult):
+    assert draw([path_result], Path("a.png")) == draw([path_result], Path("b.png"))
+
+
+def test_other_endings_are_refused():
+    with pytest.raises(SettingsError, match="does not end in"):
+        check_format(Path("out.gif"))

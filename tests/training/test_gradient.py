@@ -1,0 +1,84 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sharpcli.objective import LOSSES
+from sharpcli.runtime import Runtime
+from sharpcli.training.gradient import clip, mean_gradient
+from tests.nets import NUM_SAMPLES, images, objective, tanh_mlp
+
+
+def _gradient(model: nn.Module, chunk: int, dtype: str) -> torch.Tensor:
+    runtime = Runtime.open("cpu", dtype)
+    model = copy.deepcopy(model).to(runtime.dtype)
+    inputs, targets = images()
+    loss = mean_gradient(model, LOSSES["ce"], inputs.to(runtime.dtype), targets, chunk_size=chunk, runtime=runtime)
+    assert loss == pytest.approx(float(LOSSES["ce"](model(inputs.to(runtime.dtype)), targets).mean().detach()), rel=1e-6)
+    return torch.cat([parameter.grad.flatten().double() for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize(("dtype", "accuracy"), [("float32", 1e-6), ("float64", 1e-14)])
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_the_full_batch_gradient_does_not_depend_on_the_chunk_size(chunk: int, dtype: str, accuracy: float):
+    torch.manual_seed(0)
+    model = tanh_mlp()
+    whole = _gradient(model, NUM_SAMPLES, dtype)
+    assert float((_gradient(model, chunk, dtype) - whole).norm() / whole.norm()) < accuracy
+
+
+def test_it_is_the_gradient_of_the_objective():
+    made = objective("mlp")
+    found = _gradient(made.model, 13, "float64")
+    torch.testing.assert_close(found, made.gradient(made.parameters()), rtol=1e-12, atol=1e-14)
+
+
+def test_the_default_model_and_data_in_chunks_of_one_sixty_four_and_all():
+    """On 300 of the real images; the default net has GroupNorm, so samples do not see each other."""
+    from sharpcli.datasets._resolve import resolve as resolve_data
+    from sharpcli.models._resolve import resolve as resolve_model
+
+    data = resolve_data("fashion-mini", root="")
+    torch.manual_seed(0)
+    model = resolve_model("convnet", input_shape=data.input_shape, num_classes=data.num_classes)
+    runtime = Runtime.open("cpu", "float32")
+    gradients = []
+    for chunk in (1, 64, 300):
+        inputs, targets = data.train.inputs[:300], data.train.targets[:300]
+        mean_gradient(model, LOSSES["ce"], inputs, targets, chunk_size=chunk, runtime=runtime)
+        gradients.append(torch.cat([parameter.grad.flatten().double() for parameter in model.parameters()]))
+    for gradient in gradients[:2]:
+        assert float((gradient - gradients[2]).norm() / gradients[2].norm()) < 1e-6
+
+
+def test_batch_norm_sees_each_chunk_by_itself():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4)).double()
+    whole, ghost = _gradient_of(model, NUM_SAMPLES), _gradient_of(model, 20)
+    assert float((whole - ghost).norm() / whole.norm()) > 1e-3
+
+
+def _gradient_of(model: nn.Module, chunk: int) -> torch.Tensor:
+    inputs, targets = images()
+    mean_gradient(model, LOSSES["ce"], inputs, targets, chunk_size=chunk, runtime=Runtime.open("cpu", "float64"))
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def test_clip_shortens_only_what_is_longer_and_tells_the_length_before():
+    model = nn.Linear(3, 1, bias=False)
+    for largest, expected in ((1.0, 1.0), (10.0, 5.0), (0.0, 5.0)):
+        model.weight.grad = torch.tensor([[3.0, 4.0, 0.0]])
+        assert clip(model, largest) == pytest.approx(5)
+        assert float(model.weight.grad.norm()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_frozen_and_unused_parameters_are_left_alone():
+    model = nn.ModuleDict({"used": nn.Linear(64, 4), "unused": nn.Linear(2, 2), "frozen": nn.Linear(4, 4)})
+    model["frozen"].requires_grad_(False)
+    model.forward = lambda inputs: model["frozen"](model["used"](inputs.flatten(1)))
+    inputs, targets = images()
+    runtime = Runtime.open("cpu", "float32")
+    mean_gradient(model, LOSSES["ce"], inputs.float(), targets, chunk_size=50, runtime=runtime)
+    assert model["frozen"].weight.grad is None
+    assert float(model["unused"].weight.grad.abs().max()) == 0
