@@ -22,7 +22,6 @@ def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
 
     Raises:
         SettingsError: A text has no "=", its key is not a name, or a key is given twice.
-
     """
     options: dict[str, object] = {}
     for text in texts:
@@ -36,9 +35,7 @@ def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
     return options
 
 
-def check_arguments(
-    function: Callable[..., object], arguments: Mapping[str, object], reserved: Collection[str]
-) -> None:
+def check_arguments(function: Callable[..., object], arguments: Mapping[str, object], reserved: Collection[str]) -> None:
     """Refuse options that a function would not understand, before it is called with them.
 
     Args:
@@ -48,7 +45,6 @@ def check_arguments(
 
     Raises:
         SettingsError: An unknown or reserved name, a missing option, or a value of the wrong type.
-
     """
     try:
         parameters = inspect.signature(function).parameters
@@ -73,7 +69,6 @@ def require_at_least(name: str, value: float, minimum: float) -> None:
 
     Raises:
         SettingsError: `value` is below `minimum`.
-
     """
     if value < minimum:
         raise SettingsError(f"The option {name} is {value}, below {minimum}.", f"Raise {name}.")

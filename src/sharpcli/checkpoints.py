@@ -14,6 +14,7 @@ import hashlib
 import io
 import os
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,6 @@ class Checkpoint:
         state: Tensors by name, parameters and buffers, on the CPU.
         metadata: Model, data, loss, recipe, step, initial weights and losses of a run; {} for a foreign file.
         container: What kind of file it was, in words.
-
     """
 
     path: Path
@@ -104,7 +104,6 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises:
         InputError: The folder cannot be written to.
-
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +136,6 @@ def locate(path: str | Path) -> Path:
 
     Raises:
         InputError: There is no such file.
-
     """
     place = Path(path).expanduser()
     if place.is_dir():
@@ -157,7 +155,6 @@ def read(path: str | Path) -> Checkpoint:
 
     Raises:
         InputError: The file is missing, damaged, of an unknown version, holds no tensors, or needs code to open.
-
     """
     place = locate(path)
     if place.suffix == ".safetensors":
@@ -170,8 +167,30 @@ def read(path: str | Path) -> Checkpoint:
                 f"{place} has checkpoint format {version}; this sharpcli reads format {FORMAT_VERSION}.",
                 "Install the version of sharpcli that wrote it.",
             )
-        return Checkpoint(place, content["state_dict"], content["metadata"])
+        return _ours(place, content)
     return _foreign(place, content)
+
+
+def _ours(place: Path, content: dict[str, Any]) -> Checkpoint:
+    """Take in what `write` wrote; whoever else wrote such a file may have left something out."""
+    state, metadata = content.get("state_dict"), content.get("metadata")
+    sound = isinstance(state, dict) and bool(state) and all(isinstance(part, Tensor) for part in state.values())
+    records = metadata if isinstance(metadata, dict) else {"model": None}
+    if not sound or not all(isinstance(records.get(key, {}), dict) for key in ("model", "data", "recipe", "final", "init")):
+        raise InputError(
+            f"{place} says that it is a sharpcli checkpoint, but its contents are not.", "Write it again with 'sharpcli train'."
+        )
+    return _dense(Checkpoint(place, state or {}, records))
+
+
+def _dense(checkpoint: Checkpoint) -> Checkpoint:
+    """Refuse tensors that are not stored entry by entry, such as sparse ones."""
+    for name, tensor in checkpoint.state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized:
+            raise InputError(
+                f"'{name}' in {checkpoint.path} is sparse or quantized.", "Save it as a plain tensor, such as with .to_dense()."
+            )
+    return checkpoint
 
 
 def read_object(path: Path) -> Any:
@@ -188,7 +207,9 @@ def _read_safetensors(place: Path) -> dict[str, Tensor]:
 
 def _read_torch(place: Path) -> Any:
     try:
-        return torch.load(place, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # What they warn of is refused below, in our own words.
+            warnings.simplefilter("ignore")
+            return torch.load(place, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check its permissions.") from error
     except Exception as error:  # torch raises a dozen kinds for files it cannot read
@@ -197,7 +218,8 @@ def _read_torch(place: Path) -> Any:
 
 def _explain(place: Path, error: Exception) -> InputError:
     """Say what a file that torch cannot open is."""
-    head = place.open("rb").read(2)
+    with place.open("rb") as file:
+        head = file.read(2)
     if head == b"PK" and "TorchScript" in str(error):
         return InputError(
             f"{place} is a TorchScript archive, not weights.", "Save model.state_dict() and name the model with --model."
@@ -219,7 +241,7 @@ def _foreign(place: Path, content: Any) -> Checkpoint:
         candidate = content if key is None else content.get(key) if isinstance(content, dict) else None
         if isinstance(candidate, dict) and candidate and all(isinstance(value, Tensor) for value in candidate.values()):
             kind = "state dict" if key is None else f"state dict under '{key}'"
-            return Checkpoint(place, {str(name): tensor for name, tensor in candidate.items()}, container=kind)
+            return _dense(Checkpoint(place, {str(name): tensor for name, tensor in candidate.items()}, container=kind))
     keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else type(content).__name__
     raise InputError(
         f"{place} holds no state dict (found: {keys}).", f"Weights are looked for at the top and under {', '.join(_WRAPPERS)}."
@@ -231,7 +253,6 @@ def fit(checkpoint: Checkpoint, model: nn.Module) -> None:
 
     Raises:
         InputError: A tensor is missing, left over or of another shape; the first one is named.
-
     """
     wanted = model.state_dict()
     state = _strip(checkpoint.state, set(wanted))
@@ -267,7 +288,6 @@ def initial_weights(checkpoint: Checkpoint) -> Checkpoint:
 
     Raises:
         InputError: The checkpoint names none, or the file is not the one it names.
-
     """
     record = checkpoint.metadata.get("init")
     if record is None:
@@ -275,7 +295,12 @@ def initial_weights(checkpoint: Checkpoint) -> Checkpoint:
             f"{checkpoint.path} does not say where its initial weights are.",
             "Give them with --init FILE, or use a checkpoint made by 'sharpcli train'.",
         )
-    init = read(checkpoint.path.parent / record["path"])
+    place = checkpoint.path.parent / record["path"]
+    if not place.is_file():
+        raise InputError(
+            f"The initial weights of {checkpoint.path} are not at {place} any more.", "Give them with --init FILE."
+        )
+    init = read(place)
     if init.sha256() != record["sha256"]:
         raise InputError(
             f"{init.path} is not the file that {checkpoint.path} started from (its hash differs).",

@@ -12,7 +12,6 @@ class SharpcliError(Exception):
     Args:
         message: One sentence that says what is wrong and names the offender.
         hint: One sentence that says what to do next.
-
     """
 
     exit_code = 1

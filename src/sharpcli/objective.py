@@ -98,7 +98,6 @@ class Objective:
 
         Raises:
             InputError: Model and data do not fit together, or nothing is trainable.
-
         """
         if loss not in LOSSES:
             raise SettingsError(f"There is no loss called '{loss}'.", f"Known: {', '.join(LOSSES)}.")
@@ -164,7 +163,6 @@ class Objective:
 
         Raises:
             NumericalError: Either is not finite.
-
         """
         leaves = self.leaves(theta)
 
@@ -190,7 +188,6 @@ class Objective:
         Args:
             theta: Shape (P,).
             buffers: BatchNorm statistics to use in place of the model's own, such as `recompute_buffers` returns.
-
         """
         parameters = self.space.split(theta)
 

@@ -27,7 +27,6 @@ def load(folder: str, name: str) -> ModuleType:
 
     Raises:
         SettingsError: The folder has no plug-in of that name.
-
     """
     known = names(folder)
     if name not in known:

@@ -33,6 +33,7 @@ class _Silent:
         pass
 
 
+_gathered: ContextVar[tuple[list[str], ...]] = ContextVar("sharpcli_warnings", default=())
 _listener: ContextVar[Listener | None] = ContextVar("sharpcli_progress", default=None)
 
 
@@ -60,8 +61,24 @@ def task(label: str, total: float | None = None) -> Iterator[Task]:
         listener.finish(shown)
 
 
+@contextmanager
+def gathering() -> Iterator[list[str]]:
+    """Yield a list that every warning given inside the block is added to, beside being shown."""
+    messages: list[str] = []
+    token = _gathered.set((*_gathered.get(), messages))
+    try:
+        yield messages
+    finally:
+        _gathered.reset(token)
+
+
 def warn(message: str) -> None:
-    """Tell the listener one sentence that the user should read."""
+    """Tell the listener one sentence that the user should read; the same sentence only once in a block of gathering."""
+    known = _gathered.get()
+    if known and message in known[0]:
+        return
+    for messages in known:
+        messages.append(message)
     listener = _listener.get()
     if listener is not None:
         listener.warn(message)

@@ -32,7 +32,6 @@ class Runtime:
         Raises:
             InputError: The device asked for is not on this machine.
             SettingsError: The device does not have the precision asked for.
-
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -71,6 +71,8 @@ class SubjectSettings:
         if self.loss is not None:
             _choice("loss", self.loss, LOSSES)
         _at_least("seed", self.seed, 0)
+        if self.seed >= 2**63:
+            raise SettingsError(f"--seed {self.seed} is too large.", "Use a number below 2**63.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
@@ -167,7 +169,6 @@ class InterpolateSettings(AnalysisSettings):
 
         Raises:
             SettingsError: The range is not LO:HI with LO < HI, both finite.
-
         """
         low, _, high = self.range.partition(":")
         try:

@@ -72,19 +72,19 @@ def test_the_arc_meets_both_ends_and_leaves_the_line_between(runs: list[str]):
     assert arc.loss[2] != pytest.approx(line.loss[2], rel=1e-3)
 
 
-def test_arc_weights_are_keskars():
-    settings = InterpolateSettings(path="arc")
+def test_the_arc_is_keskars():
+    """Appendix D: sin(απ/2)·B + cos(απ/2)·A."""
     path = object.__new__(module._Path)
-    path.settings = settings
-    assert path.weights(0.5) == pytest.approx((math.sqrt(0.5), math.sqrt(0.5)))
-    assert path.weights(-1) == pytest.approx((0, -1))
-    assert path.weights(2) == pytest.approx((-1, 0))
+    path.settings = InterpolateSettings(path="arc")
+    path.ends = (torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64))
+    for alpha, expected in ((0.5, [math.sqrt(0.5)] * 2), (-1, [0, -1]), (2, [-1, 0]), (0, [1, 0]), (1, [0, 1])):
+        assert path.point(alpha).tolist() == pytest.approx(expected, abs=1e-15)
 
 
 def test_a_path_whose_end_is_not_the_checkpoint_stops_the_command(runs: list[str], monkeypatch: pytest.MonkeyPatch):
     """The check must be able to fail: bend the path."""
-    straight = module._Path.weights
-    monkeypatch.setattr(module._Path, "weights", lambda self, alpha: tuple(1.01 * part for part in straight(self, alpha)))
+    straight = module._Path.point
+    monkeypatch.setattr(module._Path, "point", lambda self, alpha: 1.01 * straight(self, alpha))
     with pytest.raises(NumericalError, match="by itself gives"):
         sharpcli.interpolate(*runs, points=3)
 

@@ -22,7 +22,7 @@ from sharpcli.results import Conditions, Subject
 from sharpcli.runtime import Runtime, generator
 from sharpcli.settings import AnalysisSettings
 
-_AGREEMENT = 1e-3  # Relative; the stored loss may come from another device or thread count.
+_AGREEMENT = 1e-3  # Relative.
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,35 +66,35 @@ class Opened:
             batch_norm="eval (stored statistics)" if batch_norms(self.model) else "none",
         )
 
-    def warnings(self, evaluation: Evaluation, split: str) -> tuple[str, ...]:
+    def check_loss(self, evaluation: Evaluation, split: str) -> None:
         """Check the loss against the one stored when the checkpoint was made; warn of what makes numbers meaningless.
 
         Raises:
             NumericalError: The loss is not finite.
-
         """
         if not math.isfinite(evaluation.loss):
             raise NumericalError(
                 f"The {split} loss of {self.checkpoint.path} is not finite.", "Check the data, or try --dtype float64."
             )
-        found = []
         stored = self._stored_loss(split, evaluation.num_samples)
-        if stored is not None and abs(stored - evaluation.loss) > _AGREEMENT * max(abs(stored), 1e-3):
-            found.append(
+        if stored is not None and not agree(stored, evaluation.loss):
+            progress.warn(
                 f"{self.checkpoint.path} was stored with {split} loss {stored:.6g}, but it is {evaluation.loss:.6g} here: "
                 "model, data or loss differ from those it was trained with."
             )
         if evaluation.loss == 0:
-            found.append(f"The {split} loss is exactly 0 in {self.settings.dtype}; curvature means nothing there.")
-        for warning in found:
-            progress.warn(warning)
-        return tuple(found)
+            progress.warn(f"The {split} loss is exactly 0 in {self.settings.dtype}; curvature means nothing there.")
 
     def _stored_loss(self, split: str, num_samples: int) -> float | None:
         metadata = self.checkpoint.metadata
         data = metadata.get("data", {})
         same = metadata.get("loss") == self.loss and data.get(f"num_{split}") == num_samples
         return metadata.get("final", {}).get(f"{split}_loss") if same else None
+
+
+def agree(stored: float, found: float) -> bool:
+    """Tell whether a loss is the one a checkpoint has stored, up to another device or number of threads."""
+    return abs(stored - found) <= _AGREEMENT * max(abs(stored), 1e-3)
 
 
 def open_checkpoint(path: str | Path, settings: AnalysisSettings) -> Opened:
@@ -104,7 +104,6 @@ def open_checkpoint(path: str | Path, settings: AnalysisSettings) -> Opened:
         InputError: Something is missing or does not fit; a model that is code is only run when `settings.model` names it.
         NumericalError: The weights are not finite.
         SettingsError: An unknown name, or `samples` larger than the split.
-
     """
     runtime = Runtime.open(settings.device, settings.dtype)
     checkpoint = checkpoints.read(path)
@@ -126,7 +125,12 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
             "Name them with --data, such as --data cifar10 or --data npz:FILE.",
         )
     arguments = settings.data_arg if settings.data else tuple(recorded.get("arguments", ()))
-    data = resolve_data(spec, root=settings.data_root, download=settings.download, arguments=arguments)
+    try:
+        data = resolve_data(spec, root=settings.data_root, download=settings.download, arguments=arguments)
+    except InputError as error:
+        if settings.data is None:
+            error.hint = f"{checkpoint.path} was trained on '{spec}'; say where that is now with --data or --data-root."
+        raise
     fingerprint = recorded.get("fingerprint")
     if settings.data is None and fingerprint is not None and fingerprint != data.fingerprint():
         progress.warn(f"The data '{spec}' are not the ones {checkpoint.path} was trained on: their fingerprint differs.")

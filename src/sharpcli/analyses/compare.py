@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from sharpcli import checkpoints, progress
+from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import Opened, open_checkpoint
 from sharpcli.analyses.distance import displacement
 from sharpcli.analyses.hessian import largest
@@ -15,7 +15,6 @@ from sharpcli.errors import InputError, SettingsError
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import CompareResult, CompareRow
-from sharpcli.runtime import provenance
 from sharpcli.settings import CompareSettings, HessianSettings, SharpnessSettings
 
 _LOSS_RATIO = 2.0  # Train losses further apart than this are not comparable: curvature collapses with the loss.
@@ -38,46 +37,40 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
 
     Raises:
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
-
     """
     settings = settings or CompareSettings(**options)  # type: ignore[arg-type]
     if not paths:
         raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")
-    started = time.perf_counter()
-    rows: list[CompareRow] = []
-    warnings: list[str] = []
-    sizes = (0, 0)
-    with progress.task("compare", total=len(paths)) as shown:
-        for path in paths:
-            opened = open_checkpoint(path, settings)
-            row, sizes, warned = _row(opened, settings)
-            rows.append(row)
-            warnings += warned
-            shown.advance(1, last=row.checkpoint.label)
-    losses = [row.train_loss for row in rows]
-    if max(losses) > _LOSS_RATIO * min(losses):
-        warnings.append(
-            f"Train losses differ by more than {_LOSS_RATIO:g}x ({min(losses):.3g} to {max(losses):.3g}): λmax shrinks "
-            "with the loss, so compare sharpness at matched loss (train --stop-train-loss)."
+    with account(settings) as book:
+        rows: list[CompareRow] = []
+        sizes = (0, 0)
+        with progress.task("compare", total=len(paths)) as shown:
+            for path in paths:
+                opened = open_checkpoint(path, settings)
+                row, sizes = _row(opened, settings)
+                rows.append(row)
+                shown.advance(1, last=row.checkpoint.label)
+        losses = [row.train_loss for row in rows]
+        if max(losses) > _LOSS_RATIO * min(losses):
+            progress.warn(
+                f"Train losses differ by more than {_LOSS_RATIO:g}x ({min(losses):.3g} to {max(losses):.3g}): λmax shrinks "
+                "with the loss, so compare sharpness at matched loss (train --stop-train-loss)."
+            )
+        return CompareResult(
+            rows=tuple(rows),
+            epsilon=settings.epsilon,
+            num_train=sizes[0],
+            num_test=sizes[1],
+            **book.entries(opened.runtime),
         )
-        progress.warn(warnings[-1])
-    return CompareResult(
-        rows=tuple(rows),
-        epsilon=settings.epsilon,
-        num_train=sizes[0],
-        num_test=sizes[1],
-        settings=settings.to_dict(),
-        provenance=provenance(opened.runtime),
-        seconds=time.perf_counter() - started,
-        warnings=tuple(warnings),
-    )
 
 
-def _row(opened: Opened, settings: CompareSettings) -> tuple[CompareRow, tuple[int, int], tuple[str, ...]]:
+def _row(opened: Opened, settings: CompareSettings) -> tuple[CompareRow, tuple[int, int]]:
     objectives = {split: opened.objective(split) for split in ("train", "test")}
     theta = objectives["train"].parameters()
     train, test = (objectives[split].evaluate(theta) for split in ("train", "test"))
-    warnings = opened.warnings(train, "train") + opened.warnings(test, "test")
+    opened.check_loss(train, "train")
+    opened.check_loss(test, "test")
     measured, notes = _measure(opened, objectives[settings.split], settings)
     subject = opened.subject()
     accuracy_gap, accuracy_error = _accuracy_gap(train, test)
@@ -96,7 +89,7 @@ def _row(opened: Opened, settings: CompareSettings) -> tuple[CompareRow, tuple[i
         notes=notes,
         **measured,
     )
-    return row, (train.num_samples, test.num_samples), warnings
+    return row, (train.num_samples, test.num_samples)
 
 
 def _accuracy_gap(train: Evaluation, test: Evaluation) -> tuple[float | None, float | None]:

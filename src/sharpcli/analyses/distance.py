@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sharpcli import checkpoints
+from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import describe
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
 from sharpcli.results import Displacement, DistanceResult, LayerDistance
-from sharpcli.runtime import provenance
 from sharpcli.settings import DistanceSettings
 
 
@@ -34,30 +33,27 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
 
     References:
         Hoffer et al., NeurIPS 2017, section 4 (distance over all weights, not one tensor).
-
     """
     settings = settings or DistanceSettings(**options)  # type: ignore[arg-type]
-    started = time.perf_counter()
-    final = checkpoints.read(checkpoint)
-    init = checkpoints.read(settings.init) if settings.init else checkpoints.initial_weights(final)
-    whole = displacement(final, init, per_layer=settings.per_layer)
-    steps = _saved_steps(Path(checkpoint).expanduser(), final)
-    return DistanceResult(
-        checkpoint=describe(final),
-        reference=str(init.path),
-        num_parameters=sum(final.state[name].numel() for name in final.parameter_names()),
-        distance=whole.distance,
-        relative=whole.relative,
-        cosine=whole.cosine,
-        norm=whole.norm,
-        init_norm=whole.init_norm,
-        max_change=whole.max_change,
-        layers=whole.layers,
-        steps=tuple(displacement(step, init) for step in steps),
-        settings=settings.to_dict(),
-        provenance=provenance(),
-        seconds=time.perf_counter() - started,
-    )
+    with account(settings) as book:
+        final = checkpoints.read(checkpoint)
+        init = checkpoints.read(settings.init) if settings.init else checkpoints.initial_weights(final)
+        whole = displacement(final, init, per_layer=settings.per_layer)
+        steps = _saved_steps(Path(checkpoint).expanduser(), final)
+        return DistanceResult(
+            checkpoint=describe(final),
+            reference=str(init.path),
+            num_parameters=sum(final.state[name].numel() for name in final.parameter_names()),
+            distance=whole.distance,
+            relative=whole.relative,
+            cosine=whole.cosine,
+            norm=whole.norm,
+            init_norm=whole.init_norm,
+            max_change=whole.max_change,
+            layers=whole.layers,
+            steps=tuple(displacement(step, init) for step in steps),
+            **book.entries(),
+        )
 
 
 def displacement(final: Checkpoint, init: Checkpoint, *, per_layer: bool = False) -> Displacement:
@@ -66,7 +62,6 @@ def displacement(final: Checkpoint, init: Checkpoint, *, per_layer: bool = False
     Raises:
         InputError: Tensors differ in name or shape; the first is named.
         NumericalError: The weights are not finite.
-
     """
     for checkpoint in (final, init):
         checkpoint.require_finite()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
+from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import open_checkpoint
 from sharpcli.curvature.hessian import HessianOperator
 from sharpcli.errors import SettingsError
@@ -12,7 +12,6 @@ from sharpcli.linalg.lanczos import Eigenpairs, top_eigenpairs
 from sharpcli.linalg.reductions import norm
 from sharpcli.objective import Objective
 from sharpcli.results import Eigenvalue, HessianResult, Subject
-from sharpcli.runtime import provenance
 from sharpcli.settings import HessianSettings
 
 
@@ -34,44 +33,40 @@ def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **o
 
     References:
         Pearlmutter 1994 (products); Golub and Van Loan, section 10.1 (Lanczos).
-
     """
     settings = settings or HessianSettings(**options)  # type: ignore[arg-type]
-    started = time.perf_counter()
-    opened = open_checkpoint(checkpoint, settings)
-    objective = opened.objective()
-    theta = objective.parameters()
-    evaluation = objective.evaluate(theta)
-    warnings = opened.warnings(evaluation, settings.split)
-    slope = norm(objective.gradient(theta))
-    pairs = largest(objective, settings)
-    subject = opened.subject()
-    threshold = _stability_threshold(subject, subject.learning_rate)
-    top = float(pairs.values[0])
-    return HessianResult(
-        checkpoint=subject,
-        conditions=opened.conditions(objective, settings.split),
-        loss=evaluation.loss,
-        accuracy=evaluation.accuracy,
-        gradient_norm=slope,
-        eigenvalues=_listed(pairs),
-        lambda_max=top,
-        products=pairs.steps + pairs.verifications,
-        lanczos_products=pairs.steps,
-        verification_products=pairs.verifications,
-        converged=all(pairs.converged),
-        advice=_advice(pairs, settings),
-        learning_rate=subject.learning_rate,
-        last_learning_rate=subject.last_learning_rate,
-        stability_threshold=threshold,
-        last_stability_threshold=_stability_threshold(subject, subject.last_learning_rate),
-        sharpness_ratio=None if threshold is None else top / threshold,
-        residual_history=pairs.history,
-        settings=settings.to_dict(),
-        provenance=provenance(opened.runtime),
-        seconds=time.perf_counter() - started,
-        warnings=warnings,
-    )
+    with account(settings) as book:
+        opened = open_checkpoint(checkpoint, settings)
+        objective = opened.objective()
+        theta = objective.parameters()
+        evaluation = objective.evaluate(theta)
+        opened.check_loss(evaluation, settings.split)
+        slope = norm(objective.gradient(theta))
+        pairs = largest(objective, settings)
+        subject = opened.subject()
+        threshold = _stability_threshold(subject, subject.learning_rate)
+        top = float(pairs.values[0])
+        return HessianResult(
+            checkpoint=subject,
+            conditions=opened.conditions(objective, settings.split),
+            loss=evaluation.loss,
+            accuracy=evaluation.accuracy,
+            gradient_norm=slope,
+            eigenvalues=_listed(pairs),
+            lambda_max=top,
+            products=pairs.steps + pairs.verifications,
+            lanczos_products=pairs.steps,
+            verification_products=pairs.verifications,
+            converged=all(pairs.converged),
+            advice=_advice(pairs, settings),
+            learning_rate=subject.learning_rate,
+            last_learning_rate=subject.last_learning_rate,
+            stability_threshold=threshold,
+            last_stability_threshold=_stability_threshold(subject, subject.last_learning_rate),
+            sharpness_ratio=None if threshold is None else top / threshold,
+            residual_history=pairs.history,
+            **book.entries(opened.runtime),
+        )
 
 
 def largest(objective: Objective, settings: HessianSettings) -> Eigenpairs:
@@ -79,7 +74,6 @@ def largest(objective: Objective, settings: HessianSettings) -> Eigenpairs:
 
     Raises:
         SettingsError: More eigenvalues are asked for than there are parameters.
-
     """
     dimension = objective.space.dimension
     if settings.topk > dimension:

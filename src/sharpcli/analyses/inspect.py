@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
 
 from sharpcli import checkpoints
-from sharpcli.analyses._opening import build_model, describe, load_data, open_checkpoint
+from sharpcli.analyses._account import account
+from sharpcli.analyses._opening import agree, build_model, describe, load_data, open_checkpoint
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import SharpcliError
 from sharpcli.results import Check, InspectResult
-from sharpcli.runtime import provenance
 from sharpcli.settings import InspectSettings
 
-_AGREEMENT = 1e-3
+_OPTIONAL = "initial weights"
 
 
 def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **options: object) -> InspectResult:
@@ -31,26 +30,23 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
 
     Raises:
         InputError: The file cannot be opened at all.
-
     """
     settings = settings or InspectSettings(**options)  # type: ignore[arg-type]
-    started = time.perf_counter()
-    read = checkpoints.read(checkpoint)
-    checks = _checks(read, checkpoint, settings)
-    return InspectResult(
-        checkpoint=describe(read),
-        container=read.container,
-        num_tensors=len(read.state),
-        num_parameters=sum(read.state[name].numel() for name in read.parameter_names()),
-        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in read.state.values()})),
-        tensors=tuple((name, tuple(tensor.shape)) for name, tensor in read.state.items()),
-        metadata=read.metadata,
-        checks=checks,
-        analysable=all(check.passed is not False for check in checks),
-        settings=settings.to_dict(),
-        provenance=provenance(),
-        seconds=time.perf_counter() - started,
-    )
+    with account(settings) as book:
+        read = checkpoints.read(checkpoint)
+        checks = _checks(read, checkpoint, settings)
+        return InspectResult(
+            checkpoint=describe(read),
+            container=read.container,
+            num_tensors=len(read.state),
+            num_parameters=sum(read.state[name].numel() for name in read.parameter_names()),
+            dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in read.state.values()})),
+            tensors=tuple((name, tuple(tensor.shape)) for name, tensor in read.state.items()),
+            metadata=read.metadata,
+            checks=checks,
+            analysable=all(check.passed for check in checks if check.name != _OPTIONAL),
+            **book.entries(),
+        )
 
 
 def _checks(read: Checkpoint, path: str | Path, settings: InspectSettings) -> tuple[Check, ...]:
@@ -81,15 +77,15 @@ def _evaluated(path: str | Path, settings: InspectSettings) -> list[Check]:
         detail = f"loss {evaluation.loss:.6g}{accuracy}"
         agrees = True
         if stored is not None and settings.samples is None:
-            agrees = abs(stored - evaluation.loss) <= _AGREEMENT * max(abs(stored), 1e-3)
+            agrees = agree(stored, evaluation.loss)
             detail += ", as stored" if agrees else f", but stored {stored:.6g}"
         found.append(Check(name=f"{split} loss", passed=agrees, detail=detail))
     return found
 
 
 def _initial(read: Checkpoint) -> Check:
+    """Look for the initial weights; without them only the distance cannot be measured."""
     try:
-        return Check(name="initial weights", passed=True, detail=str(checkpoints.initial_weights(read).path))
+        return Check(name=_OPTIONAL, passed=True, detail=str(checkpoints.initial_weights(read).path))
     except SharpcliError as error:
-        foreign = "init" not in read.metadata
-        return Check(name="initial weights", passed=None if foreign else False, detail=error.message)
+        return Check(name=_OPTIONAL, passed=None if "init" not in read.metadata else False, detail=error.message)

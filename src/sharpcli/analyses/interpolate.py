@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
+import torch
 from torch import Tensor
 
 from sharpcli import progress
+from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import Opened, open_checkpoint
 from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.linalg.reductions import norm
 from sharpcli.objective import Evaluation, Objective, batch_norms
 from sharpcli.results import Curve, PathResult
-from sharpcli.runtime import provenance
 from sharpcli.settings import InterpolateSettings
 
 _SELF_CHECK = 1e-5  # Relative difference allowed between a path's end and the checkpoint evaluated by itself.
@@ -48,37 +48,33 @@ def interpolate(
 
     References:
         Keskar et al., ICLR 2017, figures 3 and 7. Garipov et al. 2018 for the statistics.
-
     """
     settings = settings or InterpolateSettings(**options)  # type: ignore[arg-type]
-    started = time.perf_counter()
-    first, second = (open_checkpoint(path, settings) for path in (start, end))
-    _require_same_layout(first, second)
-    splits = ("train", "test") if settings.split == "both" else (settings.split,)
-    path = _Path(first, second, settings)
-    alphas = _alphas(settings)
-    rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
-    with progress.task(f"{first.subject().label} → {second.subject().label}", total=len(alphas)) as shown:
-        for alpha in alphas:
-            for split, evaluation in path.evaluate(alpha, splits).items():
-                rows[split].append(evaluation)
-            shown.advance(1, alpha=f"{alpha:.2f}", loss=f"{rows[splits[0]][-1].loss:.4g}")
-    warnings = path.check_ends(alphas, rows)
-    curves = tuple(_curve(split, alphas, evaluations) for split, evaluations in rows.items())
-    return PathResult(
-        start=first.subject(),
-        end=second.subject(),
-        path=settings.path,
-        batch_norm=settings.bn if batch_norms(first.model) else "none",
-        barrier=curves[0].barrier,
-        alphas=tuple(alphas),
-        curves=curves,
-        distance=norm(path.ends[1] - path.ends[0]),
-        settings=settings.to_dict(),
-        provenance=provenance(first.runtime),
-        seconds=time.perf_counter() - started,
-        warnings=warnings,
-    )
+    with account(settings) as book:
+        first, second = (open_checkpoint(path, settings) for path in (start, end))
+        _require_same_layout(first, second)
+        splits = ("train", "test") if settings.split == "both" else (settings.split,)
+        path = _Path(first, second, settings, splits)
+        alphas = _alphas(settings)
+        rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
+        with progress.task(f"{first.subject().label} → {second.subject().label}", total=len(alphas)) as shown:
+            for alpha in alphas:
+                for split, evaluation in path.evaluate(alpha, splits).items():
+                    rows[split].append(evaluation)
+                shown.advance(1, alpha=f"{alpha:.2f}", loss=f"{rows[splits[0]][-1].loss:.4g}")
+        path.check_ends(alphas, rows)
+        curves = tuple(_curve(split, alphas, evaluations) for split, evaluations in rows.items())
+        return PathResult(
+            start=first.subject(),
+            end=second.subject(),
+            path=settings.path,
+            batch_norm=settings.bn if batch_norms(first.model) else "none",
+            barrier=curves[0].barrier,
+            alphas=tuple(alphas),
+            curves=curves,
+            distance=norm(path.ends[1] - path.ends[0]),
+            **book.entries(first.runtime),
+        )
 
 
 def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) -> list[PathResult]:
@@ -86,7 +82,6 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
 
     Raises:
         SettingsError: Fewer than two checkpoints.
-
     """
     if len(paths) < 2:
         raise SettingsError("Interpolation needs two checkpoints.", "Name both ends: sharpcli interpolate A B.")
@@ -96,41 +91,41 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
 class _Path:
     """The points between two sets of weights, with the statistics that belong to each."""
 
-    def __init__(self, first: Opened, second: Opened, settings: InterpolateSettings) -> None:
+    def __init__(self, first: Opened, second: Opened, settings: InterpolateSettings, splits: Sequence[str]) -> None:
         self.opened, self.settings = (first, second), settings
-        self.objectives = {split: first.objective(split) for split in ("train", "test")}
-        train = self.objectives["train"]
-        self.ends = (train.parameters(), second.objective("train").parameters())
-        self.buffers = tuple(_statistics(opened, train) for opened in self.opened)
-
-    def weights(self, alpha: float) -> tuple[float, float]:
-        """Return the factors of A and B."""
-        if self.settings.path == "linear":
-            return 1 - alpha, alpha
-        return math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2)
+        self.objectives = {split: first.objective(split) for split in splits}
+        self.recomputes = settings.bn == "recompute" and bool(batch_norms(first.model))
+        # Statistics are the training data's, whatever split is evaluated.
+        self.statistics_from = first.objective("train") if self.recomputes else None
+        self.ends = (self.objectives[splits[0]].parameters(), second.objective(splits[0]).parameters())
+        self.buffers = tuple(_statistics(opened, self.objectives[splits[0]]) for opened in self.opened)
 
     def evaluate(self, alpha: float, splits: Sequence[str]) -> dict[str, Evaluation]:
-        a, b = self.weights(alpha)
-        theta = a * self.ends[0] + b * self.ends[1]
+        theta = self.point(alpha)
         buffers = self._buffers(theta, alpha)
         return {split: self.objectives[split].evaluate(theta, buffers) for split in splits}
 
+    def point(self, alpha: float) -> Tensor:
+        """Return the weights at α; the line is exact at both ends, and constant where they are equal."""
+        if self.settings.path == "linear":
+            return torch.lerp(*self.ends, alpha)
+        a, b = math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2)
+        return a * self.ends[0] + b * self.ends[1]
+
     def _buffers(self, theta: Tensor, alpha: float) -> dict[str, Tensor]:
-        if self.settings.bn == "recompute":
-            return self.objectives["train"].recompute_buffers(theta)
+        if self.statistics_from is not None:
+            return self.statistics_from.recompute_buffers(theta)
         mixed = {name: (1 - alpha) * first + alpha * self.buffers[1][name] for name, first in self.buffers[0].items()}
         # A variance that is extrapolated past zero would be the root of a negative number.
         return {name: part.clamp_min(0) if name.endswith("running_var") else part for name, part in mixed.items()}
 
-    def check_ends(self, alphas: Sequence[float], rows: dict[str, list[Evaluation]]) -> tuple[str, ...]:
+    def check_ends(self, alphas: Sequence[float], rows: dict[str, list[Evaluation]]) -> None:
         """Compare both ends with each checkpoint evaluated by itself, in its own model, and with what it has stored."""
-        warnings: list[str] = []
         for alpha, opened in zip((0.0, 1.0), self.opened, strict=True):
             for split, evaluations in rows.items():
                 own = opened.objective(split)
                 theta = own.parameters()
-                recomputed = self.settings.bn == "recompute"
-                buffers = opened.objective("train").recompute_buffers(theta) if recomputed else None
+                buffers = opened.objective("train").recompute_buffers(theta) if self.recomputes else None
                 alone, along = own.evaluate(theta, buffers), evaluations[alphas.index(alpha)]
                 if not math.isclose(alone.loss, along.loss, rel_tol=_SELF_CHECK, abs_tol=1e-7):
                     raise NumericalError(
@@ -139,8 +134,7 @@ class _Path:
                         "The curve cannot be trusted; please report this with both files.",
                     )
                 if not buffers:
-                    warnings += opened.warnings(alone, split)
-        return tuple(warnings)
+                    opened.check_loss(alone, split)
 
 
 def _statistics(opened: Opened, objective: Objective) -> dict[str, Tensor]:
@@ -174,7 +168,7 @@ def _curve(split: str, alphas: Sequence[float], evaluations: Sequence[Evaluation
     losses = [evaluation.loss for evaluation in evaluations]
     low, high = losses[alphas.index(0.0)], losses[alphas.index(1.0)]
     rises = {
-        alpha: loss - ((1 - alpha) * low + alpha * high)
+        alpha: loss - (low + alpha * (high - low))
         for alpha, loss in zip(alphas, losses, strict=True)
         if 0 <= alpha <= 1 and math.isfinite(loss)
     }

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from sharpcli import progress
+from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import open_checkpoint
 from sharpcli.linalg.reductions import norm
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.results import SharpnessResult
-from sharpcli.runtime import provenance
 from sharpcli.settings import SharpnessSettings
 
 
@@ -30,45 +29,48 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
 
     References:
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.
-
     """
     settings = settings or SharpnessSettings(**options)  # type: ignore[arg-type]
-    started = time.perf_counter()
-    opened = open_checkpoint(checkpoint, settings)
-    objective = opened.objective()
-    theta = objective.parameters()
-    evaluation = objective.evaluate(theta)
-    warnings = list(opened.warnings(evaluation, settings.split))
-    slope = norm(objective.gradient(theta))
-    measured = [
-        epsilon_sharpness.measure(
-            objective,
-            theta,
-            seed=settings.seed,
-            epsilon=epsilon,
-            subspace=subspace,
-            iterations=settings.iterations,
-            restarts=settings.restarts,
+    with account(settings) as book:
+        opened = open_checkpoint(checkpoint, settings)
+        objective = opened.objective()
+        theta = objective.parameters()
+        evaluation = objective.evaluate(theta)
+        opened.check_loss(evaluation, settings.split)
+        slope = norm(objective.gradient(theta))
+        measured = [
+            epsilon_sharpness.measure(
+                objective,
+                theta,
+                seed=settings.seed,
+                epsilon=epsilon,
+                subspace=subspace,
+                iterations=settings.iterations,
+                restarts=settings.restarts,
+            )
+            for subspace in _fitting(settings.subspace, objective.space.dimension)
+            for epsilon in settings.epsilon
+        ]
+        failed = [one for one in measured if one.phi is None]
+        if failed:
+            progress.warn(
+                f"{len(failed)} of {len(measured)} measurements failed: no point of the box was higher than the weights."
+            )
+        return SharpnessResult(
+            checkpoint=opened.subject(),
+            conditions=opened.conditions(objective, settings.split),
+            loss=evaluation.loss,
+            accuracy=evaluation.accuracy,
+            gradient_norm=slope,
+            weight_norm=norm(theta),
+            measurements=tuple(measured),
+            **book.entries(opened.runtime),
         )
-        for subspace in settings.subspace
-        for epsilon in settings.epsilon
-    ]
-    failed = [one for one in measured if one.phi is None]
-    if failed:
-        warnings.append(
-            f"{len(failed)} of {len(measured)} measurements failed: no point of the box was higher than the weights."
-        )
-        progress.warn(warnings[-1])
-    return SharpnessResult(
-        checkpoint=opened.subject(),
-        conditions=opened.conditions(objective, settings.split),
-        loss=evaluation.loss,
-        accuracy=evaluation.accuracy,
-        gradient_norm=slope,
-        weight_norm=norm(theta),
-        measurements=tuple(measured),
-        settings=settings.to_dict(),
-        provenance=provenance(opened.runtime),
-        seconds=time.perf_counter() - started,
-        warnings=tuple(warnings),
-    )
+
+
+def _fitting(subspaces: tuple[int, ...], dimension: int) -> tuple[int, ...]:
+    """Leave out what a small model has no room for, unless the user asked for it, which is refused later."""
+    if subspaces != SharpnessSettings.subspace or max(subspaces) <= dimension:
+        return subspaces
+    progress.warn(f"The random subspace is left out: the model has only {dimension} parameters.")
+    return tuple(subspace for subspace in subspaces if subspace <= dimension)

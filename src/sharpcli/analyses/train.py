@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,18 @@ import torch
 from torch import nn
 
 from sharpcli import __version__, checkpoints, progress
+from sharpcli.analyses._account import account
 from sharpcli.datasets._resolve import resolve as resolve_data
 from sharpcli.datasets._splits import DataSplits
 from sharpcli.errors import SettingsError
 from sharpcli.models._resolve import resolve as resolve_model
+from sharpcli.models._resolve import runs_code
 from sharpcli.objective import Objective, batch_norms
 from sharpcli.parameters import ParameterSpace
 from sharpcli.results import TrainResult, TrainRow
-from sharpcli.runtime import Runtime, provenance
+from sharpcli.runtime import Runtime
 from sharpcli.settings import TrainSettings
-from sharpcli.training.loop import Outcome, Run
+from sharpcli.training.loop import Outcome, Run, refuse_other
 from sharpcli.training.recipe import Recipe, plan
 
 _DEFAULT_MODEL, _DEFAULT_DATA = "convnet", "fashion-mini"
@@ -41,35 +44,29 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
     Raises:
         NumericalError: A run has diverged; what was saved before is kept.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
-
     """
     settings = settings or TrainSettings(**options)  # type: ignore[arg-type]
-    started = time.perf_counter()
-    study = _Study.open(settings)
-    recipes = [study.recipe(mode) for mode in settings.mode]
-    for recipe in recipes:
-        study.refuse_to_overwrite(recipe.mode)
-    rows = [study.run(recipe) for recipe in recipes]
-    warnings = tuple(
-        f"{row.mode} ended at train loss {row.train_loss:.4g}, above --stop-train-loss {settings.stop_train_loss:g}: "
-        "give it more --epochs or --steps."
-        for row in rows
-        if settings.stop_train_loss is not None and row.train_loss > settings.stop_train_loss
-    )
-    for warning in warnings:
-        progress.warn(warning)
-    return TrainResult(
-        run=str(study.folder),
-        init_sha256=checkpoints.state_sha256(study.init),
-        num_parameters=study.space.dimension,
-        rows=tuple(rows),
-        next_commands=_next_commands(study.folder, rows),
-        device=str(study.runtime.device),
-        settings=settings.to_dict(),
-        provenance=provenance(study.runtime),
-        seconds=time.perf_counter() - started,
-        warnings=warnings,
-    )
+    with account(settings) as book:
+        study = _Study.open(settings)
+        recipes = [study.recipe(mode) for mode in settings.mode]
+        for recipe in recipes:
+            study.refuse_to_overwrite(recipe.mode)
+        rows = [study.run(recipe) for recipe in recipes]
+        for row in rows:
+            if settings.stop_train_loss is not None and row.train_loss > settings.stop_train_loss:
+                progress.warn(
+                    f"{row.mode} ended at train loss {row.train_loss:.4g}, above --stop-train-loss "
+                    f"{settings.stop_train_loss:g}: give it more --epochs or --steps."
+                )
+        return TrainResult(
+            run=str(study.folder),
+            init_sha256=checkpoints.state_sha256(study.init),
+            num_parameters=study.space.dimension,
+            rows=tuple(rows),
+            next_commands=_next_commands(study, rows),
+            device=str(study.runtime.device),
+            **book.entries(study.runtime),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +125,8 @@ class _Study:
 
     def refuse_to_overwrite(self, mode: str) -> None:
         place = self.place(mode)
-        if (place / "settings.json").exists() and not (self.settings.overwrite or self.settings.resume):
+        held = (place / "settings.json").exists() or any(place.glob("*.pt"))
+        if held and not (self.settings.overwrite or self.settings.resume):
             raise SettingsError(
                 f"The folder {place} already holds a run.",
                 "Use --overwrite to replace it, --resume to continue it, or another --out.",
@@ -153,6 +151,7 @@ class _Study:
                 self.runtime,
                 self.settings.seed,
                 place,
+                self._identity(recipe),
                 lambda path, step, rate: self._write(path, model, recipe, step, rate),
             )
             if resuming:
@@ -182,9 +181,19 @@ class _Study:
 
     def _metadata(self, recipe: Recipe, step: int, rate: float | None) -> dict[str, Any]:
         """Return what makes a checkpoint describe itself. No time and no place: equal runs give equal bytes."""
+        return {
+            **self._identity(recipe),
+            "sharpcli": __version__,
+            "step": step,
+            "epochs": step / recipe.updates_per_epoch,
+            "last_learning_rate": rate,
+            "parameters": list(self.space.names),
+        }
+
+    def _identity(self, recipe: Recipe) -> dict[str, Any]:
+        """Return everything that the weights of a run depend on."""
         settings, data = self.settings, self.data
         return {
-            "sharpcli": __version__,
             "model": {
                 "spec": settings.model or _DEFAULT_MODEL,
                 "arguments": list(settings.model_arg),
@@ -202,21 +211,14 @@ class _Study:
             "mode": recipe.mode,
             "recipe": recipe.to_dict(),
             "seed": settings.seed,
-            "step": step,
-            "epochs": step / recipe.updates_per_epoch,
-            "last_learning_rate": rate,
-            "parameters": list(self.space.names),
+            "dtype": settings.dtype,
             "init": {"path": "init.pt", "sha256": checkpoints.state_sha256(self.init)},
         }
 
     def _finished(self, recipe: Recipe) -> TrainRow:
         """Return the row of a run that is complete already."""
         done = checkpoints.read(self.place(recipe.mode) / "final.pt").metadata
-        if done["recipe"] != recipe.to_dict():
-            raise SettingsError(
-                f"The run in {self.place(recipe.mode)} is complete, but was made with other settings.",
-                "Use --overwrite to replace it, or another --out.",
-            )
+        refuse_other(self.place(recipe.mode), done, self._identity(recipe))
         return self._row(recipe, done["step"], done["stopped_by"], done["final"], 0.0)
 
     def _row(self, recipe: Recipe, updates: int, stopped_by: str, final: dict[str, Any], seconds: float) -> TrainRow:
@@ -250,11 +252,19 @@ def _slug(spec: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in stem)
 
 
-def _next_commands(folder: Path, rows: list[TrainRow]) -> tuple[str, ...]:
-    """Return what to type next."""
+def _next_commands(study: _Study, rows: list[TrainRow]) -> tuple[str, ...]:
+    """Return what to type next; model code must be named again, since a checkpoint's own is never run."""
+    spec = study.settings.model or _DEFAULT_MODEL
+    tail = ["--model", spec] if runs_code(spec) else []
     ends = [row.checkpoint for row in rows]
-    commands = [f"sharpcli hessian {ends[-1]} --topk 20", f"sharpcli sharpness {ends[-1]}", f"sharpcli distance {ends[-1]}"]
+    topk = min(20, study.space.dimension)
+    commands = [
+        ["hessian", ends[-1], "--topk", str(topk), *tail],
+        ["sharpness", ends[-1], *tail],
+        ["distance", ends[-1]],
+        ["compare", *ends, *tail],
+    ]
     if len(ends) > 1:
-        commands.append(f"sharpcli interpolate {ends[0]} {ends[-1]} --plot {folder / 'interpolation.png'}")
-    commands.append(f"sharpcli compare {' '.join(ends)}")
-    return tuple(commands)
+        plot = str(study.folder / "interpolation.png")
+        commands.insert(3, ["interpolate", ends[0], ends[-1], "--plot", plot, *tail])
+    return tuple(shlex.join(["sharpcli", *command]) for command in commands)

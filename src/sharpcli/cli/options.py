@@ -68,7 +68,6 @@ def build(settings: type[Any], values: dict[str, Any]) -> Any:
 
     Raises:
         SettingsError: A value cannot be read or is out of range.
-
     """
     hints = get_type_hints(settings)
     return settings(**{name: _read(name, value, hints[name]) for name, value in values.items()})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 import traceback
@@ -37,10 +39,9 @@ def answer(
         how: JSON or tables, plot, streams.
         plural: What several results are called in JSON.
         require_converged: Exit with 5 after printing if a result has not converged.
-
     """
     try:
-        _say_nothing_while_spinning()
+        _prepare_process()
         chosen = build(settings, values)
         if how.plot:
             _check_plot(Path(how.plot))
@@ -65,11 +66,12 @@ def answer(
         )
 
 
-def _say_nothing_while_spinning() -> None:
-    """Let idle OpenMP threads sleep: spinning ones make two threads a thousand times slower on a busy machine.
-
-    This must be set before torch is loaded, which is why it is here.
-    """
+def _prepare_process() -> None:
+    """Set what must be set before torch is loaded, and before anything is written."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # Greek letters become question marks where they cannot be written.
+            stream.reconfigure(errors="replace")
+    # Idle OpenMP threads that spin make two threads a thousand times slower on a busy machine; let them sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
@@ -89,7 +91,8 @@ def _compute(compute: Callable[[Any], Sequence[Any]], chosen: Any, quiet: bool) 
     from sharpcli import progress
     from sharpcli.render.console import TerminalListener
 
-    with progress.listening(TerminalListener(quiet=quiet)):
+    # A user's own model code may print; stdout is for the answer alone.
+    with contextlib.redirect_stdout(sys.stderr), progress.listening(TerminalListener(quiet=quiet)):
         return list(compute(chosen))
 
 
@@ -107,7 +110,7 @@ def _deliver(command: str, results: list[Any], how: Answering, plural: str) -> N
     else:
         from sharpcli.render.tables import show
 
-        console(sys.stdout).print(show(results))
+        show(results, console(sys.stdout))
     if how.plot and not how.quiet:
         sys.stderr.write(f"Plot written to {how.plot}\n")
 
@@ -115,7 +118,7 @@ def _deliver(command: str, results: list[Any], how: Answering, plural: str) -> N
 def _fail(message: str, hint: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"error: {message}\n")
-    if hint:
-        sys.stderr.write(f"hint: {hint}\n")
+    for word, sentence in (("error", message), ("hint", hint)):
+        if sentence:
+            sys.stderr.write(f"{word}: {' '.join(sentence.split()).rstrip('.')}.\n")
     raise typer.Exit(code)

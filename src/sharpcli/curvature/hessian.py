@@ -31,7 +31,6 @@ class HessianOperator:
 
     References:
         Pearlmutter 1994, Fast exact multiplication by the Hessian.
-
     """
 
     def __init__(self, objective: Objective, theta: Tensor, *, memory: int | None = None) -> None:
@@ -41,7 +40,6 @@ class HessianOperator:
             objective: Mean loss over data.
             theta: Where to differentiate, shape (P,).
             memory: Bytes that kept graphs may take. Default: a share of what is free.
-
         """
         self.objective = objective
         self.products = 0

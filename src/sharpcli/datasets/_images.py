@@ -20,7 +20,6 @@ def standardise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
 
     Returns:
         Shape (N, C, H, W), float32, contiguous.
-
     """
     scaled = images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     shape = (1, len(mean), 1, 1)
@@ -36,7 +35,6 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
 
     Args:
         images: Shape (N, C, H, W), uint8.
-
     """
     means, deviations = [], []
     values = torch.arange(256, dtype=torch.float64) / 255

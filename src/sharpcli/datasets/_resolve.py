@@ -30,7 +30,6 @@ def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence
     Raises:
         SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
         InputError: Files are missing or damaged, or do not fit together.
-
     """
     name, path = _parse(spec)
     place = str(Path(path or root).expanduser())

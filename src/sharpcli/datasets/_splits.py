@@ -22,7 +22,6 @@ class Split:
 
     Raises:
         InputError: Nothing in it, numbers of inputs and targets that differ, or numbers that are not finite.
-
     """
 
     inputs: Tensor
@@ -56,7 +55,6 @@ class DataSplits:
 
     Raises:
         InputError: Samples of different shapes, classes outside 0..C-1, or targets of another width than K.
-
     """
 
     name: str

@@ -41,7 +41,6 @@ def load_torchvision(
 
     Raises:
         InputError: The files are missing, damaged or cannot be fetched.
-
     """
     parts = []
     for train in (True, False):

@@ -25,6 +25,5 @@ def load(root: str, *, download: bool = False) -> DataSplits:
 
     Raises:
         InputError: The files are missing, damaged or cannot be fetched.
-
     """
     return load_torchvision("CIFAR10", root, download=download, mean=_MEAN, std=_STD, num_classes=10)

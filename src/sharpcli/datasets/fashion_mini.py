@@ -32,7 +32,6 @@ def load(root: str = "", *, download: bool = False) -> DataSplits:
 
     References:
         github.com/zalandoresearch/fashion-mnist; `tools/make_fashion_mini.py` made the file.
-
     """
     place = resources.files("sharpcli.datasets").joinpath("fashion-mini.npz")
     with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:

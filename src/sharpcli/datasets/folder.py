@@ -20,9 +20,7 @@ from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import InputError
 
 
-def load(
-    root: str, *, download: bool = False, size: int | None = None, grayscale: bool = False
-) -> DataSplits:
+def load(root: str, *, download: bool = False, size: int | None = None, grayscale: bool = False) -> DataSplits:
     """Read every image into memory, and standardise by the training split's own mean and deviation.
 
     Args:
@@ -37,7 +35,6 @@ def load(
     Raises:
         InputError: A folder is missing or empty, an image is damaged, sizes or class lists differ.
         SettingsError: `size` is below 1.
-
     """
     if size is not None:
         require_at_least("size", size, 1)

@@ -36,7 +36,6 @@ def load(root: str, *, download: bool = False) -> DataSplits:
 
     Raises:
         InputError: The file or a key is missing, or a key's type, length or numbers do not fit.
-
     """
     arrays = _read(Path(root))
     tensors = {key: _inputs(key, arrays[key]) for key in ("x_train", "x_test")}

@@ -37,7 +37,6 @@ class Eigenpairs:
         converged: Whether each residual is within the tolerance, shape (K,).
         steps: Products spent on the Krylov space; `verifications` more measured the residuals.
         history: (steps, estimated residual relative to its eigenvalue, worst of the wanted) at each check.
-
     """
 
     values: Tensor
@@ -152,7 +151,6 @@ def top_eigenpairs(
     References:
         Golub and Van Loan, Matrix Computations, 4th ed., section 10.1. Daniel, Gragg, Kaufman and
         Stewart 1976 for the second orthogonalisation.
-
     """
     krylov = _Krylov(operator, seed)
     history: list[tuple[int, float]] = []

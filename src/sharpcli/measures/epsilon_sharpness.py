@@ -104,7 +104,6 @@ def measure(
     Raises:
         SettingsError: p > P.
         NumericalError: The loss is not finite somewhere in the box.
-
     """
     started = time.perf_counter()
     base = objective.loss(theta)

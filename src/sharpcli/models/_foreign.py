@@ -18,9 +18,7 @@ from sharpcli.arguments import check_arguments
 from sharpcli.errors import InputError, closest
 
 
-def build_foreign(
-    spec: str, *, input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, object]
-) -> nn.Module:
+def build_foreign(spec: str, *, input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, object]) -> nn.Module:
     """Import the code that `spec` names, and call it. This runs whatever that code contains.
 
     Args:
@@ -35,7 +33,6 @@ def build_foreign(
     Raises:
         InputError: Nothing to import, the code fails, or it returns no `nn.Module`.
         SettingsError: The function does not take one of the options.
-
     """
     place, _, attribute = spec.rpartition(":")
     file = Path(place).expanduser() if place.endswith(".py") else None

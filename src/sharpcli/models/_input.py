@@ -10,7 +10,6 @@ def image_shape(input_shape: tuple[int, ...], model: str) -> tuple[int, int, int
 
     Raises:
         InputError: `input_shape` has not three axes.
-
     """
     if len(input_shape) != 3:
         hint = "Use the model mlp, which flattens its input, or data of shape (N, C, H, W)."

@@ -26,7 +26,6 @@ def norm_layer(kind: str, num_features: int, *, spatial: bool = True) -> nn.Modu
 
     References:
         Wu and He, Group Normalization, ECCV 2018; Ioffe and Szegedy, Batch Normalization, ICML 2015.
-
     """
     if kind == "group":
         groups = max(count for count in range(1, _MOST_GROUPS + 1) if num_features % count == 0)

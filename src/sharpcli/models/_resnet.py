@@ -23,7 +23,6 @@ class Block(nn.Module):
         stride: 2 halves the image, 1 keeps it.
         norm: "group", "batch" or "none".
         projection: Where the shape changes, True learns a 1x1 shortcut (option B), False pads with zeros (A).
-
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str, projection: bool) -> None:
@@ -88,7 +87,6 @@ def build_resnet(
     Raises:
         InputError: The inputs are not images.
         SettingsError: `width` is below 1, or `norm` is unknown.
-
     """
     channels, _, _ = image_shape(input_shape, "resnet")
     require_at_least("width", width, 1)

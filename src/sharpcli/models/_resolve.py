@@ -18,9 +18,7 @@ _RESERVED = ("input_shape", "num_classes")
 _WITH_SIDE_HEADS = ("googlenet", "inception_v3")
 
 
-def resolve(
-    spec: str, *, input_shape: tuple[int, ...], num_classes: int, arguments: Sequence[str] = ()
-) -> nn.Module:
+def resolve(spec: str, *, input_shape: tuple[int, ...], num_classes: int, arguments: Sequence[str] = ()) -> nn.Module:
     """Build a freshly initialised model on the CPU, in training mode as its builder leaves it.
 
     Args:
@@ -36,7 +34,6 @@ def resolve(
     Raises:
         SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
         InputError: The code cannot be imported or fails, or the model does not fit the data.
-
     """
     options = parse_arguments(arguments)
     if runs_code(spec):

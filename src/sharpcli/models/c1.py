@@ -12,9 +12,7 @@ from sharpcli.models._input import image_shape
 from sharpcli.models._norm import norm_layer
 
 
-def build(
-    *, input_shape: tuple[int, ...], num_classes: int, norm: str = "batch", dropout: float = 0.5
-) -> nn.Module:
+def build(*, input_shape: tuple[int, ...], num_classes: int, norm: str = "batch", dropout: float = 0.5) -> nn.Module:
     """Build twice (5x5 convolution to 64, norm, ReLU, 3x3/2 max-pooling), dense 384, 192 and the head.
 
     Args:
@@ -29,7 +27,6 @@ def build(
     Raises:
         InputError: The inputs are not images.
         SettingsError: `norm` is unknown, or `dropout` is out of range.
-
     """
     channels, height, width = image_shape(input_shape, "c1")
     if not 0 <= dropout < 1:

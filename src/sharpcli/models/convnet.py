@@ -12,9 +12,7 @@ from sharpcli.models._input import image_shape
 from sharpcli.models._norm import norm_layer
 
 
-def build(
-    *, input_shape: tuple[int, ...], num_classes: int, width: int = 8, norm: str = "group"
-) -> nn.Module:
+def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = 8, norm: str = "group") -> nn.Module:
     """Build three 3x3 convolutions of stride 2, each with norm and ReLU, and a linear head.
 
     Every stage halves the image at once, because full-batch training pays for each pixel at every step.
@@ -32,7 +30,6 @@ def build(
     Raises:
         InputError: The inputs are not images.
         SettingsError: `width` is below 1, or `norm` is unknown.
-
     """
     channels, height, length = image_shape(input_shape, "convnet")
     require_at_least("width", width, 1)

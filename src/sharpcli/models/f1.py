@@ -15,9 +15,7 @@ from sharpcli.models._norm import norm_layer
 _DEPTH = 5
 
 
-def build(
-    *, input_shape: tuple[int, ...], num_classes: int, width: int = 512, norm: str = "batch"
-) -> nn.Module:
+def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = 512, norm: str = "batch") -> nn.Module:
     """Build five blocks of dense layer, norm and ReLU, and a linear head.
 
     Args:
@@ -31,7 +29,6 @@ def build(
 
     Raises:
         SettingsError: `width` is below 1, or `norm` is unknown.
-
     """
     require_at_least("width", width, 1)
     layers: list[nn.Module] = [nn.Flatten()]

@@ -35,7 +35,6 @@ def build(
 
     Raises:
         SettingsError: A layer has no units, or the activation is unknown.
-
     """
     if activation not in _ACTIVATIONS:
         hint = closest(activation, _ACTIVATIONS)

@@ -10,9 +10,7 @@ from torch import nn
 from sharpcli.models._resnet import build_resnet
 
 
-def build(
-    *, input_shape: tuple[int, ...], num_classes: int, width: int = 64, norm: str = "group"
-) -> nn.Module:
+def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = 64, norm: str = "group") -> nn.Module:
     """Build four stages of two blocks with 1x1 convolutions as shortcuts where the shape changes.
 
     Geiping et al. average-pool in front of these shortcuts; here they stride, as He et al. do.
@@ -29,7 +27,6 @@ def build(
     Raises:
         InputError: The inputs are not images.
         SettingsError: `width` is below 1, or `norm` is unknown.
-
     """
     return build_resnet(
         input_shape=input_shape,

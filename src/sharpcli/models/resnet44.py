@@ -10,9 +10,7 @@ from torch import nn
 from sharpcli.models._resnet import build_resnet
 
 
-def build(
-    *, input_shape: tuple[int, ...], num_classes: int, width: int = 16, norm: str = "group"
-) -> nn.Module:
+def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = 16, norm: str = "group") -> nn.Module:
     """Build the network of depth 6n + 2 with n = 7 blocks a stage.
 
     Args:
@@ -27,7 +25,6 @@ def build(
     Raises:
         InputError: The inputs are not images.
         SettingsError: `width` is below 1, or `norm` is unknown.
-
     """
     return build_resnet(
         input_shape=input_shape,

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from sharpcli import progress
 
@@ -26,7 +27,7 @@ _WIDE = 200  # Columns where nobody is watching: a table in a file or a pipe is 
 def console(stream: IO[str]) -> Console:
     """Return a console on a stream; colour and folding only for a terminal, NO_COLOR and COLUMNS honoured."""
     width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDE
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    return Console(file=stream, width=width, highlight=False, markup=False)
 
 
 class _Shown:
@@ -87,4 +88,4 @@ class TerminalListener:
     def warn(self, message: str) -> None:
         """Write a warning."""
         if not self.quiet:
-            self.console.print(f"[yellow]warning:[/yellow] {message}", soft_wrap=True)
+            self.console.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)

@@ -9,6 +9,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -29,7 +30,6 @@ def check_format(path: Path) -> None:
 
     Raises:
         SettingsError: The ending is not png, pdf or svg.
-
     """
     ending = path.suffix.lower().removeprefix(".")
     if ending not in FORMATS:
@@ -41,14 +41,14 @@ def draw(results: Sequence[Result], path: Path) -> bytes:
 
     Raises:
         SettingsError: The ending is unknown, or there is nothing to draw.
-
     """
     check_format(path)
     figure = _DRAWERS[type(results[0])](results)
     buffer = io.BytesIO()
     # Without dates and random ids, equal results give equal bytes.
     metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[path.suffix.lower().removeprefix(".")]
-    figure.savefig(buffer, format=path.suffix.lower().removeprefix("."), dpi=150, metadata=metadata)
+    with rc_context({"svg.hashsalt": "sharpcli"}):
+        figure.savefig(buffer, format=path.suffix.lower().removeprefix("."), dpi=150, metadata=metadata)
     return buffer.getvalue()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -37,10 +38,28 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f} %"
 
 
-def show(results: Sequence[Result]) -> RenderableType:
-    """Return what a terminal shows for the answers of one command."""
+def show(results: Sequence[Result], to: Console) -> None:
+    """Write the answers of one command; sentences and commands are not folded, so that they can be copied."""
     draw = _DRAWERS[type(results[0])]
-    return Group(*(part for result in results for drawn in draw(result) for part in _titled(drawn)))
+    for result in results:
+        for drawn in draw(result):
+            for part in _titled(drawn):
+                fitting = _turned(part) if isinstance(part, Table) and _is_too_wide(part, to) else part
+                to.print(fitting, soft_wrap=isinstance(part, Text))
+
+
+def _is_too_wide(table: Table, to: Console) -> bool:
+    return Measurement.get(to, to.options.update_width(10_000), table).maximum > to.width
+
+
+def _turned(table: Table) -> Table:
+    """Return a table with rows and columns exchanged: on a narrow terminal nothing is cut off."""
+    first, *others = table.columns
+    turned = _table("", str(first.header), *map(str, first.cells))
+    turned.title = None
+    for column in others:
+        turned.add_row(str(column.header), *map(str, column.cells))
+    return turned
 
 
 def _titled(part: RenderableType) -> list[RenderableType]:

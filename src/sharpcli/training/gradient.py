@@ -32,7 +32,6 @@ def mean_gradient(
         targets: Its targets.
         chunk_size: Samples that pass through the model at once.
         runtime: Says in which type to add up.
-
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     total, totals = 0.0, [torch.zeros((), device=inputs.device)] * len(parameters)
@@ -57,7 +56,6 @@ def clip(model: nn.Module, largest: float) -> float:
 
     References:
         Pascanu et al. 2013; used for full batch by Geiping et al. 2022.
-
     """
     slopes = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     length = float(nn.utils.get_total_norm(slopes))

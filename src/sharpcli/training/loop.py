@@ -19,7 +19,7 @@ from torch import nn
 
 from sharpcli import checkpoints, progress
 from sharpcli.datasets._splits import DataSplits, Split
-from sharpcli.errors import InputError, NumericalError
+from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.objective import LOSSES, Evaluation, Objective
 from sharpcli.runtime import Runtime, exact_arithmetic
 from sharpcli.training.batches import Batches
@@ -50,8 +50,8 @@ class Run:
     Attributes:
         model: Trained in place; already on the device.
         folder: Where metrics, saved steps and the state to resume from go.
+        identity: All that the weights depend on; a state of another identity is not resumed.
         save_step: Writes a checkpoint of the model as it is after so many updates, to a file.
-
     """
 
     model: nn.Module
@@ -61,6 +61,7 @@ class Run:
     runtime: Runtime
     seed: int
     folder: Path
+    identity: dict[str, Any]
     save_step: Callable[[Path, int, float], None]
     updates: int = 0
     seconds: float = 0.0
@@ -79,16 +80,10 @@ class Run:
         """Go back to the state that was saved last.
 
         Raises:
-            InputError: It belongs to another recipe.
-
+            SettingsError: It belongs to another model, data, recipe or seed.
         """
         state = checkpoints.read_object(self.folder / _STATE)
-        if state["recipe"] != self.recipe.to_dict():
-            changed = sorted(key for key, value in self.recipe.to_dict().items() if state["recipe"].get(key) != value)
-            raise InputError(
-                f"The run in {self.folder} was made with other settings ({', '.join(changed)}).",
-                "Resume it with the command line that started it.",
-            )
+        refuse_other(self.folder, state["identity"], self.identity)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
@@ -100,7 +95,6 @@ class Run:
         Raises:
             NumericalError: The loss is no longer finite; the last good state stays on disk.
             KeyboardInterrupt: Passed on, after the state has been saved.
-
         """
         started, saved_at = time.perf_counter() - self.seconds, time.perf_counter()
         evaluations, stopped_by = self._evaluate(), "end of schedule"
@@ -138,7 +132,7 @@ class Run:
     def save(self) -> None:
         """Write the state to resume from."""
         state = {
-            "recipe": self.recipe.to_dict(),
+            "identity": self.identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
@@ -169,10 +163,7 @@ class Run:
             )
         length = clip(self.model, self.recipe.clip)
         if not math.isfinite(loss) or not math.isfinite(length):
-            raise NumericalError(
-                f"The loss of {self.recipe.mode} is not finite at update {self.updates + 1}.",
-                f"Use a lower --lr (now {self.recipe.lr:g}) or --clip 1; what was saved in {self.folder} is kept.",
-            )
+            raise self._diverged()
         return loss, length, self.recipe.learning_rate(self.updates)
 
     def _step(self, rate: float) -> None:
@@ -190,7 +181,16 @@ class Run:
         """Return loss and accuracy over both splits, in eval mode, with the model as it is now."""
         theta = self._train.space.flatten(dict(self.model.named_parameters())).detach()
         buffers = dict(self.model.named_buffers())
-        return self._train.evaluate(theta, buffers), self._test.evaluate(theta, buffers)
+        evaluations = self._train.evaluate(theta, buffers), self._test.evaluate(theta, buffers)
+        if not all(math.isfinite(evaluation.loss) for evaluation in evaluations):
+            raise self._diverged()
+        return evaluations
+
+    def _diverged(self) -> NumericalError:
+        return NumericalError(
+            f"The loss of {self.recipe.mode} is not finite after {self.updates} updates.",
+            f"Use a lower --lr (now {self.recipe.lr:g}) or --clip 1; what was saved in {self.folder} is kept.",
+        )
 
     def _fields(self, loss: float, rate: float, length: float, evaluations: tuple[Evaluation, Evaluation]) -> dict[str, object]:
         train, test = evaluations
@@ -220,6 +220,21 @@ class Run:
         )
         lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in self.metrics)
         checkpoints.write_bytes(self.folder / "metrics.jsonl", lines.encode())
+
+
+def refuse_other(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse to continue a run that was made with other settings.
+
+    Raises:
+        SettingsError: They differ; what differs is named.
+    """
+    differing = [key for key in wanted if key != "recipe" and saved.get(key) != wanted[key]]
+    differing += [key for key, value in wanted["recipe"].items() if saved.get("recipe", {}).get(key) != value]
+    if differing:
+        raise SettingsError(
+            f"The run in {folder} was made with other settings ({', '.join(differing)}).",
+            "Resume it with the command line that started it, or use --overwrite.",
+        )
 
 
 def _number(value: float) -> float | None:

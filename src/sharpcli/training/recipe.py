@@ -71,8 +71,7 @@ def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int,
         has_batch_norm: BatchNorm normalises a chunk by itself, so there its size is part of the method.
 
     Raises:
-        SettingsError: Unknown mode, or a batch larger than the training set.
-
+        SettingsError: Unknown mode, a batch larger than the training set, or fullbatch with another batch.
     """
     values = {**_COMMON, "eval_every": None, **plugins.load("training/methods", mode).defaults(num_train)}
     if settings.optimizer == "adam":
@@ -82,6 +81,11 @@ def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int,
     batch = int(values["batch_size"])
     if batch > num_train:
         raise SettingsError(f"--batch-size {batch} is more than the {num_train} training samples.", f"Use at most {num_train}.")
+    if mode == "fullbatch" and batch != num_train:
+        raise SettingsError(
+            f"--batch-size {batch} is not the whole training set, which is what fullbatch means.",
+            "Use --chunk-size for the samples held at once, or --mode sgd.",
+        )
     per_epoch = math.ceil(num_train / batch)
     updates = settings.steps or max(1, round(values["epochs"] * per_epoch))
     if has_batch_norm:

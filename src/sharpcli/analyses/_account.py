@@ -1,0 +1,36 @@
+"""What every answer carries beside its numbers: settings, provenance, time and warnings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sharpcli import progress
+from sharpcli.runtime import Runtime, provenance
+from sharpcli.settings import SubjectSettings
+
+
+class Account:
+    """The record of one analysis under way."""
+
+    def __init__(self, settings: SubjectSettings, warnings: list[str]) -> None:
+        """Start the clock."""
+        self._settings, self._warnings, self._started = settings, warnings, time.perf_counter()
+
+    def entries(self, runtime: Runtime | None = None) -> dict[str, Any]:
+        """Return the fields that every `Result` has."""
+        return {
+            "settings": self._settings.to_dict(),
+            "provenance": provenance(runtime),
+            "seconds": time.perf_counter() - self._started,
+            "warnings": tuple(dict.fromkeys(self._warnings)),
+        }
+
+
+@contextmanager
+def account(settings: SubjectSettings) -> Iterator[Account]:
+    """Keep the account of an analysis, with every warning given inside the block."""
+    with progress.gathering() as warnings:
+        yield Account(settings, warnings)
