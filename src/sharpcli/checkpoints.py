@@ -15,10 +15,11 @@ import io
 import os
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -138,15 +139,20 @@ def locate(path: str | Path) -> Path:
         InputError: There is no such file.
     """
     place = Path(path).expanduser()
-    if place.is_dir():
+    try:
+        is_folder = bool(str(path)) and place.is_dir()
+        is_file = bool(str(path)) and place.is_file()
+    except OSError as error:
+        raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check the path.") from error
+    if is_folder:
         final = place / "final.pt"
         if final.is_file():
             return final
         inside = sorted(place.glob("*/final.pt"))
         hint = f"Name one of its runs: {', '.join(str(found.parent) for found in inside)}." if inside else "Name a file."
         raise InputError(f"The folder {place} holds no final.pt.", hint)
-    if not place.is_file():
-        raise InputError(f"There is no file {place}.", "Check the path, or make a checkpoint with 'sharpcli train'.")
+    if not is_file:
+        raise InputError(f"There is no file '{path}'.", "Check the path, or make a checkpoint with 'sharpcli train'.")
     return place
 
 
@@ -157,7 +163,7 @@ def read(path: str | Path) -> Checkpoint:
         InputError: The file is missing, damaged, of an unknown version, holds no tensors, or needs code to open.
     """
     place = locate(path)
-    if place.suffix == ".safetensors":
+    if place.suffix == ".safetensors" or _looks_like_safetensors(place):
         return Checkpoint(place, _read_safetensors(place), container="safetensors")
     content = _read_torch(place)
     if isinstance(content, dict) and content.get("format") == "sharpcli":
@@ -198,6 +204,20 @@ def read_object(path: Path) -> Any:
     return _read_torch(path)
 
 
+def _looks_like_safetensors(place: Path) -> bool:
+    """Tell by the contents: the length of a JSON header, then the header."""
+    with _open(place) as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < place.stat().st_size
+
+
+def _open(place: Path) -> BinaryIO:
+    try:
+        return place.open("rb")
+    except OSError as error:
+        raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check its permissions.") from error
+
+
 def _read_safetensors(place: Path) -> dict[str, Tensor]:
     try:
         return dict(load_file(place))
@@ -230,6 +250,12 @@ def _explain(place: Path, error: Exception) -> InputError:
             f"{place} can only be opened by running code in it ({blocked}).",
             "Save the weights alone: torch.save(model.state_dict(), ...); sharpcli never runs a checkpoint's code.",
         )
+    if (
+        head == b"PK"
+        and zipfile.is_zipfile(place)
+        and not any("data.pkl" in name for name in zipfile.ZipFile(place).namelist())
+    ):
+        return InputError(f"{place} is a zip archive, but not a PyTorch checkpoint.", "Give a file written by torch.save.")
     if head == b"PK":
         return InputError(f"{place} is damaged or cut short.", "Copy it again from where it was written.")
     return InputError(f"{place} is not a PyTorch checkpoint.", "Give a file written by torch.save or safetensors.")
@@ -270,6 +296,14 @@ def fit(checkpoint: Checkpoint, model: nn.Module) -> None:
             "Give the model it was trained with: --model and, for its size, --model-arg.",
         )
     model.load_state_dict(state)
+
+
+def bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under names without the prefixes that wrappers put before all of them."""
+    names = list(state)
+    while prefix := next((known for known in _PREFIXES if names and all(name.startswith(known) for name in names)), None):
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, state.values(), strict=True))
 
 
 def _strip(state: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:

@@ -7,8 +7,9 @@ options of a command, so a setting is written down in one place. Standard librar
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import types
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from sharpcli.errors import SettingsError, closest
 
@@ -21,12 +22,42 @@ PATHS = ("linear", "arc")
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("cosine", "constant", "step")
 LR_SCALES = ("none", "sqrt", "linear")
+REPEATED = ("model_arg", "data_arg")  # One value a time; the other tuples are one text with commas.
 METRICS = ("hessian", "sharpness", "distance")
+
+
+_Settings = TypeVar("_Settings", bound="SubjectSettings")
 
 
 def option(default: Any, text: str, metavar: str | None = None) -> Any:
     """Declare a setting with its default, its help text and what to call its value in `--help`."""
     return field(default=default, metadata={"help": text, "metavar": metavar})
+
+
+def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str, Any]) -> _Settings:
+    """Return settings that were given whole or by their fields.
+
+    Raises:
+        SettingsError: Both were given, or a field is unknown.
+    """
+    if settings is not None and options:
+        raise SettingsError("Settings and options are both given.", "Put the options into the settings.")
+    known = {entry.name for entry in fields(kind)}
+    for name in options:
+        if name not in known:
+            raise SettingsError(f"There is no setting called '{name}'.", closest(name, known))
+    return settings if settings is not None else kind(**options)
+
+
+def _takes_float(hint: Any) -> bool:
+    return hint is float or float in get_args(hint)
+
+
+def _wrong_type(name: str, value: object) -> SettingsError:
+    return SettingsError(
+        f"--{name.replace('_', '-')} cannot be {value!r}, which is of the wrong type.",
+        "See the command's --help for what it takes.",
+    )
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -66,6 +97,7 @@ class SubjectSettings:
     seed: int = option(0, "Seed of every random number.", "N")
 
     def __post_init__(self) -> None:
+        self._settle()
         _choice("device", self.device, DEVICES)
         _choice("dtype", self.dtype, DTYPES)
         if self.loss is not None:
@@ -73,6 +105,26 @@ class SubjectSettings:
         _at_least("seed", self.seed, 0)
         if self.seed >= 2**63:
             raise SettingsError(f"--seed {self.seed} is too large.", "Use a number below 2**63.")
+
+    def _settle(self) -> None:
+        """Take a single value, a list or a text with commas where several values are meant, and check every type."""
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if isinstance(hint, types.GenericAlias):
+                several = value if isinstance(value, list | tuple) else [value] if name in REPEATED else str(value).split(",")
+                kind = get_args(hint)[0]
+                try:
+                    value = tuple(kind(item) for item in several)
+                except (TypeError, ValueError):
+                    raise _wrong_type(name, value) from None
+                object.__setattr__(self, name, value)
+            elif (
+                isinstance(value, bool)
+                and hint is not bool
+                or not isinstance(value, get_args(hint) or (hint,))
+                and not (isinstance(value, int) and _takes_float(hint))
+            ):
+                raise _wrong_type(name, value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
@@ -99,7 +151,9 @@ class HessianSettings(AnalysisSettings):
     """How to find the largest eigenvalues of the Hessian."""
 
     topk: int = option(5, "How many of the largest (algebraic) eigenvalues.", "K")
-    tol: float = option(1e-3, "Stop when every residual is at most this fraction of its eigenvalue.", "X")
+    tol: float = option(
+        1e-3, "Stop when every residual is at most this fraction of its eigenvalue, or of the size of rounding.", "X"
+    )
     max_hvp: int | None = option(None, "Most products that Lanczos may use. Default: 4 K + 100.", "N")
 
     def __post_init__(self) -> None:
@@ -154,13 +208,12 @@ class InterpolateSettings(AnalysisSettings):
     )
 
     def __post_init__(self) -> None:
-        if self.split != "both":
-            _choice("split", self.split, (*SPLITS, "both"))
+        SubjectSettings.__post_init__(self)
+        _choice("split", self.split, (*SPLITS, "both"))
         _choice("path", self.path, PATHS)
         _choice("bn", self.bn, BN_POLICIES)
         _at_least("points", self.points, 2)
         self.bounds()
-        SubjectSettings.__post_init__(self)
         _at_least("samples", self.samples, 1)
         _at_least("batch-size", self.batch_size, 1)
 
@@ -219,6 +272,9 @@ class InspectSettings(AnalysisSettings):
 class TrainSettings(SubjectSettings):
     """How to train. What is None is filled in by the mode (`sharpcli.training.methods`)."""
 
+    model: str | None = option("convnet", "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr.", "SPEC")
+    data: str | None = option("fashion-mini", "Data: a built-in name, npz:FILE or folder:PATH.", "SPEC")
+    loss: str | None = option("ce", "ce (cross-entropy) or mse (half the squared error), mean over samples.", "NAME")
     mode: tuple[str, ...] = option(
         ("sgd",),
         "sgd, largebatch, fullbatch; several, separated by commas, start from the same initial weights.",
@@ -239,7 +295,9 @@ class TrainSettings(SubjectSettings):
     schedule: str | None = option(None, "cosine, constant, or step: a tenth at 1/2 and again at 3/4.", "NAME")
     warmup: float | None = option(None, "Fraction of the updates over which the learning rate rises linearly.", "X")
     clip: float | None = option(None, "Clip the L2 norm of the mean gradient, before weight decay; 0 is off.", "X")
-    stop_train_loss: float | None = option(None, "Stop once the loss over the whole training set is at most this.", "X")
+    stop_train_loss: float | None = option(
+        None, "Stop once the loss over the whole training set is at most this, at the next evaluation.", "X"
+    )
     eval_every: int | None = option(None, "Updates between two evaluations. Default: an epoch; 10 for fullbatch.", "N")
     save_every: int | None = option(None, "Keep a checkpoint step-N.pt every N updates.", "N")
     init: str | None = option(None, "Start from these weights instead of random ones.", "FILE")

@@ -38,8 +38,8 @@ class Opened:
 
     def objective(self, split: str | None = None) -> Objective:
         """Return the mean loss over a split, or over the seeded subset that the settings ask for."""
-        chosen = self.data.train if (split or self.settings.split) == "train" else self.data.test
-        part = _subset(chosen, self.settings)
+        name = split or self.settings.split
+        part = _subset(self.data.train if name == "train" else self.data.test, name, self.settings)
         return Objective.of(
             self.model,
             part.inputs,
@@ -188,14 +188,16 @@ def label(checkpoint: Checkpoint) -> str:
     return f"{mode} {path.stem}" if mode else path.stem
 
 
-def _subset(split: Split, settings: AnalysisSettings) -> Split:
+def _subset(split: Split, name: str, settings: AnalysisSettings) -> Split:
     """Return a seeded random subset without replacement, or the whole split."""
     count = settings.samples
     if count is None or count == len(split):
         return split
     if count > len(split):
+        if name == "test" and settings.split != "test":  # The number was meant for the training split, which is larger.
+            return split
         raise SettingsError(
-            f"--samples {count} is more than the {len(split)} samples there are.", "Leave --samples out to use all of them."
+            f"--samples {count} is more than the {len(split)} {name} samples.", "Leave --samples out to use all of them."
         )
     chosen = torch.randperm(len(split), generator=generator(settings.seed, 7))[:count].sort().values
     return Split(split.inputs[chosen], split.targets[chosen])

@@ -15,7 +15,7 @@ from sharpcli.errors import InputError, SettingsError
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import CompareResult, CompareRow
-from sharpcli.settings import CompareSettings, HessianSettings, SharpnessSettings
+from sharpcli.settings import CompareSettings, HessianSettings, SharpnessSettings, chosen
 
 _LOSS_RATIO = 2.0  # Train losses further apart than this are not comparable: curvature collapses with the loss.
 
@@ -38,7 +38,8 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
     Raises:
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
     """
-    settings = settings or CompareSettings(**options)  # type: ignore[arg-type]
+    settings = chosen(CompareSettings, settings, options)
+    paths = [paths] if isinstance(paths, str | Path) else paths
     if not paths:
         raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")
     with account(settings) as book:

@@ -13,7 +13,8 @@ from sharpcli.analyses._opening import describe
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
 from sharpcli.results import Displacement, DistanceResult, LayerDistance
-from sharpcli.settings import DistanceSettings
+from sharpcli.runtime import Runtime
+from sharpcli.settings import DistanceSettings, chosen
 
 
 def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, **options: object) -> DistanceResult:
@@ -34,7 +35,8 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
     References:
         Hoffer et al., NeurIPS 2017, section 4 (distance over all weights, not one tensor).
     """
-    settings = settings or DistanceSettings(**options)  # type: ignore[arg-type]
+    settings = chosen(DistanceSettings, settings, options)
+    runtime = Runtime.open(settings.device, settings.dtype)
     with account(settings) as book:
         final = checkpoints.read(checkpoint)
         init = checkpoints.read(settings.init) if settings.init else checkpoints.initial_weights(final)
@@ -52,7 +54,7 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
             max_change=whole.max_change,
             layers=whole.layers,
             steps=tuple(displacement(step, init) for step in steps),
-            **book.entries(),
+            **book.entries(runtime),
         )
 
 
@@ -65,9 +67,15 @@ def displacement(final: Checkpoint, init: Checkpoint, *, per_layer: bool = False
     """
     for checkpoint in (final, init):
         checkpoint.require_finite()
-    _require_same_tensors(final, init)
-    names = final.parameter_names()
-    pairs = {name: (_flat(final.state[name]), _flat(init.state[name])) for name in names}
+    wanted = checkpoints.bare({name: final.state[name] for name in final.parameter_names()})
+    given = checkpoints.bare(init.state)
+    for name, tensor in wanted.items():
+        if name not in given or given[name].shape != tensor.shape:
+            raise InputError(
+                f"{final.path} and {init.path} do not hold the same tensors: '{name}' differs.",
+                "Give weights of the same model.",
+            )
+    pairs = {name: (_flat(tensor), _flat(given[name])) for name, tensor in wanted.items()}
     ends, starts = (torch.cat([pair[side] for pair in pairs.values()]) for side in (0, 1))
     gone, relative, cosine = _compare(ends, starts)
     return Displacement(
@@ -79,7 +87,7 @@ def displacement(final: Checkpoint, init: Checkpoint, *, per_layer: bool = False
         relative=relative,
         cosine=cosine,
         max_change=float((ends - starts).abs().max()),
-        layers=tuple(_layer(name, *pairs[name]) for name in names) if per_layer else (),
+        layers=tuple(_layer(name, *pair) for name, pair in pairs.items()) if per_layer else (),
     )
 
 
@@ -97,15 +105,6 @@ def _compare(end: Tensor, start: Tensor) -> tuple[float, float | None, float | N
 
 def _flat(tensor: Tensor) -> Tensor:
     return tensor.double().reshape(-1)
-
-
-def _require_same_tensors(final: Checkpoint, init: Checkpoint) -> None:
-    for name in final.parameter_names():
-        if name not in init.state or init.state[name].shape != final.state[name].shape:
-            raise InputError(
-                f"{final.path} and {init.path} do not hold the same tensors: '{name}' differs.",
-                "Give weights of the same model.",
-            )
 
 
 def _saved_steps(place: Path, final: Checkpoint) -> list[Checkpoint]:

@@ -12,7 +12,7 @@ from sharpcli.linalg.lanczos import Eigenpairs, top_eigenpairs
 from sharpcli.linalg.reductions import norm
 from sharpcli.objective import Objective
 from sharpcli.results import Eigenvalue, HessianResult, Subject
-from sharpcli.settings import HessianSettings
+from sharpcli.settings import HessianSettings, chosen
 
 
 def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **options: object) -> HessianResult:
@@ -34,7 +34,7 @@ def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **o
     References:
         Pearlmutter 1994 (products); Golub and Van Loan, section 10.1 (Lanczos).
     """
-    settings = settings or HessianSettings(**options)  # type: ignore[arg-type]
+    settings = chosen(HessianSettings, settings, options)
     with account(settings) as book:
         opened = open_checkpoint(checkpoint, settings)
         objective = opened.objective()

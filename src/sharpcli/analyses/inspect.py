@@ -12,7 +12,7 @@ from sharpcli.analyses._opening import agree, build_model, describe, load_data, 
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import SharpcliError
 from sharpcli.results import Check, InspectResult
-from sharpcli.settings import InspectSettings
+from sharpcli.settings import InspectSettings, chosen
 
 _OPTIONAL = "initial weights"
 
@@ -31,7 +31,7 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
     Raises:
         InputError: The file cannot be opened at all.
     """
-    settings = settings or InspectSettings(**options)  # type: ignore[arg-type]
+    settings = chosen(InspectSettings, settings, options)
     with account(settings) as book:
         read = checkpoints.read(checkpoint)
         checks = _checks(read, checkpoint, settings)

@@ -18,7 +18,7 @@ from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.linalg.reductions import norm
 from sharpcli.objective import Evaluation, Objective, batch_norms
 from sharpcli.results import Curve, PathResult
-from sharpcli.settings import InterpolateSettings
+from sharpcli.settings import InterpolateSettings, chosen
 
 _SELF_CHECK = 1e-5  # Relative difference allowed between a path's end and the checkpoint evaluated by itself.
 
@@ -49,7 +49,7 @@ def interpolate(
     References:
         Keskar et al., ICLR 2017, figures 3 and 7. Garipov et al. 2018 for the statistics.
     """
-    settings = settings or InterpolateSettings(**options)  # type: ignore[arg-type]
+    settings = chosen(InterpolateSettings, settings, options)
     with account(settings) as book:
         first, second = (open_checkpoint(path, settings) for path in (start, end))
         _require_same_layout(first, second)

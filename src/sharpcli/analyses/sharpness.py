@@ -10,7 +10,7 @@ from sharpcli.analyses._opening import open_checkpoint
 from sharpcli.linalg.reductions import norm
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.results import SharpnessResult
-from sharpcli.settings import SharpnessSettings
+from sharpcli.settings import SharpnessSettings, chosen
 
 
 def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None, **options: object) -> SharpnessResult:
@@ -30,7 +30,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
     References:
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.
     """
-    settings = settings or SharpnessSettings(**options)  # type: ignore[arg-type]
+    settings = chosen(SharpnessSettings, settings, options)
     with account(settings) as book:
         opened = open_checkpoint(checkpoint, settings)
         objective = opened.objective()

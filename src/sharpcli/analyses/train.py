@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shlex
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,9 @@ from sharpcli.objective import Objective, batch_norms
 from sharpcli.parameters import ParameterSpace
 from sharpcli.results import TrainResult, TrainRow
 from sharpcli.runtime import Runtime
-from sharpcli.settings import TrainSettings
+from sharpcli.settings import TrainSettings, chosen
 from sharpcli.training.loop import Outcome, Run, refuse_other
 from sharpcli.training.recipe import Recipe, plan
-
-_DEFAULT_MODEL, _DEFAULT_DATA = "convnet", "fashion-mini"
 
 
 def train(settings: TrainSettings | None = None, **options: object) -> TrainResult:
@@ -45,7 +44,7 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
         NumericalError: A run has diverged; what was saved before is kept.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
     """
-    settings = settings or TrainSettings(**options)  # type: ignore[arg-type]
+    settings = chosen(TrainSettings, settings, options)
     with account(settings) as book:
         study = _Study.open(settings)
         recipes = [study.recipe(mode) for mode in settings.mode]
@@ -83,8 +82,7 @@ class _Study:
     @staticmethod
     def open(settings: TrainSettings) -> _Study:
         runtime = Runtime.open(settings.device, settings.dtype)
-        spec = settings.model or _DEFAULT_MODEL
-        source = settings.data or _DEFAULT_DATA
+        spec, source = settings.model or "", settings.data or ""
         data = resolve_data(source, root=settings.data_root, download=settings.download, arguments=settings.data_arg)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
@@ -159,13 +157,13 @@ class _Study:
             outcome = run.train()
         self._write(place / "final.pt", model, recipe, outcome.updates, outcome.last_learning_rate, outcome)
         run.close()
+        shutil.rmtree(_aside(place), ignore_errors=True)
         return self._row(recipe, outcome.updates, outcome.stopped_by, _losses(outcome), time.perf_counter() - began)
 
     def _prepare(self, place: Path, recipe: Recipe) -> None:
         """Write the initial weights and the settings; what cannot be written shows here, before the work."""
-        if self.settings.overwrite:
-            for old in (*place.glob("*.pt"), place / "metrics.jsonl"):
-                old.unlink(missing_ok=True)
+        if self.settings.overwrite and place.exists():
+            _set_aside(place)
         checkpoints.write(place / "init.pt", self.init, self._metadata(recipe, 0, None))
         record = {"settings": self.settings.to_dict(), "recipe": recipe.to_dict()}
         checkpoints.write_bytes(place / "settings.json", (json.dumps(record, indent=2) + "\n").encode())
@@ -195,13 +193,13 @@ class _Study:
         settings, data = self.settings, self.data
         return {
             "model": {
-                "spec": settings.model or _DEFAULT_MODEL,
+                "spec": settings.model,
                 "arguments": list(settings.model_arg),
                 "input_shape": list(data.input_shape),
                 "num_classes": data.num_classes,
             },
             "data": {
-                "spec": settings.data or _DEFAULT_DATA,
+                "spec": settings.data,
                 "arguments": list(settings.data_arg),
                 "fingerprint": data.fingerprint(),
                 "num_train": len(data.train),
@@ -246,6 +244,20 @@ def _losses(outcome: Outcome) -> dict[str, float | None]:
     }
 
 
+def _aside(place: Path) -> Path:
+    """Return where a run waits while another takes its place."""
+    return place.with_name(f"{place.name}.replaced")
+
+
+def _set_aside(place: Path) -> None:
+    """Keep the run that is to be replaced until the new one is complete; an incomplete one is not worth keeping."""
+    if (place / "final.pt").exists():
+        shutil.rmtree(_aside(place), ignore_errors=True)
+        place.rename(_aside(place))
+    else:
+        shutil.rmtree(place)
+
+
 def _slug(spec: str) -> str:
     """Return a spec as a word that can be part of a folder's name."""
     stem = Path(spec.replace(":", "-")).name
@@ -254,7 +266,7 @@ def _slug(spec: str) -> str:
 
 def _next_commands(study: _Study, rows: list[TrainRow]) -> tuple[str, ...]:
     """Return what to type next; model code must be named again, since a checkpoint's own is never run."""
-    spec = study.settings.model or _DEFAULT_MODEL
+    spec = study.settings.model or ""
     tail = ["--model", spec] if runs_code(spec) else []
     ends = [row.checkpoint for row in rows]
     topk = min(20, study.space.dimension)

@@ -17,7 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (train, hessian, sharpness, interpolate, distance, compare, inspect):
-    app.command(name=_command.NAME)(_command.command)
+    app.command(name=_command.NAME, help=getattr(_command, "HELP", None))(_command.command)
 
 
 def _version(asked: bool) -> None:

@@ -11,10 +11,9 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from sharpcli.errors import SettingsError
+from sharpcli.settings import REPEATED
 
 _NUMBERS = {float: "a number", int: "a whole number", str: "a word"}
-# Repeated options; other tuples are one text with commas.
-_REPEATED = ("model_arg", "data_arg")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 Plot = Annotated[str | None, typer.Option("--plot", help="Also draw the result to this png, pdf or svg file.", metavar="FILE")]
@@ -94,7 +93,7 @@ def _parameters(settings: type[Any]) -> list[inspect.Parameter]:
 def _shown(name: str, hint: Any, default: Any) -> tuple[Any, Any]:
     """Return the type and default that Typer sees: tuples become a repeated option or one text with commas."""
     if get_args(hint) and not isinstance(hint, types.UnionType) and isinstance(default, tuple):
-        if name in _REPEATED:
+        if name in REPEATED:
             return list[str], list(default)
         return str, ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in default)
     return hint, default
@@ -103,7 +102,7 @@ def _shown(name: str, hint: Any, default: Any) -> tuple[Any, Any]:
 def _read(name: str, value: Any, hint: Any) -> Any:
     if not isinstance(hint, types.GenericAlias):
         return value
-    if name in _REPEATED:
+    if name in REPEATED:
         return tuple(value)
     kind = get_args(hint)[0]
     try:

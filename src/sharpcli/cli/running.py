@@ -52,7 +52,11 @@ def answer(
     except SharpcliError as error:
         _fail(error.message, error.hint, error.exit_code, how.debug)
     except KeyboardInterrupt:
-        hint = "Type the same command with --resume to go on." if command == "train" else ""
+        hint = (
+            "Go on with the same command and --resume, in place of --overwrite."
+            if command == "train"
+            else "Nothing was written."
+        )
         _fail("Interrupted.", hint, _INTERRUPTED, how.debug)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,8 +85,9 @@ def _check_plot(path: Path) -> None:
     from sharpcli.render.figures import check_format
 
     check_format(path)
-    if path.parent.exists() and not os.access(path.parent, os.W_OK):
-        raise InputError(f"Cannot write {path}: the folder is not writable.", "Choose a folder that you may write to.")
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError(f"Cannot write {path}: {nearest} is no folder that can be written to.", "Choose another place.")
     if path.is_dir():
         raise InputError(f"Cannot write {path}: it is a folder.", "Give --plot a file name.")
 

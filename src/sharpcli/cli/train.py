@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sharpcli import plugins
 from sharpcli.cli.options import with_options
 from sharpcli.cli.running import answer
 from sharpcli.settings import TrainSettings
 
 NAME = "train"
+
+
+def _listed(folder: str) -> str:
+    return ", ".join(plugins.names(folder))
+
+
+HELP = f"""Train small-batch, large-batch or full-batch, several from the same initial weights.
+
+{chr(10).join(f"* {name}: {plugins.summary('training/methods', name)}" + chr(10) for name in plugins.names("training/methods"))}
+Built-in models: {_listed("models")}. Data: {_listed("datasets")}."""
 
 
 @with_options(TrainSettings, plot=False)

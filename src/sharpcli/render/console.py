@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from sharpcli import progress
@@ -66,7 +67,7 @@ class TerminalListener:
                 TimeElapsedColumn(),
                 TextColumn("ETA"),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.fields[text]}", table_column=Column(no_wrap=False, ratio=1)),
                 console=self.console,
                 disable=self.quiet or not self.console.is_terminal,
                 transient=True,

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sharpcli.errors import SettingsError
+from sharpcli.render.labels import distinct
 from sharpcli.results import CompareResult, CompareRow, DistanceResult, HessianResult, PathResult, Result
 
 FORMATS = ("png", "pdf", "svg")
@@ -62,17 +63,16 @@ def _hessian(results: Sequence[HessianResult]) -> Figure:
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
     top = max(result.lambda_max for result in results)
-    for result, style in zip(results, _styles(), strict=False):
+    names = distinct([result.checkpoint for result in results])
+    for name, result, style in zip(names, results, _styles(), strict=False):
         ranks = [one.index for one in result.eigenvalues]
         values = [one.value for one in result.eigenvalues]
-        label = f"{result.checkpoint.label} ({result.conditions.split} loss {result.loss:.3g})"
+        label = f"{name} ({result.conditions.split} loss {result.loss:.3g})"
         axes.errorbar(ranks, values, yerr=[one.residual for one in result.eigenvalues], capsize=2, label=label, **style)
         threshold = result.stability_threshold
         if threshold is not None and threshold < 3 * top:
             axes.axhline(threshold, color=style["color"], linestyle=":", linewidth=1)
-            axes.annotate(
-                f"2/lr {result.checkpoint.label}", (1, threshold), textcoords="offset points", xytext=(2, 3), fontsize=8
-            )
+            axes.annotate(f"2/lr {name}", (1, threshold), textcoords="offset points", xytext=(2, 3), fontsize=8)
     _eigenvalue_axis(axes, [one.value for result in results for one in result.eigenvalues])
     axes.set(xlabel="index k of the eigenvalue", ylabel="eigenvalue λₖ of the loss Hessian (bar: residual)")
     axes.set_title(f"Largest Hessian eigenvalues, N = {results[0].conditions.num_samples}")
@@ -102,7 +102,7 @@ def _paths(results: Sequence[PathResult]) -> Figure:
         finite = [loss for curve in result.curves for loss in curve.loss if math.isfinite(loss)]
         if min(finite) > 0 and max(finite) > _FLAT_RATIO * min(finite):
             upper.set_yscale("log")
-        upper.set(ylabel="loss (nats)", title=f"{result.start.label} (α = 0) to {result.end.label} (α = 1)")
+        upper.set(ylabel="loss (nats)", title="{} (α = 0) to {} (α = 1)".format(*distinct([result.start, result.end])))
         lower.set(xlabel=f"α along the {result.path} path", ylabel="accuracy (%)")
         for axes in (upper, lower):
             for end in (0, 1):
@@ -123,10 +123,11 @@ def _distances(results: Sequence[DistanceResult]) -> Figure:
         )
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
-    for result, style in zip(results, _styles(), strict=False):
+    names = distinct([result.checkpoint for result in results])
+    for name, result, style in zip(names, results, _styles(), strict=False):
         if result.steps:
             updates = [one.step or 0 for one in result.steps]
-            axes.plot(updates, [one.distance for one in result.steps], label=result.checkpoint.label, **style)
+            axes.plot(updates, [one.distance for one in result.steps], label=name, **style)
     axes.set_xscale("log")
     axes.set(xlabel="updates", ylabel="distance ‖w − w₀‖₂", title="Weight distance from initialization")
     _finish(axes)
@@ -144,14 +145,15 @@ def _compare(results: Sequence[CompareResult]) -> Figure:
     shown = {name: get for name, get in measures.items() if any(get(row) is not None for row in result.rows)}
     if not shown:
         raise SettingsError("There is no measure to draw.", "Ask for one with --metrics hessian,sharpness,distance.")
+    names = distinct([row.checkpoint for row in result.rows])
     figure = Figure(figsize=(1 + 3.6 * len(shown), 3.9), layout="constrained")
     grid = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, (name, get) in zip(grid, shown.items(), strict=True):
-        for row, style in zip(result.rows, _styles(), strict=False):
+        for label, row, style in zip(names, result.rows, _styles(), strict=False):
             value = get(row)
             if value is not None:
                 points = {**style, "linestyle": "none", "markersize": 7}
-                axes.errorbar(value, row.gap, yerr=row.gap_standard_error, capsize=3, label=row.checkpoint.label, **points)
+                axes.errorbar(value, row.gap, yerr=row.gap_standard_error, capsize=3, label=label, **points)
         axes.set(xlabel=name, ylabel="generalization gap: test − train loss (nats)")
         _finish(axes)
     return figure

@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from sharpcli.render.labels import distinct
 from sharpcli.results import (
     CompareResult,
     Conditions,
@@ -196,9 +197,10 @@ def _compare(result: CompareResult) -> list[RenderableType]:
         "checkpoint", "train loss", "train accuracy", "test loss", "test accuracy", "gap", "lambda max", "phi", "distance",
         "batch size", "updates",
     )  # fmt: skip
-    for row in result.rows:
+    names = distinct([row.checkpoint for row in result.rows])
+    for name, row in zip(names, result.rows, strict=True):
         table.add_row(
-            row.checkpoint.label,
+            name,
             number(row.train_loss),
             percent(row.train_accuracy),
             number(row.test_loss),
@@ -215,7 +217,9 @@ def _compare(result: CompareResult) -> list[RenderableType]:
         f"full space, percent; distance = ‖w−w₀‖; {result.num_train} train and {result.num_test} test samples; "
         f"{result.seconds:.1f} s"
     )
-    notes = [Text(f"{row.checkpoint.label}: {text}", style="yellow") for row in result.rows for text in row.notes]
+    notes = [
+        Text(f"{name}: {text}", style="yellow") for name, row in zip(names, result.rows, strict=True) for text in row.notes
+    ]
     return [table, note, *notes, Text()]
 
 

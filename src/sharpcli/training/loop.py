@@ -123,8 +123,8 @@ class Run:
         except KeyboardInterrupt:
             self.save()
             raise
-        evaluations = self._evaluate()
         if not self.metrics or self.metrics[-1]["step"] != self.updates:
+            evaluations = self._evaluate()
             self._record(evaluations, rate, length)
         last = self.recipe.learning_rate(max(self.updates - 1, 0))
         return Outcome(self.updates, *evaluations, last, stopped_by)
@@ -188,7 +188,7 @@ class Run:
 
     def _diverged(self) -> NumericalError:
         return NumericalError(
-            f"The loss of {self.recipe.mode} is not finite after {self.updates} updates.",
+            f"The loss of {self.recipe.mode} is not finite after update {self.updates}.",
             f"Use a lower --lr (now {self.recipe.lr:g}) or --clip 1; what was saved in {self.folder} is kept.",
         )
 

@@ -1,0 +1,19 @@
+"""Names for rows and lines that tell checkpoints apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from sharpcli.results import Subject
+
+
+def distinct(subjects: Sequence[Subject]) -> list[str]:
+    """Return the short label of each checkpoint, with folders before it where labels would be the same."""
+    short = [subject.label for subject in subjects]
+    if len(set(short)) == len({subject.path for subject in subjects}):
+        return short
+    longer = [f"{PurePath(subject.path).parent.parent.name}/{subject.label}".lstrip("/") for subject in subjects]
+    if len(set(longer)) == len({subject.path for subject in subjects}):
+        return longer
+    return [subject.path for subject in subjects]
