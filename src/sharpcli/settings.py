@@ -49,8 +49,12 @@ def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str,
     return settings if settings is not None else kind(**options)
 
 
-def _takes_float(hint: Any) -> bool:
-    return hint is float or float in get_args(hint)
+def _fits(value: object, hint: Any) -> bool:
+    """Tell whether a value is of a plain type or of one of a union; a whole number is a number, a bool is neither."""
+    kinds = get_args(hint) or (hint,)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) or (isinstance(value, int) and float in kinds)
 
 
 def _wrong_type(name: str, value: object) -> SettingsError:
@@ -118,12 +122,7 @@ class SubjectSettings:
                 except (TypeError, ValueError):
                     raise _wrong_type(name, value) from None
                 object.__setattr__(self, name, value)
-            elif (
-                isinstance(value, bool)
-                and hint is not bool
-                or not isinstance(value, get_args(hint) or (hint,))
-                and not (isinstance(value, int) and _takes_float(hint))
-            ):
+            elif not _fits(value, hint):
                 raise _wrong_type(name, value)
 
     def to_dict(self) -> dict[str, Any]:
@@ -296,7 +295,7 @@ class TrainSettings(SubjectSettings):
     warmup: float | None = option(None, "Fraction of the updates over which the learning rate rises linearly.", "X")
     clip: float | None = option(None, "Clip the L2 norm of the mean gradient, before weight decay; 0 is off.", "X")
     stop_train_loss: float | None = option(
-        None, "Stop once the loss over the whole training set is at most this, at the next evaluation.", "X"
+        None, "Stop once the loss over the whole training set is at most this; evaluates 5x as often when near.", "X"
     )
     eval_every: int | None = option(None, "Updates between two evaluations. Default: an epoch; 10 for fullbatch.", "N")
     save_every: int | None = option(None, "Keep a checkpoint step-N.pt every N updates.", "N")

@@ -29,6 +29,7 @@ from sharpcli.training.recipe import Recipe
 
 _SAVE_SECONDS = 20.0
 _STATE = "last.pt"
+_NEAR, _CLOSER = 1.5, 5  # Within half of the wanted loss, evaluate five times as often.
 _MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
@@ -111,7 +112,7 @@ class Run:
                         break
                     self._step(rate)
                     shown.advance(1, **self._fields(loss, rate, length, evaluations))
-                    if self.updates % self.recipe.eval_every == 0 or self.updates == self.recipe.updates:
+                    if self._is_due():
                         evaluations = self._evaluate()
                         self._record(evaluations, rate, length)
                         if self._reached(evaluations[0].loss):
@@ -173,6 +174,13 @@ class Run:
         self.updates += 1
         if self.recipe.save_every and self.updates % self.recipe.save_every == 0:
             self.save_step(self.folder / f"step-{self.updates}.pt", self.updates, rate)
+
+    def _is_due(self) -> bool:
+        """Tell whether to evaluate now: more often near the wanted loss, which one pass of small batches can overshoot."""
+        every, wanted = self.recipe.eval_every, self.recipe.stop_train_loss
+        if wanted is not None and self.metrics and self.metrics[-1]["train_loss"] <= _NEAR * wanted:
+            every = max(1, every // _CLOSER)
+        return self.updates % every == 0 or self.updates == self.recipe.updates
 
     def _reached(self, loss: float) -> bool:
         return self.recipe.stop_train_loss is not None and loss <= self.recipe.stop_train_loss
