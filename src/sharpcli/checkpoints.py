@@ -11,21 +11,15 @@ with plain tensors, numbers and text only. Nothing is ever unpickled as code: fi
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import tempfile
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sharpcli import files
 from sharpcli.errors import InputError, NumericalError
 
 FORMAT_VERSION = 1
@@ -88,48 +82,9 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write a checkpoint whole or not at all; equal contents give equal bytes."""
     tensors = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-    write_object(
+    files.write_object(
         path, {"format": "sharpcli", "format_version": FORMAT_VERSION, "state_dict": tensors, "metadata": dict(metadata)}
     )
-
-
-def write_object(path: Path, content: object) -> None:
-    """Save plain tensors, numbers and text, whole or not at all."""
-    buffer = io.BytesIO()  # torch.save writes the name of a file into it; a buffer has none.
-    torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside its place, then move it there.
-
-    Raises:
-        InputError: The folder cannot be written to.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"Cannot write {path}: {error.strerror or error}.", "Choose a folder that you may write to.")
 
 
 def locate(path: str | Path) -> Path:
@@ -163,9 +118,9 @@ def read(path: str | Path) -> Checkpoint:
         InputError: The file is missing, damaged, of an unknown version, holds no tensors, or needs code to open.
     """
     place = locate(path)
-    if place.suffix == ".safetensors" or _looks_like_safetensors(place):
-        return Checkpoint(place, _read_safetensors(place), container="safetensors")
-    content = _read_torch(place)
+    if files.is_safetensors(place):
+        return Checkpoint(place, files.read_safetensors(place), container="safetensors")
+    content = files.read_object(place)
     if isinstance(content, dict) and content.get("format") == "sharpcli":
         version = content.get("format_version")
         if version != FORMAT_VERSION:
@@ -197,68 +152,6 @@ def _dense(checkpoint: Checkpoint) -> Checkpoint:
                 f"'{name}' in {checkpoint.path} is sparse or quantized.", "Save it as a plain tensor, such as with .to_dense()."
             )
     return checkpoint
-
-
-def read_object(path: Path) -> Any:
-    """Read what `write_object` saved."""
-    return _read_torch(path)
-
-
-def _looks_like_safetensors(place: Path) -> bool:
-    """Tell by the contents: the length of a JSON header, then the header."""
-    with _open(place) as file:
-        head = file.read(9)
-    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < place.stat().st_size
-
-
-def _open(place: Path) -> BinaryIO:
-    try:
-        return place.open("rb")
-    except OSError as error:
-        raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check its permissions.") from error
-
-
-def _read_safetensors(place: Path) -> dict[str, Tensor]:
-    try:
-        return dict(load_file(place))
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{place} is not a readable safetensors file.", "It may be cut short; copy it again.") from error
-
-
-def _read_torch(place: Path) -> Any:
-    try:
-        with warnings.catch_warnings():  # What they warn of is refused below, in our own words.
-            warnings.simplefilter("ignore")
-            return torch.load(place, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check its permissions.") from error
-    except Exception as error:  # torch raises a dozen kinds for files it cannot read
-        raise _explain(place, error) from error
-
-
-def _explain(place: Path, error: Exception) -> InputError:
-    """Say what a file that torch cannot open is."""
-    with place.open("rb") as file:
-        head = file.read(2)
-    if head == b"PK" and "TorchScript" in str(error):
-        return InputError(
-            f"{place} is a TorchScript archive, not weights.", "Save model.state_dict() and name the model with --model."
-        )
-    if head == b"PK" and ("Unsupported" in str(error) or "Weights only" in str(error)):
-        blocked = ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(str(place))[:5])
-        return InputError(
-            f"{place} can only be opened by running code in it ({blocked}).",
-            "Save the weights alone: torch.save(model.state_dict(), ...); sharpcli never runs a checkpoint's code.",
-        )
-    if (
-        head == b"PK"
-        and zipfile.is_zipfile(place)
-        and not any("data.pkl" in name for name in zipfile.ZipFile(place).namelist())
-    ):
-        return InputError(f"{place} is a zip archive, but not a PyTorch checkpoint.", "Give a file written by torch.save.")
-    if head == b"PK":
-        return InputError(f"{place} is damaged or cut short.", "Copy it again from where it was written.")
-    return InputError(f"{place} is not a PyTorch checkpoint.", "Give a file written by torch.save or safetensors.")
 
 
 def _foreign(place: Path, content: Any) -> Checkpoint:

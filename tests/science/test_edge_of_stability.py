@@ -37,6 +37,6 @@ def test_sharpness_hovers_at_two_over_the_learning_rate(rate: float, tmp_path: P
         result = sharpcli.hessian(Path(trained.rows[0].folder) / f"step-{step}.pt", topk=1)
         assert result.stability_threshold == pytest.approx(2 / rate)
         ratios.append(result.sharpness_ratio)
-    assert 0.8 < min(ratios)
+    assert min(ratios) > 0.8
     assert max(ratios) < 1.5
     assert trained.rows[0].train_loss < 0.2

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sharpcli import __version__, checkpoints, progress
+from sharpcli import __version__, checkpoints, files, progress
 from sharpcli.analyses._account import account
 from sharpcli.datasets._resolve import resolve as resolve_data
 from sharpcli.datasets._splits import DataSplits
@@ -166,7 +166,7 @@ class _Study:
             _set_aside(place)
         checkpoints.write(place / "init.pt", self.init, self._metadata(recipe, 0, None))
         record = {"settings": self.settings.to_dict(), "recipe": recipe.to_dict()}
-        checkpoints.write_bytes(place / "settings.json", (json.dumps(record, indent=2) + "\n").encode())
+        files.write_bytes(place / "settings.json", (json.dumps(record, indent=2) + "\n").encode())
 
     def _write(
         self, path: Path, model: nn.Module, recipe: Recipe, step: int, rate: float, outcome: Outcome | None = None

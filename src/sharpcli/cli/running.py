@@ -106,7 +106,7 @@ def _deliver(command: str, results: list[Any], how: Answering, plural: str) -> N
     from sharpcli.results import document
 
     if how.plot:
-        from sharpcli.checkpoints import write_bytes
+        from sharpcli.files import write_bytes
         from sharpcli.render.figures import draw
 
         write_bytes(Path(how.plot), draw(results, Path(how.plot)))

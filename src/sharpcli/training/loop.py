@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sharpcli import checkpoints, progress
+from sharpcli import files, progress
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.objective import LOSSES, Evaluation, Objective
@@ -83,7 +83,7 @@ class Run:
         Raises:
             SettingsError: It belongs to another model, data, recipe or seed.
         """
-        state = checkpoints.read_object(self.folder / _STATE)
+        state = files.read_object(self.folder / _STATE)
         refuse_other(self.folder, state["identity"], self.identity)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -141,7 +141,7 @@ class Run:
             "seconds": self.seconds,
             "metrics": self.metrics,
         }
-        checkpoints.write_object(self.folder / _STATE, state)
+        files.write_object(self.folder / _STATE, state)
 
     def close(self) -> None:
         """Remove the state to resume from: the run is complete."""
@@ -227,7 +227,7 @@ class Run:
             }
         )
         lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in self.metrics)
-        checkpoints.write_bytes(self.folder / "metrics.jsonl", lines.encode())
+        files.write_bytes(self.folder / "metrics.jsonl", lines.encode())
 
 
 def refuse_other(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
