@@ -17,6 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sharpcli import __version__
 from sharpcli.errors import InputError, SettingsError
 
+_UNKNOWN_MEMORY = 2**32
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -51,7 +53,10 @@ class Runtime:
         """Return the bytes that are free on the device now."""
         if self.device.type == "cuda":
             return int(torch.cuda.mem_get_info(self.device)[0])
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, ValueError, OSError):  # macOS and Windows do not tell it this way.
+            return _UNKNOWN_MEMORY
 
 
 @contextmanager

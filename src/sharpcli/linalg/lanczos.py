@@ -19,7 +19,7 @@ from torch import Tensor
 from sharpcli import progress
 from sharpcli.errors import NumericalError
 from sharpcli.linalg.operator import SymmetricOperator
-from sharpcli.linalg.reductions import combine, dot, norm, project
+from sharpcli.linalg.reductions import accumulator_of, combine, dot, norm, project
 from sharpcli.runtime import generator
 
 _CHECK_EVERY = 3
@@ -155,10 +155,10 @@ def top_eigenpairs(
     krylov = _Krylov(operator, seed)
     history: list[tuple[int, float]] = []
     settled: numpy.ndarray | None = None
-    with progress.task("Lanczos", total=None) as shown:
+    with progress.task("Lanczos, at most", total=max_products) as shown:
         while krylov.size < max_products and not krylov.exhausted:
             krylov.step()
-            shown.advance(1, products=krylov.size)
+            shown.advance(1)
             if krylov.size < min(count + 3, operator.shape[0]) or krylov.size % _CHECK_EVERY:
                 continue
             values, estimates, _ = (part[:count] for part in krylov.ritz())
@@ -185,7 +185,7 @@ def _verified(krylov: _Krylov, count: int, tolerance: float, history: list[tuple
     vectors, values, residuals = krylov.rows.new_empty(len(weights), operator.shape[0]), [], []
     with progress.task("verify residuals", total=len(weights)) as shown:
         for row, weight in zip(vectors, weights, strict=True):
-            vector = combine(torch.from_numpy(weight.copy()).to(row.device), krylov.basis)
+            vector = combine(torch.from_numpy(weight.copy()).to(accumulator_of(row)).to(row.device), krylov.basis)
             row.copy_(vector / norm(vector))
             product = operator @ row
             values.append(dot(row, product) / dot(row, row))

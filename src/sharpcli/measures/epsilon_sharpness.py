@@ -30,7 +30,7 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.errors import SettingsError
-from sharpcli.linalg.reductions import combine, project
+from sharpcli.linalg.reductions import accumulator_of, combine, project
 from sharpcli.objective import Objective
 from sharpcli.results import Measurement
 from sharpcli.runtime import generator
@@ -47,9 +47,9 @@ class _Box:
     rows: Tensor | None  # Aᵀ, shape (p, n); None in the full space
 
     def point(self, offset: numpy.ndarray) -> Tensor:
-        z = torch.from_numpy(offset).to(self.theta.device)
-        step = z.to(self.theta.dtype) if self.rows is None else combine(z, self.rows)
-        return self.theta + step
+        z = torch.from_numpy(offset).to(self.theta.dtype if self.rows is None else accumulator_of(self.theta))
+        z = z.to(self.theta.device)
+        return self.theta + (z if self.rows is None else combine(z, self.rows))
 
     def pull_back(self, gradient: Tensor) -> numpy.ndarray:
         slope = gradient if self.rows is None else project(self.rows, gradient)

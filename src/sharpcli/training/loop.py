@@ -88,6 +88,8 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
+        if "cuda_random" in state:
+            torch.cuda.set_rng_state(state["cuda_random"], self.runtime.device)
         self.updates, self.seconds, self.metrics = state["updates"], state["seconds"], state["metrics"]
 
     def train(self) -> Outcome:
@@ -132,7 +134,7 @@ class Run:
 
     def save(self) -> None:
         """Write the state to resume from."""
-        state = {
+        state: dict[str, Any] = {
             "identity": self.identity,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -141,6 +143,8 @@ class Run:
             "seconds": self.seconds,
             "metrics": self.metrics,
         }
+        if self.runtime.device.type == "cuda":
+            state["cuda_random"] = torch.cuda.get_rng_state(self.runtime.device)
         files.write_object(self.folder / _STATE, state)
 
     def close(self) -> None:
