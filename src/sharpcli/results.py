@@ -159,6 +159,7 @@ class PathResult(Result):
     start: Subject
     end: Subject
     path: str
+    loss_function: str
     batch_norm: str
     barrier: float
     alphas: tuple[float, ...]

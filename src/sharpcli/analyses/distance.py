@@ -113,4 +113,6 @@ def _saved_steps(place: Path, final: Checkpoint) -> list[Checkpoint]:
         return []
     saved = [checkpoints.read(path) for path in place.glob("step-*.pt")]
     steps = sorted(saved, key=lambda checkpoint: int(checkpoint.metadata.get("step", 0)))
-    return [*steps, final] if steps else []
+    if steps and steps[-1].metadata.get("step") != final.metadata.get("step"):
+        steps.append(final)
+    return steps

@@ -68,6 +68,7 @@ def interpolate(
             start=first.subject(),
             end=second.subject(),
             path=settings.path,
+            loss_function=first.loss,
             batch_norm=settings.bn if batch_norms(first.model) else "none",
             barrier=curves[0].barrier,
             alphas=tuple(alphas),

@@ -23,7 +23,7 @@ FORMATS = ("png", "pdf", "svg")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
-_FLAT_RATIO = 30.0  # A loss that varies by more than this factor is drawn on a logarithmic axis.
+_LOG_RATIO = 30.0  # A loss that varies by more than this factor is drawn on a logarithmic axis.
 
 
 def check_format(path: Path) -> None:
@@ -100,9 +100,12 @@ def _paths(results: Sequence[PathResult]) -> Figure:
             percents = [math.nan if value is None else 100 * value for value in curve.accuracy]
             lower.plot(result.alphas, percents, label=curve.split, **style)
         finite = [loss for curve in result.curves for loss in curve.loss if math.isfinite(loss)]
-        if min(finite) > 0 and max(finite) > _FLAT_RATIO * min(finite):
+        if min(finite) > 0 and max(finite) > _LOG_RATIO * min(finite):
             upper.set_yscale("log")
-        upper.set(ylabel="loss (nats)", title="{} (α = 0) to {} (α = 1)".format(*distinct([result.start, result.end])))
+        upper.set(
+            ylabel="loss (nats)" if result.loss_function == "ce" else "loss (half squared error)",
+            title="{} (α = 0) to {} (α = 1)".format(*distinct([result.start, result.end])),
+        )
         lower.set(xlabel=f"α along the {result.path} path", ylabel="accuracy (%)")
         for axes in (upper, lower):
             for end in (0, 1):
@@ -154,7 +157,7 @@ def _compare(results: Sequence[CompareResult]) -> Figure:
             if value is not None:
                 points = {**style, "linestyle": "none", "markersize": 7}
                 axes.errorbar(value, row.gap, yerr=row.gap_standard_error, capsize=3, label=label, **points)
-        axes.set(xlabel=name, ylabel="generalization gap: test − train loss (nats)")
+        axes.set(xlabel=name, ylabel="generalization gap: test − train loss")
         _finish(axes)
     return figure
 
