@@ -95,3 +95,30 @@ def test_automatic_chunks_keep_memory_modest():
     narrow = NETS["mlp"]()
     assert Objective.of(narrow, inputs, targets, runtime=runtime).chunk_size == 1000
     assert Objective.of(wide, inputs, targets, runtime=runtime).chunk_size < 800
+
+
+def test_cross_entropy_of_numbers_is_refused():
+    inputs, _ = images()
+    with pytest.raises(SettingsError, match="not classes"):
+        Objective.of(NETS["mlp"](), inputs, torch.rand(NUM_SAMPLES, 4))
+
+
+def test_batch_norm_without_running_statistics_is_refused():
+    """Each loss would depend on the batch it is in, and the answer on the batch size."""
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64, track_running_stats=False), nn.Linear(64, 4))
+    with pytest.raises(InputError, match="keeps no running statistics"):
+        Objective.of(model, *images())
+
+
+def test_one_sample_has_no_standard_error():
+    inputs, targets = images()
+    made = Objective.of(NETS["mlp"](), inputs[:1], targets[:1])
+    assert math.isnan(made.evaluate(made.parameters()).loss_standard_error)
+
+
+def test_a_last_block_of_one_sample_joins_the_one_before(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sharpcli.objective.BN_BLOCK", NUM_SAMPLES - 1)
+    made = objective("conv")
+    features = made.model[0](made.inputs).detach()
+    buffers = made.recompute_buffers(made.parameters())
+    torch.testing.assert_close(buffers["1.running_var"], features.var((0, 2, 3)))

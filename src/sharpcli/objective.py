@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -101,6 +102,9 @@ class Objective:
         """
         if loss not in LOSSES:
             raise SettingsError(f"There is no loss called '{loss}'.", f"Known: {', '.join(LOSSES)}.")
+        if loss == "ce" and targets.is_floating_point():
+            raise SettingsError("The targets are numbers, not classes, and cross-entropy needs classes.", "Use --loss mse.")
+        _require_running_statistics(model)
         runtime = runtime or Runtime.open()
         private = copy.deepcopy(model).to(runtime.device, runtime.dtype).eval()
         space = ParameterSpace.of(private)
@@ -109,7 +113,7 @@ class Objective:
         inputs = inputs.to(runtime.device, runtime.dtype if inputs.is_floating_point() else None)
         targets = targets.to(runtime.device, runtime.dtype if targets.is_floating_point() else None)
         objective = Objective(private, space, runtime, inputs, targets, loss, chunk_size or 1)
-        saved = objective._probe_bytes()
+        saved = objective.saved_bytes_per_sample()
         if chunk_size is None:
             chunk_size = max(1, min(1000, _CHUNK_BYTES // max(saved, 1)))
         return replace(objective, chunk_size=min(chunk_size, len(inputs)))
@@ -122,6 +126,10 @@ class Objective:
     def parameters(self) -> Tensor:
         """Return the weights the objective was made with, as a vector (P,)."""
         return self.space.flatten(dict(self.model.named_parameters())).detach()
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """Return the context that every pass through the model runs in."""
+        return exact_arithmetic(recurrent=any(isinstance(part, nn.RNNBase) for part in self.model.modules()))
 
     def chunks(self) -> Iterator[Chunk]:
         """Go once through the data, in order."""
@@ -141,7 +149,7 @@ class Objective:
     def mean_over_data(self, summand: Callable[[Chunk], Tensor]) -> Tensor:
         """Return (1/N) Σ summand(chunk) over all chunks, summed in float64. Every mean over data is this one."""
         total: Tensor | None = None
-        with exact_arithmetic():
+        with self.arithmetic():
             for chunk in self.chunks():
                 part = summand(chunk).detach().to(self.runtime.accumulator)
                 total = part if total is None else total.add_(part)
@@ -201,12 +209,11 @@ class Objective:
             loss, square, accuracy = self.mean_over_data(summand).tolist()
         count = self.num_samples
         classified = not self.targets.is_floating_point()
-        spread = math.sqrt(max(square - loss**2, 0) / max(count - 1, 1)) if math.isfinite(square) else math.nan
         return Evaluation(
             loss,
-            spread,
+            _standard_error(square - loss**2, count),
             accuracy if classified else None,
-            math.sqrt(accuracy * (1 - accuracy) / max(count - 1, 1)) if classified else None,
+            _standard_error(accuracy - accuracy**2, count) if classified else None,
             count,
         )
 
@@ -226,8 +233,8 @@ class Objective:
         names = {f"{name}.{key}" if name else key for name in layers for key in ("running_mean", "running_var")}
         buffers = {name: buffer.clone() for name, buffer in copied.named_buffers() if name in names}
         parameters, seen = self.space.split(theta), 0
-        with torch.no_grad(), exact_arithmetic():
-            for block in torch.split(self.inputs, BN_BLOCK):
+        with torch.no_grad(), self.arithmetic():
+            for block in _blocks(self.inputs):
                 seen += len(block)
                 for layer in batch_norms(copied).values():
                     layer.momentum = len(block) / seen
@@ -235,11 +242,13 @@ class Objective:
         return buffers
 
     def saved_bytes_per_sample(self) -> int:
-        """Return about how many bytes one sample's forward pass keeps for its backward pass."""
-        return self._probe_bytes()
+        """Run a few samples through model and loss, and return about how many bytes each keeps for the backward pass.
 
-    def _probe_bytes(self) -> int:
-        """Run a few samples through model and loss; what does not fit shows here, before the work."""
+        What does not fit together shows here, before the work.
+
+        Raises:
+            InputError: The model cannot take the data, or the loss depends on no trainable parameter.
+        """
         few = Chunk(0, self.inputs[:4], self.targets[:4])
         storages: dict[int, int] = {}
 
@@ -250,7 +259,7 @@ class Objective:
         leaves = self.leaves(self.parameters())
         own = {part.untyped_storage().data_ptr() for part in (*leaves.values(), self.inputs, self.targets)}
         try:
-            with exact_arithmetic(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            with self.arithmetic(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
                 loss = self.loss_sum(leaves, few)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shape = tuple(self.inputs.shape[1:])
@@ -264,6 +273,28 @@ class Objective:
                 "The loss does not depend on any trainable parameter.", "Check that the model uses its parameters."
             )
         return sum(size for pointer, size in storages.items() if pointer not in own) // len(few.inputs)
+
+
+def _standard_error(variance: float, count: int) -> float:
+    """Return that of a mean over samples from their (biased) variance; NaN for one sample, which has none."""
+    if count < 2 or not math.isfinite(variance):
+        return math.nan
+    return math.sqrt(max(variance, 0) / (count - 1))
+
+
+def _blocks(inputs: Tensor) -> list[Tensor]:
+    """Cut into blocks of `BN_BLOCK`; one sample left over joins the block before, since it has no variance of its own."""
+    blocks = list(torch.split(inputs, BN_BLOCK))
+    return [*blocks[:-2], torch.cat(blocks[-2:])] if len(blocks) > 1 and len(blocks[-1]) == 1 else blocks
+
+
+def _require_running_statistics(model: nn.Module) -> None:
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not layer.track_running_stats:
+            raise InputError(
+                f"The BatchNorm layer '{name}' keeps no running statistics, so each loss would depend on the batch it is in.",
+                "Build the model with track_running_stats=True, or with GroupNorm.",
+            )
 
 
 def batch_norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

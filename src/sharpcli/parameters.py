@@ -1,4 +1,4 @@
-"""The layout of θ: which tensors a flat parameter vector is made of, and norms over its parts."""
+"""The layout of θ: which tensors a flat parameter vector is made of."""
 
 from __future__ import annotations
 
@@ -41,7 +41,3 @@ class ParameterSpace:
         """Return tensors, given by name or in order, as one vector (P,)."""
         ordered = [tensors[name] for name in self.names] if isinstance(tensors, Mapping) else list(tensors)
         return torch.cat([tensor.reshape(-1) for tensor in ordered])
-
-    def layer_norms(self, vector: Tensor) -> dict[str, float]:
-        """Return the Euclidean norm of each tensor's part of a vector (P,), in float64."""
-        return {name: float(torch.linalg.vector_norm(part.double())) for name, part in self.split(vector).items()}

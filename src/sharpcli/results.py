@@ -64,7 +64,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Eigenvalue:
-    """One eigenvalue: some exact eigenvalue lies in [lower, upper] = value ± residual."""
+    """One eigenvalue: some exact eigenvalue lies in [lower, upper] = value ± (residual + rounding)."""
 
     index: int
     value: float
@@ -78,9 +78,12 @@ class Eigenvalue:
 class HessianResult(Result):
     """The largest eigenvalues of the Hessian of the mean loss.
 
+    `rounding` is what the floating-point type adds to each interval: 10 ε ‖H‖, since a product in float32 is
+    itself that far from exact, alike each time, so that no residual shows it.
     `stability_threshold` is 2/lr at the run's peak learning rate, `sharpness_ratio` is λmax over
     it; `last_stability_threshold` is 2/lr at the rate of the last update, which a decaying schedule
-    drives to infinity. None where 2/lr means nothing: unknown or zero rate, or Adam.
+    drives to infinity. `momentum_threshold` is the limit with the run's Nesterov momentum β,
+    (2 + 2β) / ((1 + 2β) lr), which lies below 2/lr. None where a limit means nothing: unknown or zero rate, or Adam.
     """
 
     checkpoint: Subject
@@ -90,6 +93,7 @@ class HessianResult(Result):
     gradient_norm: float
     eigenvalues: tuple[Eigenvalue, ...]
     lambda_max: float
+    rounding: float
     products: int
     lanczos_products: int
     verification_products: int
@@ -99,13 +103,18 @@ class HessianResult(Result):
     last_learning_rate: float | None
     stability_threshold: float | None
     last_stability_threshold: float | None
+    momentum_threshold: float | None
     sharpness_ratio: float | None
     residual_history: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One ε-sharpness. `phi` is a percentage and a lower bound of the true maximum; None if every solve failed."""
+    """One ε-sharpness. `phi` is a percentage and a lower bound of the true maximum; None if a search failed.
+
+    In a random subspace it is the mean over draws of the subspace, `phi_of_draws`, with its standard error;
+    each draw is the best of its L-BFGS-B solves (`phi_of_restarts`, draw by draw) and of one sign ascent.
+    """
 
     measure: str
     epsilon: float
@@ -113,7 +122,10 @@ class Measurement:
     phi: float | None
     rise: float | None
     max_loss: float | None
+    standard_error: float | None
+    phi_of_draws: tuple[float | None, ...]
     phi_of_restarts: tuple[float | None, ...]
+    phi_of_sign_ascent: tuple[float | None, ...]
     evaluations: int
     iterations: tuple[int, ...]
     share_at_bound: float | None

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy
 import scipy
@@ -60,20 +61,32 @@ class Runtime:
 
 
 @contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """Turn off TF32 and the attention kernels that have no second derivative; put both back afterwards.
+def exact_arithmetic(*, recurrent: bool = False) -> Iterator[None]:
+    """Turn off TF32 and the kernels that have no second derivative; put everything back afterwards.
 
     TF32 keeps ten bits of mantissa, which costs second derivatives about three digits. Fused
-    attention cannot be differentiated twice, the plain one can.
+    attention, and cuDNN's recurrent layers if there are any, cannot be differentiated twice.
     """
-    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, convolution.allow_tf32
-    matmul.allow_tf32 = convolution.allow_tf32 = False
+    switches: list[tuple[Any, str, object]] = [(module, name, value) for module, name, value in _tf32_switches()]
+    if recurrent:
+        switches.append((torch.backends.cudnn, "enabled", False))
+    before = [getattr(module, name) for module, name, _ in switches]
     try:
+        for module, name, value in switches:
+            setattr(module, name, value)
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        matmul.allow_tf32, convolution.allow_tf32 = before
+        for (module, name, _), value in zip(switches, before, strict=True):
+            setattr(module, name, value)
+
+
+def _tf32_switches() -> list[tuple[Any, str, object]]:
+    """Return what turns TF32 off: by the present interface of torch where there is one, since the two must not be mixed."""
+    matmul, cudnn = torch.backends.cuda.matmul, cast("Any", torch.backends.cudnn)
+    if hasattr(matmul, "fp32_precision"):
+        return [(part, "fp32_precision", "ieee") for part in (matmul, cudnn.conv, cudnn.rnn)]
+    return [(matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
 
 
 def generator(*seeds: int) -> torch.Generator:

@@ -180,6 +180,7 @@ class SharpnessSettings(AnalysisSettings):
     )
     iterations: int = option(10, "L-BFGS-B iterations of each solve (10 in the paper).", "N")
     restarts: int = option(2, "Solves from different random starts; the best counts.", "N")
+    draws: int = option(3, "Random subspaces of each dimension; phi is the mean over them.", "N")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,6 +193,7 @@ class SharpnessSettings(AnalysisSettings):
             _at_least("subspace", dimension, 0)
         _at_least("iterations", self.iterations, 1)
         _at_least("restarts", self.restarts, 1)
+        _at_least("draws", self.draws, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     arrays |= {"y_train": random.integers(0, 3, 90), "y_test": random.integers(0, 3, 31)}
     numpy.savez(folder / "data.npz", **arrays)
     options = {"data": f"npz:{folder / 'data.npz'}", "model": "convnet", "model_arg": ("norm=batch", "width=2")}
-    result = sharpcli.train(mode=("sgd", "largebatch"), steps=40, batch_size=30, out=str(folder / "bn"), **options)
+    result = sharpcli.train(mode=("sgd", "largebatch"), steps=40, out=str(folder / "bn"), **options)
     sharpcli.train(mode=("sgd",), steps=40, seed=1, out=str(folder / "other"), **options)
     return [result.rows[0].checkpoint, str(folder / "other/sgd/final.pt")]
 

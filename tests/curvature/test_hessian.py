@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.curvature.hessian import HessianOperator
+from sharpcli.errors import InputError
 from sharpcli.linalg.lanczos import top_eigenpairs
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
@@ -177,3 +178,33 @@ def test_kept_graphs_respect_the_memory_budget():
     operator = HessianOperator(made, made.parameters(), memory=3 * a_chunk)
     operator @ torch.ones(made.space.dimension, dtype=torch.float64)
     assert len(operator._graphs) == 3
+
+
+class Once(torch.autograd.Function):
+    """A square whose backward pass cannot be differentiated again."""
+
+    @staticmethod
+    def forward(ctx, inputs):
+        ctx.save_for_backward(inputs)
+        return inputs.square()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, slope):
+        return 2 * slope * ctx.saved_tensors[0]
+
+
+def test_an_operation_without_a_second_derivative_is_refused_not_left_out():
+    """Autograd would drop its share of the product in silence; a residual cannot see that."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(64, 8), nn.Linear(8, 4)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.last(Once.apply(self.first(inputs.flatten(1))))
+
+    made = Objective.of(Net().double(), *images(), runtime=Runtime.open("cpu", "float64"))
+    with pytest.raises(InputError, match="without a second derivative"):
+        HessianOperator(made, made.parameters()) @ made.parameters()

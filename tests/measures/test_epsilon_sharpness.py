@@ -61,7 +61,7 @@ def test_the_default_two_solves_are_never_above_and_mostly_at_the_maximum(seed: 
 def test_subspace_reaches_the_brute_force_maximum(seed: int):
     made, hessian, slope = _regression(20, seed, at_minimum=False)
     theta = made.parameters()
-    found = epsilon_sharpness.measure(made, theta, epsilon=0.05, subspace=6, restarts=100, seed=seed)
+    found = epsilon_sharpness.measure(made, theta, epsilon=0.05, subspace=6, restarts=100, draws=1, seed=seed)
     # The same matrix A, and A⁺x by NumPy's dense pseudo-inverse.
     box = epsilon_sharpness._make_box(theta, 0.05, 6, seed)
     matrix = box.rows.numpy().T
@@ -120,7 +120,7 @@ def test_phi_grows_with_epsilon_and_the_best_restart_counts():
     made = objective("mlp")
     small, large = (epsilon_sharpness.measure(made, made.parameters(), epsilon=epsilon) for epsilon in (5e-4, 1e-3))
     assert small.phi < large.phi
-    assert large.phi == max(large.phi_of_restarts)
+    assert large.phi == max(*large.phi_of_restarts, *large.phi_of_sign_ascent)
     assert large.evaluations >= sum(large.iterations)
     assert all(count <= 10 for count in large.iterations)
 
@@ -129,3 +129,24 @@ def test_a_subspace_larger_than_the_space_is_refused():
     made, _, _ = _regression(6, 0, at_minimum=True)
     with pytest.raises(SettingsError, match="--subspace 7"):
         epsilon_sharpness.measure(made, made.parameters(), subspace=7)
+
+
+def test_a_random_subspace_has_a_standard_error_over_its_draws():
+    made, _, _ = _regression(20, 0, at_minimum=False)
+    found = epsilon_sharpness.measure(made, made.parameters(), subspace=6, draws=4)
+    assert len(found.phi_of_draws) == 4
+    assert len(found.phi_of_restarts) == 8
+    assert found.phi == pytest.approx(numpy.mean(found.phi_of_draws))
+    assert found.standard_error == pytest.approx(numpy.std(found.phi_of_draws, ddof=1) / 2)
+    full = epsilon_sharpness.measure(made, made.parameters())
+    assert full.standard_error is None
+    assert full.phi_of_draws == (full.phi,)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_sign_ascent_alone_reaches_a_corner_of_a_convex_loss(seed: int):
+    made, hessian, slope = _regression(8, seed, at_minimum=True)
+    theta = made.parameters()
+    rise = _brute_force(hessian, slope.numpy(), 1e-3 * (theta.abs().numpy() + 1))
+    found = epsilon_sharpness.measure(made, theta, seed=seed)
+    assert 0.5 < found.phi_of_sign_ascent[0] / (100 * rise / (1 + made.loss(theta))) <= 1 + 1e-6

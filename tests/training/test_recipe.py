@@ -72,3 +72,11 @@ def test_the_batch_of_an_update_does_not_depend_on_those_before():
 
 def test_a_full_batch_is_in_order():
     assert Batches(num_samples=50, batch_size=50, seed=0).indices(3) is None
+
+
+def test_a_block_of_one_sample_is_refused_with_batch_norm():
+    with pytest.raises(SettingsError, match="block of one sample"):
+        _plan("fullbatch", 129, has_batch_norm=True)
+    with pytest.raises(SettingsError, match="block of one sample"):
+        _plan("sgd", 65, has_batch_norm=True)
+    assert _plan("sgd", 65).batch_size == 64

@@ -76,7 +76,7 @@ class Opened:
             raise NumericalError(
                 f"The {split} loss of {self.checkpoint.path} is not finite.", "Check the data, or try --dtype float64."
             )
-        stored = self._stored_loss(split, evaluation.num_samples)
+        stored = self.stored_loss(split, evaluation.num_samples)
         if stored is not None and not agree(stored, evaluation.loss):
             progress.warn(
                 f"{self.checkpoint.path} was stored with {split} loss {stored:.6g}, but it is {evaluation.loss:.6g} here: "
@@ -85,7 +85,8 @@ class Opened:
         if evaluation.loss == 0:
             progress.warn(f"The {split} loss is exactly 0 in {self.settings.dtype}; curvature means nothing there.")
 
-    def _stored_loss(self, split: str, num_samples: int) -> float | None:
+    def stored_loss(self, split: str, num_samples: int) -> float | None:
+        """Return the loss the checkpoint was stored with, if it is of the same loss function and as many samples."""
         metadata = self.checkpoint.metadata
         data = metadata.get("data", {})
         same = metadata.get("loss") == self.loss and data.get(f"num_{split}") == num_samples
@@ -109,7 +110,7 @@ def open_checkpoint(path: str | Path, settings: AnalysisSettings) -> Opened:
     checkpoint = checkpoints.read(path)
     checkpoint.require_finite()
     data = load_data(checkpoint, settings)
-    model = build_model(checkpoint, data, settings)
+    model = build_model(checkpoint, data, settings).to(runtime.dtype)  # Before the weights: float64 ones stay as they are.
     checkpoints.fit(checkpoint, model)
     loss = settings.loss or checkpoint.metadata.get("loss") or "ce"
     return Opened(checkpoint, model, data, loss, runtime, settings)
@@ -124,7 +125,8 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
             f"{checkpoint.path} does not say which data it was trained on.",
             "Name them with --data, such as --data cifar10 or --data npz:FILE.",
         )
-    arguments = settings.data_arg if settings.data else tuple(recorded.get("arguments", ()))
+    same = settings.data is None or settings.data == recorded.get("spec")
+    arguments = settings.data_arg or (tuple(recorded.get("arguments", ())) if same else ())
     try:
         data = resolve_data(spec, root=settings.data_root, download=settings.download, arguments=arguments)
     except InputError as error:
@@ -153,7 +155,7 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
         )
     same = settings.model is None or settings.model == recorded.get("spec")
     arguments = settings.model_arg or (tuple(recorded.get("arguments", ())) if same else ())
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         return resolve_model(spec, input_shape=data.input_shape, num_classes=data.num_classes, arguments=arguments)
 
 

@@ -62,13 +62,14 @@ def displacement(final: Checkpoint, init: Checkpoint, *, per_layer: bool = False
     """Return norms and angle between two sets of weights.
 
     Raises:
-        InputError: Tensors differ in name or shape; the first is named.
+        InputError: A parameter is missing from the initial weights or of another shape; the first is named.
         NumericalError: The weights are not finite.
     """
     for checkpoint in (final, init):
         checkpoint.require_finite()
-    wanted = checkpoints.bare({name: final.state[name] for name in final.parameter_names()})
-    given = checkpoints.bare(init.state)
+    wanted, given = {name: final.state[name] for name in final.parameter_names()}, init.state
+    if not wanted.keys() <= given.keys():
+        wanted, given = checkpoints.bare(wanted), checkpoints.bare(given)
     for name, tensor in wanted.items():
         if name not in given or given[name].shape != tensor.shape:
             raise InputError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import open_checkpoint
 from sharpcli.curvature.hessian import HessianOperator
@@ -13,6 +15,8 @@ from sharpcli.linalg.reductions import norm
 from sharpcli.objective import Objective
 from sharpcli.results import Eigenvalue, HessianResult, Subject
 from sharpcli.settings import HessianSettings, chosen
+
+_ROUNDING = 10  # Units of rounding, in parts of ‖H‖, by which a product may be off; 1 to 6 were seen in float32.
 
 
 def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **options: object) -> HessianResult:
@@ -25,7 +29,7 @@ def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **o
 
     Returns:
         Eigenvalues, largest first. Each has a residual ‖Hv - value·v‖ measured with one product of
-        its own: an exact eigenvalue of the (rounded) Hessian lies within it. Not reaching the
+        its own: an exact eigenvalue lies within it and the rounding of products. Not reaching the
         tolerance is told in `converged` and `advice`, not raised.
 
     Raises:
@@ -46,14 +50,16 @@ def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **o
         subject = opened.subject()
         threshold = _stability_threshold(subject, subject.learning_rate)
         top = float(pairs.values[0])
+        rounding = _ROUNDING * torch.finfo(opened.runtime.dtype).eps * pairs.scale
         return HessianResult(
             checkpoint=subject,
             conditions=opened.conditions(objective, settings.split),
             loss=evaluation.loss,
             accuracy=evaluation.accuracy,
             gradient_norm=slope,
-            eigenvalues=_listed(pairs),
+            eigenvalues=_listed(pairs, rounding),
             lambda_max=top,
+            rounding=rounding,
             products=pairs.steps + pairs.verifications,
             lanczos_products=pairs.steps,
             verification_products=pairs.verifications,
@@ -63,6 +69,7 @@ def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **o
             last_learning_rate=subject.last_learning_rate,
             stability_threshold=threshold,
             last_stability_threshold=_stability_threshold(subject, subject.last_learning_rate),
+            momentum_threshold=None if threshold is None else threshold * _nesterov(subject.momentum or 0),
             sharpness_ratio=None if threshold is None else top / threshold,
             residual_history=pairs.history,
             **book.entries(opened.runtime),
@@ -89,11 +96,21 @@ def largest(objective: Objective, settings: HessianSettings) -> Eigenpairs:
     )
 
 
-def _listed(pairs: Eigenpairs) -> tuple[Eigenvalue, ...]:
+def _nesterov(momentum: float) -> float:
+    """Return the factor on 2/lr at which descent with Nesterov momentum β becomes unstable on a quadratic: (1+β)/(1+2β)."""
+    return (1 + momentum) / (1 + 2 * momentum)
+
+
+def _listed(pairs: Eigenpairs, rounding: float) -> tuple[Eigenvalue, ...]:
     rows = zip(pairs.values.tolist(), pairs.residuals.tolist(), pairs.converged, strict=True)
     return tuple(
         Eigenvalue(
-            index=index, value=value, residual=residual, lower=value - residual, upper=value + residual, converged=converged
+            index=index,
+            value=value,
+            residual=residual,
+            lower=value - residual - rounding,
+            upper=value + residual + rounding,
+            converged=converged,
         )
         for index, (value, residual, converged) in enumerate(rows, start=1)
     )

@@ -71,12 +71,13 @@ def _evaluated(path: str | Path, settings: InspectSettings) -> list[Check]:
     """Recompute both losses and hold them against the stored ones."""
     opened, found = open_checkpoint(path, settings), []
     for split in ("train", "test"):
-        evaluation = opened.objective(split).evaluate(opened.objective(split).parameters())
+        objective = opened.objective(split)
+        evaluation = objective.evaluate(objective.parameters())
         accuracy = "" if evaluation.accuracy is None else f", accuracy {evaluation.accuracy:.4f}"
-        stored = opened.checkpoint.metadata.get("final", {}).get(f"{split}_loss")
+        stored = opened.stored_loss(split, evaluation.num_samples) if settings.data is None else None
         detail = f"loss {evaluation.loss:.6g}{accuracy}"
         agrees = True
-        if stored is not None and settings.samples is None:
+        if stored is not None:
             agrees = agree(stored, evaluation.loss)
             detail += ", as stored" if agrees else f", but stored {stored:.6g}"
         found.append(Check(name=f"{split} loss", passed=agrees, detail=detail))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.analyses._account import account
-from sharpcli.analyses._opening import Opened, open_checkpoint
+from sharpcli.analyses._opening import Opened, agree, open_checkpoint
 from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.linalg.reductions import norm
 from sharpcli.objective import Evaluation, Objective, batch_norms
@@ -134,8 +134,13 @@ class _Path:
                         f"but {opened.checkpoint.path} by itself gives {alone.loss:.6g}.",
                         "The curve cannot be trusted; please report this with both files.",
                     )
-                if not buffers:
-                    opened.check_loss(alone, split)
+                stored = own.evaluate(theta) if buffers else alone
+                opened.check_loss(stored, split)
+                if not agree(stored.loss, alone.loss):
+                    progress.warn(
+                        f"At α = {alpha:g} the {split} loss is {alone.loss:.6g} with BatchNorm statistics recomputed, but "
+                        f"{stored.loss:.6g} with those stored in {opened.checkpoint.path}; --bn eval uses the stored ones."
+                    )
 
 
 def _statistics(opened: Opened, objective: Objective) -> dict[str, Tensor]:

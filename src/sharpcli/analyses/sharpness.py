@@ -47,6 +47,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
                 subspace=subspace,
                 iterations=settings.iterations,
                 restarts=settings.restarts,
+                draws=settings.draws,
             )
             for subspace in _fitting(settings.subspace, objective.space.dimension)
             for epsilon in settings.epsilon

@@ -45,6 +45,10 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
     """
     settings = chosen(TrainSettings, settings, options)
+    if settings.batch_size is not None and len(settings.mode) > 1:
+        raise SettingsError(
+            "--batch-size with several modes would make them the same.", "Train the modes one at a time, with one --out."
+        )
     with account(settings) as book:
         study = _Study.open(settings)
         recipes = [study.recipe(mode) for mode in settings.mode]
@@ -84,16 +88,16 @@ class _Study:
         runtime = Runtime.open(settings.device, settings.dtype)
         spec, source = settings.model or "", settings.data or ""
         data = resolve_data(source, root=settings.data_root, download=settings.download, arguments=settings.data_arg)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             model = resolve_model(
                 spec, input_shape=data.input_shape, num_classes=data.num_classes, arguments=settings.model_arg
             )
+        model.to(runtime.dtype)
         if settings.init:
             start = checkpoints.read(settings.init)
             start.require_finite()
             checkpoints.fit(start, model)
-        model.to(runtime.dtype)
         init = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         folder = Path(settings.out or f"runs/{_slug(spec)}-{_slug(data.name)}-s{settings.seed}").expanduser()
         return _Study(settings, runtime, data, model, init, folder)
@@ -268,6 +272,9 @@ def _next_commands(study: _Study, rows: list[TrainRow]) -> tuple[str, ...]:
     """Return what to type next; model code must be named again, since a checkpoint's own is never run."""
     spec = study.settings.model or ""
     tail = ["--model", spec] if runs_code(spec) else []
+    for name in ("data_root", "device", "dtype"):
+        if getattr(study.settings, name) != getattr(TrainSettings, name):
+            tail += [f"--{name.replace('_', '-')}", getattr(study.settings, name)]
     ends = [row.checkpoint for row in rows]
     topk = min(20, study.space.dimension)
     commands = [

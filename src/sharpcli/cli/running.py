@@ -64,6 +64,8 @@ def answer(
     except (MemoryError, OSError) as error:
         _fail(f"{type(error).__name__}: {error}.", "Check free memory and disk space.", InputError.exit_code, how.debug)
     except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+            _fail("There is not enough memory for this.", "Use a smaller --batch-size, --samples or --subspace.", 3, how.debug)
         reason = (str(error) or "no message").splitlines()[0]
         _fail(
             f"Internal error: {type(error).__name__}: {reason}.", "Please report it with the output of --debug.", 1, how.debug

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from sharpcli.errors import InputError
 from sharpcli.objective import Chunk, Objective
 
 _SECOND_ORDER_FACTOR = 5  # A kept gradient graph holds up to about five times what a forward pass saves.
@@ -91,4 +93,25 @@ class HessianOperator:
         leaves = list(named.values())
         loss = self.objective.loss_sum(named, chunk)
         slopes = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True, materialize_grads=True)
+        if chunk.number == 0:
+            _require_differentiable(slopes)
         return _Graph(leaves, list(slopes))
+
+
+def _require_differentiable(slopes: Sequence[Tensor]) -> None:
+    """Refuse a gradient that passes through an operation without a second derivative.
+
+    Autograd would leave such a branch out without a word where it is not asked to go through it.
+    """
+    waiting = [slope.grad_fn for slope in slopes if slope.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if type(node).__name__ in ("Error", "NotImplemented"):
+            raise InputError(
+                "The model has an operation without a second derivative (an autograd function marked once_differentiable).",
+                "Write its backward in differentiable operations.",
+            )
+        following = {inner for inner, _ in node.next_functions if inner is not None} - seen
+        seen |= following
+        waiting += following

@@ -36,6 +36,7 @@ class Eigenpairs:
         residuals: Measured ‖Av - value·v‖, shape (K,). Some exact eigenvalue lies within it of the value.
         converged: Whether each residual is within the tolerance, shape (K,).
         steps: Products spent on the Krylov space; `verifications` more measured the residuals.
+        scale: Largest ‖Av‖ that was met, an estimate of ‖A‖.
         history: (steps, estimated residual relative to its eigenvalue, worst of the wanted) at each check.
     """
 
@@ -45,6 +46,7 @@ class Eigenpairs:
     converged: tuple[bool, ...]
     steps: int
     verifications: int
+    scale: float
     history: tuple[tuple[int, float], ...]
 
 
@@ -203,5 +205,6 @@ def _verified(krylov: _Krylov, count: int, tolerance: float, history: list[tuple
         tuple(bool(good) for good in measured <= allowed),
         krylov.size,
         len(values),
+        krylov.norm_estimate,
         tuple(history),
     )

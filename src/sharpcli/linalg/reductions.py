@@ -39,6 +39,16 @@ def project(rows: Tensor, vector: Tensor) -> Tensor:
     return total
 
 
+def gram(rows: Tensor) -> Tensor:
+    """Return the inner products (M, M) of the rows of a matrix (M, P) with each other, in the accumulator type."""
+    wide = accumulator_of(rows)
+    total = torch.zeros(len(rows), len(rows), dtype=wide, device=rows.device)
+    for start in range(0, rows.shape[1], _PIECE):
+        piece = rows[:, start : start + _PIECE].to(wide)
+        total += piece @ piece.T
+    return total
+
+
 def combine(weights: Tensor, rows: Tensor) -> Tensor:
     """Return Σ weights_i rows_i, shape (P,), of the rows of a matrix (M, P), in the rows' type."""
     wide, out = accumulator_of(rows), rows.new_empty(rows.shape[1])

@@ -13,6 +13,7 @@ sought by L-BFGS-B, so φ is always a lower bound. Four traps of this measure ar
 * The best value over *all* evaluations counts, not the last iterate.
 * The loss is scaled so that the first step is as long as the box is wide. L-BFGS-B starts with
   the identity as its Hessian; unscaled, ten iterations may not reach the walls.
+* A sign ascent of as many steps runs beside it: ten L-BFGS-B iterations can end far below it.
 * A⁺x comes from the p x p Gram system (AᵀA) c = Aᵀx, never from a dense pseudo-inverse.
 
 Reference: Keskar et al., ICLR 2017, Metric 2.1, equation (3), tables 3 and 4.
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.errors import SettingsError
-from sharpcli.linalg.reductions import accumulator_of, combine, project
+from sharpcli.linalg.reductions import accumulator_of, combine, gram, project
 from sharpcli.objective import Objective
 from sharpcli.results import Measurement
 from sharpcli.runtime import generator
@@ -53,7 +54,7 @@ class _Box:
 
     def pull_back(self, gradient: Tensor) -> numpy.ndarray:
         slope = gradient if self.rows is None else project(self.rows, gradient)
-        return slope.double().cpu().numpy()
+        return slope.cpu().double().numpy()
 
 
 @dataclass(eq=False)
@@ -62,15 +63,20 @@ class _Search:
 
     objective: Objective
     box: _Box
+    base: float
     best: float = -numpy.inf
     best_offset: numpy.ndarray | None = None
+    attempt: float = -numpy.inf
+    highest: list[float] = field(default_factory=list)
+    solves: list[OptimizeResult] = field(default_factory=list)
     evaluations: int = 0
-    scale: float = field(default=1.0)
+    scale: float = 1.0
 
     def __call__(self, offset: numpy.ndarray) -> tuple[float, numpy.ndarray]:
         """Return -scale·f and its gradient in z: what a minimiser needs to climb."""
         loss, gradient = self.objective.loss_and_gradient(self.box.point(offset))
         self.evaluations += 1
+        self.attempt = max(self.attempt, loss)
         if loss > self.best:
             self.best, self.best_offset = loss, offset.copy()
         return -self.scale * loss, -self.scale * self.box.pull_back(gradient)
@@ -85,8 +91,9 @@ def measure(
     subspace: int = 0,
     iterations: int = 10,
     restarts: int = 2,
+    draws: int = 3,
 ) -> Measurement:
-    """Return φ(ε, A) as the best of several L-BFGS-B solves.
+    """Return φ(ε, A): the best of several L-BFGS-B solves and of one sign ascent.
 
     Args:
         objective: f, the mean loss.
@@ -94,11 +101,12 @@ def measure(
         seed: Of the random starts and of A.
         epsilon: ε > 0. No unit.
         subspace: p, at most P; 0 is the full space.
-        iterations: L-BFGS-B iterations of each solve; 10 in the paper.
+        iterations: L-BFGS-B iterations of each solve, and steps of the sign ascent; 10 in the paper.
         restarts: Number of solves, each from its own random start.
+        draws: Number of matrices A, each with its own solves; φ is the mean over them. One in the full space.
 
     Returns:
-        φ in percent, with every solve's own φ. `status` is "failed", and φ None, if no point of the
+        φ in percent, with every search's own φ. `status` is "failed", and φ None, if no point of a
         box was found to be higher than x.
 
     Raises:
@@ -106,57 +114,79 @@ def measure(
         NumericalError: The loss is not finite somewhere in the box.
     """
     started = time.perf_counter()
-    base = objective.loss(theta)
-    box = _make_box(theta, epsilon, subspace, seed)
+    base, draws = objective.loss(theta), draws if subspace else 1
     label = f"ε-sharpness ε={epsilon:g} {f'p={subspace}' if subspace else 'full space'}"
-    searches, solves = [], []
-    with progress.task(label, total=restarts) as shown:
-        for restart in range(restarts):
-            search = _Search(objective, box)
-            searches.append(search)
-            solves.append(_climb(search, iterations, seed, restart))
-            shown.advance(1, phi=f"{_phi(search.best, base):.4g}")
-    best = max(searches, key=lambda search: search.best)
-    failed = not best.best > base
+    found = []
+    with progress.task(label, total=draws * (restarts + 1)) as shown:
+        for draw in range(draws):
+            box = _make_box(theta, epsilon, subspace, seed, draw)
+            found.append(_search_box(_Search(objective, box, base), iterations, restarts, (seed, 2, draw), shown))
+    phis = [_phi(draw.best, base) for draw in found]
+    solid = [phi for phi in phis if phi is not None]
+    failed = len(solid) < len(phis)
+    solves = [solve for draw in found for solve in draw.solves]
     return Measurement(
         measure="epsilon-sharpness",
         epsilon=epsilon,
         subspace=subspace or None,
-        phi=None if failed else _phi(best.best, base),
-        rise=None if failed else best.best - base,
-        max_loss=None if failed else best.best,
-        phi_of_restarts=tuple(_phi(search.best, base) if search.best > base else None for search in searches),
-        evaluations=sum(search.evaluations for search in searches),
+        phi=None if failed else float(numpy.mean(solid)),
+        rise=None if failed else float(numpy.mean([draw.best - base for draw in found])),
+        max_loss=None if failed else max(draw.best for draw in found),
+        standard_error=None if failed or draws < 2 else float(numpy.std(solid, ddof=1) / draws**0.5),
+        phi_of_draws=tuple(phis),
+        phi_of_restarts=tuple(_phi(value, base) for draw in found for value in draw.highest[:-1]),
+        phi_of_sign_ascent=tuple(_phi(draw.highest[-1], base) for draw in found),
+        evaluations=sum(draw.evaluations for draw in found),
         iterations=tuple(int(solve.nit) for solve in solves),
-        share_at_bound=None if failed else _share_at_bound(best),
+        share_at_bound=None if failed else float(numpy.mean([_share_at_bound(draw) for draw in found])),
         status="failed" if failed else "ok",
         solver_messages=tuple(str(solve.message) for solve in solves),
         seconds=time.perf_counter() - started,
     )
 
 
-def _phi(highest: float, base: float) -> float:
-    return 100 * (highest - base) / (1 + base)
+def _search_box(search: _Search, iterations: int, restarts: int, seeds: tuple[int, ...], shown: progress.Task) -> _Search:
+    """Run all solves and the sign ascent in one box; the search keeps the highest point of each, and of all."""
+    for attempt in range(restarts + 1):
+        search.attempt = -numpy.inf
+        start = _inside(search.box.widths, (*seeds, attempt))
+        if attempt < restarts:
+            search.solves.append(_climb(search, start, iterations))
+        else:
+            _ascend(search, start, iterations)
+        search.highest.append(search.attempt)
+        shown.advance(1, phi=f"{100 * (search.best - search.base) / (1 + search.base):.4g}")
+    return search
 
 
-def _make_box(theta: Tensor, epsilon: float, subspace: int, seed: int) -> _Box:
+def _phi(highest: float, base: float) -> float | None:
+    """Return φ in percent, or None where nothing was higher than the weights themselves."""
+    return 100 * (highest - base) / (1 + base) if highest > base else None
+
+
+def _make_box(theta: Tensor, epsilon: float, subspace: int, seed: int, draw: int = 0) -> _Box:
     if not subspace:
-        return _Box(theta, epsilon * (theta.abs().double().cpu().numpy() + 1), None)
+        return _Box(theta, epsilon * (theta.abs().cpu().double().numpy() + 1), None)
     if subspace > len(theta):
         raise SettingsError(
             f"--subspace {subspace} is more than the {len(theta)} parameters of the model.", "Use a smaller subspace, or 0."
         )
-    rows = torch.randn(subspace, len(theta), generator=generator(seed, 1)).to(theta.device, theta.dtype)
-    gram = torch.stack([project(rows, row) for row in rows]).double().cpu().numpy()
-    coordinates = numpy.linalg.solve(gram, project(rows, theta).double().cpu().numpy())
+    rows = torch.randn(subspace, len(theta), generator=generator(seed, 1, draw)).to(theta.device, theta.dtype)
+    coordinates = numpy.linalg.solve(gram(rows).cpu().double().numpy(), project(rows, theta).cpu().double().numpy())
     return _Box(theta, epsilon * (numpy.abs(coordinates) + 1), rows)
 
 
-def _climb(search: _Search, iterations: int, seed: int, restart: int) -> OptimizeResult:
-    """Run L-BFGS-B from a random point of the box."""
+def _inside(widths: numpy.ndarray, seeds: tuple[int, ...]) -> numpy.ndarray:
+    """Return a random point of the box."""
+    unit = torch.rand(len(widths), generator=generator(*seeds), dtype=torch.float64).numpy()
+    point: numpy.ndarray = (2 * unit - 1) * widths
+    return point
+
+
+def _climb(search: _Search, start: numpy.ndarray, iterations: int) -> OptimizeResult:
+    """Run L-BFGS-B."""
     widths = search.box.widths
-    unit = torch.rand(len(widths), generator=generator(seed, 2, restart), dtype=torch.float64).numpy()
-    start = (2 * unit - 1) * widths
+    search.scale = 1.0
     slope = search(start)[1]
     search.scale = _FIRST_STEP * float(widths.mean()) / max(float(numpy.abs(slope).mean()), numpy.finfo(float).tiny)
     return minimize(
@@ -167,6 +197,20 @@ def _climb(search: _Search, iterations: int, seed: int, restart: int) -> Optimiz
         bounds=Bounds(-widths, widths),
         options={"maxiter": iterations, "ftol": 0.0, "gtol": 0.0},
     )
+
+
+def _ascend(search: _Search, start: numpy.ndarray, iterations: int) -> None:
+    """Step by the sign of the gradient: first from corner to corner, then half as far each time.
+
+    Where the loss is convex every corner is higher than the one before (Frank-Wolfe with full steps).
+    """
+    widths, offset = search.box.widths, start
+    search.scale = 1.0
+    for step in range(iterations):
+        length = 2.0 if step < iterations / 2 else 2.0 ** (iterations / 2 - step)
+        uphill = -search(offset)[1]
+        offset = numpy.clip(offset + length * widths * numpy.sign(uphill), -widths, widths)
+    search(offset)
 
 
 def _share_at_bound(search: _Search) -> float:

@@ -64,6 +64,7 @@ def _hessian(results: Sequence[HessianResult]) -> Figure:
     axes = figure.subplots()
     top = max(result.lambda_max for result in results)
     names = distinct([result.checkpoint for result in results])
+    thresholds: dict[float, list[str]] = {}
     for name, result, style in zip(names, results, _styles(), strict=False):
         ranks = [one.index for one in result.eigenvalues]
         values = [one.value for one in result.eigenvalues]
@@ -71,8 +72,10 @@ def _hessian(results: Sequence[HessianResult]) -> Figure:
         axes.errorbar(ranks, values, yerr=[one.residual for one in result.eigenvalues], capsize=2, label=label, **style)
         threshold = result.stability_threshold
         if threshold is not None and threshold < 3 * top:
-            axes.axhline(threshold, color=style["color"], linestyle=":", linewidth=1)
-            axes.annotate(f"2/lr {name}", (1, threshold), textcoords="offset points", xytext=(2, 3), fontsize=8)
+            thresholds.setdefault(threshold, []).append(name)
+    for threshold, owners in thresholds.items():
+        axes.axhline(threshold, color="0.3", linestyle=":", linewidth=1)
+        axes.annotate(f"2/lr of {', '.join(owners)}", (1, threshold), textcoords="offset points", xytext=(2, 3), fontsize=8)
     _eigenvalue_axis(axes, [one.value for result in results for one in result.eigenvalues])
     axes.set(xlabel="index k of the eigenvalue", ylabel="eigenvalue λₖ of the loss Hessian (bar: residual)")
     axes.set_title(f"Largest Hessian eigenvalues, N = {results[0].conditions.num_samples}")
@@ -92,15 +95,16 @@ def _eigenvalue_axis(axes: Axes, values: Sequence[float]) -> None:
 def _paths(results: Sequence[PathResult]) -> Figure:
     """Draw loss and accuracy along each path, train and test, one column a path."""
     figure = Figure(figsize=(1.6 + 4.4 * len(results), 6.0), layout="constrained")
-    grid = figure.subplots(2, len(results), sharex="col", squeeze=False)
+    grid = figure.subplots(2, len(results), sharex="col", sharey="row", squeeze=False)
+    everywhere = [loss for result in results for curve in result.curves for loss in curve.loss if math.isfinite(loss)]
+    logarithmic = min(everywhere) > 0 and max(everywhere) > _LOG_RATIO * min(everywhere)
     for column, result in enumerate(results):
         upper, lower = grid[0][column], grid[1][column]
         for curve, style in zip(result.curves, _styles(), strict=False):
             upper.plot(result.alphas, curve.loss, label=f"{curve.split} (barrier {curve.barrier:.3g})", **style)
             percents = [math.nan if value is None else 100 * value for value in curve.accuracy]
             lower.plot(result.alphas, percents, label=curve.split, **style)
-        finite = [loss for curve in result.curves for loss in curve.loss if math.isfinite(loss)]
-        if min(finite) > 0 and max(finite) > _LOG_RATIO * min(finite):
+        if logarithmic:
             upper.set_yscale("log")
         upper.set(
             ylabel="loss (nats)" if result.loss_function == "ce" else "loss (half squared error)",
@@ -111,8 +115,8 @@ def _paths(results: Sequence[PathResult]) -> Figure:
             for end in (0, 1):
                 axes.axvline(end, color="0.6", linewidth=0.8)
             low, high = result.alphas[0], result.alphas[-1]
-            axes.axvspan(low, min(0, low) if low > 0 else 0, color="0.93", zorder=0)
-            axes.axvspan(1, max(1, high), color="0.93", zorder=0)
+            axes.axvspan(low, 0, color="0.93", zorder=0)
+            axes.axvspan(1, high, color="0.93", zorder=0)
             axes.set_xlim(low, high)
             _finish(axes)
     return figure

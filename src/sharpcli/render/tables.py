@@ -107,7 +107,8 @@ def _hessian(result: HessianResult) -> list[RenderableType]:
     lines.append(
         _note(
             f"{result.products} Hessian-vector products ({result.lanczos_products} Lanczos, {result.verification_products} to "
-            f"measure residuals ‖Hv−θv‖), {result.seconds:.1f} s; an exact eigenvalue lies within each residual"
+            f"measure residuals ‖Hv−θv‖), {result.seconds:.1f} s; an exact eigenvalue lies within each residual "
+            f"+ {result.rounding:.1g} of rounding"
         )
     )
     if result.stability_threshold is not None and result.sharpness_ratio is not None:
@@ -116,7 +117,8 @@ def _hessian(result: HessianResult) -> list[RenderableType]:
             _note(
                 f"λmax = {result.lambda_max:.4g} against 2/lr = {result.stability_threshold:.4g} at the peak rate "
                 f"{number(result.learning_rate)} (ratio {result.sharpness_ratio:.3g}); "
-                f"2/lr = {number(last)} at the rate of the last update"
+                f"2/lr = {number(last)} at the rate of the last update; with its Nesterov momentum "
+                f"{number(result.checkpoint.momentum)} the limit is {number(result.momentum_threshold)}, not 2/lr"
             )
         )
     if result.advice:
@@ -127,14 +129,16 @@ def _hessian(result: HessianResult) -> list[RenderableType]:
 def _sharpness(result: SharpnessResult) -> list[RenderableType]:
     table = _table(
         f"ε-sharpness of {_heading(result.checkpoint)}",
-        "subspace", "epsilon", "phi", "phi of restarts", "rise", "share at bound", "evaluations", "status",
+        "subspace", "epsilon", "phi", "phi of restarts", "phi of sign ascent", "rise", "share at bound", "evaluations",
+        "status",
     )  # fmt: skip
     for one in result.measurements:
         table.add_row(
             f"p = {one.subspace}" if one.subspace else "full",
             f"{one.epsilon:g}",
-            number(one.phi),
+            number(one.phi) if one.standard_error is None else f"{number(one.phi)} ± {one.standard_error:.2g}",
             ", ".join(number(phi) for phi in one.phi_of_restarts),
+            ", ".join(number(phi) for phi in one.phi_of_sign_ascent),
             number(one.rise),
             percent(one.share_at_bound),
             str(one.evaluations),
@@ -142,7 +146,8 @@ def _sharpness(result: SharpnessResult) -> list[RenderableType]:
         )
     under = _under(result.conditions, result.loss, result.accuracy, result.gradient_norm)
     note = _note(
-        "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the best of the restarts; "
+        "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the best of all solves; "
+        "for p > 0 the mean over random subspaces ± standard error; "
         f"it grows with P and with ‖w‖ = {result.weight_norm:.4g}, {result.seconds:.1f} s"
     )
     return [table, under, note, Text()]

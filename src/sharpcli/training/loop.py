@@ -21,7 +21,7 @@ from sharpcli import files, progress
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.objective import LOSSES, Evaluation, Objective
-from sharpcli.runtime import Runtime, exact_arithmetic
+from sharpcli.runtime import Runtime
 from sharpcli.training.batches import Batches
 from sharpcli.training.gradient import clip, mean_gradient
 from sharpcli.training.interrupt import deferred
@@ -67,6 +67,7 @@ class Run:
     updates: int = 0
     seconds: float = 0.0
     optimizer: torch.optim.Optimizer = field(init=False)
+    _stepping: bool = field(default=False, init=False)
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -84,11 +85,12 @@ class Run:
             SettingsError: It belongs to another model, data, recipe or seed.
         """
         state = files.read_object(self.folder / _STATE)
-        refuse_other(self.folder, state["identity"], self.identity)
+        identity = state.get("identity") if isinstance(state, dict) else None
+        refuse_other(self.folder, identity if isinstance(identity, dict) else {}, self.identity)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
-        if "cuda_random" in state:
+        if "cuda_random" in state and self.runtime.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_random"], self.runtime.device)
         self.updates, self.seconds, self.metrics = state["updates"], state["seconds"], state["metrics"]
 
@@ -109,9 +111,11 @@ class Run:
                     interrupt.check()
                     loss, length, rate = self._update()
                     self.seconds = time.perf_counter() - started
-                    if self._reached(loss) and self._loss_is_exact:
-                        stopped_by = "training loss"
-                        break
+                    if self._loss_is_exact and self._reached(loss):
+                        evaluations = self._evaluate()  # Dropout that is no layer would make the loss above a noisy one.
+                        if self._reached(evaluations[0].loss):
+                            stopped_by = "training loss"
+                            break
                     self._step(rate)
                     shown.advance(1, **self._fields(loss, rate, length, evaluations))
                     if self._is_due():
@@ -123,8 +127,10 @@ class Run:
                     if time.perf_counter() - saved_at > _SAVE_SECONDS:
                         self.save()
                         saved_at = time.perf_counter()
+                interrupt.check()
         except KeyboardInterrupt:
-            self.save()
+            if not self._stepping:  # A second Ctrl-C may come in the middle of an update: that state is not whole.
+                self.save()
             raise
         if not self.metrics or self.metrics[-1]["step"] != self.updates:
             evaluations = self._evaluate()
@@ -161,7 +167,7 @@ class Run:
         if chosen is not None:
             chosen = chosen.to(self.runtime.device)
             inputs, targets = inputs[chosen], targets[chosen]
-        with exact_arithmetic():
+        with self._train.arithmetic():
             self.model.train()
             loss = mean_gradient(
                 self.model, LOSSES[self.loss], inputs, targets, chunk_size=self.recipe.chunk_size, runtime=self.runtime
@@ -174,8 +180,10 @@ class Run:
     def _step(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        self._stepping = True
         self.optimizer.step()
         self.updates += 1
+        self._stepping = False
         if self.recipe.save_every and self.updates % self.recipe.save_every == 0:
             self.save_step(self.folder / f"step-{self.updates}.pt", self.updates, rate)
 

@@ -86,14 +86,20 @@ def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int,
             f"--batch-size {batch} is not the whole training set, which is what fullbatch means.",
             "Use --chunk-size for the samples held at once, or --mode sgd.",
         )
-    per_epoch = math.ceil(num_train / batch)
-    updates = settings.steps or max(1, round(values["epochs"] * per_epoch))
     if has_batch_norm:
         chunk_size = GHOST_BLOCK if mode == "fullbatch" else batch
+    chunk_size = min(settings.chunk_size or chunk_size, batch)
+    if has_batch_norm and 1 in (num_train % batch, batch % chunk_size, chunk_size):
+        raise SettingsError(
+            "These sizes leave a block of one sample, which BatchNorm cannot normalise.",
+            "Choose another --chunk-size for fullbatch, or another --batch-size.",
+        )
+    per_epoch = math.ceil(num_train / batch)
+    updates = settings.steps or max(1, round(values["epochs"] * per_epoch))
     return Recipe(
         mode=mode,
         batch_size=batch,
-        chunk_size=min(settings.chunk_size or chunk_size, batch),
+        chunk_size=chunk_size,
         updates=updates,
         updates_per_epoch=per_epoch,
         optimizer=values["optimizer"],
