@@ -13,11 +13,17 @@ def _precision() -> tuple[object, ...]:
 
 def test_tf32_is_off_inside_and_as_before_afterwards_also_after_ctrl_c():
     before = _precision()
-    with pytest.raises(KeyboardInterrupt), exact_arithmetic(recurrent=True):
-        inside = _precision()
-        assert inside[-1] is False
-        assert set(inside[:-1]) <= {"ieee", False}
-        raise KeyboardInterrupt
+    inside: list[tuple[object, ...]] = []
+
+    def interrupted() -> None:
+        with exact_arithmetic(recurrent=True):
+            inside.append(_precision())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert inside[0][-1] is False
+    assert set(inside[0][:-1]) <= {"ieee", False}
     assert _precision() == before
 
 

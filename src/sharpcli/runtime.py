@@ -92,9 +92,10 @@ def _tf32_switches() -> list[tuple[Any, str, object]]:
 def generator(*seeds: int) -> torch.Generator:
     """Return a CPU generator for a tuple of seeds: the same numbers on every device.
 
-    The tuple is mixed by NumPy's `SeedSequence`, so (0, 1) and (1, 0) are unrelated streams.
+    The tuple is mixed by NumPy's `SeedSequence`, so (0, 1) and (1, 0) are unrelated streams; its
+    length comes first because trailing zeros would not count.
     """
-    state = numpy.random.SeedSequence(seeds).generate_state(1, numpy.uint64)[0]
+    state = numpy.random.SeedSequence((len(seeds), *seeds)).generate_state(1, numpy.uint64)[0]
     return torch.Generator().manual_seed(int(state >> numpy.uint64(1)))
 
 

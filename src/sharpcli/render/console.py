@@ -46,7 +46,7 @@ class _Shown:
 class TerminalListener:
     """Shows progress as bars with an ETA on a terminal, and warnings as lines, both on stderr.
 
-    Where stderr is not a terminal only warnings are written, and one line for each finished task.
+    Where stderr is not a terminal only warnings are written.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
