@@ -144,9 +144,15 @@ def test_a_random_subspace_has_a_standard_error_over_its_draws():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_sign_ascent_alone_reaches_a_corner_of_a_convex_loss(seed: int):
+def test_the_sign_ascent_ends_in_a_corner_that_its_gradient_points_to(seed: int):
+    """A local maximum over the corners: for a convex loss no step by the gradient's sign goes higher."""
     made, hessian, slope = _regression(8, seed, at_minimum=True)
     theta = made.parameters()
-    rise = _brute_force(hessian, slope.numpy(), 1e-3 * (theta.abs().numpy() + 1))
-    found = epsilon_sharpness.measure(made, theta, seed=seed)
-    assert 0.5 < found.phi_of_sign_ascent[0] / (100 * rise / (1 + made.loss(theta))) <= 1 + 1e-6
+    box = epsilon_sharpness._make_box(theta, 1e-3, 0, seed)
+    search = epsilon_sharpness._Search(made, box, made.loss(theta))
+    epsilon_sharpness._ascend(search, epsilon_sharpness._inside(box.widths, (seed,)), 10)
+    corner = search.best_offset
+    assert numpy.abs(corner) == pytest.approx(box.widths)
+    uphill = made.gradient(box.point(corner)).numpy()
+    assert numpy.array_equal(numpy.sign(uphill), numpy.sign(corner))
+    assert 0 < search.best - search.base <= _brute_force(hessian, slope.numpy(), box.widths) * (1 + 1e-6)

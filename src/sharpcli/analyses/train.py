@@ -120,6 +120,8 @@ class _Study:
                 f"{mode} with BatchNorm normalises each block of {recipe.chunk_size} samples by itself (ghost batch norm); "
                 "use a model without BatchNorm for the exact gradient."
             )
+        if mode == "fullbatch" and any(isinstance(part, nn.modules.dropout._DropoutNd) for part in self.model.modules()):
+            progress.warn("The model has dropout: its full-batch gradient is exact for the units that each update keeps.")
         return recipe
 
     def place(self, mode: str) -> Path:

@@ -219,7 +219,8 @@ def _compare(result: CompareResult) -> list[RenderableType]:
         )
     note = _note(
         f"gap = test loss − train loss ± standard error; lambda max of the Hessian; phi = ε-sharpness, ε = {result.epsilon:g}, "
-        f"full space, percent, both on the {result.settings['split']} split; distance = ‖w−w₀‖; {result.num_train} train and {result.num_test} test samples; "
+        f"full space, percent, both on the {result.settings['split']} split; distance = ‖w−w₀‖; "
+        f"{result.num_train} train and {result.num_test} test samples; "
         f"{result.seconds:.1f} s"
     )
     notes = [
