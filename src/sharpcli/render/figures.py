@@ -75,7 +75,15 @@ def _hessian(results: Sequence[HessianResult]) -> Figure:
             thresholds.setdefault(threshold, []).append(name)
     for threshold, owners in thresholds.items():
         axes.axhline(threshold, color="0.3", linestyle=":", linewidth=1)
-        axes.annotate(f"2/lr of {', '.join(owners)}", (1, threshold), textcoords="offset points", xytext=(2, 3), fontsize=8)
+        axes.annotate(
+            f"2/lr of {', '.join(owners)}",
+            (1, threshold),
+            xycoords=("axes fraction", "data"),
+            xytext=(-3, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+        )
     _eigenvalue_axis(axes, [one.value for result in results for one in result.eigenvalues])
     axes.set(xlabel="index k of the eigenvalue", ylabel="eigenvalue λₖ of the loss Hessian (bar: residual)")
     axes.set_title(f"Largest Hessian eigenvalues, N = {results[0].conditions.num_samples}")
