@@ -22,7 +22,10 @@ def command(
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """Distance of the weights from where they started, in all, per layer and along a run."""
+    """Distance of the weights from where they started, in all, per layer and along a run.
+
+    Only weights are read: the options about model, data, loss and samples are accepted, and change nothing.
+    """
 
     def compute(settings: DistanceSettings) -> Sequence[Any]:
         from sharpcli.analyses.distance import distance

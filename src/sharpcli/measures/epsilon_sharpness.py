@@ -6,13 +6,13 @@ With f the mean loss, x the weights and, for a matrix A (n, p),
     φ(ε, A) = 100 (max_{z in C_ε} f(x + Az) - f(x)) / (1 + f(x)).
 
 A is the identity (full space) or has independent N(0, 1) entries (random subspace). The maximum is
-sought by L-BFGS-B, so φ is always a lower bound. Four traps of this measure are avoided:
+sought by L-BFGS-B, so φ is always a lower bound. Traps of this measure that are avoided:
 
 * The search starts at a random point inside the box, not at x, where the gradient vanishes and
   L-BFGS-B would stop at once and answer 0; its own stopping rules are switched off.
 * The best value over *all* evaluations counts, not the last iterate.
-* The loss is scaled so that the first step is as long as the box is wide. L-BFGS-B starts with
-  the identity as its Hessian; unscaled, ten iterations may not reach the walls.
+* The loss is scaled so that the first step is as long as the box is wide, whatever the size of
+  the gradient: L-BFGS-B starts with the identity as its Hessian.
 * A sign ascent of as many steps runs beside it: ten L-BFGS-B iterations can end far below it.
 * A⁺x comes from the p x p Gram system (AᵀA) c = Aᵀx, never from a dense pseudo-inverse.
 
