@@ -361,3 +361,18 @@ def test_resuming_a_complete_run_changes_nothing(
     )
     assert answer.exit_code == 0, answer.stderr
     assert contents(tmp_path) == before
+
+
+def test_what_is_not_of_the_run_survives_its_replacement(sharpcli: Run, tiny: list[str], trained: Callable[..., Path]) -> None:
+    """A plot or a note that somebody put into the folder is not the run's to delete."""
+    folder = trained()
+    old = (folder / "final.pt").read_bytes()
+    (folder / "notes.txt").write_text("mine")
+    words = ["train", *tiny, "--out", folder.parent, "--overwrite"]
+    diverged = sharpcli(*words, "--steps", 50, "--lr", 1e38)
+    assert diverged.exit_code == 4
+    assert (folder / ".replaced" / "final.pt").read_bytes() == old
+    assert sharpcli(*words, "--steps", 3).exit_code == 0
+    assert {path.name for path in folder.iterdir()} == {"final.pt", "init.pt", "metrics.jsonl", "settings.json", "notes.txt"}
+    assert (folder / "final.pt").read_bytes() != old
+    assert (folder / "notes.txt").read_text() == "mine"

@@ -106,10 +106,19 @@ def open_checkpoint(path: str | Path, settings: AnalysisSettings) -> Opened:
         NumericalError: The weights are not finite.
         SettingsError: An unknown name, or `samples` larger than the split.
     """
-    runtime = Runtime.open(settings.device, settings.dtype)
+    Runtime.open(settings.device, settings.dtype)  # A missing device is told before any file is read.
     checkpoint = checkpoints.read(path)
     checkpoint.require_finite()
-    data = load_data(checkpoint, settings)
+    return assemble(checkpoint, load_data(checkpoint, settings), settings)
+
+
+def assemble(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings) -> Opened:
+    """Rebuild the model of a checkpoint for its data and put the weights in.
+
+    Raises:
+        InputError: They do not fit, or the model is code that the settings do not name.
+    """
+    runtime = Runtime.open(settings.device, settings.dtype)
     model = build_model(checkpoint, data, settings).to(runtime.dtype)  # Before the weights: float64 ones stay as they are.
     checkpoints.fit(checkpoint, model)
     loss = settings.loss or checkpoint.metadata.get("loss") or "ce"

@@ -8,7 +8,7 @@ import torch
 
 from sharpcli import checkpoints
 from sharpcli.analyses._account import account
-from sharpcli.analyses._opening import agree, build_model, describe, load_data, open_checkpoint
+from sharpcli.analyses._opening import Opened, agree, assemble, describe, load_data
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import SharpcliError
 from sharpcli.results import Check, InspectResult
@@ -34,7 +34,7 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
     settings = chosen(InspectSettings, settings, options)
     with account(settings) as book:
         read = checkpoints.read(checkpoint)
-        checks = _checks(read, checkpoint, settings)
+        checks = _checks(read, settings)
         return InspectResult(
             checkpoint=describe(read),
             container=read.container,
@@ -49,32 +49,31 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
         )
 
 
-def _checks(read: Checkpoint, path: str | Path, settings: InspectSettings) -> tuple[Check, ...]:
+def _checks(read: Checkpoint, settings: InspectSettings) -> tuple[Check, ...]:
     """Ask one question after the other; those that rest on a failed one are not asked."""
     finite = all(bool(torch.isfinite(part).all()) for part in read.state.values() if part.is_floating_point())
     checks = [Check(name="weights are finite", passed=finite, detail="" if finite else "NaN or infinity found")]
     try:
         data = load_data(read, settings)
         checks.append(Check(name="data load", passed=True, detail=f"{len(data.train)} train, {len(data.test)} test"))
-        model = build_model(read, data, settings)
-        checkpoints.fit(read, model)
+        opened = assemble(read, data, settings)
         checks.append(Check(name="weights fit the model", passed=True, detail=f"{len(read.state)} tensors match"))
         if finite:
-            checks += _evaluated(path, settings)
+            checks += _evaluated(opened)
     except SharpcliError as error:
         name = ("data load", "weights fit the model", "loss")[min(len(checks) - 1, 2)]
         checks.append(Check(name=name, passed=False, detail=f"{error.message} {error.hint}"))
     return (*checks, _initial(read))
 
 
-def _evaluated(path: str | Path, settings: InspectSettings) -> list[Check]:
+def _evaluated(opened: Opened) -> list[Check]:
     """Recompute both losses and hold them against the stored ones."""
-    opened, found = open_checkpoint(path, settings), []
+    found = []
     for split in ("train", "test"):
         objective = opened.objective(split)
         evaluation = objective.evaluate(objective.parameters())
         accuracy = "" if evaluation.accuracy is None else f", accuracy {evaluation.accuracy:.4f}"
-        stored = opened.stored_loss(split, evaluation.num_samples) if settings.data is None else None
+        stored = opened.stored_loss(split, evaluation.num_samples) if opened.settings.data is None else None
         detail = f"loss {evaluation.loss:.6g}{accuracy}"
         agrees = True
         if stored is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import shlex
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +162,7 @@ class _Study:
             outcome = run.train()
         self._write(place / "final.pt", model, recipe, outcome.updates, outcome.last_learning_rate, outcome)
         run.close()
-        shutil.rmtree(_aside(place), ignore_errors=True)
+        _forget_aside(place)
         return self._row(recipe, outcome.updates, outcome.stopped_by, _losses(outcome), time.perf_counter() - began)
 
     def _prepare(self, place: Path, recipe: Recipe) -> None:
@@ -250,18 +249,38 @@ def _losses(outcome: Outcome) -> dict[str, float | None]:
     }
 
 
-def _aside(place: Path) -> Path:
-    """Return where a run waits while another takes its place."""
-    return place.with_name(f"{place.name}.replaced")
+_ASIDE = ".replaced"
+_OWN_FILES = ("final.pt", "init.pt", "last.pt", "step-*.pt", "metrics.jsonl", "settings.json")
+
+
+def _own_files(place: Path) -> list[Path]:
+    """Return what a run has written into its folder; whatever else is there belongs to the user."""
+    return [path for pattern in _OWN_FILES for path in place.glob(pattern)]
+
+
+def _discard(place: Path) -> None:
+    for path in _own_files(place):
+        path.unlink()
 
 
 def _set_aside(place: Path) -> None:
     """Keep the run that is to be replaced until the new one is complete; an incomplete one is not worth keeping."""
     if (place / "final.pt").exists():
-        shutil.rmtree(_aside(place), ignore_errors=True)
-        place.rename(_aside(place))
+        aside = place / _ASIDE
+        aside.mkdir(exist_ok=True)
+        _discard(aside)
+        for path in _own_files(place):
+            path.rename(aside / path.name)
     else:
-        shutil.rmtree(place)
+        _discard(place)
+
+
+def _forget_aside(place: Path) -> None:
+    """Remove the run that was replaced."""
+    aside = place / _ASIDE
+    if aside.is_dir():
+        _discard(aside)
+        aside.rmdir()
 
 
 def _slug(spec: str) -> str:

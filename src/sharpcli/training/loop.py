@@ -104,10 +104,12 @@ class Run:
         started, saved_at = time.perf_counter() - self.seconds, time.perf_counter()
         evaluations, stopped_by = self._evaluate(), "end of schedule"
         length, rate = math.nan, 0.0
+        if self.metrics and self.metrics[-1]["step"] == self.updates and self._reached(evaluations[0].loss):
+            stopped_by = "training loss"  # It was interrupted after its last update.
         try:
             with deferred() as interrupt, progress.task(f"train {self.recipe.mode}", self.recipe.updates) as shown:
                 shown.advance(self.updates)
-                while self.updates < self.recipe.updates:
+                while self.updates < self.recipe.updates and stopped_by != "training loss":
                     interrupt.check()
                     loss, length, rate = self._update()
                     self.seconds = time.perf_counter() - started
