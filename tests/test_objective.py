@@ -2,12 +2,14 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from sharpcli.errors import InputError, NumericalError, SettingsError
-from sharpcli.objective import LOSSES, Objective, batch_norms
+from sharpcli.losses import LOSSES
+from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
-from tests.nets import NETS, NUM_SAMPLES, images, objective
+from tests.nets import LENGTH, NETS, NUM_SAMPLES, LanguageModel, Tagger, images, objective, texts
 
 
 @pytest.mark.parametrize("name", sorted(NETS))
@@ -15,7 +17,7 @@ from tests.nets import NETS, NUM_SAMPLES, images, objective
 def test_loss_and_gradient_agree_with_autograd_over_all_data_at_once(name: str, loss: str):
     made = objective(name, loss=loss, chunk_size=10)
     outputs = made.model(made.inputs)
-    whole = LOSSES[loss](outputs, made.targets).mean()
+    whole = LOSSES[loss].terms(outputs, made.targets).mean()
     slopes = torch.autograd.grad(whole, list(made.model.parameters()))
     value, gradient = made.loss_and_gradient(made.parameters())
     assert value == pytest.approx(float(whole.detach()), rel=1e-12)
@@ -39,37 +41,12 @@ def test_no_answer_depends_on_the_batch_size(batch: int, dtype: str, accuracy: f
 
 def test_standard_errors_are_those_of_a_mean_over_samples():
     made = objective("mlp", chunk_size=10)
-    terms = LOSSES["ce"](made.model(made.inputs), made.targets).detach()
+    terms = LOSSES["ce"].terms(made.model(made.inputs), made.targets).detach()
     found = made.evaluate(made.parameters())
     assert found.loss_standard_error == pytest.approx(float(terms.std()) / math.sqrt(NUM_SAMPLES), rel=1e-9)
     right = (made.model(made.inputs).argmax(1) == made.targets).double()
     assert found.accuracy == pytest.approx(float(right.mean()))
     assert found.accuracy_standard_error == pytest.approx(float(right.std()) / math.sqrt(NUM_SAMPLES), rel=1e-9)
-
-
-def test_recomputed_statistics_are_those_of_the_data():
-    made = objective("conv")
-    layer = next(iter(batch_norms(made.model)))
-    features = made.model[0](made.inputs).detach()
-    buffers = made.recompute_buffers(made.parameters())
-    torch.testing.assert_close(buffers[f"{layer}.running_mean"], features.mean((0, 2, 3)))
-    torch.testing.assert_close(buffers[f"{layer}.running_var"], features.var((0, 2, 3)))
-
-
-def test_recomputed_statistics_weight_blocks_by_their_size(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sharpcli.objective.BN_BLOCK", 60)
-    made = objective("conv", chunk_size=13)
-    features = made.model[0](made.inputs).detach()
-    buffers = made.recompute_buffers(made.parameters())
-    parts = features[:60], features[60:]
-    wanted = sum(len(part) * part.var((0, 2, 3)) for part in parts) / NUM_SAMPLES
-    torch.testing.assert_close(buffers["1.running_mean"], features.mean((0, 2, 3)))
-    torch.testing.assert_close(buffers["1.running_var"], wanted)
-
-
-def test_half_squared_error_takes_classes_as_one_hot():
-    outputs = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
-    assert LOSSES["mse"](outputs, torch.tensor([1, 0])).tolist() == [0.5 * (1 + 1), 0.5]
 
 
 def test_what_does_not_fit_is_said_before_the_work():
@@ -103,22 +80,101 @@ def test_cross_entropy_of_numbers_is_refused():
         Objective.of(NETS["mlp"](), inputs, torch.rand(NUM_SAMPLES, 4))
 
 
-def test_batch_norm_without_running_statistics_is_refused():
-    """Each loss would depend on the batch it is in, and the answer on the batch size."""
-    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64, track_running_stats=False), nn.Linear(64, 4))
-    with pytest.raises(InputError, match="keeps no running statistics"):
-        Objective.of(model, *images())
-
-
 def test_one_sample_has_no_standard_error():
     inputs, targets = images()
     made = Objective.of(NETS["mlp"](), inputs[:1], targets[:1])
     assert math.isnan(made.evaluate(made.parameters()).loss_standard_error)
 
 
-def test_a_last_block_of_one_sample_joins_the_one_before(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sharpcli.objective.BN_BLOCK", NUM_SAMPLES - 1)
-    made = objective("conv")
-    features = made.model[0](made.inputs).detach()
-    buffers = made.recompute_buffers(made.parameters())
-    torch.testing.assert_close(buffers["1.running_var"], features.var((0, 2, 3)))
+@pytest.mark.parametrize("size", [1, 7, None])
+def test_means_are_over_the_tokens_that_count(size: int | None):
+    made = objective("gpt", chunk_size=size)
+    _, targets = texts()
+    assert made.num_terms == int((targets != -100).sum()) < targets.numel()
+    theta = made.parameters()
+    outputs = made.model(made.inputs)
+    wanted = float(functional.cross_entropy(outputs.flatten(0, 1), targets.flatten()).detach())
+    assert made.loss(theta) == pytest.approx(wanted, rel=1e-12)
+    found = made.evaluate(theta)
+    assert found.loss == pytest.approx(wanted, rel=1e-12)
+    assert found.accuracy == pytest.approx(float((outputs.argmax(-1) == targets).sum()) / made.num_terms)
+    assert found.num_samples == len(targets)
+    of_texts = [functional.cross_entropy(*pair).detach() for pair in zip(outputs, targets, strict=True) if (pair[1] >= 0).any()]
+    assert abs(float(torch.stack(of_texts).mean()) - wanted) > 1e-3  # The control: a mean of means is another number.
+
+
+def test_data_in_which_everything_is_ignored_is_refused():
+    inputs, targets = texts()
+    with pytest.raises(InputError, match="Every target is ignored"):
+        Objective.of(LanguageModel(), inputs, torch.full_like(targets, -100))
+
+
+def test_a_model_of_numbers_refuses_tokens_in_one_sentence():
+    inputs, targets = texts()
+    with pytest.raises(InputError, match="cannot take this data"):
+        Objective.of(nn.Sequential(nn.Flatten(), nn.Linear(LENGTH, 4)), inputs, targets[:, 0])
+    with pytest.raises(InputError, match="do not fit classes"):
+        Objective.of(Tagger(), inputs, targets)
+
+
+def test_only_selected_parameters_are_differentiated():
+    whole, made = objective("mlp"), objective("mlp", params=("1.*",))
+    assert made.space.names == ("1.weight", "1.bias")
+    assert [parameter.requires_grad for parameter in made.model.parameters()] == [True, True, False, False, False, False]
+    assert made.loss(made.parameters()) == pytest.approx(whole.loss(whole.parameters()), rel=1e-14)
+    torch.testing.assert_close(
+        made.gradient(made.parameters()), whole.gradient(whole.parameters())[whole.space.layer_slices()["1"]]
+    )
+    assert made.dead_parameters() == dict.fromkeys(("3.inner.weight", "3.inner.bias", "5.weight", "5.bias"), "not selected")
+
+
+class Odd(nn.Module):
+    """Unused, frozen and tied parameters, and an embedding with a padding row, at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.tagged = Tagger(padding=2), nn.Embedding(5, 4, padding_idx=1)
+        self.head = nn.Linear(4, 4)
+        self.head.weight = self.tokens.out.weight = nn.Parameter(torch.randn(4, 5))
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+        self.unused, self.level = nn.Linear(3, 3), nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        tied = self.frozen(functional.linear(self.tokens(inputs), self.head.weight[:, :4]))
+        alive = self.tagged(inputs[:, 0]) @ self.tagged.weight.T[:, :4]  # Looked up in, and used as it stands.
+        return tied + alive
+
+
+def test_dead_parameters_are_listed_with_the_reason():
+    inputs, targets = texts()[0], images()[1][: len(texts()[0])]
+    made = Objective.of(Odd(), inputs, targets, runtime=Runtime.open("cpu", "float64"))
+    assert made.dead_parameters() == {
+        "tokens.tokens.weight[2]": "padding",
+        "level": "unused",
+        "head.bias": "unused",
+        "unused.weight": "unused",
+        "unused.bias": "unused",
+        "frozen.weight": "frozen",
+        "frozen.bias": "frozen",
+        "head.weight": "tied to tokens.out.weight",
+    }
+    assert objective("conv").dead_parameters() == objective("lstm").dead_parameters() == {}
+    assert objective("gpt").dead_parameters() == {"head.weight": "tied to tokens.weight"}
+
+
+def test_a_parameter_whose_gradient_is_constant_is_linear():
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.offset = nn.Linear(64, 4), nn.Parameter(torch.zeros(4))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.first(inputs.flatten(1)) + 0 * self.offset.detach()
+
+    class Sum(Objective):
+        def loss_sum(self, parameters, chunk):
+            return self.outputs(parameters, chunk.inputs, {}).square().sum() + parameters["offset"].sum()
+
+    made = Objective.of(Net(), *images(), runtime=Runtime.open("cpu", "float64"))
+    assert made.dead_parameters() == {"offset": "unused"}
+    assert Sum(**vars(made)).dead_parameters() == {"offset": "linear"}

@@ -1,72 +1,46 @@
 """The mean loss over a data set as a function of θ. The only place where data is summed.
 
-Every quantity is a sum over samples, kept in float64, divided once by the number of samples; it
-is never a mean of batch means. So it does not depend on the batch size or on a ragged last batch.
+Every quantity is a sum over samples, kept in float64, divided once by the number of loss terms; it
+is never a mean of batch means. So it does not depend on the batch size, on a ragged last batch or on
+how many tokens of a sample are ignored.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
-from sharpcli.errors import InputError, NumericalError, SettingsError
-from sharpcli.parameters import ParameterSpace
-from sharpcli.runtime import Runtime, exact_arithmetic
+from sharpcli import batchnorm, graphs
+from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
+from sharpcli.errors import InputError, NumericalError
+from sharpcli.losses import LOSSES, Loss, loss_of, moments
+from sharpcli.losses import Evaluation as Evaluation
+from sharpcli.parameters import ParameterSpace, left_out
+from sharpcli.runtime import Runtime, exact_arithmetic, generator
 
-BN_BLOCK = 1000  # Samples a block when BatchNorm statistics are recomputed; fixed, so that batch size cannot matter.
 _CHUNK_BYTES = 2**28  # Tensors that the first backward pass of one chunk may save.
-
-
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the cross-entropy (B,) of logits (B, C) against classes (B,), in nats."""
-    return functional.cross_entropy(outputs, targets, reduction="none")
-
-
-def half_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return half the squared error (B,) of outputs (B, K), summed over K; classes (B,) count as one-hot."""
-    outputs = outputs.flatten(1)
-    if not targets.is_floating_point():
-        targets = functional.one_hot(targets, outputs.shape[1])
-    return 0.5 * (outputs - targets.to(outputs.dtype).view_as(outputs)).square().sum(1)
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": cross_entropy, "mse": half_squared_error}
-
-
-class Chunk(NamedTuple):
-    """Consecutive samples that are on the device at once; `number` counts the chunks."""
-
-    number: int
-    inputs: Tensor
-    targets: Tensor
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Mean loss and accuracy over N samples, with the standard error of each mean."""
-
-    loss: float
-    loss_standard_error: float
-    accuracy: float | None
-    accuracy_standard_error: float | None
-    num_samples: int
+_MOST_SAMPLES = 1000  # In one chunk, however small they are.
+_GROUPS = 11  # Keeps their random numbers apart from others of the same seed.
+_FEW = 4  # Samples that show whether model and data fit.
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """f(θ) = (1/N) Σ loss(model(x_i; θ), y_i) over fixed samples, the model in eval mode.
+    """f(θ) = (1/n) Σ loss terms of model(x_i; θ) and y_i over N fixed samples with n terms, the model in eval mode.
 
     Make one with `Objective.of`. It owns a private copy of the model, so nothing of the caller's
     module, its mode, buffers or gradients is ever touched.
+
+    Attributes:
+        num_terms: n, what every mean is divided by; N for one class or value a sample.
+        bn: "eval", "recompute" or "batch"; "none" for a model without BatchNorm.
+        left_out: Parameters of the model that θ does not hold, by name, each with the reason.
     """
 
     model: nn.Module
@@ -76,6 +50,9 @@ class Objective:
     targets: Tensor
     loss_name: str
     chunk_size: int
+    num_terms: int
+    bn: str
+    left_out: Mapping[str, str]
 
     @staticmethod
     def of(
@@ -86,42 +63,68 @@ class Objective:
         loss: str = "ce",
         runtime: Runtime | None = None,
         chunk_size: int | None = None,
+        bn: str = "eval",
+        bn_block: int = 128,
+        params: tuple[str, ...] = (),
     ) -> Objective:
         """Bind a model to data.
 
         Args:
-            model: Any module that maps inputs (B, ...) to outputs (B, C).
-            inputs: Shape (N, ...).
-            targets: Classes (N,) or, for "mse", also numbers (N, K).
+            model: Any module that maps inputs (B, ...) to outputs (B, C), or (B, T, C) for targets (B, T).
+            inputs: Shape (N, ...); integers, such as tokens, stay integers.
+            targets: Classes (N,) or (N, T, ...), where -100 is ignored; for "mse" also numbers (N, K).
             loss: "ce" or "mse".
             runtime: Device and precision. Default: CUDA where there is one, float32.
             chunk_size: Samples a pass holds at once. Default: as many as keep memory modest.
+            bn: What BatchNorm normalises with: "eval", the statistics stored in the model; "recompute", those
+                of all these inputs at these weights; "batch", those of fixed blocks of samples, in order.
+            bn_block: Samples in a block of "batch", which is then the chunk.
+            params: Globs over the names of the trainable parameters; all others are constants. Default: all.
 
         Raises:
             InputError: Model and data do not fit together, or nothing is trainable.
+            SettingsError: An unknown loss or policy, a glob without a match, or settings that clash.
         """
-        if loss not in LOSSES:
-            raise SettingsError(f"There is no loss called '{loss}'.", f"Known: {', '.join(LOSSES)}.")
-        if loss == "ce" and targets.is_floating_point():
-            raise SettingsError("The targets are numbers, not classes, and cross-entropy needs classes.", "Use --loss mse.")
-        _require_running_statistics(model)
+        terms = loss_of(loss, targets).count(targets)
+        batchnorm.check(bn, bn_block, chunk_size)
         runtime = runtime or Runtime.open()
         private = copy.deepcopy(model).to(runtime.device, runtime.dtype).eval()
-        space = ParameterSpace.of(private)
-        if not space.names:
-            raise InputError("The model has no trainable parameter.", "Set requires_grad on the parameters to analyse.")
+        bn = batchnorm.prepare(private, bn)
+        space = _trainable(private, params)
+        missing = left_out(private, space)
+        for name, parameter in private.named_parameters():
+            parameter.requires_grad_(name in space.names)  # Constants need no graph.
         inputs = inputs.to(runtime.device, runtime.dtype if inputs.is_floating_point() else None)
         targets = targets.to(runtime.device, runtime.dtype if targets.is_floating_point() else None)
-        objective = Objective(private, space, runtime, inputs, targets, loss, chunk_size or 1)
-        saved = objective.saved_bytes_per_sample()
+        made = Objective(private, space, runtime, inputs, targets, loss, chunk_size or 1, terms, bn, missing)
+        saved = made.saved_bytes_per_sample()
+        if bn == "recompute":
+            private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
-            chunk_size = max(1, min(1000, _CHUNK_BYTES // max(saved, 1)))
-        return replace(objective, chunk_size=min(chunk_size, len(inputs)))
+            chunk_size = max(1, min(_MOST_SAMPLES, _CHUNK_BYTES // max(saved, 1)))
+        return replace(made, chunk_size=min(bn_block if bn == "batch" else chunk_size, len(inputs)))
 
     @property
     def num_samples(self) -> int:
-        """N, the number of samples that every mean is over."""
+        """N, the number of samples."""
         return len(self.inputs)
+
+    @property
+    def criterion(self) -> Loss:
+        """The loss as a function of outputs and targets."""
+        return LOSSES[self.loss_name]
+
+    @property
+    def bn_policy(self) -> str:
+        """What BatchNorm normalises with, in words."""
+        return batchnorm.describe(self.bn, self.chunk_size)
+
+    @property
+    def chunk_sizes(self) -> list[int]:
+        """Samples in each chunk of a pass; with the BatchNorm policy "batch" chunks are the fixed blocks."""
+        if self.bn == "batch":
+            return batchnorm.block_sizes(self.num_samples, self.chunk_size)
+        return [len(part) for part in torch.split(self.targets, self.chunk_size)]
 
     def parameters(self) -> Tensor:
         """Return the weights the objective was made with, as a vector (P,)."""
@@ -133,28 +136,54 @@ class Objective:
 
     def chunks(self) -> Iterator[Chunk]:
         """Go once through the data, in order."""
-        pairs = zip(torch.split(self.inputs, self.chunk_size), torch.split(self.targets, self.chunk_size), strict=True)
-        for number, (inputs, targets) in enumerate(pairs):
-            yield Chunk(number, inputs, targets)
+        return in_order(self.inputs, self.targets, self.chunk_sizes)
+
+    def groups(self, count: int, seed: int) -> Iterator[Group]:
+        """Go once through the data in groups drawn at random, each in chunks as small as ever; see `chunks.at_random`.
+
+        With the BatchNorm policy "batch" the groups are its blocks, whatever the count. A group in which every target
+        is ignored is left out.
+
+        Args:
+            count: Number of groups; at most N.
+            seed: Of the permutation that cuts the samples into groups.
+        """
+        terms = self.criterion.count
+        if self.bn == "batch":
+            found = each_by_itself(self.chunks(), terms)
+        else:
+            found = at_random(
+                self.inputs,
+                self.targets,
+                groups=count,
+                chunk_size=self.chunk_size,
+                random=generator(seed, _GROUPS),
+                count=terms,
+            )
+        return (group for group in found if group.num_terms)
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
-        """Return what the model answers (B, C) with these parameters, and these buffers in place of its own."""
+        """Return what the model answers, (B, C) or (B, T, C), with these parameters, and these buffers in place of its own."""
         answer: Tensor = functional_call(self.model, {**parameters, **buffers}, (inputs,))
         return answer
 
     def loss_sum(self, parameters: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
         """Return the summed loss of a chunk, differentiable in the parameters."""
-        return LOSSES[self.loss_name](self.outputs(parameters, chunk.inputs, {}), chunk.targets).sum()
+        return self.criterion.terms(self.outputs(parameters, chunk.inputs, {}), chunk.targets).sum()
 
-    def mean_over_data(self, summand: Callable[[Chunk], Tensor]) -> Tensor:
-        """Return (1/N) Σ summand(chunk) over all chunks, summed in float64. Every mean over data is this one."""
+    def sum_over(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
+        """Return Σ summand(chunk) over some chunks, at least one, summed in float64. Every sum over data is this one."""
         total: Tensor | None = None
         with self.arithmetic():
-            for chunk in self.chunks():
+            for chunk in chunks:
                 part = summand(chunk).detach().to(self.runtime.accumulator)
                 total = part if total is None else total.add_(part)
         assert total is not None
-        return total / self.num_samples
+        return total
+
+    def mean_over_data(self, summand: Callable[[Chunk], Tensor]) -> Tensor:
+        """Return (1/n) Σ summand(chunk) over all chunks and their n loss terms, in float64."""
+        return self.sum_over(self.chunks(), summand) / self.num_terms
 
     def loss(self, theta: Tensor) -> float:
         """Return f(θ)."""
@@ -201,45 +230,27 @@ class Objective:
 
         def summand(chunk: Chunk) -> Tensor:
             outputs = self.outputs(parameters, chunk.inputs, buffers or {})
-            terms = LOSSES[self.loss_name](outputs, chunk.targets).to(self.runtime.accumulator)
-            right = torch.zeros_like(terms) if chunk.targets.is_floating_point() else outputs.argmax(1) == chunk.targets
-            return torch.stack([terms.sum(), terms.square().sum(), right.sum()])
+            return moments(self.criterion.sample_sums(outputs, chunk.targets).to(self.runtime.accumulator))
 
         with torch.no_grad():
-            loss, square, accuracy = self.mean_over_data(summand).tolist()
-        count = self.num_samples
+            means = self.mean_over_data(summand)
         classified = not self.targets.is_floating_point()
-        return Evaluation(
-            loss,
-            _standard_error(square - loss**2, count),
-            accuracy if classified else None,
-            _standard_error(accuracy - accuracy**2, count) if classified else None,
-            count,
-        )
+        return Evaluation.of(means, self.num_samples, self.num_terms, classified=classified)
 
     def recompute_buffers(self, theta: Tensor) -> dict[str, Tensor]:
-        """Return the BatchNorm statistics of this objective's data at θ, by buffer name.
+        """Return the BatchNorm statistics of this objective's data at θ, by buffer name; see `batchnorm.recompute`."""
+        with self.arithmetic():
+            return batchnorm.recompute(self.model, self.space.split(theta), self.inputs)
 
-        One pass in blocks of `BN_BLOCK` samples, averaged by number of samples (Garipov et al. 2018,
-        as in stochastic weight averaging). Empty for a model without BatchNorm.
+    def dead_parameters(self) -> dict[str, str]:
+        """Return the parameters without any curvature, by name, each with the reason, from a few samples.
+
+        "unused", "linear" and "padding" (of a row) are those of `graphs.without_curvature`: their rows of the Hessian
+        are zero by construction. "frozen", "not selected" and "tied to NAME" are no part of θ.
         """
-        layers = batch_norms(self.model)
-        if not layers:
-            return {}
-        copied = copy.deepcopy(self.model)
-        for layer in batch_norms(copied).values():
-            layer.reset_running_stats()
-            layer.train()
-        names = {f"{name}.{key}" if name else key for name in layers for key in ("running_mean", "running_var")}
-        buffers = {name: buffer.clone() for name, buffer in copied.named_buffers() if name in names}
-        parameters, seen = self.space.split(theta), 0
-        with torch.no_grad(), self.arithmetic():
-            for block in _blocks(self.inputs):
-                seen += len(block)
-                for layer in batch_norms(copied).values():
-                    layer.momentum = len(block) / seen
-                functional_call(copied, {**parameters, **buffers}, (block,))
-        return buffers
+        leaves = self.leaves(self.parameters())
+        with self.arithmetic():
+            return {**graphs.without_curvature(self.loss_sum(leaves, self._few()), leaves), **self.left_out}
 
     def saved_bytes_per_sample(self) -> int:
         """Run a few samples through model and loss, and return about how many bytes each keeps for the backward pass.
@@ -249,18 +260,11 @@ class Objective:
         Raises:
             InputError: The model cannot take the data, or the loss depends on no trainable parameter.
         """
-        few = Chunk(0, self.inputs[:4], self.targets[:4])
-        storages: dict[int, int] = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        leaves = self.leaves(self.parameters())
-        own = {part.untyped_storage().data_ptr() for part in (*leaves.values(), self.inputs, self.targets)}
+        few, leaves = self._few(), self.leaves(self.parameters())
         try:
-            with self.arithmetic(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-                loss = self.loss_sum(leaves, few)
+            with self.arithmetic():
+                own = (*leaves.values(), self.inputs, self.targets)
+                loss, size = graphs.saved_bytes(lambda: self.loss_sum(leaves, few), own)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shape = tuple(self.inputs.shape[1:])
             reason = str(error).splitlines()[0]
@@ -272,32 +276,14 @@ class Objective:
             raise InputError(
                 "The loss does not depend on any trainable parameter.", "Check that the model uses its parameters."
             )
-        return sum(size for pointer, size in storages.items() if pointer not in own) // len(few.inputs)
+        return size // len(few.inputs)
+
+    def _few(self) -> Chunk:
+        return Chunk(0, self.inputs[:_FEW], self.targets[:_FEW])
 
 
-def _standard_error(variance: float, count: int) -> float:
-    """Return that of a mean over samples from their (biased) variance; NaN for one sample, which has none."""
-    if count < 2 or not math.isfinite(variance):
-        return math.nan
-    return math.sqrt(max(variance, 0) / (count - 1))
-
-
-def _blocks(inputs: Tensor) -> list[Tensor]:
-    """Cut into blocks of `BN_BLOCK`; one sample left over joins the block before, since it has no variance of its own."""
-    blocks = list(torch.split(inputs, BN_BLOCK))
-    return [*blocks[:-2], torch.cat(blocks[-2:])] if len(blocks) > 1 and len(blocks[-1]) == 1 else blocks
-
-
-def _require_running_statistics(model: nn.Module) -> None:
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not layer.track_running_stats:
-            raise InputError(
-                f"The BatchNorm layer '{name}' keeps no running statistics, so each loss would depend on the batch it is in.",
-                "Build the model with track_running_stats=True, or with GroupNorm.",
-            )
-
-
-def batch_norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-    """Return the BatchNorm layers of a model that keep running statistics, by name."""
-    kind = nn.modules.batchnorm._BatchNorm
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, kind) and layer.track_running_stats}
+def _trainable(model: nn.Module, params: tuple[str, ...]) -> ParameterSpace:
+    space = ParameterSpace.of(model)
+    if not space.names:
+        raise InputError("The model has no trainable parameter.", "Set requires_grad on the parameters to analyse.")
+    return space.select(params) if params else space

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
+
+from sharpcli.errors import SettingsError
+
+_ROOT = "(model)"  # The layer of a parameter that the model itself owns.
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,41 @@ class ParameterSpace:
         """P, the number of parameters."""
         return sum(self.sizes)
 
+    def select(self, globs: Iterable[str]) -> ParameterSpace:
+        """Return the space of those parameters whose name matches any of some globs, in the order of this one.
+
+        Args:
+            globs: Such as "head.*", in the sense of the module fnmatch; case counts.
+
+        Raises:
+            SettingsError: A glob matches no name.
+        """
+        globs = tuple(globs)
+        for glob in globs:
+            if not any(fnmatchcase(name, glob) for name in self.names):
+                near = ", ".join(difflib.get_close_matches(glob, self.names, n=3, cutoff=0))
+                raise SettingsError(f"No trainable parameter matches '{glob}'.", f"The closest names are {near}.")
+        chosen = [any(fnmatchcase(name, glob) for glob in globs) for name in self.names]
+        names = tuple(name for name, wanted in zip(self.names, chosen, strict=True) if wanted)
+        return ParameterSpace(names, tuple(shape for shape, wanted in zip(self.shapes, chosen, strict=True) if wanted))
+
+    def groups(self) -> dict[str, list[str]]:
+        """Return the names of the parameters by layer: the module that owns them, in order; "(model)" is the model itself."""
+        layers: dict[str, list[str]] = {}
+        for name in self.names:
+            layers.setdefault(name.rpartition(".")[0] or _ROOT, []).append(name)
+        return layers
+
+    def layer_slices(self) -> dict[str, slice]:
+        """Return where each layer of `groups` is in a vector (P,); a module's own parameters always stand together."""
+        size = dict(zip(self.names, self.sizes, strict=True))
+        slices, start = {}, 0
+        for layer, names in self.groups().items():
+            stop = start + sum(size[name] for name in names)
+            slices[layer] = slice(start, stop)
+            start = stop
+        return slices
+
     def split(self, vector: Tensor) -> dict[str, Tensor]:
         """Return views of a vector (P,) in the shapes of the parameters, by name."""
         pieces = torch.split(vector, list(self.sizes))
@@ -41,3 +82,16 @@ class ParameterSpace:
         """Return tensors, given by name or in order, as one vector (P,)."""
         ordered = [tensors[name] for name in self.names] if isinstance(tensors, Mapping) else list(tensors)
         return torch.cat([tensor.reshape(-1) for tensor in ordered])
+
+
+def left_out(model: nn.Module, space: ParameterSpace) -> dict[str, str]:
+    """Return the parameters of a model that a space of it does not hold: "tied to NAME", "frozen" or "not selected"."""
+    first: dict[int, str] = {}
+    reasons = {}
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        owner = first.setdefault(id(tensor), name)
+        if owner != name:
+            reasons[name] = f"tied to {owner}"
+        elif name not in space.names:
+            reasons[name] = "not selected" if tensor.requires_grad else "frozen"
+    return reasons

@@ -113,6 +113,20 @@ def test_npz_regression_and_foreign_types(tmp_path: Path) -> None:
     assert resolve(booleans, root="unused").train.targets.tolist() == [1, 0] * 3
 
 
+def test_npz_integers_are_tokens_and_each_may_have_a_target_of_its_own(tmp_path: Path) -> None:
+    tokens = np.arange(24, dtype=np.int32).reshape(6, 4)
+    following = np.where(tokens % 5 == 0, -100, tokens + 1)
+    spec = write_npz(tmp_path / "t.npz", x_train=tokens, y_train=following, x_test=tokens[:3], y_test=following[:3])
+    data = resolve(spec, root="unused")
+    assert (data.input_shape, data.num_classes) == ((4,), 25)
+    assert data.train.inputs.dtype == data.train.targets.dtype == torch.int64
+    assert data.train.inputs.tolist() == tokens.tolist()
+    assert data.train.targets.tolist() == following.tolist()
+    whole = resolve(write_npz(tmp_path / "c.npz", x_train=tokens.astype(np.uint64), x_test=tokens[:3]), root="unused")
+    assert whole.train.inputs.tolist() == tokens.tolist()
+    assert whole.num_classes == 3
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -124,9 +138,15 @@ def test_npz_regression_and_foreign_types(tmp_path: Path) -> None:
         ({"y_test": np.array([0, 1, -1])}, "y_test has the class -1"),
         ({"y_test": np.array([0, 1, 3])}, "test classes run from 0 to 3"),
         ({"y_test": np.array([0.5, 1.5, 2.5])}, "one split has classes"),
-        ({"y_train": np.zeros((6, 3), dtype=int)}, "y_train has type int64"),
+        ({"y_train": np.zeros((6, 3), dtype=int)}, r"targets have shapes \(3,\) and \(\)"),
+        ({"y_train": np.array([0, 1, 2, 0, -2, -100])}, "y_train has the class -2"),
+        ({"y_test": np.full(3, -100)}, "Every test target is ignored"),
+        ({"y_train": np.full(6, -100)}, "Every training target is ignored"),
+        ({"y_train": np.array(1)}, "y_train has type int64"),
         ({"y_train": np.array(["a"] * 6)}, "y_train has type <U1"),
-        ({"x_train": np.zeros((6, 2, 2), dtype=np.int32)}, "x_train has type int32"),
+        ({"x_train": np.zeros((6, 2, 2), dtype=np.int32)}, "Only one split has tokens"),
+        ({"x_train": np.full((6, 2, 2), -1)}, "x_train has the token -1"),
+        ({"x_train": np.zeros((6, 2, 2), dtype=complex)}, "x_train has type complex128"),
         ({"x_train": np.array(3.0)}, "x_train has type"),
         ({"x_train": np.zeros((6, 3))}, "shapes"),
         ({"x_train": np.array([{}] * 6)}, "pickle"),

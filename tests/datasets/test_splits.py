@@ -35,7 +35,9 @@ def test_lengths_and_shape() -> None:
         (torch.zeros(1, 2), torch.tensor([[float("nan")]])),
         (torch.zeros(1, 2).double(), torch.tensor([0])),
         (torch.zeros(1, 2), torch.tensor([0.0])),
-        (torch.zeros(1, 2), torch.tensor([[0]])),
+        (torch.zeros(1, 2), torch.tensor(0)),
+        (torch.zeros(1, 2, dtype=torch.int32), torch.tensor([0])),
+        (torch.zeros(1, 2), torch.tensor([[0]], dtype=torch.int32)),
     ],
 )
 def test_bad_splits(inputs: torch.Tensor, targets: torch.Tensor) -> None:
@@ -57,6 +59,24 @@ def test_splits_must_match() -> None:
     with pytest.raises(InputError, match="3 columns, not 2"):
         DataSplits("toy", values, values, 2)
     assert DataSplits("toy", values, values, 3).num_classes == 3
+
+
+def test_tokens_with_targets_of_their_own() -> None:
+    def texts(targets: list[list[int]], kind: torch.dtype = torch.int64) -> Split:
+        return Split(torch.zeros(len(targets), 2, dtype=kind), torch.tensor(targets))
+
+    data = DataSplits("toy", texts([[0, 2], [-100, 1]]), texts([[-100, 1]]), 3)
+    assert (data.input_shape, data.num_classes) == ((2,), 3)
+    with pytest.raises(InputError, match="outside 0 to 1"):
+        DataSplits("toy", texts([[0, 2]]), texts([[0, 1]]), 2)
+    with pytest.raises(InputError, match="outside"):
+        DataSplits("toy", texts([[0, 2]]), texts([[0, -1]]), 3)
+    with pytest.raises(InputError, match="test target is ignored"):
+        DataSplits("toy", texts([[0, 2]]), texts([[-100, -100]]), 3)
+    with pytest.raises(InputError, match="tokens"):
+        DataSplits("toy", texts([[0, 2]]), texts([[0, 1]], torch.float32), 3)
+    with pytest.raises(InputError, match="targets have shapes"):
+        DataSplits("toy", texts([[0, 2]]), texts([[0, 1, 1]]), 3)
 
 
 def test_fingerprint_sees_every_number_and_shape() -> None:

@@ -228,3 +228,70 @@ def test_torchvision_models_that_do_not_fit(shape: tuple[int, ...]) -> None:
 def test_which_specs_run_code() -> None:
     assert [runs_code(spec) for spec in ("a/b.py:f", "pkg.mod:attr", "timm:x")] == [True, True, True]
     assert [runs_code(spec) for spec in ("convnet", "torchvision:resnet18", "Torchvision:vgg11")] == [False] * 3
+
+
+TOKEN_CODE = """
+import torch
+from torch import nn
+
+
+def embedding(input_shape, num_classes, vocab=11):
+    return nn.Sequential(nn.Embedding(vocab, 4), nn.Linear(4, num_classes))
+
+def one_hot(input_shape, num_classes):
+    return OneHot(input_shape, num_classes)
+
+class OneHot(nn.Module):
+    def __init__(self, input_shape, num_classes):
+        super().__init__()
+        self.out = nn.Linear(11 * input_shape[0], num_classes)
+
+    def forward(self, tokens):
+        return self.out(nn.functional.one_hot(tokens, 11).flatten(1).to(self.out.weight.dtype))
+
+class Positions(nn.Module):
+    def __init__(self, input_shape, num_classes):
+        super().__init__()
+        self.places, self.out = nn.Embedding(input_shape[0], 4), nn.Linear(4, num_classes)
+
+    def forward(self, numbers):
+        return self.out(torch.nn.functional.linear(numbers, self.places.weight.T))
+
+def broken(input_shape):
+    return nn.Sequential(nn.Embedding(5, 4), nn.Linear(3, 2))
+"""
+
+
+@pytest.fixture
+def tokens_code(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens.py"
+    path.write_text(TOKEN_CODE)
+    return path
+
+
+def build_for_tokens(spec: str, *arguments: str) -> nn.Module:
+    return resolve(spec, input_shape=(6,), num_classes=3, arguments=arguments)
+
+
+def test_models_of_tokens_are_tried_with_tokens(tokens_code: Path) -> None:
+    tokens = torch.zeros(2, 6, dtype=torch.int64)
+    model = build_for_tokens(f"{tokens_code}:embedding", "vocab=7")
+    assert model(tokens).shape == (2, 6, 3)
+    assert model[0].num_embeddings == 7
+    assert build_for_tokens(f"{tokens_code}:one_hot")(tokens).shape == (2, 3)
+    assert build_for_tokens(f"{tokens_code}:Positions")(torch.zeros(2, 6)).shape == (2, 3)
+
+
+def test_a_broken_model_of_tokens_is_told_what_breaks_with_tokens(tokens_code: Path) -> None:
+    with pytest.raises(InputError, match="shapes cannot be multiplied"):
+        build_for_tokens(f"{tokens_code}:broken")
+
+
+@pytest.mark.parametrize("name", ["mlp", "convnet", "resnet8", "f1"])
+def test_built_in_models_refuse_tokens_in_one_sentence(name: str) -> None:
+    from sharpcli.objective import Objective
+
+    with pytest.raises(InputError) as caught:
+        Objective.of(build_for_tokens(name), torch.zeros(8, 6, dtype=torch.int64), torch.arange(8) % 3)
+    assert caught.value.hint
+    assert "\n" not in caught.value.message

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from sharpcli.objective import LOSSES
+from sharpcli.losses import LOSSES
 from sharpcli.runtime import Runtime
 from sharpcli.training.gradient import clip, mean_gradient
-from tests.nets import NUM_SAMPLES, images, objective, tanh_mlp
+from tests.nets import NUM_SAMPLES, images, made_model, objective, tanh_mlp, texts
 
 
 def _gradient(model: nn.Module, chunk: int, dtype: str) -> torch.Tensor:
@@ -15,7 +15,7 @@ def _gradient(model: nn.Module, chunk: int, dtype: str) -> torch.Tensor:
     model = copy.deepcopy(model).to(runtime.dtype)
     inputs, targets = images()
     loss = mean_gradient(model, LOSSES["ce"], inputs.to(runtime.dtype), targets, chunk_size=chunk, runtime=runtime)
-    assert loss == pytest.approx(float(LOSSES["ce"](model(inputs.to(runtime.dtype)), targets).mean().detach()), rel=1e-6)
+    assert loss == pytest.approx(float(LOSSES["ce"].terms(model(inputs.to(runtime.dtype)), targets).mean().detach()), rel=1e-6)
     return torch.cat([parameter.grad.flatten().double() for parameter in model.parameters()])
 
 
@@ -82,3 +82,23 @@ def test_frozen_and_unused_parameters_are_left_alone():
     mean_gradient(model, LOSSES["ce"], inputs.float(), targets, chunk_size=50, runtime=runtime)
     assert model["frozen"].weight.grad is None
     assert float(model["unused"].weight.grad.abs().max()) == 0
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100])
+def test_the_mean_is_over_the_tokens_that_count(chunk: int):
+    made, model = objective("gpt"), made_model("gpt")
+    runtime = Runtime.open("cpu", "float64")
+    loss = mean_gradient(model, LOSSES["ce"], *texts(), chunk_size=chunk, runtime=runtime)
+    wanted, gradient = made.loss_and_gradient(made.parameters())
+    assert loss == pytest.approx(wanted, rel=1e-12)
+    found = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    torch.testing.assert_close(found, gradient, rtol=1e-10, atol=1e-12)
+
+
+def test_a_batch_in_which_all_is_ignored_has_no_gradient():
+    model = made_model("gpt")
+    inputs, targets = texts()
+    ignored = torch.full_like(targets, -100)
+    loss = mean_gradient(model, LOSSES["ce"], inputs, ignored, chunk_size=7, runtime=Runtime.open("cpu", "float64"))
+    assert loss == 0
+    assert all(float(parameter.grad.abs().max()) == 0 for parameter in model.parameters())

@@ -14,9 +14,10 @@ from torch import Tensor
 from sharpcli import progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import Opened, agree, open_checkpoint
+from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.linalg.reductions import norm
-from sharpcli.objective import Evaluation, Objective, batch_norms
+from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import Curve, PathResult
 from sharpcli.settings import InterpolateSettings, chosen
 

@@ -15,12 +15,13 @@ from torch import nn
 
 from sharpcli import __version__, checkpoints, files, progress
 from sharpcli.analyses._account import account
+from sharpcli.batchnorm import batch_norms
 from sharpcli.datasets._resolve import resolve as resolve_data
 from sharpcli.datasets._splits import DataSplits
 from sharpcli.errors import SettingsError
 from sharpcli.models._resolve import resolve as resolve_model
 from sharpcli.models._resolve import runs_code
-from sharpcli.objective import Objective, batch_norms
+from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
 from sharpcli.results import TrainResult, TrainRow
 from sharpcli.runtime import Runtime

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import InputError, closest
+from sharpcli.losses import IGNORED
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -25,14 +26,16 @@ def load(root: str, *, download: bool = False) -> DataSplits:
     """Read four arrays; shapes are kept as they are, so grey images for a ConvNet must be (N, 1, H, W).
 
     Bytes (uint8 inputs) are divided by 255, floats are used as they stand, and nothing is standardised.
-    Integer targets (N,) are classes counted from 0; float targets (N,) or (N, K) are values to regress on.
+    Other integers are tokens, which a model looks up: a text of T tokens is a row of (N, T).
+    Integer targets (N,), or (N, T) with one for each token, are classes counted from 0, and -100 is ignored;
+    float targets (N,) or (N, K) are values to regress on.
 
     Args:
         root: The file. Pickled objects in it are refused.
         download: Not used.
 
     Returns:
-        Inputs float32 of the shape in the file. `num_classes` is the largest training class + 1, or K.
+        Inputs float32, or int64 for tokens, of the shape in the file. `num_classes` is the largest training class + 1, or K.
 
     Raises:
         InputError: The file or a key is missing, or a key's type, length or numbers do not fit.
@@ -47,8 +50,8 @@ def load(root: str, *, download: bool = False) -> DataSplits:
             raise InputError(message, "Give every input one target.")
     train = Split(tensors["x_train"], tensors["y_train"])
     test = Split(tensors["x_test"], tensors["y_test"])
-    wide = train.targets.ndim == 2
-    num_classes = train.targets.shape[1] if wide else int(train.targets.max()) + 1
+    values = train.targets.is_floating_point()
+    num_classes = train.targets.shape[1] if values else int(train.targets.max()) + 1
     return DataSplits(Path(root).stem, train, test, num_classes)
 
 
@@ -73,25 +76,35 @@ def _pick(archive: Any, path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _inputs(key: str, array: NDArray[Any]) -> Tensor:
-    if array.ndim == 0 or not (array.dtype == np.uint8 or _is_float(array)):
+    if array.ndim == 0 or not (array.dtype.kind in "iu" or _is_float(array)):
         message = f"{key} has type {array.dtype} and shape {array.shape}."
-        raise InputError(message, "Store inputs as uint8 or as floats, one row a sample.")
-    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
-    return tensor.float().div_(255) if array.dtype == np.uint8 else _finite(key, tensor.float())
+        raise InputError(message, "Store inputs as uint8, as integers that are tokens, or as floats, one row a sample.")
+    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    if _is_float(array):
+        return _finite(key, torch.from_numpy(native).float())
+    return torch.from_numpy(native).float().div_(255) if array.dtype == np.uint8 else _tokens(key, native)
+
+
+def _tokens(key: str, array: NDArray[Any]) -> Tensor:
+    tokens = torch.from_numpy(array.astype(np.int64))
+    if tokens.numel() and int(tokens.min()) < 0:
+        raise InputError(f"{key} has the token {int(tokens.min())}.", "Count tokens from 0; store images as uint8.")
+    return tokens
 
 
 def _targets(key: str, array: NDArray[Any]) -> Tensor:
     native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    if array.ndim == 1 and array.dtype.kind in "biu":
+    if array.ndim and array.dtype.kind in "biu":
         classes = torch.from_numpy(native.astype(np.int64))
-        if len(classes) and int(classes.min()) < 0:
-            raise InputError(f"{key} has the class {int(classes.min())}.", "Count classes from 0.")
+        wrong = classes[(classes < 0) & (classes != IGNORED)]
+        if len(wrong):
+            raise InputError(f"{key} has the class {int(wrong.min())}.", f"Count classes from 0; {IGNORED} is ignored.")
         return classes
     if array.ndim in (1, 2) and _is_float(array):
         values = _finite(key, torch.from_numpy(native).float())
         return values.reshape(len(values), -1)
     message = f"{key} has type {array.dtype} and shape {array.shape}."
-    raise InputError(message, "Store integer classes (N,) or float values (N, K).")
+    raise InputError(message, "Store integer classes (N,) or (N, T), or float values (N, K).")
 
 
 def _is_float(array: NDArray[Any]) -> bool:

@@ -28,8 +28,8 @@ def resolve(spec: str, *, input_shape: tuple[int, ...], num_classes: int, argume
         arguments: Options as "key=value" texts.
 
     Returns:
-        A module that maps (B, *input_shape) to (B, num_classes). For models that are not our own, one
-        forward pass of two samples has shown that they take these inputs.
+        A module that maps (B, *input_shape) to (B, num_classes), or (B, T, num_classes) for T tokens. For models that
+        are not our own, one forward pass of two samples, numbers or tokens, has shown that they take such inputs.
 
     Raises:
         SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
@@ -75,11 +75,9 @@ def _from_torchvision(name: str, num_classes: int, options: Mapping[str, object]
 def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...]) -> None:
     """Pass two empty samples through the model in eval mode, and leave every module's mode as it was."""
     modes = {module: module.training for module in model.modules()}
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     model.eval()
     try:
-        with torch.no_grad():
-            output = model(torch.zeros(2, *input_shape, device=like.device, dtype=like.dtype))
+        output = _answer(model, input_shape)
     except Exception as error:
         first_line = (str(error).strip() or "no message").splitlines()[0]
         message = f"'{spec}' cannot take inputs of shape {input_shape}: {type(error).__name__}: {first_line}."
@@ -90,3 +88,20 @@ def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...]) -> None:
     if not isinstance(output, torch.Tensor) or output.shape[:1] != (2,):
         message = f"'{spec}' does not return one row of outputs for each sample."
         raise InputError(message, "Return a tensor of shape (B, num_classes).")
+
+
+def _answer(model: nn.Module, input_shape: tuple[int, ...]) -> object:
+    """Return what a model makes of numbers or of tokens, whichever it takes; what it more likely wants is tried first."""
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    kinds = [like.dtype, torch.int64]
+    if any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules()):
+        kinds.reverse()
+    first, second = (torch.zeros(2, *input_shape, device=like.device, dtype=kind) for kind in kinds)
+    with torch.no_grad():
+        try:
+            return model(first)
+        except Exception as error:  # A foreign model may raise anything; of two failures the likelier kind's is told.
+            try:
+                return model(second)
+            except Exception:
+                raise error from None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from sharpcli.losses import Loss
 from sharpcli.runtime import Runtime
 
 
 def mean_gradient(
     model: nn.Module,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     inputs: Tensor,
     targets: Tensor,
     *,
@@ -21,23 +20,24 @@ def mean_gradient(
 ) -> float:
     """Put the gradient of the mean loss into `.grad` of the model's parameters, and return that loss.
 
-    Gradients of summed chunk losses are added up in float64 and divided once by the number of samples.
+    Gradients of summed chunk losses are added up in float64 and divided once by the number of loss terms.
     (A running mean of chunk means with a fixed divisor loses 37 % of the gradient, which has happened
     in published full-batch code.)
 
     Args:
         model: In whatever mode it is to be trained in.
-        loss: Loss of each sample, (B, C) and targets to (B,).
+        loss: What a prediction costs; targets that it ignores are not counted.
         inputs: The batch, shape (B, ...).
         targets: Its targets.
         chunk_size: Samples that pass through the model at once.
         runtime: Says in which type to add up.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    count = max(loss.count(targets), 1)  # A batch in which every target is ignored has no gradient.
     total, totals = 0.0, [torch.zeros((), device=inputs.device)] * len(parameters)
     pieces = list(zip(torch.split(inputs, chunk_size), torch.split(targets, chunk_size), strict=True))
     for number, (some, wanted) in enumerate(pieces):
-        summed = loss(model(some), wanted).sum()
+        summed = loss.terms(model(some), wanted).sum()
         slopes = list(torch.autograd.grad(summed, parameters, allow_unused=True, materialize_grads=True))
         total += float(summed.detach())
         if len(pieces) == 1:
@@ -47,8 +47,8 @@ def mean_gradient(
         else:
             torch._foreach_add_(totals, slopes)
     for parameter, sum_ in zip(parameters, totals, strict=True):
-        parameter.grad = (sum_ / len(inputs)).to(parameter.dtype)
-    return total / len(inputs)
+        parameter.grad = (sum_ / count).to(parameter.dtype)
+    return total / count
 
 
 def clip(model: nn.Module, largest: float) -> float:

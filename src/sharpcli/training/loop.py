@@ -20,7 +20,8 @@ from torch import nn
 from sharpcli import files, progress
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import NumericalError, SettingsError
-from sharpcli.objective import LOSSES, Evaluation, Objective
+from sharpcli.losses import LOSSES
+from sharpcli.objective import Evaluation, Objective
 from sharpcli.runtime import Runtime
 from sharpcli.training.batches import Batches
 from sharpcli.training.gradient import clip, mean_gradient

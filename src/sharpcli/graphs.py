@@ -1,0 +1,87 @@
+"""What an autograd graph tells before it is used: what it keeps in memory, and what cannot be differentiated twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sharpcli.errors import InputError
+
+
+def saved_bytes(run: Callable[[], Tensor], own: Iterable[Tensor]) -> tuple[Tensor, int]:
+    """Return what a computation returns, and the bytes it keeps for the backward pass besides those of `own` tensors."""
+    storages: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        answer = run()
+    known = {tensor.untyped_storage().data_ptr() for tensor in own}
+    return answer, sum(size for pointer, size in storages.items() if pointer not in known)
+
+
+def require_twice_differentiable(slopes: Iterable[Tensor]) -> None:
+    """Refuse a gradient that passes through an operation without a second derivative.
+
+    Autograd would leave such a branch out without a word where it is not asked to go through it.
+
+    Raises:
+        InputError: There is one.
+    """
+    for node in _nodes(slopes):
+        if type(node).__name__ in ("Error", "NotImplemented"):
+            raise InputError(
+                "The model has an operation without a second derivative (an autograd function marked once_differentiable).",
+                "Write its backward in differentiable operations.",
+            )
+
+
+def without_curvature(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the leaves in which a loss has no second derivative by construction, each with the reason.
+
+    "unused": the loss does not depend on it. "linear": its gradient depends on no leaf. "padding": row i
+    of an embedding, as NAME[i], whose gradient torch sets to 0 (`padding_idx`), where nothing else uses the embedding.
+
+    Args:
+        loss: A number, still attached to its graph.
+        leaves: By name.
+    """
+    padding = _padding(loss, leaves)
+    slopes = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
+    dead = {}
+    for name, slope in zip(leaves, slopes, strict=True):
+        if slope is None or not slope.requires_grad:
+            dead[name] = "unused" if slope is None else "linear"
+        elif name in padding:
+            dead[f"{name}[{padding[name]}]"] = "padding"
+    return dead
+
+
+def _padding(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the padding row of each leaf that is only ever looked up in, and always with that row as padding."""
+    users: dict[int, set[int]] = {}
+    for node in _nodes([loss]):
+        for inner, _ in node.next_functions:
+            if hasattr(inner, "variable"):
+                looked_up = type(node).__name__.startswith("EmbeddingBackward")
+                users.setdefault(id(inner.variable), set()).add(int(node._saved_padding_idx) if looked_up else -1)
+    rows = {name: users.get(id(leaf), set()) for name, leaf in leaves.items()}
+    # No padding is saved as -1, in some versions of torch as an unsigned number.
+    return {name: min(row) for name, row in rows.items() if len(row) == 1 and 0 <= min(row) < len(leaves[name])}
+
+
+def _nodes(tensors: Iterable[Tensor]) -> Iterator[Any]:
+    """Go through all nodes of the graphs behind some tensors, each once."""
+    waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        following = {inner for inner, _ in node.next_functions if inner is not None} - seen
+        seen |= following
+        waiting += following
