@@ -1,0 +1,26 @@
+"""The empirical Fisher matrix of an objective: the second moment of the gradients of its loss terms."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sharpcli.chunks import Chunk
+from sharpcli.curvature.jacobian import Sandwich
+from sharpcli.curvature.operator import CurvatureOperator
+
+
+class EmpiricalFisherOperator(CurvatureOperator):
+    """E(θ) = (1/n) Σ g_i g_iᵀ as a map on vectors (P,), with g_i the gradient of loss term i; none of them is formed.
+
+    A term is a sample, or a token where every token has a class of its own. In spite of its name E is not the
+    Fisher information, whose labels are the model's own.
+
+    References:
+        Kunstner, Balles and Hennig 2019, Limitations of the empirical Fisher approximation, equation 3.
+    """
+
+    method = "Jacobian products by double backward"
+
+    def _differentiate(self, chunk: Chunk, leaves: dict[str, Tensor]) -> Sandwich:
+        terms = self.objective.criterion.terms(self.objective.outputs(leaves, chunk.inputs, {}), chunk.targets)
+        return Sandwich.of(list(leaves.values()), terms, lambda along: along)

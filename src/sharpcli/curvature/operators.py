@@ -1,0 +1,37 @@
+"""The curvature operators by name."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sharpcli.curvature.empirical_fisher import EmpiricalFisherOperator
+from sharpcli.curvature.fisher import FisherOperator
+from sharpcli.curvature.ggn import GGNOperator
+from sharpcli.curvature.hessian import HessianOperator
+from sharpcli.curvature.operator import CurvatureOperator
+from sharpcli.errors import SettingsError, closest
+from sharpcli.objective import Objective
+
+OPERATORS: dict[str, type[CurvatureOperator]] = {
+    "hessian": HessianOperator,
+    "ggn": GGNOperator,
+    "fisher": FisherOperator,
+    "empirical-fisher": EmpiricalFisherOperator,
+}
+
+
+def operator_of(name: str, objective: Objective, theta: Tensor, *, memory: int | None = None) -> CurvatureOperator:
+    """Return the operator of a name at θ.
+
+    Args:
+        name: A key of `OPERATORS`.
+        objective: Mean loss over data.
+        theta: Where to differentiate, shape (P,).
+        memory: Bytes that kept graphs may take. Default: a share of what is free.
+
+    Raises:
+        SettingsError: There is no operator of that name.
+    """
+    if name not in OPERATORS:
+        raise SettingsError(f"There is no curvature operator called '{name}'.", closest(name, OPERATORS))
+    return OPERATORS[name](objective, theta, memory=memory)
