@@ -1,210 +1,249 @@
-"""Largest eigenvalues of a symmetric operator by Lanczos, with a measured residual for each.
+"""Extreme eigenvalues of a symmetric operator by thick-restart Lanczos, each with what is known of its error.
 
-The basis is kept and every new vector is orthogonalised against all of it, so no eigenvalue is
-listed twice because orthogonality was lost ("ghosts"). The small tridiagonal problem is solved in
-float64 on the CPU. It stops when the residual estimate of *each* wanted eigenvalue is small
-against *that* eigenvalue, at two checks in a row that agree, and then multiplies every vector it
-returns by the operator once more: the residuals are measured, not estimated.
+Every new vector is orthogonalised against the whole basis, so no eigenvalue is listed twice because
+orthogonality was lost ("ghosts"); how orthogonal it is is watched, not assumed. The small problem
+is solved in float64 on the CPU. The search stops when the residual of *each* wanted eigenvalue is
+small against *that* eigenvalue, at two checks in a row that agree, and a random vector from
+outside the space has shown nothing that was missed. Then the ends of the spectrum are multiplied
+once more: that the fresh product is the one the recurrence foretold is measured, not assumed.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy
 import torch
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from sharpcli import progress
-from sharpcli.errors import NumericalError
+from sharpcli.errors import NumericalError, SettingsError
+from sharpcli.linalg.ceiling import ceiling
+from sharpcli.linalg.certify import Trust, Verdict, rounding_of
+from sharpcli.linalg.krylov import Krylov
 from sharpcli.linalg.operator import SymmetricOperator
-from sharpcli.linalg.reductions import accumulator_of, combine, dot, norm, project
-from sharpcli.runtime import generator
+from sharpcli.linalg.reductions import dot, norm
+from sharpcli.linalg.search import Search, Wanted, advance, restart, step, taken_up
 
-_CHECK_EVERY = 3
-_GROWTH = 32  # Rows by which the basis grows: memory follows the steps taken, not the steps allowed.
+_SPARE = 8  # Basis vectors beyond the wanted ones without which restarts make no headway.
+
+
+class Store(Protocol):
+    """Keeps a search on disk; see `sharpcli.linalg.krylov_file`."""
+
+    def restore(self, krylov: Krylov) -> dict[str, object]:
+        """Bring back the decomposition, and return what else was kept; {} if there was nothing."""
+
+    def keep(self, krylov: Krylov, state: dict[str, object]) -> None:
+        """Keep the decomposition as it stands, and a few plain values."""
 
 
 @dataclass(frozen=True, eq=False)
 class Eigenpairs:
-    """Approximate eigenpairs of a symmetric operator, largest first.
+    """Approximate eigenpairs of a symmetric operator: the wanted ones, best first.
 
     Attributes:
-        values: Rayleigh quotients vᵀAv, shape (K,), float64, on the CPU.
+        wanted: What was looked for.
+        values: Ritz values, or Rayleigh quotients of a fresh product where `verified`, shape (K,), float64, CPU.
         vectors: Unit vectors, shape (K, P).
-        residuals: Measured ‖Av - value·v‖, shape (K,). Some exact eigenvalue lies within it of the value.
-        converged: Whether each residual is within the tolerance, shape (K,).
-        steps: Products spent on the Krylov space; `verifications` more measured the residuals.
-        scale: Largest ‖Av‖ that was met, an estimate of ‖A‖.
-        history: (steps, estimated residual relative to its eigenvalue, worst of the wanted) at each check.
+        residuals: ‖Av - value·v‖ of the products that were made, shape (K,).
+        ranks: 1 is the largest, -1 the smallest (for "LM": 1 is the largest in magnitude).
+        verified: Which residuals were measured once more with a fresh product.
+        verdicts: How far each may be trusted; see `Trust.verdict`.
+        trust: Noise, rounding and orthogonality; its `radius` makes the intervals.
+        ceiling: No eigenvalue is larger, with probability 0.99 over the start; None after a warm start without randomness.
+        floor: No eigenvalue is smaller, with that probability.
+        steps: Products spent on the search; `verifications` more measured residuals.
+        history: (products, largest residual relative to its eigenvalue) at each check.
+        ended: "converged", "complete" (the space is exhausted), "products", "seconds" or "noise".
+        krylov: The decomposition, for what else can be had from it.
     """
 
+    wanted: Wanted
     values: Tensor
     vectors: Tensor
     residuals: Tensor
-    converged: tuple[bool, ...]
+    ranks: tuple[int, ...]
+    verified: tuple[bool, ...]
+    verdicts: tuple[Verdict, ...]
+    trust: Trust
+    ceiling: float
+    floor: float
     steps: int
     verifications: int
-    scale: float
+    restarts: int
     history: tuple[tuple[int, float], ...]
-
-
-class _Krylov:
-    """An orthonormal basis q_1 ... q_m of a Krylov space and the tridiagonal matrix T = QᵀAQ."""
-
-    def __init__(self, operator: SymmetricOperator, seed: int) -> None:
-        self.operator = operator
-        self.random = generator(seed)
-        self.rows = torch.empty(0, operator.shape[0], dtype=operator.dtype, device=operator.device)
-        self.diagonal: list[float] = []
-        self.off_diagonal: list[float] = []
-        self.norm_estimate = 0.0
-        self._next: Tensor | None = self._fresh()
+    ended: str
+    krylov: Krylov
 
     @property
-    def size(self) -> int:
-        return len(self.diagonal)
+    def converged(self) -> tuple[bool, ...]:
+        """Which of them are certified."""
+        return tuple(verdict == "certified" for verdict in self.verdicts)
 
-    @property
-    def basis(self) -> Tensor:
-        return self.rows[: self.size]
+    def interval(self, position: int) -> tuple[float, float]:
+        """Return the interval that an exact eigenvalue is certain to be in, for the pair at a position."""
+        value, radius = float(self.values[position]), self.trust.radius(float(self.residuals[position]))
+        return value - radius, value + radius
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether the basis spans the whole space, so that T has the exact spectrum."""
-        return self._next is None
 
-    def step(self) -> None:
-        """Add one basis vector, at the cost of one product."""
-        assert self._next is not None
-        self._append(self._next)
-        product = self.operator @ self._next
-        length = norm(product)
-        if not numpy.isfinite(length):
-            raise NumericalError(
-                f"Hessian-vector product {self.size + 1} is not finite.", "Check the weights, or try --dtype float64."
-            )
-        self.diagonal.append(dot(self._next, product))
-        remainder, beta = self._orthogonalise(product, length)
-        self.norm_estimate = max(self.norm_estimate, length)
-        if beta <= 10 * torch.finfo(product.dtype).eps * self.norm_estimate:
-            # The space is invariant: what is left is in its complement, reached from a new random vector.
-            self.off_diagonal.append(0.0)
-            self._next = self._fresh()
-        else:
-            self.off_diagonal.append(beta)
-            self._next = remainder / beta
+def eigenpairs(
+    operator: SymmetricOperator,
+    wanted: Wanted,
+    *,
+    tolerance: float = 1e-3,
+    max_products: int = 200,
+    max_seconds: float | None = None,
+    memory: int | None = None,
+    seed: int = 0,
+    warm: Tensor | None = None,
+    verify: str = "ends",
+    measure: Callable[[Tensor], Tensor] | None = None,
+    store: Store | None = None,
+) -> Eigenpairs:
+    """Find extreme eigenvalues of a symmetric operator.
 
-    def ritz(self) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-        """Return Ritz values (m,), largest first, their residual estimates (m,) and vectors of T (m, m) by row."""
-        values, vectors = eigh_tridiagonal(self.diagonal, self.off_diagonal[:-1])
-        estimates = numpy.abs(self.off_diagonal[-1] * vectors[-1])
-        return values[::-1], estimates[::-1], vectors.T[::-1]
+    Args:
+        operator: Symmetric map on vectors of shape (P,).
+        wanted: Which; at most P.
+        tolerance: Stop when each residual ‖Av - λv‖ is below tolerance * |λ|, or 0.01 |λ| if that is less. No unit.
+        max_products: Most products to spend on the search; those that verify come on top.
+        max_seconds: Most seconds to spend on the search.
+        memory: Bytes for basis vectors; with less than the search takes, it restarts from the best Ritz vectors.
+        seed: Of the random start and of all probes.
+        warm: Vectors (J, P) to start near to.
+        verify: "ends" measures the residual of the first and, if any bottom one is wanted, the last pair with a
+            fresh product; "all" that of every pair.
+        measure: How to multiply the first pair for that, in place of `operator @ v`.
+        store: Where to keep the search; one that holds a part of it is gone on with.
 
-    def _append(self, vector: Tensor) -> None:
-        if self.size == len(self.rows):
-            grown = min(len(self.rows) + _GROWTH, self.operator.shape[0])
-            rows = self.rows.new_empty(grown, self.rows.shape[1])
-            rows[: self.size] = self.rows
-            self.rows = rows
-        self.rows[self.size] = vector
+    Raises:
+        NumericalError: A product is not finite.
+        SettingsError: Memory for too few vectors.
 
-    def _orthogonalise(self, vector: Tensor, length: float) -> tuple[Tensor, float]:
-        """Take the basis out of a vector; again where cancellation has left rounding errors behind."""
-        while True:
-            vector = vector - combine(project(self.basis, vector), self.basis)
-            remaining = norm(vector)
-            if remaining > 0.7 * length or remaining <= torch.finfo(vector.dtype).eps * self.norm_estimate:
-                return vector, remaining
-            length = remaining
-
-    def _fresh(self) -> Tensor | None:
-        """Return a random unit vector orthogonal to the basis, or None if the basis is complete."""
-        if self.size == self.operator.shape[0]:
-            return None
-        drawn = torch.randn(self.operator.shape[0], generator=self.random, dtype=torch.float64)
-        vector = drawn.to(self.operator.dtype).to(self.operator.device)
-        vector, length = self._orthogonalise(vector, norm(vector))
-        return vector / length
+    References:
+        Wu and Simon 2000, Thick-restart Lanczos method for large symmetric eigenvalue problems. Golub and Van
+        Loan, Matrix Computations, 4th ed., section 10.1. Daniel, Gragg, Kaufman and Stewart 1976.
+    """
+    capacity = _capacity(operator, wanted, max_products, memory)
+    krylov = Krylov(operator, capacity=capacity, seed=seed, warm=warm)
+    search = taken_up(store.restore(krylov) if store else {}, wanted, tolerance)
+    deadline = None if max_seconds is None else time.monotonic() + max_seconds
+    with progress.task("Lanczos, at most", total=max_products) as shown:
+        shown.advance(krylov.frame.products)
+        while not search.ended:
+            advance(krylov, search, wanted, tolerance)
+            search.ended = search.ended or _exhausted(krylov, wanted, max_products, deadline)
+            if search.history:
+                shown.advance(0, residual=f"{search.history[-1][1]:.1e}", largest=f"{search.history[-1][2]:.4g}")
+            if search.ended:
+                break
+            if krylov.is_full:
+                restart(krylov, wanted)
+                search.restarts += 1
+            step(krylov, search)
+            shown.advance(1)
+            if store is not None:
+                store.keep(krylov, vars(search))
+    return _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
 
 
 def top_eigenpairs(
     operator: SymmetricOperator, *, count: int, tolerance: float = 1e-3, max_products: int = 200, seed: int = 0
 ) -> Eigenpairs:
-    """Find the algebraically largest eigenvalues of a symmetric operator by Lanczos.
-
-    An eigenvalue of exact multiplicity m may be listed fewer than m times: one Krylov space holds
-    one vector of each eigenspace until rounding brings in the others.
-
-    Args:
-        operator: Symmetric map on vectors of shape (P,).
-        count: K, at most P.
-        tolerance: Stop when each residual ‖Av - λv‖ is below tolerance * |λ|. No unit.
-        max_products: Most products to spend on the Krylov space; K more verify the result.
-        seed: Of the random start.
-
-    Returns:
-        K pairs, or as many as `max_products` allows.
-
-    Raises:
-        NumericalError: A product is not finite.
-
-    References:
-        Golub and Van Loan, Matrix Computations, 4th ed., section 10.1. Daniel, Gragg, Kaufman and
-        Stewart 1976 for the second orthogonalisation.
-    """
-    krylov = _Krylov(operator, seed)
-    history: list[tuple[int, float]] = []
-    settled: numpy.ndarray | None = None
-    with progress.task("Lanczos, at most", total=max_products) as shown:
-        while krylov.size < max_products and not krylov.exhausted:
-            krylov.step()
-            shown.advance(1)
-            if krylov.size < min(count + 3, operator.shape[0]) or krylov.size % _CHECK_EVERY:
-                continue
-            values, estimates, _ = (part[:count] for part in krylov.ritz())
-            allowed = _allowed(values, tolerance, krylov.norm_estimate, operator.dtype)
-            worst = float((estimates / allowed).max())
-            history.append((krylov.size, worst * tolerance))
-            shown.advance(0, largest=f"{values[0]:.4g}", residual=f"{worst * tolerance:.1e}")
-            if worst <= 1 and settled is not None and bool((numpy.abs(values - settled) <= allowed).all()):
-                break
-            settled = values if worst <= 1 else None
-    return _verified(krylov, count, tolerance, history)
+    """Find the `count` algebraically largest eigenvalues; see `eigenpairs`."""
+    return eigenpairs(operator, Wanted(count), tolerance=tolerance, max_products=max_products, seed=seed)
 
 
-def _allowed(values: numpy.ndarray, tolerance: float, scale: float, dtype: torch.dtype) -> numpy.ndarray:
-    """Return the residual allowed for each eigenvalue; near zero no less than rounding in the products."""
-    floor = 20 * torch.finfo(dtype).eps * max(scale, torch.finfo(dtype).tiny)
-    allowed: numpy.ndarray = numpy.maximum(tolerance * numpy.abs(values), floor)
-    return allowed
+def _capacity(operator: SymmetricOperator, wanted: Wanted, max_products: int, memory: int | None) -> int:
+    """Return how many basis vectors to make room for: all there will be, or as many as memory holds."""
+    dimension = operator.shape[0]
+    most = min(dimension, max_products)
+    if memory is None:
+        return max(most, 1)
+    each = dimension * torch.finfo(operator.dtype).bits // 8
+    fits, least = memory // each - _SPARE // 2, min(most, wanted.total + _SPARE)  # A few more vectors are worked with.
+    if fits < least:
+        raise SettingsError(
+            f"{memory / 2**20:.4g} MiB hold {max(fits, 0)} basis vectors of {dimension} numbers, and {least} are needed.",
+            f"Give --memory {(least + _SPARE // 2) * each / 2**20:.0f}MiB or more, or ask for fewer eigenvalues.",
+        )
+    return min(most, fits)
 
 
-def _verified(krylov: _Krylov, count: int, tolerance: float, history: list[tuple[int, float]]) -> Eigenpairs:
-    """Measure the residual of each wanted pair with one more product."""
-    operator, weights = krylov.operator, krylov.ritz()[2][:count]
-    vectors, values, residuals = krylov.rows.new_empty(len(weights), operator.shape[0]), [], []
-    with progress.task("verify residuals", total=len(weights)) as shown:
-        for row, weight in zip(vectors, weights, strict=True):
-            vector = combine(torch.from_numpy(weight.copy()).to(accumulator_of(row)).to(row.device), krylov.basis)
-            row.copy_(vector / norm(vector))
-            product = operator @ row
-            values.append(dot(row, product) / dot(row, row))
-            residuals.append(norm(product - values[-1] * row))
+def _exhausted(krylov: Krylov, wanted: Wanted, max_products: int, deadline: float | None) -> str:
+    if krylov.frame.products >= max_products:
+        return "products"
+    late = deadline is not None and time.monotonic() >= deadline and krylov.size >= wanted.total
+    return "seconds" if late else ""
+
+
+def _finished(
+    krylov: Krylov,
+    wanted: Wanted,
+    search: Search,
+    tolerance: float,
+    verify: str,
+    measure: Callable[[Tensor], Tensor],
+) -> Eigenpairs:
+    """Assemble the wanted pairs and measure the ends, or all, with fresh products."""
+    krylov.inspect()
+    ritz, estimates, weights = krylov.ritz()
+    chosen = wanted.select(ritz)
+    values, residuals = ritz[chosen].copy(), estimates[chosen].copy()
+    vectors = krylov.rows.new_empty(len(chosen), krylov.dimension)
+    for row, place in zip(vectors, chosen, strict=True):
+        row.copy_(krylov.vector(weights[:, place]))
+    fresh = range(len(chosen)) if verify == "all" else _ends(chosen, wanted)
+    noise = krylov.frame.asymmetry
+    with progress.task("verify residuals", total=len(fresh)) as shown:
+        for position in fresh:
+            product = measure(vectors[position]) if position == 0 else krylov.operator @ vectors[position]
+            values[position] = dot(vectors[position], product)
+            residuals[position] = norm(product - float(values[position]) * vectors[position])
+            noise = max(noise, norm(product - krylov.predicted(weights[:, chosen[position]])))
             shown.advance()
-    order = numpy.argsort(values)[::-1].copy()
-    found, measured = numpy.array(values)[order], numpy.array(residuals)[order]
-    if not (numpy.isfinite(found).all() and numpy.isfinite(measured).all()):
+    if not numpy.isfinite([*values, *residuals]).all():
         raise NumericalError("A Hessian-vector product is not finite.", "Check the weights, or try --dtype float64.")
-    allowed = _allowed(found, tolerance, krylov.norm_estimate, operator.dtype)
+    frame = krylov.frame
+    trust = Trust(frame.scale, rounding_of(krylov.operator.dtype, frame.scale), noise, frame.orthogonality)
+    upper, lower = _bounds(krylov)
     return Eigenpairs(
-        torch.from_numpy(found),
-        vectors[torch.from_numpy(order)],
-        torch.from_numpy(measured),
-        tuple(bool(good) for good in measured <= allowed),
-        krylov.size,
-        len(values),
-        krylov.norm_estimate,
-        tuple(history),
+        wanted=wanted,
+        values=torch.from_numpy(values),
+        vectors=vectors,
+        residuals=torch.from_numpy(residuals),
+        ranks=tuple(wanted.ranks()[: len(chosen)]),
+        verified=tuple(position in fresh for position in range(len(chosen))),
+        verdicts=tuple(
+            trust.verdict(value, residual, tolerance, finished=search.ended in ("converged", "complete"))
+            for value, residual in zip(values, residuals, strict=True)
+        ),
+        trust=trust,
+        ceiling=upper + trust.noise + trust.rounding,
+        floor=lower - trust.noise - trust.rounding,
+        steps=frame.products,
+        verifications=len(fresh),
+        restarts=search.restarts,
+        history=tuple((int(products), residual) for products, residual, _ in search.history),
+        ended=search.ended,
+        krylov=krylov,
     )
+
+
+def _ends(chosen: Sequence[int], wanted: Wanted) -> list[int]:
+    """Return the positions of the first pair and, if a bottom one is wanted, of the last."""
+    last = len(chosen) - 1
+    return [0, last] if wanted.bottom and last > 0 else [0]
+
+
+def _bounds(krylov: Krylov) -> tuple[float, float]:
+    """Return the probabilistic ceiling and floor of the whole spectrum."""
+    frame = krylov.frame
+    chain = {"dimension": krylov.dimension, "share": krylov.share}
+    upper = ceiling(frame.diagonal, frame.off_diagonal, **chain)  # type: ignore[arg-type]
+    lower = -ceiling([-alpha for alpha in frame.diagonal], frame.off_diagonal, **chain)  # type: ignore[arg-type]
+    return upper, lower

@@ -1,0 +1,276 @@
+"""An orthonormal basis, the vectors waiting to join it, and what the operator was measured to do to it.
+
+For the basis V = (v_1 ... v_m) and the waiting vectors w_1 ... w_q, all orthonormal, every product
+that was made is kept in full:
+
+    A v_j = Σ_i H_ij v_i + Σ_i C_ij w_i,        H (m, m),  C (q, m).
+
+With one waiting vector this is Lanczos: H is tridiagonal up to rounding and C has one entry. But
+nothing below relies on that, so that the same few lines serve a restart from Ritz vectors
+(Wu and Simon 2000: H is then diagonal with one full row), an invariant space (a fresh random
+vector waits), and a vector that was found to be missing. H is measured, never symmetrised: how far
+it is from symmetric tells how noisy the products are, and a residual computed from H and C is
+that of the products as they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sharpcli.errors import NumericalError
+from sharpcli.linalg.operator import SymmetricOperator
+from sharpcli.linalg.reductions import accumulator_of, combine, dot, norm, project
+from sharpcli.runtime import generator
+
+Matrix = NDArray[numpy.float64]
+_CANCELLATION = 0.7  # A vector that orthogonalising makes shorter than this is orthogonalised again (Daniel et al. 1976).
+_PIECE = 2**16
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """All of the decomposition but the basis vectors themselves; replaced whole, so that an interruption cannot halve it.
+
+    Attributes:
+        size: m.
+        measured: H (m, m).
+        coupling: C (q, m).
+        waiting: The q vectors (P,) that a product has led to and that have not been multiplied yet.
+        products: Products made so far.
+        draws: Random vectors drawn so far.
+        scale: Largest ‖Av‖ met for a unit vector, an estimate of ‖A‖.
+        asymmetry: Largest |v_iᵀA v_j - v_jᵀA v_i| met.
+        orthogonality: Largest |v_iᵀv_j| met where it was looked at.
+        diagonal, off_diagonal: α_1 ... α_k and β_1 ... β_k of the first, unbroken Lanczos chain.
+        unbroken: Whether that chain still grows.
+    """
+
+    size: int
+    measured: Matrix
+    coupling: Matrix
+    waiting: tuple[Tensor, ...]
+    products: int = 0
+    draws: int = 0
+    scale: float = 0.0
+    asymmetry: float = 0.0
+    orthogonality: float = 0.0
+    diagonal: tuple[float, ...] = ()
+    off_diagonal: tuple[float, ...] = ()
+    unbroken: bool = True
+
+
+class Krylov:
+    """A growing decomposition of one operator; see the module.
+
+    Attributes:
+        frame: What is known so far. Never changed in place.
+        share: Least part of the start vector's length that is random in every direction (1 without a warm start).
+    """
+
+    def __init__(self, operator: SymmetricOperator, *, capacity: int, seed: int, warm: Tensor | None = None) -> None:
+        """Reserve room for `capacity` basis vectors and draw the start.
+
+        Args:
+            operator: Symmetric map on vectors (P,).
+            capacity: Most basis vectors to hold at once.
+            seed: Of every random vector.
+            warm: Vectors (K, P) to start near to, such as the eigenvectors of a neighbouring problem.
+        """
+        self.operator = operator
+        self.seed = seed
+        # Memory that is never written to is never taken on most machines, so room for all costs nothing before it is used.
+        self.rows = torch.empty(capacity, operator.shape[0], dtype=operator.dtype, device=operator.device)
+        self.share = 1.0
+        self.frame = self._with_random(Frame(0, numpy.empty((0, 0)), numpy.empty((0, 0)), ()))
+        if warm is not None and len(warm):
+            self._lean(warm)
+
+    @property
+    def size(self) -> int:
+        """Number of basis vectors, m."""
+        return self.frame.size
+
+    @property
+    def dimension(self) -> int:
+        """P."""
+        return self.operator.shape[0]
+
+    @property
+    def basis(self) -> Tensor:
+        """The basis vectors as rows (m, P)."""
+        return self.rows[: self.size]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no basis vector can be added before a restart."""
+        return self.size == len(self.rows)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the basis spans the whole space, so that H has the exact spectrum."""
+        return not self.frame.waiting
+
+    def step(self, *, stay: bool = False) -> None:
+        """Take the first waiting vector into the basis, at the cost of one product.
+
+        Args:
+            stay: Let the vector it leads to wait first, so that the next step follows the same chain; else it waits last.
+
+        Raises:
+            NumericalError: The product is not finite.
+        """
+        frame = self.frame
+        vector, others = frame.waiting[0], frame.waiting[1:]
+        self.rows[frame.size] = vector
+        product = self.operator @ vector
+        length = norm(product)
+        if not numpy.isfinite(length):
+            raise NumericalError(
+                f"Hessian-vector product {frame.products + 1} is not finite.",
+                "Check the weights, or try --dtype float64.",
+            )
+        scale = max(frame.scale, length)
+        column, waits, rest, beta = self._decompose(product, length, self.rows[: frame.size + 1], others, scale)
+        measured = _bordered(frame.measured, frame.coupling[0], column)
+        coupling = numpy.column_stack([frame.coupling[1:], waits]) if others else numpy.empty((0, frame.size + 1))
+        has_room = frame.size + 1 + len(others) < self.dimension
+        follows = has_room and beta > 10 * torch.finfo(product.dtype).eps * scale
+        if follows:
+            place = 0 if stay else len(others)
+            others = (*others[:place], rest / beta, *others[place:])
+            coupling = numpy.insert(coupling, place, numpy.eye(1, frame.size + 1, frame.size) * beta, axis=0)
+        grown = replace(
+            frame,
+            size=frame.size + 1,
+            measured=measured,
+            coupling=coupling,
+            waiting=others,
+            products=frame.products + 1,
+            scale=scale,
+            asymmetry=max(frame.asymmetry, float(numpy.abs(column[:-1] - frame.coupling[0]).max(initial=0))),
+            diagonal=(*frame.diagonal, float(column[-1])) if frame.unbroken else frame.diagonal,
+            off_diagonal=(*frame.off_diagonal, beta if follows else 0.0) if frame.unbroken else frame.off_diagonal,
+            unbroken=frame.unbroken and follows,
+        )
+        # An invariant space: what is left is its complement, reached from a new random vector.
+        self.frame = grown if grown.waiting else self._with_random(grown)
+
+    def ritz(self) -> tuple[Matrix, Matrix, Matrix]:
+        """Return Ritz values (m,), ascending, the residuals of their pairs (m,) and the vectors' weights (m, m) by column.
+
+        ‖Ay - θy‖ of y = Vs is that of the products made, ‖(H - θ)s‖ and ‖Cs‖ together.
+        """
+        values, weights = numpy.linalg.eigh((self.frame.measured + self.frame.measured.T) / 2)
+        inside = numpy.linalg.norm(self.frame.measured @ weights - weights * values, axis=0)
+        outside = numpy.linalg.norm(self.frame.coupling @ weights, axis=0)
+        return values, numpy.hypot(inside, outside), weights
+
+    def vector(self, weights: Matrix) -> Tensor:
+        """Return Vs for weights s (m,), shape (P,), of unit length."""
+        made = combine(self._weights(weights), self.basis)
+        return made / norm(made)
+
+    def predicted(self, weights: Matrix) -> Tensor:
+        """Return what the products made so far say that A Vs is, shape (P,)."""
+        made = combine(self._weights(self.frame.measured @ weights), self.basis)
+        for waiting, factor in zip(self.frame.waiting, self.frame.coupling @ weights, strict=True):
+            made += float(factor) * waiting
+        return made
+
+    def watch(self) -> float:
+        """Look how orthogonal the newest basis vector is to the others, remember the worst, and return it."""
+        if self.size > 1:
+            found = float(project(self.rows[: self.size - 1], self.rows[self.size - 1]).abs().max())
+            self.frame = replace(self.frame, orthogonality=max(self.frame.orthogonality, found))
+        return self.frame.orthogonality
+
+    def inspect(self) -> float:
+        """Look at all pairs at once: how far V Vᵀr is from r for random signs r; remember the worst and return it.
+
+        One pair that is not orthogonal shows with its full size in two of the m entries.
+        """
+        signs = torch.randint(0, 2, (self.size,), generator=generator(self.seed, 11, self.size)) * 2.0 - 1
+        signs = signs.to(accumulator_of(self.rows)).to(self.rows.device)
+        found = float((project(self.basis, combine(signs, self.basis)) - signs).abs().max()) if self.size else 0.0
+        self.frame = replace(self.frame, orthogonality=max(self.frame.orthogonality, found))
+        return self.frame.orthogonality
+
+    def repeat(self) -> float:
+        """Multiply the newest basis vector once more, and return how far the product is from the first one."""
+        last = numpy.zeros(self.size)
+        last[-1] = 1
+        self.frame = replace(self.frame, products=self.frame.products + 1)
+        return norm((self.operator @ self.basis[-1]) - self.predicted(last))
+
+    def restart(self, keep: Matrix) -> None:
+        """Replace the basis by its combinations V·keep, for orthonormal columns `keep` (m, l)."""
+        weights, size = self._weights(keep).T, keep.shape[1]
+        for start in range(0, self.dimension, _PIECE):
+            piece = slice(start, start + _PIECE)
+            self.rows[:size, piece] = (weights @ self.basis[:, piece].to(weights.dtype)).to(self.rows.dtype)
+        frame = self.frame
+        self.frame = replace(
+            frame,
+            size=size,
+            measured=keep.T @ frame.measured @ keep,
+            coupling=frame.coupling @ keep,
+            unbroken=False,
+        )
+
+    def probe(self) -> None:
+        """Let a random vector wait first: what the chains so far can never show has a part in it."""
+        self.frame = self._with_random(replace(self.frame, unbroken=False))
+
+    def _with_random(self, frame: Frame) -> Frame:
+        """Put a random vector orthogonal to all others before the waiting ones, if there is room for one in the space."""
+        if frame.size + len(frame.waiting) >= self.dimension:
+            return frame
+        drawn = torch.randn(self.dimension, generator=generator(self.seed, frame.draws), dtype=torch.float64)
+        vector = drawn.to(self.operator.dtype).to(self.operator.device)
+        _, _, vector, length = self._decompose(vector, norm(vector), self.rows[: frame.size], frame.waiting, 0.0)
+        coupling = numpy.vstack([numpy.zeros((1, frame.size)), frame.coupling])
+        return replace(frame, waiting=(vector / length, *frame.waiting), coupling=coupling, draws=frame.draws + 1)
+
+    def _lean(self, warm: Tensor) -> None:
+        """Turn the random start towards the sum of given vectors; keep a known share of it random in every direction."""
+        towards = combine(torch.ones(len(warm), dtype=accumulator_of(warm), device=warm.device), warm)
+        length = norm(towards)
+        if not length:
+            return
+        random = self.frame.waiting[0]
+        mixed = _WARM_SHARE * random + (1 - _WARM_SHARE) * (towards / length)
+        self.share = _WARM_SHARE / norm(mixed)
+        self.frame = replace(self.frame, waiting=(mixed / norm(mixed),))
+
+    def _decompose(
+        self, vector: Tensor, length: float, basis: Tensor, others: tuple[Tensor, ...], scale: float
+    ) -> tuple[Matrix, Matrix, Tensor, float]:
+        """Return the parts of a vector along basis and others, what is left of it, and the length of that."""
+        column, waits = numpy.zeros(len(basis)), numpy.zeros(len(others))
+        while True:
+            parts = project(basis, vector)
+            vector = vector - combine(parts, basis)
+            column += parts.double().cpu().numpy()
+            for index, other in enumerate(others):
+                part = dot(other, vector)
+                vector, waits[index] = vector - part * other, waits[index] + part
+            remaining = norm(vector)
+            if remaining > _CANCELLATION * length or remaining <= torch.finfo(vector.dtype).eps * scale:
+                return column, waits, vector, remaining
+            length = remaining
+
+    def _weights(self, weights: Matrix) -> Tensor:
+        return torch.from_numpy(numpy.ascontiguousarray(weights)).to(accumulator_of(self.rows)).to(self.rows.device)
+
+
+_WARM_SHARE = 0.1
+
+
+def _bordered(matrix: Matrix, row: Matrix, column: Matrix) -> Matrix:
+    """Return a matrix (m+1, m+1) from one (m, m), a last row (m,) and a last column (m+1,)."""
+    return numpy.block([[matrix, column[:-1, None]], [row[None, :], column[None, -1:]]])

@@ -1,0 +1,135 @@
+"""A search for eigenvalues kept on disk, product by product: an interruption, even a power cut, costs at most one of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from sharpcli import files
+from sharpcli.errors import InputError
+from sharpcli.linalg.krylov import Frame, Krylov
+
+_STATE = "search.npz"
+_FORMAT = 1
+_SCALARS = ("products", "draws", "scale", "asymmetry", "orthogonality", "diagonal", "off_diagonal", "unbroken")
+
+
+class KrylovFile:
+    """A folder with the basis vectors, appended one by one, and a small file that says how many of them count.
+
+    The small file is replaced whole after every step, so whatever moment the power fails at, it
+    describes vectors that are there.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, object]) -> None:
+        """Name the place.
+
+        Args:
+            folder: Made if it is not there.
+            identity: What the search is of, plain JSON values; a folder that holds another one is refused.
+        """
+        self.folder = folder
+        self._identity = json.dumps({"format": _FORMAT, **identity}, sort_keys=True)
+        self._generation = 0
+        self._written = 0
+
+    def restore(self, krylov: Krylov) -> dict[str, object]:
+        """Bring back a decomposition, and return what else was kept; {} if the folder holds none.
+
+        Raises:
+            InputError: The folder holds another search or a damaged one.
+        """
+        place = self.folder / _STATE
+        if not place.is_file():
+            return {}
+        try:
+            with numpy.load(place, allow_pickle=False) as archive:
+                kept = {name: archive[name] for name in archive.files}
+            about = json.loads(str(kept["about"]))
+            self._require_same(str(kept["identity"]))
+            self._generation, size = about["generation"], int(kept["measured"].shape[0])
+            if size > len(krylov.rows):
+                raise InputError(f"{self.folder} holds {size} basis vectors, more than there is room for.", "Raise --memory.")
+            self._read_rows(krylov, size)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{self.folder} holds no search that can be read: {error}.", "Name another folder.") from error
+        waiting = torch.from_numpy(kept["waiting"]).to(krylov.rows)
+        scalars: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in about["frame"].items()
+        }
+        krylov.share = about["share"]
+        krylov.frame = Frame(size, kept["measured"], kept["coupling"], tuple(waiting), **scalars)
+        self._written = size
+        return dict(about["state"])
+
+    def keep(self, krylov: Krylov, state: dict[str, object]) -> None:
+        """Keep a decomposition as it stands.
+
+        Raises:
+            InputError: The folder cannot be written to.
+        """
+        frame = krylov.frame
+        if frame.size <= self._written:  # After a restart the basis is another one.
+            self._generation, self._written = self._generation + 1, 0
+        self._append(krylov, self._written)
+        about = {
+            "generation": self._generation,
+            "share": krylov.share,
+            "frame": {name: getattr(frame, name) for name in _SCALARS},
+            "state": state,
+        }
+        waiting = torch.stack(frame.waiting).cpu().numpy() if frame.waiting else numpy.empty((0, krylov.dimension), "float32")
+        buffer = io.BytesIO()
+        numpy.savez(
+            buffer,
+            identity=self._identity,
+            about=json.dumps(about),
+            measured=frame.measured,
+            coupling=frame.coupling,
+            waiting=waiting,
+        )
+        files.write_bytes(self.folder / _STATE, buffer.getvalue())
+        for old in self.folder.glob("basis-*.raw"):
+            if old != self._rows_file():
+                old.unlink(missing_ok=True)
+
+    def _rows_file(self) -> Path:
+        return self.folder / f"basis-{self._generation}.raw"
+
+    def _append(self, krylov: Krylov, start: int) -> None:
+        """Write the basis vectors from `start` on behind those that are there."""
+        rows = krylov.basis[start:].cpu().contiguous()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            place = self._rows_file()
+            with place.open("r+b" if start and place.exists() else "wb") as file:
+                file.seek(start * krylov.dimension * rows.element_size())
+                file.write(rows.numpy().tobytes())
+        except OSError as error:
+            raise InputError(f"Cannot write {self.folder}: {error.strerror or error}.", "Choose another --state.") from error
+        self._written = krylov.size
+
+    def _read_rows(self, krylov: Krylov, size: int) -> None:
+        rows = torch.empty(size, krylov.dimension, dtype=krylov.rows.dtype)
+        count = rows.numel() * rows.element_size()
+        with self._rows_file().open("rb") as file:
+            content = file.read(count)
+        if len(content) < count:
+            raise ValueError("basis vectors are missing")
+        krylov.rows[:size] = torch.frombuffer(bytearray(content), dtype=rows.dtype).view(rows.shape).to(krylov.rows)
+
+    def _require_same(self, found: str) -> None:
+        if found == self._identity:
+            return
+        ours, theirs = json.loads(self._identity), json.loads(found)
+        differs = [name for name in ours if ours[name] != theirs.get(name)]
+        raise InputError(
+            f"{self.folder} holds the search of another problem (other {', '.join(differs) or 'settings'}).",
+            "Name another folder with --state, or delete this one.",
+        )

@@ -1,0 +1,48 @@
+"""Random directions and checked products, for everything that samples an operator."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sharpcli.errors import NumericalError
+from sharpcli.linalg.operator import SymmetricOperator
+from sharpcli.linalg.reductions import combine, norm, project
+
+
+def finite_product(operator: SymmetricOperator, vector: Tensor, count: int) -> tuple[Tensor, float]:
+    """Return Av and ‖Av‖ for a vector (P,).
+
+    Raises:
+        NumericalError: The product, the `count`-th of its run, is not finite.
+    """
+    product = operator @ vector
+    length = norm(product)
+    if not math.isfinite(length):
+        raise NumericalError(f"Hessian-vector product {count} is not finite.", "Check the weights, or try --dtype float64.")
+    return product, length
+
+
+def random_direction(operator: SymmetricOperator, basis: Tensor, random: torch.Generator) -> Tensor:
+    """Draw from the unit sphere of the complement of orthonormal rows (m, P), m < P; return shape (P,)."""
+    drawn = torch.randn(operator.shape[0], generator=random, dtype=torch.float64)
+    vector = drawn.to(operator.dtype).to(operator.device)
+    del drawn
+    length = norm(vector)
+    while len(basis):
+        vector -= combine(project(basis, vector), basis)
+        before, length = length, norm(vector)
+        if length > 0.7 * before:  # Otherwise cancellation has left rounding errors behind.
+            break
+    return vector.div_(length)
+
+
+def orthonormal_complement(basis: Tensor) -> Tensor:
+    """Return orthonormal rows (P - m, P) orthogonal to the orthonormal rows (m, P); memory for P² numbers."""
+    count, size = basis.shape
+    if not count:
+        return torch.eye(size, dtype=basis.dtype, device=basis.device)
+    complete: Tensor = torch.linalg.qr(basis.T.to("cpu", torch.float64), mode="complete")[0]
+    return complete[:, count:].T.to(basis)

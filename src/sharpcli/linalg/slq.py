@@ -1,0 +1,291 @@
+"""Spectral density of a symmetric operator by stochastic Lanczos quadrature, without a stored basis.
+
+Every probe runs the bare three-term recurrence. Losing orthogonality costs it new steps but no truth:
+what it returns is the quadrature of a measure near the probe's own, which is all a density needs
+(Greenbaum 1989). Eigenvalues that are already known are taken out first, each with its exact share.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigh_tridiagonal
+from scipy.special import betainc
+from scipy.stats import norm as gaussian
+from scipy.stats import wasserstein_distance
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.errors import SettingsError
+from sharpcli.linalg.estimates import exact, student_quantile
+from sharpcli.linalg.operator import SymmetricOperator
+from sharpcli.linalg.probes import finite_product, orthonormal_complement, random_direction
+from sharpcli.linalg.reductions import accumulator_of, combine, dot, norm, project
+from sharpcli.results import Estimate
+from sharpcli.runtime import generator
+
+_STREAM = 3  # Random numbers of their own: other solvers draw other streams of the same seed.
+_NEGLIGIBLE = 1e-16  # Added to a sum of one it is lost.
+
+Array = NDArray[numpy.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralDensity:
+    """The distribution of the P eigenvalues, as point masses; bands are over the probes.
+
+    Attributes:
+        nodes: Places of the masses, ascending, shape (Q,), in the unit of the operator.
+        weights: Masses, not negative, of sum 1, shape (Q,).
+        probe: Which probe each node comes from, shape (Q,); -1 for an eigenvalue that is known.
+        reach: How far from its node a mass may belong, shape (Q,): the residual of the node in its
+            probe's recurrence, within which there is an eigenvalue; 0 for one that is known.
+        dimension: P.
+        products: Products with the operator that were spent here.
+    """
+
+    nodes: Array
+    weights: Array
+    probe: NDArray[numpy.int64]
+    reach: Array
+    dimension: int
+    products: int
+
+    @property
+    def probes(self) -> int:
+        """Number of probes; 0 if every eigenvalue is known."""
+        return int(self.probe.max()) + 1
+
+    def cdf(self, grid: ArrayLike) -> tuple[Array, Array, Array]:
+        """Return the share of the eigenvalues that is at most each point of a grid (G,), with a band.
+
+        The band is pointwise, 95 %, Student's t over the probes, within [0, 1]. It tells the chance
+        in the probes, not the resolution of their nodes: inside a bulk each probe is a staircase.
+        """
+        estimate, half = self._mean((self.nodes <= numpy.asarray(grid, dtype=float)[:, None]).astype(float))
+        return estimate.clip(0, 1), (estimate - half).clip(0, 1), (estimate + half).clip(0, 1)
+
+    def count_above(self, threshold: float) -> Estimate:
+        """Return the number of eigenvalues above a threshold, with its 95 % interval.
+
+        A probe is uniform on a sphere of d = P - K dimensions, so the share of it that lies in an
+        eigenspace of c dimensions follows Beta(c/2, (d - c)/2): nothing but c is unknown. The interval
+        holds every c for which the mean share that was found is between the 2.5 % and the 97.5 %
+        quantile (the mean of n shares taken as Beta(nc/2, n(d - c)/2), of the same mean and, to
+        1/d, variance). It covers also where c is 1 and the shares are far from Gaussian, where
+        Student's interval does not. A mass whose reach goes across the threshold may be on either side: the
+        lower end is without it, the upper one with it. So the interval is at its nominal rate where the
+        threshold is in a gap that the nodes resolve, and wider inside a bulk. What is known is
+        counted exactly, and a part that no node is or reaches into counts 0.
+        """
+        known = int(((self.probe < 0) & (self.nodes > threshold)).sum())
+        size = self.dimension - int((self.probe < 0).sum())
+        if not self.probes:
+            return exact(float(known))
+        places = numpy.stack([self.nodes - self.reach, self.nodes, self.nodes + self.reach])
+        least, share, most = (float(part) for part in self._shares((places > threshold).astype(float)).mean(axis=0))
+        error = size * math.sqrt(share * (1 - share) / (size / 2 + 1) / self.probes)
+        lower = _beta_count(least, size, self.probes, 0.975)
+        upper = _beta_count(most, size, self.probes, 0.025)
+        return Estimate(
+            value=known + size * share,
+            standard_error=error,
+            lower=known + lower,
+            upper=known + upper,
+            samples=self.probes,
+        )
+
+    def moment(self, order: int) -> Estimate:
+        """Return the mean over all eigenvalues of λ^order, in the unit of the operator to that power.
+
+        Order 1 is tr(A) / P. The interval is Student's t over the probes.
+        """
+        estimate, half = self._mean(self.nodes[None] ** order)
+        error = float(half[0]) / student_quantile(self.probes - 1) if self.probes else 0.0
+        value, width = float(estimate[0]), float(half[0])
+        return Estimate(value=value, standard_error=error, lower=value - width, upper=value + width, samples=self.probes)
+
+    def smoothed(self, grid: ArrayLike, width: float) -> tuple[Array, Array, Array]:
+        """Return the density on a grid (G,) after a Gaussian blur of standard deviation `width`, with a band.
+
+        Its integral over all numbers is 1; its unit is one over the operator's. The band is
+        pointwise, 95 %, Student's t over the probes, and not below 0.
+        """
+        estimate, half = self._mean(gaussian.pdf(numpy.asarray(grid, dtype=float)[:, None], self.nodes, width))
+        return estimate, (estimate - half).clip(min=0), estimate + half
+
+    def wasserstein(self, eigenvalues: ArrayLike) -> float:
+        """Return the Wasserstein-1 distance to a spectrum (P,) that is known, in the unit of the operator."""
+        return float(wasserstein_distance(self.nodes, numpy.asarray(eigenvalues), self.weights))
+
+    def _shares(self, values: Array) -> Array:
+        """Return the mean (n, G) of values (G, Q) at the nodes, for each probe alone; a probe has mass 1."""
+        shares = [
+            values[:, self.probe == index] @ self.weights[self.probe == index] / self.weights[self.probe == index].sum()
+            for index in range(self.probes)
+        ]
+        return numpy.array(shares).reshape(self.probes, len(values))
+
+    def _mean(self, values: Array) -> tuple[Array, Array]:
+        """Return the mean (G,) of values (G, Q) at the nodes and half the width (G,) of its interval."""
+        estimate: Array = values @ self.weights
+        if not self.probes:
+            return estimate, numpy.zeros(len(values))
+        spread = self._shares(values).std(axis=0, ddof=1) * self.weights[self.probe >= 0].sum()
+        half: Array = student_quantile(self.probes - 1) * spread / math.sqrt(self.probes)
+        return estimate, half
+
+
+def spectral_density(
+    operator: SymmetricOperator,
+    *,
+    probes: int = 6,
+    steps: int = 40,
+    values: Array | None = None,
+    vectors: Tensor | None = None,
+    seed: int = 0,
+) -> SpectralDensity:
+    """Estimate the spectral density by stochastic Lanczos quadrature, known eigenpairs taken out.
+
+    Each known eigenvalue has mass 1/P. The remaining (P - K)/P is shared equally by probes from the
+    unit sphere of the complement: probe u with the tridiagonal matrix T has nodes at the eigenvalues
+    of T and weights the squared first components of its eigenvectors. The recurrence is not
+    reorthogonalised but kept out of the known vectors, so that memory is four vectors (P,) beside
+    them. It ends early where its space is invariant, with fewer nodes.
+
+    If the complement has no more than probes * steps dimensions it is multiplied out instead, and
+    the density is exact.
+
+    Args:
+        operator: Symmetric map A on vectors of shape (P,).
+        probes: Number of random starts, at least 2: one has no spread to make a band of.
+        steps: Products, hence nodes, of each probe at most.
+        values: Eigenvalues that are known, shape (K,). Each is taken at its word.
+        vectors: Their orthonormal eigenvectors, shape (K, P).
+        seed: Of the probes.
+
+    Raises:
+        NumericalError: A product is not finite.
+        SettingsError: There are fewer than two probes or no steps.
+
+    References:
+        Ubaru, Chen and Saad 2017, SIAM J. Matrix Anal. Appl. 38, algorithm 1. Bhattacharjee et al.,
+        SODA 2025, arXiv 2410.21690, for taking out what is known. Greenbaum 1989 and Chen,
+        arXiv 2410.11090, for the recurrence in finite precision.
+    """
+    if probes < 2 or steps < 1:
+        raise SettingsError(f"A density needs two probes and a step, not {probes} and {steps}.", "Ask for more.")
+    size = operator.shape[0]
+    basis = vectors if vectors is not None else torch.empty(0, size, dtype=operator.dtype, device=operator.device)
+    known = numpy.zeros(0) if values is None else numpy.asarray(values, dtype=float)
+    if len(known) != len(basis):
+        raise SettingsError(f"There are {len(known)} eigenvalues but {len(basis)} eigenvectors.", "Give both or neither.")
+    left = size - len(known)
+    if left <= probes * steps:
+        found = _multiplied_out(operator, basis)
+        place = numpy.concatenate([known, found])
+        return _assembled([place], [numpy.full(size, 1 / size)], [numpy.zeros(size)], [-1], size, left)
+    random, spent = generator(seed, _STREAM), 0
+    nodes, weights, reaches = [known], [numpy.full(len(known), 1 / size)], [numpy.zeros(len(known))]
+    with progress.task("spectral density", total=probes * steps) as shown:
+        for _ in range(probes):
+            quadrature = _Quadrature(operator, basis, float(abs(known).max(initial=0)), spent)
+            quadrature.run(random_direction(operator, basis, random), steps, shown)
+            place, mass, residual = quadrature.rule()
+            nodes.append(place)
+            reaches.append(residual)
+            weights.append(mass * left / size / probes)
+            spent = quadrature.products
+    return _assembled(nodes, weights, reaches, [-1, *range(probes)], size, spent)
+
+
+class _Quadrature:
+    """The tridiagonal matrix of one probe."""
+
+    def __init__(self, operator: SymmetricOperator, basis: Tensor, scale: float, products: int) -> None:
+        self.operator, self.basis, self.scale, self.products = operator, basis, scale, products
+        self.diagonal: list[float] = []
+        self.off_diagonal: list[float] = []
+
+    def run(self, current: Tensor, steps: int, shown: progress.Task) -> None:
+        """Take at most `steps` steps from a unit vector."""
+        previous = torch.zeros_like(current)
+        for _ in range(steps):
+            self.products += 1
+            product, length = finite_product(self.operator, current, self.products)
+            shown.advance(1)
+            self.scale = max(self.scale, length)
+            self.diagonal.append(dot(current, product))
+            # What was the previous vector becomes the next one, in its own memory.
+            previous.mul_(-self.off_diagonal[-1] if self.off_diagonal else 0.0).add_(product)
+            del product
+            previous.sub_(current, alpha=self.diagonal[-1])
+            if len(self.basis):
+                previous.sub_(combine(project(self.basis, previous), self.basis))
+            beta = norm(previous)
+            # Rounding in the product is relative to the whole operator, also where the rest of it is small.
+            if beta <= 10 * torch.finfo(current.dtype).eps * self.scale:
+                return
+            self.off_diagonal.append(beta)
+            previous, current = current, previous.div_(beta)
+
+    def rule(self) -> tuple[Array, Array, Array]:
+        """Return the nodes (m,) of the quadrature, their weights, of sum 1, and their residuals."""
+        values, vectors = eigh_tridiagonal(self.diagonal, self.off_diagonal[: len(self.diagonal) - 1])
+        weights: Array = vectors[0] ** 2
+        # Without a last beta the space is invariant, and every node an eigenvalue.
+        last = self.off_diagonal[-1] if len(self.off_diagonal) == len(self.diagonal) else 0.0
+        return self._distinct(values, weights / weights.sum(), numpy.abs(last * vectors[-1]))
+
+    def _distinct(self, values: Array, weights: Array, residuals: Array) -> tuple[Array, Array, Array]:
+        """Make one node of those that rounding alone holds apart, and drop those without mass.
+
+        Both are what a recurrence leaves that went on past an invariant space, or lost orthogonality
+        to an eigenvector that it had already found. Neither moves any mass by more than rounding.
+        """
+        apart = numpy.diff(values) > 100 * torch.finfo(self.operator.dtype).eps * self.scale
+        starts = numpy.concatenate([[0], numpy.flatnonzero(apart) + 1])
+        mass = numpy.add.reduceat(weights, starts)
+        kept = mass > _NEGLIGIBLE
+        centre = numpy.add.reduceat(weights * values, starts)[kept] / mass[kept]
+        return centre, mass[kept], numpy.minimum.reduceat(residuals, starts)[kept]
+
+
+def _multiplied_out(operator: SymmetricOperator, basis: Tensor) -> Array:
+    """Return the exact eigenvalues (P - K,) of the operator on the complement of a basis."""
+    rows = orthonormal_complement(basis)
+    small = torch.empty(len(rows), len(rows), dtype=accumulator_of(rows), device=rows.device)
+    with progress.task("spectrum, exactly", total=len(rows)) as shown:
+        for count, row in enumerate(rows):
+            small[count] = project(rows, finite_product(operator, row, count + 1)[0])
+            shown.advance(1)
+    dense = small.cpu().double().numpy()
+    found: Array = numpy.linalg.eigvalsh((dense + dense.T) / 2)
+    return found
+
+
+def _assembled(
+    nodes: list[Array], weights: list[Array], reaches: list[Array], labels: list[int], size: int, products: int
+) -> SpectralDensity:
+    """Return the masses of all probes, sorted by place."""
+    place, mass = numpy.concatenate(nodes), numpy.concatenate(weights)
+    probe = numpy.repeat(numpy.array(labels, dtype=numpy.int64), [len(part) for part in nodes])
+    order = numpy.argsort(place, kind="stable")
+    reach = numpy.concatenate(reaches)[order]
+    return SpectralDensity(place[order], mass[order] / mass.sum(), probe[order], reach, size, products)
+
+
+def _beta_count(mean: float, size: int, probes: int, level: float) -> float:
+    """Return the c in [0, size] at which a share of Beta(probes c/2, probes (size - c)/2) is below `mean` at `level`."""
+    if mean <= 0 or mean >= 1:
+        return size * mean
+    low, high = 0.0, float(size)
+    for _ in range(60):  # The chance falls as c grows.
+        middle = (low + high) / 2
+        above = betainc(probes * middle / 2, probes * (size - middle) / 2, mean) > level
+        low, high = (middle, high) if above else (low, middle)
+    return (low + high) / 2

@@ -1,0 +1,89 @@
+import numpy
+import pytest
+import torch
+
+from sharpcli.linalg.krylov import Krylov
+from tests.linalg.spectra import Planted, broad
+from tests.linalg.test_lanczos import bulk
+
+
+def relation(krylov: Krylov) -> float:
+    """Return the largest error of A v_j = Σ H_ij v_i + Σ C_ij w_i, in parts of the norm of A."""
+    worst = 0.0
+    for column in range(krylov.size):
+        weights = numpy.eye(krylov.size)[column]
+        product = krylov.operator @ krylov.basis[column]
+        worst = max(worst, float((product - krylov.predicted(weights)).norm()))
+    return worst / krylov.frame.scale
+
+
+@pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float64, 1e-14), (torch.float32, 1e-6)])
+def test_the_decomposition_holds_through_probes_breakdowns_and_restarts(dtype: torch.dtype, accuracy: float):
+    krylov = Krylov(Planted(broad(400), dtype), capacity=60, seed=0)
+    for step in range(55):
+        if step in (10, 20):
+            krylov.probe()
+        if step == 30:
+            values, _, weights = krylov.ritz()
+            krylov.restart(weights[:, numpy.abs(values).argsort()[-12:]])
+        krylov.step(stay=step % 2 == 0)
+    assert len(krylov.frame.waiting) == 3
+    assert relation(krylov) < accuracy
+    everything = torch.cat([krylov.basis, torch.stack(krylov.frame.waiting)]).double()
+    assert float((everything @ everything.T - torch.eye(len(everything))).abs().max()) < accuracy
+
+
+def test_no_ghosts_after_many_float32_steps():
+    """Without reorthogonalisation the largest eigenvalue would be listed again and again."""
+    krylov = Krylov(Planted(bulk(5_000, *range(10, 0, -1)), torch.float32), capacity=150, seed=0)
+    for _ in range(150):
+        krylov.step()
+        krylov.watch()
+    values, _, _ = krylov.ritz()
+    assert values[-10:].tolist() == pytest.approx(list(range(1, 11)), rel=1e-5)
+    assert values[-11] < 0.11
+    gram = krylov.basis.double() @ krylov.basis.double().T
+    exact = float((gram - torch.eye(150)).abs().max())
+    assert exact < 1e-5
+    assert exact / 20 < krylov.inspect() < 1e-5  # What is watched at run time is the same size.
+
+
+def test_lost_orthogonality_is_noticed():
+    krylov = Krylov(Planted(broad(400), torch.float32), capacity=30, seed=0)
+    for _ in range(30):
+        krylov.step()
+    krylov.rows[17] = krylov.rows[17] + 1e-3 * krylov.rows[4]
+    assert krylov.inspect() > 5e-4
+
+
+def test_residuals_count_what_waits_and_what_is_not_symmetric():
+    krylov = Krylov(Planted(broad(400)), capacity=30, seed=0)
+    for step in range(20):
+        if step == 12:
+            krylov.probe()
+        krylov.step()
+    values, residuals, weights = krylov.ritz()
+    for place in range(20):
+        vector = krylov.vector(weights[:, place])
+        exact = float((krylov.operator @ vector - values[place] * vector).norm())
+        assert residuals[place] == pytest.approx(exact, rel=1e-6, abs=1e-12)
+
+
+def test_an_interruption_inside_a_product_leaves_the_last_whole_state():
+    class Interrupted(Planted):
+        def __matmul__(self, vector: torch.Tensor) -> torch.Tensor:
+            if self.products == 7:
+                self.products += 1
+                raise KeyboardInterrupt
+            return super().__matmul__(vector)
+
+    krylov, calm = (Krylov(kind(broad(400)), capacity=20, seed=0) for kind in (Interrupted, Planted))
+    for _ in range(7):
+        krylov.step()
+    with pytest.raises(KeyboardInterrupt):
+        krylov.step()
+    for _ in range(8):
+        krylov.step()
+    for _ in range(15):
+        calm.step()
+    assert numpy.array_equal(krylov.frame.measured, calm.frame.measured)

@@ -1,0 +1,88 @@
+"""A search that is interrupted at any moment goes on with at most one repeated product, to the same answer."""
+
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from torch import Tensor
+
+from sharpcli.errors import InputError
+from sharpcli.linalg.krylov_file import KrylovFile
+from sharpcli.linalg.lanczos import eigenpairs
+from sharpcli.linalg.search import Wanted
+from tests.linalg.spectra import Planted, broad
+
+
+class Mortal(Planted):
+    """Is killed in a product, after having started it."""
+
+    dies_at = 0
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        product = super().__matmul__(vector)
+        if self.products == self.dies_at:
+            raise KeyboardInterrupt
+        return product
+
+
+@pytest.mark.parametrize("memory", [None, 22], ids=["free", "restarting"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_killed_at_every_step_it_gives_the_same_answer(tmp_path: Path, dtype: torch.dtype, memory: int | None):
+    size, wanted = 600, Wanted(5, bottom=1)
+    how = {"memory": None if memory is None else memory * size * dtype.itemsize, "max_products": 400}
+    calm = Planted(broad(size), dtype)
+    whole = eigenpairs(calm, wanted, **how)
+    spent = deaths = 0
+    for life in range(1, 200):
+        operator = Mortal(broad(size), dtype)
+        operator.dies_at = 1 + life % 5
+        try:
+            pairs = eigenpairs(operator, wanted, **how, store=KrylovFile(tmp_path, {"of": "this"}))
+            spent += operator.products
+            break
+        except KeyboardInterrupt:
+            spent += operator.products
+            deaths += 1
+    assert deaths > 5
+    assert torch.equal(pairs.values, whole.values)
+    assert torch.equal(pairs.vectors, whole.vectors)
+    assert pairs.verdicts == whole.verdicts
+    # Of each product that death cut short nothing remains, and nothing else is done twice but the first that verifies.
+    assert spent - calm.products <= deaths + 1
+
+
+def test_more_eigenvalues_go_on_from_fewer(tmp_path: Path):
+    operator = Planted(broad(600))
+    first = eigenpairs(operator, Wanted(2), store=KrylovFile(tmp_path, {"of": "this"}))
+    before = operator.products
+    more = eigenpairs(operator, Wanted(8), store=KrylovFile(tmp_path, {"of": "this"}))
+    assert operator.products - before < more.steps
+    assert more.steps > first.steps
+    assert more.values.numpy() == pytest.approx(broad(600).sort(descending=True).values[:8].numpy(), rel=1e-6)
+
+
+def test_another_problem_is_refused(tmp_path: Path):
+    eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {"weights": "a", "seed": 0}))
+    with pytest.raises(InputError, match="other weights"):
+        eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {"weights": "b", "seed": 0}))
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "gone"])
+def test_a_damaged_folder_is_one_sentence(tmp_path: Path, damage: str):
+    eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {}))
+    rows = next(tmp_path.glob("basis-*.raw"))
+    if damage == "cut":
+        rows.write_bytes(rows.read_bytes()[:-1000])
+    elif damage == "gone":
+        rows.unlink()
+    else:
+        (tmp_path / "search.npz").write_text("nothing")
+    with pytest.raises(InputError, match="holds no search that can be read"):
+        eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {}))
+
+
+def test_only_the_basis_in_use_stays_on_disk(tmp_path: Path):
+    eigenpairs(Planted(broad(600)), Wanted(3), memory=18 * 600 * 8, store=KrylovFile(tmp_path, {}), max_products=300)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert numpy.load(tmp_path / "search.npz")["measured"].shape[0] <= 18
