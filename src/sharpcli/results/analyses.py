@@ -1,111 +1,11 @@
-"""What the commands answer: plain numbers in frozen dataclasses, versioned JSON. Standard library only."""
+"""What the other commands answer."""
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = "sharpcli/1"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """Which weights a result is about, and what is known of how they were made."""
-
-    path: str
-    sha256: str
-    label: str
-    model: str | None = None
-    data: str | None = None
-    data_fingerprint: str | None = None
-    mode: str | None = None
-    step: int | None = None
-    epochs: float | None = None
-    batch_size: int | None = None
-    seed: int | None = None
-    optimizer: str | None = None
-    learning_rate: float | None = None
-    last_learning_rate: float | None = None
-    momentum: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conditions:
-    """Under what conditions the numbers of a result hold."""
-
-    split: str
-    num_samples: int
-    num_parameters: int
-    loss_function: str
-    device: str
-    dtype: str
-    batch_size: int
-    batch_norm: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """The root of every answer: settings and provenance travel with the numbers."""
-
-    settings: dict[str, Any]
-    provenance: dict[str, Any]
-    seconds: float
-    warnings: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the answer alone as plain JSON values; a number that is not finite becomes None."""
-        answer = plain(asdict(self))
-        for key in ("settings", "provenance", "warnings"):
-            del answer[key]
-        return dict(answer)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Eigenvalue:
-    """One eigenvalue: some exact eigenvalue lies in [lower, upper] = value ± (residual + rounding)."""
-
-    index: int
-    value: float
-    residual: float
-    lower: float
-    upper: float
-    converged: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class HessianResult(Result):
-    """The largest eigenvalues of the Hessian of the mean loss.
-
-    `rounding` is what the floating-point type adds to each interval: 10 ε ‖H‖, since a product in float32 is
-    itself that far from exact, alike each time, so that no residual shows it.
-    `stability_threshold` is 2/lr at the run's peak learning rate, `sharpness_ratio` is λmax over
-    it; `last_stability_threshold` is 2/lr at the rate of the last update, which a decaying schedule
-    drives to infinity. `momentum_threshold` is the limit with the run's Nesterov momentum β,
-    (2 + 2β) / ((1 + 2β) lr), which lies below 2/lr. None where a limit means nothing: unknown or zero rate, or Adam.
-    """
-
-    checkpoint: Subject
-    conditions: Conditions
-    loss: float
-    accuracy: float | None
-    gradient_norm: float
-    eigenvalues: tuple[Eigenvalue, ...]
-    lambda_max: float
-    rounding: float
-    products: int
-    lanczos_products: int
-    verification_products: int
-    converged: bool
-    advice: str
-    learning_rate: float | None
-    last_learning_rate: float | None
-    stability_threshold: float | None
-    last_stability_threshold: float | None
-    momentum_threshold: float | None
-    sharpness_ratio: float | None
-    residual_history: tuple[tuple[int, float], ...]
+from sharpcli.results.base import Conditions, Result, Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,36 +208,3 @@ class TrainResult(Result):
     rows: tuple[TrainRow, ...]
     next_commands: tuple[str, ...]
     device: str = field(default="cpu")
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON knows it: tuples as lists, a number that is not finite as None."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def document(command: str, results: list[Result], plural: str) -> str:
-    """Return one JSON document for the answer of a command.
-
-    With one result, "result" is that result; with several it is {plural: [...]}. Each keeps its
-    own place; settings, versions and warnings are beside it.
-    """
-    answers = [result.to_dict() for result in results]
-    return json.dumps(
-        {
-            "schema": SCHEMA,
-            "command": command,
-            "status": "ok",
-            "settings": plain(results[0].settings),
-            "provenance": plain(results[0].provenance),
-            "warnings": [warning for result in results for warning in result.warnings],
-            "result": answers[0] if len(answers) == 1 else {plural: answers},
-        },
-        indent=2,
-        allow_nan=False,
-    )

@@ -1,0 +1,30 @@
+"""What a user may choose: frozen dataclasses, checked once, from which the command line is made.
+
+Every field carries its own help text; `sharpcli.cli.options` turns the fields of a class into the
+options of a command, so a setting is written down in one place. Standard library only.
+"""
+
+from sharpcli.settings.analyses import (
+    CompareSettings,
+    DistanceSettings,
+    InspectSettings,
+    InterpolateSettings,
+    SharpnessSettings,
+)
+from sharpcli.settings.base import REPEATED, AnalysisSettings, SubjectSettings, chosen
+from sharpcli.settings.hessian import HessianSettings
+from sharpcli.settings.training import TrainSettings
+
+__all__ = [
+    "REPEATED",
+    "AnalysisSettings",
+    "CompareSettings",
+    "DistanceSettings",
+    "HessianSettings",
+    "InspectSettings",
+    "InterpolateSettings",
+    "SharpnessSettings",
+    "SubjectSettings",
+    "TrainSettings",
+    "chosen",
+]

@@ -1,0 +1,110 @@
+"""What each analysis but `hessian` may be asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sharpcli.errors import SettingsError
+from sharpcli.settings.base import SPLITS, AnalysisSettings, option, require_at_least, require_choice
+
+BN_POLICIES = ("recompute", "eval")
+PATHS = ("linear", "arc")
+METRICS = ("hessian", "sharpness", "distance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharpnessSettings(AnalysisSettings):
+    """How to measure Keskar's ε-sharpness."""
+
+    epsilon: tuple[float, ...] = option((1e-3, 5e-4), "Box sizes ε, separated by commas.", "E[,E]")
+    subspace: tuple[int, ...] = option(
+        (0, 100), "Dimensions p of the random subspace, separated by commas; 0 is the full space.", "P[,P]"
+    )
+    iterations: int = option(10, "L-BFGS-B iterations of each solve (10 in the paper).", "N")
+    restarts: int = option(2, "Solves from different random starts; the best counts.", "N")
+    draws: int = option(3, "Random subspaces of each dimension; phi is the mean over them.", "N")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, values in (("epsilon", self.epsilon), ("subspace", self.subspace)):
+            if not values:
+                raise SettingsError(f"--{name} is empty.", f"Give --{name} at least one value.")
+        for value in self.epsilon:
+            require_at_least("epsilon", value, 0, strictly=True)
+        for dimension in self.subspace:
+            require_at_least("subspace", dimension, 0)
+        require_at_least("iterations", self.iterations, 1)
+        require_at_least("restarts", self.restarts, 1)
+        require_at_least("draws", self.draws, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolateSettings(AnalysisSettings):
+    """Where on the path between two solutions to evaluate, and how."""
+
+    _splits = (*SPLITS, "both")
+    range: str = option("-0.5:1.5", "Range of α; 0 is A and 1 is B, and both are always included.", "LO:HI")
+    points: int = option(21, "Evenly spaced values of α, ends included.", "N")
+    path: str = option("linear", "linear, or arc: sin(απ/2)·B + cos(απ/2)·A.", "NAME")
+    split: str = option("both", "train, test or both.", "NAME")
+    bn: str = option(
+        "recompute", "BatchNorm statistics along the path: recompute them at each point, or eval (stored ones, mixed).", "NAME"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("path", self.path, PATHS)
+        require_choice("bn", self.bn, BN_POLICIES)
+        require_at_least("points", self.points, 2)
+        self.bounds()
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the lowest and the highest α.
+
+        Raises:
+            SettingsError: The range is not LO:HI with LO < HI, both finite.
+        """
+        low, _, high = self.range.partition(":")
+        try:
+            bounds = float(low), float(high)
+        except ValueError:
+            raise SettingsError(f"--range '{self.range}' is not LO:HI.", "Write it as --range -0.5:1.5.") from None
+        if not all(map(math.isfinite, bounds)) or bounds[0] >= bounds[1]:
+            raise SettingsError(
+                f"--range {self.range} does not rise from a lower to a higher number.",
+                f"Turn it round: --range {high}:{low}." if bounds[0] > bounds[1] else "Write it as --range -0.5:1.5.",
+            )
+        return bounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistanceSettings(AnalysisSettings):
+    """From where to measure. Only weights are read: of the shared options none changes the answer."""
+
+    init: str | None = option(None, "Reference weights. Default: the initial weights of the checkpoint's own run.", "FILE")
+    per_layer: bool = option(False, "Add one row a layer.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(AnalysisSettings):
+    """Which numbers stand beside each other."""
+
+    metrics: tuple[str, ...] = option(
+        METRICS, "What to measure beside losses, accuracies and gaps: hessian, sharpness, distance.", "NAME[,NAME]"
+    )
+    epsilon: float = option(1e-3, "Box size ε of the full-space ε-sharpness.", "E")
+    tol: float = option(1e-3, "Tolerance of the largest eigenvalue, relative.", "X")
+    init: str | None = option(None, "Reference weights of the distance. Default: those of each checkpoint's run.", "FILE")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.metrics:
+            require_choice("metrics", name, METRICS)
+        require_at_least("epsilon", self.epsilon, 0, strictly=True)
+        require_at_least("tol", self.tol, 0, strictly=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectSettings(AnalysisSettings):
+    """What to check a file against."""

@@ -1,0 +1,143 @@
+"""What a user may choose: frozen dataclasses, checked once, from which the command line is made.
+
+Every field carries its own help text; `sharpcli.cli.options` turns the fields of a class into the
+options of a command, so a setting is written down in one place. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
+
+from sharpcli.errors import SettingsError, closest
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = ("float32", "float64")
+LOSSES = ("ce", "mse")
+SPLITS = ("train", "test")
+REPEATED = ("model_arg", "data_arg", "params")  # One value a time; the other tuples are one text with commas.
+
+
+_Settings = TypeVar("_Settings", bound="SubjectSettings")
+
+
+def option(default: Any, text: str, metavar: str | None = None) -> Any:
+    """Declare a setting with its default, its help text and what to call its value in `--help`."""
+    return field(default=default, metadata={"help": text, "metavar": metavar})
+
+
+def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str, Any]) -> _Settings:
+    """Return settings that were given whole or by their fields.
+
+    Raises:
+        SettingsError: Both were given, or a field is unknown.
+    """
+    if settings is not None and options:
+        raise SettingsError("Settings and options are both given.", "Put the options into the settings.")
+    known = {entry.name for entry in fields(kind)}
+    for name in options:
+        if name not in known:
+            raise SettingsError(f"There is no setting called '{name}'.", closest(name, known))
+    return settings if settings is not None else kind(**options)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Tell whether a value is of a plain type or of one of a union; a whole number is a number, a bool is neither."""
+    kinds = get_args(hint) or (hint,)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) or (isinstance(value, int) and float in kinds)
+
+
+def _wrong_type(name: str, value: object) -> SettingsError:
+    return SettingsError(
+        f"--{name.replace('_', '-')} cannot be {value!r}, which is of the wrong type.",
+        "See the command's --help for what it takes.",
+    )
+
+
+def require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a value of an option that is not one of the allowed ones."""
+    if value not in allowed:
+        raise SettingsError(f"--{name} is '{value}', which is not a choice.", closest(value, allowed))
+
+
+def require_at_least(name: str, value: float | None, least: float, *, strictly: bool = False) -> None:
+    """Refuse a number of an option below its least, or not finite; None is no number."""
+    if value is None:
+        return
+    if not math.isfinite(value) or value < least or (strictly and value == least):
+        word = "greater than" if strictly else "at least"
+        raise SettingsError(f"--{name} is {value:g}, but must be {word} {least:g}.", f"Give --{name} another value.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubjectSettings:
+    """Which model, data and loss to use, and on what machine. Shared by every command."""
+
+    model: str | None = option(
+        None, "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr. Default: as the checkpoint says.", "SPEC"
+    )
+    model_arg: tuple[str, ...] = option((), "Argument for the model, such as width=32. Repeat for several.", "KEY=VALUE")
+    data: str | None = option(
+        None, "Data: fashion-mini, mnist, cifar10, ..., npz:FILE or folder:PATH. Default: as the checkpoint says.", "SPEC"
+    )
+    data_arg: tuple[str, ...] = option((), "Argument for the data set, such as size=32. Repeat for several.", "KEY=VALUE")
+    data_root: str = option("data", "Folder that holds torchvision's data sets.", "PATH")
+    download: bool = option(False, "Let torchvision download a missing data set.")
+    loss: str | None = option(
+        None,
+        "ce (cross-entropy) or mse (half the squared error), mean over samples. Default: as the checkpoint says, else ce.",
+        "NAME",
+    )
+    device: str = option("auto", "auto, cpu, cuda or mps.", "NAME")
+    dtype: str = option("float32", "float32 or float64; sums are float64 either way.", "NAME")
+    seed: int = option(0, "Seed of every random number.", "N")
+
+    def __post_init__(self) -> None:
+        self._settle()
+        require_choice("device", self.device, DEVICES)
+        require_choice("dtype", self.dtype, DTYPES)
+        if self.loss is not None:
+            require_choice("loss", self.loss, LOSSES)
+        require_at_least("seed", self.seed, 0)
+        if self.seed >= 2**63:
+            raise SettingsError(f"--seed {self.seed} is too large.", "Use a number below 2**63.")
+
+    def _settle(self) -> None:
+        """Take a single value, a list or a text with commas where several values are meant, and check every type."""
+        hints = get_type_hints(type(self))
+        for name in (entry.name for entry in fields(self)):
+            value, hint = getattr(self, name), hints[name]
+            if isinstance(hint, types.GenericAlias):
+                several = value if isinstance(value, list | tuple) else [value] if name in REPEATED else str(value).split(",")
+                kind = get_args(hint)[0]
+                try:
+                    value = tuple(kind(item) for item in several)
+                except (TypeError, ValueError):
+                    raise _wrong_type(name, value) from None
+                object.__setattr__(self, name, value)
+            elif not _fits(value, hint):
+                raise _wrong_type(name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisSettings(SubjectSettings):
+    """What every analysis shares: which part of the data, and how much of it at a time."""
+
+    _splits: ClassVar[tuple[str, ...]] = SPLITS
+    split: str = option("train", "Split whose mean loss is analysed: train or test.", "NAME")
+    samples: int | None = option(None, "Analyse a seeded random subset of this many samples. Default: all.", "N")
+    batch_size: int | None = option(None, "Samples a pass holds at once; never changes the answer. Default: automatic.", "N")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("split", self.split, self._splits)
+        require_at_least("samples", self.samples, 1)
+        require_at_least("batch-size", self.batch_size, 1)

@@ -1,0 +1,108 @@
+"""What `hessian` may be asked for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sharpcli.errors import SettingsError
+from sharpcli.settings.base import SPLITS, AnalysisSettings, option, require_at_least, require_choice
+
+ENDS = ("LA", "SA", "LM")
+CERTIFY = ("ends", "all")
+OPERATORS = ("hessian", "ggn", "fisher", "empirical-fisher")
+BN_POLICIES = ("eval", "batch", "recompute")
+_UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HessianSettings(AnalysisSettings):
+    """Which part of the spectrum to find, of which matrix, and how far to go for it."""
+
+    _splits = (*SPLITS, "both")
+    topk: int = option(5, "How many eigenvalues at the end that --which names; 0 leaves them out.", "K")
+    bottomk: int = option(0, "How many of the smallest (most negative) as well, from the same Krylov space.", "K")
+    which: str = option("LA", "LA: largest, SA: smallest, LM: largest in magnitude.", "END")
+    tol: float = option(1e-3, "Certify each eigenvalue to this fraction of itself.", "X")
+    max_hvp: int | None = option(
+        None, "Most products that Lanczos may use. Default: 4 per eigenvalue + 100, and 200 more with --bottomk.", "N"
+    )
+    max_minutes: float | None = option(None, "Most minutes that Lanczos may take.", "X")
+    memory: str | None = option(
+        None, "Memory for Lanczos vectors, such as 2GiB; with less it restarts. Default: 40 % of what is free.", "SIZE"
+    )
+    certify: str = option("ends", "Multiply once more to measure the residual of: ends (first and last), or all.", "WHICH")
+    operator: str = option("hessian", "hessian, ggn (Gauss-Newton), fisher or empirical-fisher.", "NAME")
+    params: tuple[str, ...] = option(
+        (), "Only the parameters whose names match, such as 'conv*.weight'. Repeat for several.", "GLOB"
+    )
+    bn: str = option(
+        "eval", "BatchNorm: eval (stored statistics), recompute (from the analysed samples), batch (of fixed blocks).", "NAME"
+    )
+    bn_block: int = option(128, "Samples in a block for --bn batch.", "N")
+    split: str = option("train", "Split whose mean loss is analysed: train, test, or both side by side.", "NAME")
+    trace: bool = option(False, "Also trace, Frobenius norm and effective rank, with 95 % intervals.")
+    trace_tol: float = option(0.02, "Half-width of the trace's 95 % interval to aim for, relative.", "X")
+    density: bool = option(False, "Also the spectral density, by stochastic Lanczos quadrature.")
+    probes: int = option(6, "Random vectors of the density.", "N")
+    density_steps: int = option(40, "Products for each of them.", "N")
+    above: tuple[float, ...] = option((), "Count the eigenvalues above these thresholds (implies --density).", "X[,X]")
+    ggn_split: bool = option(False, "Also split λmax into its Gauss-Newton part and the rest.")
+    per_layer: bool = option(False, "Also λmax and trace of each layer's own block.")
+    along_run: bool = option(False, "All saved checkpoints of each run folder, each search started from the one before.")
+    vectors: str | None = option(None, "Write the eigenvectors to this safetensors file.", "FILE")
+    state: str | None = option(None, "Keep the search in this folder, and go on from it if it holds one.", "FOLDER")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("which", self.which, ENDS)
+        require_choice("certify", self.certify, CERTIFY)
+        require_choice("operator", self.operator, OPERATORS)
+        require_choice("bn", self.bn, BN_POLICIES)
+        for name in ("topk", "bottomk"):
+            require_at_least(name, getattr(self, name), 0)
+        for name in ("tol", "trace_tol", "max_minutes"):
+            require_at_least(name.replace("_", "-"), getattr(self, name), 0, strictly=True)
+        require_at_least("bn-block", self.bn_block, 2)
+        require_at_least("probes", self.probes, 2)
+        require_at_least("density-steps", self.density_steps, 2)
+        self.memory_bytes()
+        self._check_counts()
+
+    def _check_counts(self) -> None:
+        wanted = self.topk + self.bottomk
+        if not wanted and not self.trace and not self.has_density():
+            raise SettingsError("--topk 0 leaves nothing to do.", "Ask for --trace, --density or at least --topk 1.")
+        if not wanted and (self.per_layer or self.ggn_split or self.vectors or self.state):
+            raise SettingsError("--topk 0 leaves no eigenvector to work with.", "Use --topk 1 or more.")
+        if self.max_hvp is not None and self.max_hvp < max(wanted, 1):
+            raise SettingsError(
+                f"--max-hvp {self.max_hvp} is less than the {wanted} eigenvalues asked for.",
+                f"Lanczos needs at least one product an eigenvalue; leave --max-hvp out, or try {4 * wanted + 100}.",
+            )
+        if self.bn == "batch" and self.batch_size is not None:
+            raise SettingsError("With --bn batch a pass holds one block of --bn-block samples.", "Leave --batch-size out.")
+        if self.which == "SA" and self.bottomk:
+            raise SettingsError("--which SA asks for the smallest already.", "Use --topk for how many, and no --bottomk.")
+
+    def has_density(self) -> bool:
+        """Tell whether the density is asked for, or anything that needs it."""
+        return self.density or bool(self.above)
+
+    def most_products(self) -> int:
+        """Return the budget of Hessian-vector products, those that verify not counted."""
+        both = self.bottomk > 0 or self.which != "LA"
+        return 4 * (self.topk + self.bottomk) + 100 + 200 * both if self.max_hvp is None else self.max_hvp
+
+    def memory_bytes(self) -> int | None:
+        """Return the memory for Lanczos vectors in bytes, or None if it was not limited.
+
+        Raises:
+            SettingsError: It is not a size.
+        """
+        if self.memory is None:
+            return None
+        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(?:i?b)?\s*", self.memory.lower())
+        if not found or float(found[1]) == 0:
+            raise SettingsError(f"--memory '{self.memory}' is not a size.", "Write it like 500MiB or 2GiB.")
+        return int(float(found[1]) * _UNITS[found[2]])
