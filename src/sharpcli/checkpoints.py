@@ -234,3 +234,14 @@ def initial_weights(checkpoint: Checkpoint) -> Checkpoint:
             "Give the right one with --init FILE.",
         )
     return init
+
+
+def saved_steps(place: Path, final: Checkpoint) -> list[Checkpoint]:
+    """Return the saved steps of a run in order, if a run folder was named and has any."""
+    if not place.is_dir():
+        return []
+    saved = [read(path) for path in place.glob("step-*.pt")]
+    steps = sorted(saved, key=lambda checkpoint: int(checkpoint.metadata.get("step", 0)))
+    if steps and steps[-1].metadata.get("step") != final.metadata.get("step"):
+        steps.append(final)
+    return steps

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from sharpcli import checkpoints, progress
+from sharpcli.batchnorm import batch_norms
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.datasets._resolve import resolve as resolve_data
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.models._resolve import resolve as resolve_model
 from sharpcli.models._resolve import runs_code
-from sharpcli.objective import Evaluation, Objective, batch_norms
+from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import Conditions, Subject
 from sharpcli.runtime import Runtime, generator
 from sharpcli.settings import AnalysisSettings
@@ -36,10 +37,32 @@ class Opened:
     runtime: Runtime
     settings: AnalysisSettings
 
-    def objective(self, split: str | None = None) -> Objective:
-        """Return the mean loss over a split, or over the seeded subset that the settings ask for."""
+    def objective(self, split: str | None = None, **how: Any) -> Objective:
+        """Return the mean loss over a split, or over the seeded subset that the settings ask for.
+
+        Args:
+            split: Default: that of the settings.
+            **how: Further arguments of `Objective.of`, such as its BatchNorm policy.
+        """
         name = split or self.settings.split
-        part = _subset(self.data.train if name == "train" else self.data.test, name, self.settings)
+        return self._over(_subset(self._split(name), name, self.settings), **how)
+
+    def held_out(self, **how: Any) -> tuple[Objective, float] | None:
+        """Return the mean loss over samples that were left out, at most as many as were taken, and the share s taken.
+
+        None if the whole split is analysed.
+        """
+        whole = self._split(self.settings.split)
+        count = self.settings.samples
+        if count is None or count >= len(whole):
+            return None
+        left = _permutation(whole, self.settings)[count : 2 * count].sort().values
+        return self._over(Split(whole.inputs[left], whole.targets[left]), **how), count / len(whole)
+
+    def _split(self, name: str) -> Split:
+        return self.data.train if name == "train" else self.data.test
+
+    def _over(self, part: Split, **how: Any) -> Objective:
         return Objective.of(
             self.model,
             part.inputs,
@@ -47,13 +70,14 @@ class Opened:
             loss=self.loss,
             runtime=self.runtime,
             chunk_size=self.settings.batch_size,
+            **how,
         )
 
     def subject(self) -> Subject:
         """Return what the file says about itself."""
         return describe(self.checkpoint)
 
-    def conditions(self, objective: Objective, split: str) -> Conditions:
+    def conditions(self, objective: Objective, split: str, *, engine: str = "gradients") -> Conditions:
         """Return what the numbers of this objective hold under."""
         return Conditions(
             split=split,
@@ -63,11 +87,17 @@ class Opened:
             device=str(self.runtime.device),
             dtype=self.settings.dtype,
             batch_size=objective.chunk_size,
-            batch_norm="eval (stored statistics)" if batch_norms(self.model) else "none",
+            batch_norm=objective.bn_policy,
+            engine=engine,
         )
 
-    def check_loss(self, evaluation: Evaluation, split: str) -> None:
+    def check_loss(self, evaluation: Evaluation, split: str, *, comparable: bool = True) -> None:
         """Check the loss against the one stored when the checkpoint was made; warn of what makes numbers meaningless.
+
+        Args:
+            evaluation: The loss as it is here.
+            split: Of which samples.
+            comparable: Whether it was measured as the stored one was, with the BatchNorm statistics of the file.
 
         Raises:
             NumericalError: The loss is not finite.
@@ -77,7 +107,8 @@ class Opened:
                 f"The {split} loss of {self.checkpoint.path} is not finite.", "Check the data, or try --dtype float64."
             )
         stored = self.stored_loss(split, evaluation.num_samples)
-        if stored is not None and not agree(stored, evaluation.loss):
+        comparable = comparable or not batch_norms(self.model)
+        if comparable and stored is not None and not agree(stored, evaluation.loss):
             progress.warn(
                 f"{self.checkpoint.path} was stored with {split} loss {stored:.6g}, but it is {evaluation.loss:.6g} here: "
                 "model, data or loss differ from those it was trained with."
@@ -210,5 +241,9 @@ def _subset(split: Split, name: str, settings: AnalysisSettings) -> Split:
         raise SettingsError(
             f"--samples {count} is more than the {len(split)} {name} samples.", "Leave --samples out to use all of them."
         )
-    chosen = torch.randperm(len(split), generator=generator(settings.seed, 7))[:count].sort().values
+    chosen = _permutation(split, settings)[:count].sort().values
     return Split(split.inputs[chosen], split.targets[chosen])
+
+
+def _permutation(split: Split, settings: AnalysisSettings) -> torch.Tensor:
+    return torch.randperm(len(split), generator=generator(settings.seed, 7))

@@ -41,7 +41,7 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
         final = checkpoints.read(checkpoint)
         init = checkpoints.read(settings.init) if settings.init else checkpoints.initial_weights(final)
         whole = displacement(final, init, per_layer=settings.per_layer)
-        steps = _saved_steps(Path(checkpoint).expanduser(), final)
+        steps = checkpoints.saved_steps(Path(checkpoint).expanduser(), final)
         return DistanceResult(
             checkpoint=describe(final),
             reference=str(init.path),
@@ -106,14 +106,3 @@ def _compare(end: Tensor, start: Tensor) -> tuple[float, float | None, float | N
 
 def _flat(tensor: Tensor) -> Tensor:
     return tensor.double().reshape(-1)
-
-
-def _saved_steps(place: Path, final: Checkpoint) -> list[Checkpoint]:
-    """Return the saved steps of a run in order, if a run folder was named and has any."""
-    if not place.is_dir():
-        return []
-    saved = [checkpoints.read(path) for path in place.glob("step-*.pt")]
-    steps = sorted(saved, key=lambda checkpoint: int(checkpoint.metadata.get("step", 0)))
-    if steps and steps[-1].metadata.get("step") != final.metadata.get("step"):
-        steps.append(final)
-    return steps

@@ -17,15 +17,15 @@ NAME = "hessian"
 @with_options(HessianSettings, plot=True)
 def command(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files or run folders.")],
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if an eigenvalue has not converged.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if an eigenvalue is not certified.")] = False,
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """Largest Hessian eigenvalues of the full loss, each with its measured residual."""
+    """Eigenvalues of the loss Hessian, each with residual, interval and verdict; trace, density, layers on request."""
 
     def compute(settings: HessianSettings) -> Sequence[Any]:
-        from sharpcli.analyses.hessian import hessian
+        from sharpcli.analyses.hessian import hessian_all
 
-        return [hessian(path, settings) for path in checkpoints]
+        return hessian_all(checkpoints, settings)
 
     answer(NAME, HessianSettings, values, compute, how, require_converged=strict)

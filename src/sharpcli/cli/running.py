@@ -48,16 +48,11 @@ def answer(
         results = _compute(compute, chosen, how.quiet)
         _deliver(command, results, how, plural)
         if require_converged and not all(getattr(result, "converged", True) for result in results):
-            raise NotConvergedError("A result has not converged.", "Raise --max-hvp or --tol, or use --dtype float64.")
+            raise NotConvergedError("Not every eigenvalue is certified.", "Raise --max-hvp or --tol, or use --dtype float64.")
     except SharpcliError as error:
         _fail(error.message, error.hint, error.exit_code, how.debug)
     except KeyboardInterrupt:
-        hint = (
-            "Go on with the same command and --resume, in place of --overwrite."
-            if command == "train"
-            else "Nothing was written."
-        )
-        _fail("Interrupted.", hint, _INTERRUPTED, how.debug)
+        _fail("Interrupted.", _how_to_go_on(command, values), _INTERRUPTED, how.debug)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
@@ -70,6 +65,18 @@ def answer(
         _fail(
             f"Internal error: {type(error).__name__}: {reason}.", "Please report it with the output of --debug.", 1, how.debug
         )
+
+
+def _how_to_go_on(command: str, values: dict[str, Any]) -> str:
+    if command == "train":
+        return "Go on with the same command and --resume, in place of --overwrite."
+    if values.get("state"):
+        return f"The search is kept in {values['state']}: the same command goes on from there."
+    return (
+        "Nothing was written. With --state FOLDER a search can be gone on with."
+        if "state" in values
+        else "Nothing was written."
+    )
 
 
 def _prepare_process() -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rich import box
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from sharpcli.render.hessian_tables import draw_hessian, draw_side_by_side
 from sharpcli.render.labels import distinct
+from sharpcli.render.table import conditions_line, dim, heading, new_table, number, percent
 from sharpcli.results import (
     CompareResult,
-    Conditions,
     Curve,
     DistanceResult,
     HessianResult,
@@ -22,31 +22,19 @@ from sharpcli.results import (
     PathResult,
     Result,
     SharpnessResult,
-    Subject,
     TrainResult,
 )
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """Return a number in few digits; a dash for None."""
-    if value is None:
-        return "–"
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
-
-
-def percent(value: float | None) -> str:
-    """Return a fraction as a percentage."""
-    return "–" if value is None else f"{100 * value:.2f} %"
 
 
 def show(results: Sequence[Result], to: Console) -> None:
     """Write the answers of one command; sentences and commands are not folded, so that they can be copied."""
     draw = _DRAWERS[type(results[0])]
-    for result in results:
-        for drawn in draw(result):
-            for part in _titled(drawn):
-                fitting = _turned(part) if isinstance(part, Table) and _is_too_wide(part, to) else part
-                to.print(fitting, soft_wrap=isinstance(part, Text))
+    drawn = [part for result in results for part in draw(result)]
+    if len(results) > 1 and type(results[0]) in _SUMMARIES:
+        drawn += _SUMMARIES[type(results[0])](results)
+    for part in (piece for whole in drawn for piece in _titled(whole)):
+        fitting = _turned(part) if isinstance(part, Table) and _is_too_wide(part, to) else part
+        to.print(fitting, soft_wrap=isinstance(part, Text))
 
 
 def _is_too_wide(table: Table, to: Console) -> bool:
@@ -56,7 +44,7 @@ def _is_too_wide(table: Table, to: Console) -> bool:
 def _turned(table: Table) -> Table:
     """Return a table with rows and columns exchanged: on a narrow terminal nothing is cut off."""
     first, *others = table.columns
-    turned = _table("", str(first.header), *map(str, first.cells))
+    turned = new_table("", str(first.header), *map(str, first.cells))
     turned.title = None
     for column in others:
         turned.add_row(str(column.header), *map(str, column.cells))
@@ -71,64 +59,9 @@ def _titled(part: RenderableType) -> list[RenderableType]:
     return [title, part]
 
 
-def _table(title: str, *columns: str, left: int = 1) -> Table:
-    """Return an empty table; the first `left` columns hold words, the others numbers."""
-    table = Table(title=title, box=box.SIMPLE_HEAD)
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position < left else "right", no_wrap=position >= left)
-    return table
-
-
-def _note(text: str) -> Text:
-    return Text(text, style="dim")
-
-
-def _heading(subject: Subject) -> str:
-    made = ", ".join(part for part in (subject.model, subject.data, subject.mode) if part)
-    return f"{subject.path}{f' ({made})' if made else ''}"
-
-
-def _under(conditions: Conditions, loss: float, accuracy: float | None, slope: float) -> Text:
-    """Return the conditions that a number about a loss cannot be read without."""
-    right = "" if accuracy is None else f", accuracy {percent(accuracy)}"
-    return _note(
-        f"{conditions.split} loss {loss:.4g} ({conditions.loss_function}){right}, gradient norm {slope:.3g}; "
-        f"N = {conditions.num_samples}, P = {conditions.num_parameters}; {conditions.dtype} on {conditions.device}, "
-        f"BatchNorm {conditions.batch_norm}"
-    )
-
-
-def _hessian(result: HessianResult) -> list[RenderableType]:
-    table = _table(f"Largest Hessian eigenvalues of {_heading(result.checkpoint)}", "index", "value", "residual", "converged")
-    for one in result.eigenvalues:
-        table.add_row(str(one.index), f"{one.value:.6g}", f"{one.residual:.1e}", "yes" if one.converged else "NO")
-    lines: list[RenderableType] = [table]
-    lines.append(_under(result.conditions, result.loss, result.accuracy, result.gradient_norm))
-    lines.append(
-        _note(
-            f"{result.products} Hessian-vector products ({result.lanczos_products} Lanczos, {result.verification_products} to "
-            f"measure residuals ‖Hv−θv‖), {result.seconds:.1f} s; an exact eigenvalue lies within each residual "
-            f"+ {result.rounding:.1g} of rounding"
-        )
-    )
-    if result.stability_threshold is not None and result.sharpness_ratio is not None:
-        last = result.last_stability_threshold
-        lines.append(
-            _note(
-                f"λmax = {result.lambda_max:.4g} against 2/lr = {result.stability_threshold:.4g} at the peak rate "
-                f"{number(result.learning_rate)} (ratio {result.sharpness_ratio:.3g}); "
-                f"2/lr = {number(last)} at the rate of the last update; with its Nesterov momentum "
-                f"{number(result.checkpoint.momentum)} the limit is {number(result.momentum_threshold)}, not 2/lr"
-            )
-        )
-    if result.advice:
-        lines.append(Text(result.advice, style="yellow"))
-    return [*lines, Text()]
-
-
 def _sharpness(result: SharpnessResult) -> list[RenderableType]:
-    table = _table(
-        f"ε-sharpness of {_heading(result.checkpoint)}",
+    table = new_table(
+        f"ε-sharpness of {heading(result.checkpoint)}",
         "subspace", "epsilon", "phi", "phi of restarts", "phi of sign ascent", "rise", "share at bound", "evaluations",
         "status",
     )  # fmt: skip
@@ -144,8 +77,8 @@ def _sharpness(result: SharpnessResult) -> list[RenderableType]:
             str(one.evaluations),
             one.status,
         )
-    under = _under(result.conditions, result.loss, result.accuracy, result.gradient_norm)
-    note = _note(
+    under = conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm)
+    note = dim(
         "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the best of all solves; "
         "for p > 0 the mean over random subspaces ± standard error; "
         f"it grows with P and with ‖w‖ = {result.weight_norm:.4g}, {result.seconds:.1f} s"
@@ -155,12 +88,14 @@ def _sharpness(result: SharpnessResult) -> list[RenderableType]:
 
 def _path(result: PathResult) -> list[RenderableType]:
     columns = [f"{curve.split} {what}" for curve in result.curves for what in ("loss", "accuracy")]
-    table = _table(f"{result.path} path: α = 0 is {result.start.path}, α = 1 is {result.end.path}", "alpha", *columns, left=0)
+    table = new_table(
+        f"{result.path} path: α = 0 is {result.start.path}, α = 1 is {result.end.path}", "alpha", *columns, left=0
+    )
     for row, alpha in enumerate(result.alphas):
         cells = [cell for curve in result.curves for cell in (f"{curve.loss[row]:.4g}", percent(curve.accuracy[row]))]
         table.add_row(f"{alpha:.3g}", *cells, style="bold" if alpha in (0, 1) else "")
     bars = Text("\n".join(_barrier(curve) for curve in result.curves))
-    note = _note(f"distance between the ends {result.distance:.4g}; BatchNorm {result.batch_norm}; {result.seconds:.1f} s")
+    note = dim(f"distance between the ends {result.distance:.4g}; BatchNorm {result.batch_norm}; {result.seconds:.1f} s")
     return [table, bars, note, Text()]
 
 
@@ -171,7 +106,7 @@ def _barrier(curve: Curve) -> str:
 
 
 def _distance(result: DistanceResult) -> list[RenderableType]:
-    table = _table(f"Distance of {result.checkpoint.path} from {result.reference}", "quantity", "value")
+    table = new_table(f"Distance of {result.checkpoint.path} from {result.reference}", "quantity", "value")
     rows = {
         "distance ‖w−w₀‖": result.distance, "relative to ‖w₀‖": result.relative, "cosine(w, w₀)": result.cosine,
         "norm ‖w‖": result.norm, "init norm ‖w₀‖": result.init_norm, "max change": result.max_change,
@@ -182,22 +117,22 @@ def _distance(result: DistanceResult) -> list[RenderableType]:
     if result.layers:
         parts.append(_layers(result.layers))
     if result.steps:
-        steps = _table("Along the saved steps", "step", "distance", "relative", "cosine", left=0)
+        steps = new_table("Along the saved steps", "step", "distance", "relative", "cosine", left=0)
         for one in result.steps:
             steps.add_row(number(one.step), number(one.distance), number(one.relative), number(one.cosine))
         parts.append(steps)
-    return [*parts, _note(f"over {result.num_parameters} parameters; BatchNorm statistics are not parameters"), Text()]
+    return [*parts, dim(f"over {result.num_parameters} parameters; BatchNorm statistics are not parameters"), Text()]
 
 
 def _layers(layers: Sequence[LayerDistance]) -> Table:
-    table = _table("Per layer", "name", "size", "norm", "distance", "relative", "cosine")
+    table = new_table("Per layer", "name", "size", "norm", "distance", "relative", "cosine")
     for one in layers:
         table.add_row(one.name, str(one.size), number(one.norm), number(one.distance), number(one.relative), number(one.cosine))
     return table
 
 
 def _compare(result: CompareResult) -> list[RenderableType]:
-    table = _table(
+    table = new_table(
         "Comparison",
         "checkpoint", "train loss", "train accuracy", "test loss", "test accuracy", "gap", "lambda max", "phi", "distance",
         "batch size", "updates",
@@ -217,7 +152,7 @@ def _compare(result: CompareResult) -> list[RenderableType]:
             number(row.batch_size),
             number(row.updates),
         )
-    note = _note(
+    note = dim(
         f"gap = test loss − train loss ± standard error; lambda max of the Hessian; phi = ε-sharpness, ε = {result.epsilon:g}, "
         f"full space, percent, both on the {result.settings['split']} split; distance = ‖w−w₀‖; "
         f"{result.num_train} train and {result.num_test} test samples; "
@@ -230,7 +165,7 @@ def _compare(result: CompareResult) -> list[RenderableType]:
 
 
 def _inspect(result: InspectResult) -> list[RenderableType]:
-    table = _table(f"{result.checkpoint.path}: {result.container}", "what", "value", left=2)
+    table = new_table(f"{result.checkpoint.path}: {result.container}", "what", "value", left=2)
     subject = result.checkpoint
     known = {
         "tensors": f"{result.num_tensors} ({', '.join(result.dtypes)})",
@@ -242,10 +177,10 @@ def _inspect(result: InspectResult) -> list[RenderableType]:
     for name, value in known.items():
         if value is not None:
             table.add_row(name, str(value))
-    tensors = _table("Tensors", "name", "shape", left=2)
+    tensors = new_table("Tensors", "name", "shape", left=2)
     for name, shape in result.tensors:
         tensors.add_row(name, " × ".join(map(str, shape)) or "scalar")
-    checks = _table("Checks", "check", "passed", "detail", left=3)
+    checks = new_table("Checks", "check", "passed", "detail", left=3)
     for check in result.checks:
         answer = {True: "yes", False: "NO", None: "–"}[check.passed]
         checks.add_row(check.name, answer, check.detail)
@@ -254,7 +189,7 @@ def _inspect(result: InspectResult) -> list[RenderableType]:
 
 
 def _train(result: TrainResult) -> list[RenderableType]:
-    table = _table(
+    table = new_table(
         f"Trained from one set of initial weights (P = {result.num_parameters}, {result.device})",
         "mode", "batch size", "updates", "epochs", "train loss", "train accuracy", "test loss", "test accuracy", "gap",
         "stopped by", "seconds",
@@ -279,7 +214,7 @@ def _train(result: TrainResult) -> list[RenderableType]:
 
 
 _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
-    HessianResult: _hessian,
+    HessianResult: draw_hessian,
     SharpnessResult: _sharpness,
     PathResult: _path,
     DistanceResult: _distance,
@@ -287,3 +222,5 @@ _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
     InspectResult: _inspect,
     TrainResult: _train,
 }
+
+_SUMMARIES: dict[type[Result], Callable[..., list[RenderableType]]] = {HessianResult: draw_side_by_side}

@@ -1,0 +1,71 @@
+"""How far the first eigenvalue depends on the samples it was measured on."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from sharpcli.analyses._opening import Opened
+from sharpcli.curvature.operator import CurvatureOperator, GroupedProduct
+from sharpcli.curvature.operators import operator_of
+from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.results import DataBar
+from sharpcli.settings import HessianSettings
+
+_GROUPS = 40
+_LEAST = 4  # Groups below which a standard error says nothing.
+_MARGIN = 2  # Standard errors by which the bracket is wider than the two quotients, at each end.
+
+
+class DataBarMeter:
+    """Verifies the first eigenpair with a product that is summed by random groups of samples, and keeps their parts."""
+
+    def __init__(self, opened: Opened, operator: CurvatureOperator, settings: HessianSettings) -> None:
+        self._opened, self._operator, self._settings = opened, operator, settings
+        self._seen: GroupedProduct | None = None
+
+    def measure(self, vector: Tensor) -> Tensor:
+        """Return the product with a vector; the sum over groups is the same matrix, taken in another order."""
+        self._seen = self._operator.quadratic_forms(vector, groups=_GROUPS, seed=self._settings.seed)
+        return self._seen.product
+
+    def bar(self, pairs: Eigenpairs) -> DataBar | None:
+        """Return the error bar, with a bracket where samples were left out; None for too few groups.
+
+        For the whole split, of which a share s was analysed, the quotient at the top vector v of the part is
+        s·vᵀHv + (1-s)·(vᵀHv on the rest), and λmax is no lower than it. λmax of a part is on average no lower
+        than that of the whole, for λmax is convex (Granziol, Zohren and Roberts 2022, JMLR 23).
+        """
+        if self._seen is None or len(self._seen.forms) < _LEAST:
+            return None
+        inside, error = _mean(self._seen)
+        rest = self._opened.held_out(**_kept(self._settings))
+        if rest is None:
+            return DataBar(standard_error=error, groups=len(self._seen.forms))
+        objective, share = rest
+        operator = operator_of(self._settings.operator, objective, self._operator.objective.parameters(), memory=0)
+        outside, outside_error = _mean(operator.quadratic_forms(pairs.vectors[0], groups=_GROUPS, seed=self._settings.seed))
+        lower = share * inside + (1 - share) * outside - _MARGIN * (1 - share) * outside_error
+        upper = max(inside, outside) + _MARGIN * math.sqrt(1 - share) * error
+        return DataBar(
+            standard_error=error,
+            groups=len(self._seen.forms),
+            held_out=outside,
+            held_out_standard_error=outside_error,
+            held_out_samples=objective.num_samples,
+            bracket=(min(lower, outside), upper),
+        )
+
+
+def _mean(seen: GroupedProduct) -> tuple[float, float]:
+    """Return the mean of the quadratic forms over loss terms and its standard error over groups."""
+    forms, weights = seen.forms, seen.counts.double() / float(seen.counts.sum())
+    mean = float(weights @ forms)
+    count = len(forms)
+    spread = float((weights.square() * (forms - mean).square()).sum()) * count / max(count - 1, 1)
+    return mean, math.sqrt(spread)
+
+
+def _kept(settings: HessianSettings) -> dict[str, object]:
+    return {"bn": settings.bn, "bn_block": settings.bn_block, "params": settings.params}

@@ -1,0 +1,80 @@
+"""The curvature of each layer by itself: the diagonal blocks of the matrix."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+
+import numpy
+import torch
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.analyses._opening import Opened
+from sharpcli.curvature.operator import CurvatureOperator
+from sharpcli.curvature.operators import operator_of
+from sharpcli.linalg.estimates import mean
+from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
+from sharpcli.linalg.search import Wanted
+from sharpcli.results import Estimate, Layer
+from sharpcli.runtime import generator
+from sharpcli.settings import HessianSettings
+
+_PROBES = 20
+_STREAM = 13
+
+
+def blocks(opened: Opened, operator: CurvatureOperator, pairs: Eigenpairs, settings: HessianSettings) -> list[Layer]:
+    """Return λmax and trace of each layer's own block, and the layer's share of the first eigenvector.
+
+    The traces of all blocks come from the same products: for random signs z, z_lᵀ(Hz)_l has the mean tr(H_ll).
+    """
+    space = operator.objective.space
+    slices = space.layer_slices()
+    traces = _traces(operator, slices, settings.seed)
+    top, found = pairs.vectors[0], []
+    with progress.task("layers", total=len(slices)) as shown:
+        for name, names in space.groups().items():
+            objective = opened.objective(
+                bn=settings.bn, bn_block=settings.bn_block, params=tuple(glob.escape(own) for own in names)
+            )
+            block = operator_of(settings.operator, objective, objective.parameters())
+            own = eigenpairs(
+                block, Wanted(1), tolerance=settings.tol, max_products=settings.most_products(), seed=settings.seed
+            )
+            found.append(
+                Layer(
+                    name=name,
+                    num_parameters=block.shape[0],
+                    lambda_max=float(own.values[0]),
+                    residual=float(own.residuals[0]),
+                    verdict=own.verdicts[0],
+                    trace=traces[name],
+                    share=float(top[slices[name]].double().square().sum()),
+                    products=own.steps + own.verifications,
+                )
+            )
+            shown.advance(1, layer=name)
+    return found
+
+
+def products(layers: Sequence[Layer]) -> int:
+    """Return how many products the blocks took, those of the common traces included."""
+    return sum(layer.products for layer in layers) + (_PROBES if layers else 0)
+
+
+def _traces(operator: CurvatureOperator, slices: dict[str, slice], seed: int) -> dict[str, Estimate]:
+    random, samples = generator(seed, _STREAM), dict[str, list[float]]()
+    with progress.task("traces of layers", total=_PROBES) as shown:
+        for _ in range(_PROBES):
+            signs = torch.randint(0, 2, (operator.shape[0],), generator=random) * 2.0 - 1
+            signs = signs.to(operator.dtype).to(operator.device)
+            forms = _piecewise(signs, operator @ signs, slices)
+            for name, form in forms.items():
+                samples.setdefault(name, []).append(form)
+            shown.advance()
+    return {name: mean(numpy.array(values)) for name, values in samples.items()}
+
+
+def _piecewise(first: Tensor, second: Tensor, slices: dict[str, slice]) -> dict[str, float]:
+    return {name: float(first[piece].double() @ second[piece].double()) for name, piece in slices.items()}

@@ -1,0 +1,112 @@
+"""What can be had beyond eigenvalues: trace and norm, density and counts, the Gauss-Newton part."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from dataclasses import replace as changed
+
+import numpy
+from torch import Tensor
+
+from sharpcli.curvature.ggn import GGNOperator
+from sharpcli.curvature.operator import CurvatureOperator
+from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.linalg.reductions import dot
+from sharpcli.linalg.slq import SpectralDensity, spectral_density
+from sharpcli.linalg.trace import deflated_moments
+from sharpcli.linalg.xtrace import xtrace
+from sharpcli.objective import Objective
+from sharpcli.results import Count, Density, Estimate, Moments, Parts
+from sharpcli.settings import HessianSettings
+
+_ENOUGH = 12  # Basis vectors from which a Krylov space holds the outliers; with fewer XTrace finds them by itself.
+_GRID = 400
+_LINEAR = 1e-4  # Part of the largest magnitude below which the axis of the density is linear.
+_BLUR = 0.12  # Width of the blur on that axis, in units of asinh, that is about 12 % of an eigenvalue.
+
+
+def moments(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: HessianSettings) -> Moments:
+    """Return trace, Frobenius norm and ranks, from the Krylov space at hand if there is one."""
+    if pairs is not None and pairs.krylov.size >= _ENOUGH:
+        frame = pairs.krylov.frame
+        found = deflated_moments(
+            operator,
+            basis=pairs.krylov.basis,
+            trace_inside=float(numpy.trace(frame.measured)),
+            frobenius_squared_inside=float((frame.measured**2).sum() + (frame.coupling**2).sum()),
+            half_width=settings.trace_tol,
+            seed=settings.seed,
+        )
+    else:
+        found = xtrace(operator, half_width=settings.trace_tol, seed=settings.seed)
+    square = found.frobenius_squared
+    top = 0.0 if pairs is None else float(pairs.values.abs().max())
+    return Moments(
+        trace=found.trace,
+        frobenius_norm=_root(square),
+        effective_rank=found.trace.value**2 / square.value if square.value > 0 else math.nan,
+        stable_rank=square.value / top**2 if top else None,
+        method=found.method,
+        products=found.products,
+    )
+
+
+def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: HessianSettings) -> Density:
+    """Return the spectral density, certified eigenvalues taken out of it and counted exactly."""
+    known = [] if pairs is None else [place for place, good in enumerate(pairs.converged) if good]
+    found = spectral_density(
+        operator,
+        probes=settings.probes,
+        steps=settings.density_steps,
+        values=pairs.values[known].numpy() if pairs is not None and known else None,
+        vectors=pairs.vectors[known] if pairs is not None and known else None,
+        seed=settings.seed,
+    )
+    return _drawn(found, settings)
+
+
+def parts(objective: Objective, theta: Tensor, pairs: Eigenpairs) -> Parts:
+    """Return vᵀHv at the first eigenvector as its Gauss-Newton part and the rest."""
+    vector, whole = pairs.vectors[0], float(pairs.values[0])
+    ggn = dot(vector, GGNOperator(objective, theta, memory=0) @ vector)
+    return Parts(hessian=whole, ggn=ggn, rest=whole - ggn)
+
+
+def _drawn(found: SpectralDensity, settings: HessianSettings) -> Density:
+    """Return a density as numbers to plot, on a scale that is linear about zero and logarithmic beyond."""
+    largest = float(numpy.abs(found.nodes).max()) or 1.0
+    linear = _LINEAR * largest
+    bent = changed(found, nodes=numpy.arcsinh(found.nodes / linear))
+    grid = numpy.linspace(bent.nodes.min() - 5 * _BLUR, bent.nodes.max() + 5 * _BLUR, _GRID)
+    smooth, below, above = bent.smoothed(grid, _BLUR)
+    share, least, most = bent.cdf(grid)
+    return Density(
+        nodes=_plain(found.nodes),
+        weights=_plain(found.weights),
+        probes=found.probes,
+        steps=settings.density_steps,
+        products=found.products,
+        linear_width=linear,
+        width=_BLUR,
+        grid=_plain(linear * numpy.sinh(grid)),
+        cdf=_plain(share),
+        cdf_lower=_plain(least),
+        cdf_upper=_plain(most),
+        density=_plain(smooth),
+        density_lower=_plain(below),
+        density_upper=_plain(above),
+        counts=tuple(Count(threshold=limit, count=found.count_above(limit)) for limit in settings.above),
+    )
+
+
+def _root(square: Estimate) -> Estimate:
+    """Return the square root of an estimate, its error to first order."""
+    value = math.sqrt(max(square.value, 0))
+    error = square.standard_error / (2 * value) if value else 0.0
+    lower, upper = (math.sqrt(max(end, 0)) for end in (square.lower, square.upper))
+    return Estimate(**{**asdict(square), "value": value, "standard_error": error, "lower": lower, "upper": upper})
+
+
+def _plain(values: numpy.ndarray) -> tuple[float, ...]:
+    return tuple(values.tolist())

@@ -1,0 +1,191 @@
+"""The answer of `hessian` as tables for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from sharpcli.render.labels import distinct
+from sharpcli.render.table import conditions_line, dim, heading, new_table, number
+from sharpcli.results import DataBar, Density, Estimate, HessianResult, Layer, Moments
+
+_NAMES = {"hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical-fisher": "empirical Fisher"}
+_STYLES = {"certified": "", "noise-limited": "yellow", "budget-limited": "yellow", "refused": "red"}
+
+
+def draw_hessian(result: HessianResult) -> list[RenderableType]:
+    """Return one answer, most important first."""
+    lines: list[RenderableType] = []
+    if result.eigenvalues:
+        lines.append(_eigenvalues(result))
+    else:
+        lines.append(Text(f"{_NAMES[result.operator]} of {heading(result.checkpoint)}", style="bold"))
+    lines.append(conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm))
+    lines += [dim(text) for text in (*_trust(result), _data(result.data_bar), *_stability(result)) if text]
+    if result.parts:
+        part = result.parts
+        lines.append(
+            Text(f"λ = {part.hessian:.5g} = {part.ggn:.5g} Gauss-Newton + {part.rest:.4g} rest, at the first eigenvector")
+        )
+    if result.moments:
+        lines += _moments(result.moments)
+    if result.density:
+        lines += _density(result.density, result.conditions.num_parameters)
+    if result.layers:
+        lines.append(_layers(result.layers))
+    if result.dead_parameters:
+        lines.append(dim("without curvature: " + "; ".join(f"{name} ({why})" for name, why in result.dead_parameters.items())))
+    lines.append(dim(_effort(result)))
+    if result.advice:
+        lines.append(Text(result.advice, style="yellow"))
+    return [*lines, Text()]
+
+
+def draw_side_by_side(results: Sequence[HessianResult]) -> list[RenderableType]:
+    """Return one row an analysis, for several splits, checkpoints or steps."""
+    made = new_table(
+        "Side by side",
+        "checkpoint",
+        "step",
+        "split",
+        "loss",
+        "lambda max",
+        "certain to",
+        "verdict",
+        "2/lr",
+        "trace",
+        "products",
+    )
+    for name, result in zip(distinct([result.checkpoint for result in results]), results, strict=True):
+        top = next((one for one in result.eigenvalues if one.index == 1), None)
+        made.add_row(
+            name,
+            number(result.checkpoint.step),
+            result.conditions.split,
+            number(result.loss),
+            "–" if top is None else _certain(top.value, top.interval)[0],
+            "–" if top is None else _certain(top.value, top.interval)[1],
+            top.verdict if top else "–",
+            number(result.stability_threshold),
+            _estimate(result.moments.trace) if result.moments else "–",
+            str(result.products),
+        )
+    return [made, Text()]
+
+
+def _eigenvalues(result: HessianResult) -> RenderableType:
+    made = new_table(
+        f"Eigenvalues of the {_NAMES[result.operator]} of {heading(result.checkpoint)}",
+        "index", "value", "certain to", "residual", "verdict",
+    )  # fmt: skip
+    for one in result.eigenvalues:
+        made.add_row(
+            str(one.index),
+            *_certain(one.value, one.interval),
+            f"{one.residual:.1e}" + ("" if one.verified else "*"),
+            Text(one.verdict, style=_STYLES[one.verdict]),
+        )
+    return made
+
+
+def _certain(value: float, interval: tuple[float, float] | None) -> tuple[str, str]:
+    """Return a value in as many digits as its interval gives meaning to, and half the width of that, rounded up."""
+    if interval is None:
+        return f"{value:.6g}", "–"
+    radius = max(value - interval[0], interval[1] - value)
+    if radius <= 0:
+        return f"{value:.10g}", "0"
+    exponent = math.floor(math.log10(radius))
+    half = math.ceil(radius / 10 ** (exponent - 1)) * 10.0 ** (exponent - 1)
+    decimals = 1 - exponent
+    text = f"{value:.{decimals}f}" if 0 <= decimals <= 9 and abs(value) >= 1e-4 else f"{value:.10g}"
+    return text, f"± {half:.1e}"
+
+
+def _trust(result: HessianResult) -> list[str]:
+    lines = []
+    if result.ceiling and result.floor:
+        lines.append(
+            f"no eigenvalue above {result.ceiling.value:.5g}, none below {result.floor.value:.4g} "
+            f"(each with probability {result.ceiling.probability:g} over the random start)"
+        )
+    if result.noise_floor is not None and result.rounding is not None and result.orthogonality is not None:
+        starred = any(not one.verified for one in result.eigenvalues)
+        lines.append(
+            f"an exact eigenvalue lies in each interval: residual + noise floor {result.noise_floor:.1e} "
+            f"+ rounding {result.rounding:.1e}; basis orthogonal to {result.orthogonality:.0e}"
+            + ("; * residual of the products made, not of a fresh one (--certify all)" if starred else "")
+        )
+    return lines
+
+
+def _data(bar: DataBar | None) -> str:
+    if bar is None:
+        return ""
+    text = f"first value ± {bar.standard_error:.3g} from one sample of the data to another ({bar.groups} random groups)"
+    if bar.bracket is not None and bar.held_out is not None:
+        text += (
+            f"; on {bar.held_out_samples} samples left out vᵀHv = {bar.held_out:.4g} ± {bar.held_out_standard_error:.2g}; "
+            f"for the whole split between {bar.bracket[0]:.4g} and {bar.bracket[1]:.4g}"
+        )
+    return text
+
+
+def _stability(result: HessianResult) -> list[str]:
+    if result.stability_threshold is None or result.sharpness_ratio is None or result.lambda_max is None:
+        return []
+    return [
+        f"λmax = {result.lambda_max:.4g} against 2/lr = {result.stability_threshold:.4g} at the peak rate "
+        f"{number(result.learning_rate)} (ratio {result.sharpness_ratio:.3g}); "
+        f"2/lr = {number(result.last_stability_threshold)} at the rate of the last update; with its Nesterov momentum "
+        f"{number(result.checkpoint.momentum)} the limit is {number(result.momentum_threshold)}, not 2/lr"
+    ]
+
+
+def _moments(found: Moments) -> list[RenderableType]:
+    ranks = f"effective rank tr²/‖H‖_F² = {found.effective_rank:.4g}"
+    if found.stable_rank is not None:
+        ranks += f", stable rank ‖H‖_F²/λ² = {found.stable_rank:.4g}"
+    return [
+        Text(f"trace {_estimate(found.trace)}, ‖H‖_F {_estimate(found.frobenius_norm)} (95 % intervals)"),
+        dim(f"{ranks}; {found.method}, {found.trace.samples} probes"),
+    ]
+
+
+def _density(found: Density, size: int) -> list[RenderableType]:
+    lines: list[RenderableType] = [
+        Text(f"eigenvalues above {one.threshold:g}: {_estimate(one.count)} of {size}") for one in found.counts
+    ]
+    lines.append(dim(f"density from {found.probes} probes of {found.steps} products; see it with --plot"))
+    return lines
+
+
+def _layers(layers: Sequence[Layer]) -> RenderableType:
+    made = new_table(
+        "Each layer's own block", "layer", "parameters", "lambda max", "residual", "verdict", "trace", "share of v1"
+    )
+    for one in layers:
+        made.add_row(
+            one.name,
+            str(one.num_parameters),
+            f"{one.lambda_max:.5g}",
+            f"{one.residual:.1e}",
+            Text(one.verdict, style=_STYLES[one.verdict]),
+            _estimate(one.trace),
+            f"{100 * one.share:.1f} %",
+        )
+    return made
+
+
+def _estimate(found: Estimate) -> str:
+    if not found.samples:
+        return f"{found.value:.6g}"
+    return f"{found.value:.5g} [{found.lower:.4g}, {found.upper:.4g}]"
+
+
+def _effort(result: HessianResult) -> str:
+    uses = ", ".join(f"{count} {use}" for use, count in result.products_by_use.items())
+    return f"{result.products} products ({uses}), {result.seconds:.1f} s; {result.conditions.engine}"
