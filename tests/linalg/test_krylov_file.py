@@ -30,7 +30,7 @@ class Mortal(Planted):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 def test_killed_at_every_step_it_gives_the_same_answer(tmp_path: Path, dtype: torch.dtype, memory: int | None):
     size, wanted = 600, Wanted(5, bottom=1)
-    how = {"memory": None if memory is None else memory * size * dtype.itemsize, "max_products": 400}
+    how = {"memory": None if memory is None else (memory + 12) * size * dtype.itemsize, "max_products": 400}
     calm = Planted(broad(size), dtype)
     whole = eigenpairs(calm, wanted, **how)
     spent = deaths = 0
@@ -48,8 +48,8 @@ def test_killed_at_every_step_it_gives_the_same_answer(tmp_path: Path, dtype: to
     assert torch.equal(pairs.values, whole.values)
     assert torch.equal(pairs.vectors, whole.vectors)
     assert pairs.verdicts == whole.verdicts
-    # Of each product that death cut short nothing remains, and nothing else is done twice but the first that verifies.
-    assert spent - calm.products <= deaths + 1
+    # Of each product that death cut short nothing remains, and nothing else is done twice but the first that verifies, in a life that dies in the second.
+    assert spent - calm.products <= deaths + 2
 
 
 def test_more_eigenvalues_go_on_from_fewer(tmp_path: Path):
@@ -59,7 +59,7 @@ def test_more_eigenvalues_go_on_from_fewer(tmp_path: Path):
     more = eigenpairs(operator, Wanted(8), store=KrylovFile(tmp_path, {"of": "this"}))
     assert operator.products - before < more.steps
     assert more.steps > first.steps
-    assert more.values.numpy() == pytest.approx(broad(600).sort(descending=True).values[:8].numpy(), rel=1e-6)
+    assert more.values.numpy() == pytest.approx(broad(600).sort(descending=True).values[:8].numpy(), rel=1e-5)
 
 
 def test_another_problem_is_refused(tmp_path: Path):
@@ -83,6 +83,6 @@ def test_a_damaged_folder_is_one_sentence(tmp_path: Path, damage: str):
 
 
 def test_only_the_basis_in_use_stays_on_disk(tmp_path: Path):
-    eigenpairs(Planted(broad(600)), Wanted(3), memory=18 * 600 * 8, store=KrylovFile(tmp_path, {}), max_products=300)
+    eigenpairs(Planted(broad(600)), Wanted(3), memory=30 * 600 * 8, store=KrylovFile(tmp_path, {}), max_products=300)
     assert len(list(tmp_path.iterdir())) == 2
     assert numpy.load(tmp_path / "search.npz")["measured"].shape[0] <= 18

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +92,7 @@ def largest(objective: Objective, settings: HessianSettings) -> Eigenpairs:
     Raises:
         SettingsError: More eigenvalues are asked for than there are parameters.
     """
-    return _solve(operator_of(settings.operator, objective, objective.parameters()), settings, None, None)
+    return _solve(_operator(objective, objective.parameters(), settings), settings, None, None)
 
 
 def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -> tuple[HessianResult, Tensor | None]:
@@ -104,13 +105,15 @@ def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -
         opened.check_loss(evaluation, settings.split, comparable=settings.bn == "eval")
         loss, gradient = objective.loss_and_gradient(theta)
         _require_deterministic(evaluation.loss, loss, settings)
-        operator = operator_of(settings.operator, objective, theta)
+        operator = _operator(objective, theta, settings)
         meter = DataBarMeter(opened, operator, settings)
         store = KrylovFile(Path(settings.state), _identity(opened, settings)) if settings.state else None
         pairs = _solve(operator, settings, meter, store, warm) if settings.topk + settings.bottomk else None
         if pairs is not None and settings.vectors:
             _write_vectors(Path(settings.vectors), pairs, objective)
-        uses = {"lanczos": pairs.steps, "verification": pairs.verifications} if pairs else {}
+        uses = (
+            {"lanczos": pairs.steps, "confirmation": pairs.confirmations, "verification": pairs.verifications} if pairs else {}
+        )
         bar = meter.bar(pairs) if pairs else None
         uses["held-out samples"] = int(bar is not None and bar.held_out is not None)
         moments = _spectrum.moments(operator, pairs, settings) if settings.trace else None
@@ -127,7 +130,7 @@ def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -
             loss=evaluation.loss,
             accuracy=evaluation.accuracy,
             gradient_norm=norm(gradient),
-            **_told(pairs),
+            **_told(pairs, settings),
             data_bar=bar,
             products=sum(uses.values()),
             products_by_use={use: number for use, number in uses.items() if number},
@@ -146,6 +149,10 @@ def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -
 def _of_interest(settings: HessianSettings) -> dict[str, Any]:
     """Return what of the settings makes another objective."""
     return {"bn": settings.bn, "bn_block": settings.bn_block, "params": settings.params}
+
+
+def _operator(objective: Objective, theta: Tensor, settings: HessianSettings) -> CurvatureOperator:
+    return operator_of(settings.operator, objective, theta, engine=settings.engine, compiled=settings.compile == "on")
 
 
 def _require_deterministic(first: float, second: float, settings: HessianSettings) -> None:
@@ -179,6 +186,7 @@ def _solve(
         seed=settings.seed,
         warm=warm,
         verify=settings.certify,
+        confirm=settings.confirm,
         measure=meter.measure if meter else None,
         store=store,
     )
@@ -190,14 +198,15 @@ def _solve(
     return pairs
 
 
-def _told(pairs: Eigenpairs | None) -> dict[str, Any]:
+def _told(pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
     """Return what the search itself has to tell, as fields of the result."""
     if pairs is None:
-        names = ("lambda_max", "ceiling", "floor", "noise_floor", "rounding", "orthogonality")
+        names = ("lambda_max", "index_probability", "ceiling", "floor", "noise_floor", "rounding", "orthogonality")
         return {**dict.fromkeys(names), "eigenvalues": (), "ended": "", "converged": True, "residual_history": ()}
     values = dict(zip(pairs.ranks, pairs.values.tolist(), strict=True))
     return {
-        "eigenvalues": tuple(_listed(pairs)),
+        "eigenvalues": tuple(_listed(pairs, settings.tol)),
+        "index_probability": pairs.index_probability,
         "lambda_max": values.get(1),
         "ceiling": Bound(value=pairs.ceiling, probability=PROBABILITY),
         "floor": Bound(value=pairs.floor, probability=PROBABILITY),
@@ -210,8 +219,10 @@ def _told(pairs: Eigenpairs | None) -> dict[str, Any]:
     }
 
 
-def _listed(pairs: Eigenpairs) -> Iterator[Eigenvalue]:
+def _listed(pairs: Eigenpairs, tolerance: float) -> Iterator[Eigenvalue]:
     for place, verdict in enumerate(pairs.verdicts):
+        low, high = pairs.by_index[place]
+        narrow = high - low <= 2 * (tolerance * abs(float(pairs.values[place])) + pairs.trust.noise + pairs.trust.rounding)
         yield Eigenvalue(
             index=pairs.ranks[place],
             value=float(pairs.values[place]),
@@ -219,6 +230,8 @@ def _listed(pairs: Eigenpairs) -> Iterator[Eigenvalue]:
             interval=None if verdict == "refused" else pairs.interval(place),
             verdict=verdict,
             verified=pairs.verified[place],
+            index_interval=(low, high) if verdict != "refused" and math.isfinite(high - low) else None,
+            index_confirmed=verdict != "refused" and narrow,
         )
 
 

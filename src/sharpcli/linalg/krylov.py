@@ -29,6 +29,7 @@ from sharpcli.runtime import generator
 
 Matrix = NDArray[numpy.float64]
 _CANCELLATION = 0.7  # A vector that orthogonalising makes shorter than this is orthogonalised again (Daniel et al. 1976).
+_SPANNED = 1e-3  # Length of what is left of a unit vector that others span, up to what need not be followed.
 _PIECE = 2**16
 
 
@@ -115,11 +116,8 @@ class Krylov:
         """Whether the basis spans the whole space, so that H has the exact spectrum."""
         return not self.frame.waiting
 
-    def step(self, *, stay: bool = False) -> None:
-        """Take the first waiting vector into the basis, at the cost of one product.
-
-        Args:
-            stay: Let the vector it leads to wait first, so that the next step follows the same chain; else it waits last.
+    def step(self) -> None:
+        """Take the vector that has waited longest into the basis, at the cost of one product.
 
         Raises:
             NumericalError: The product is not finite.
@@ -141,9 +139,8 @@ class Krylov:
         has_room = frame.size + 1 + len(others) < self.dimension
         follows = has_room and beta > 10 * torch.finfo(product.dtype).eps * scale
         if follows:
-            place = 0 if stay else len(others)
-            others = (*others[:place], rest / beta, *others[place:])
-            coupling = numpy.insert(coupling, place, numpy.eye(1, frame.size + 1, frame.size) * beta, axis=0)
+            others = (*others, rest / beta)
+            coupling = numpy.vstack([coupling, numpy.eye(1, frame.size + 1, frame.size) * beta])
         grown = replace(
             frame,
             size=frame.size + 1,
@@ -222,9 +219,14 @@ class Krylov:
             unbroken=False,
         )
 
-    def probe(self) -> None:
-        """Let a random vector wait first: what the chains so far can never show has a part in it."""
-        self.frame = self._with_random(replace(self.frame, unbroken=False))
+    def inject(self, vector: Tensor) -> None:
+        """Let a vector (P,) orthogonal to the basis wait first, or nothing if those that wait span it already."""
+        frame = self.frame
+        _, _, vector, length = self._decompose(vector, norm(vector), self.basis, frame.waiting, 0.0)
+        if length > _SPANNED:
+            coupling = numpy.vstack([numpy.zeros((1, frame.size)), frame.coupling])
+            self.frame = replace(frame, waiting=(vector / length, *frame.waiting), coupling=coupling)
+        self.frame = replace(self.frame, unbroken=False)
 
     def _with_random(self, frame: Frame) -> Frame:
         """Put a random vector orthogonal to all others before the waiting ones, if there is room for one in the space."""

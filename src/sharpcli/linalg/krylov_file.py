@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 
 from sharpcli import files
 from sharpcli.errors import InputError
+from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Frame, Krylov
 
 _STATE = "search.npz"
@@ -38,6 +40,7 @@ class KrylovFile:
         self._identity = json.dumps({"format": _FORMAT, **identity}, sort_keys=True)
         self._generation = 0
         self._written = 0
+        self._chain: tuple[NDArray[Any], ...] | None = None
 
     def restore(self, krylov: Krylov) -> dict[str, object]:
         """Bring back a decomposition, and return what else was kept; {} if the folder holds none.
@@ -66,17 +69,30 @@ class KrylovFile:
         krylov.share = about["share"]
         krylov.frame = Frame(size, kept["measured"], kept["coupling"], tuple(waiting), **scalars)
         self._written = size
+        if "chain_rows" in kept:
+            self._chain = tuple(kept[name] for name in ("chain_rows", "chain_waiting", "chain_diagonal", "chain_off_diagonal"))
         return dict(about["state"])
 
-    def keep(self, krylov: Krylov, state: dict[str, object]) -> None:
+    def restore_chain(self, rest: Complement) -> None:
+        """Bring back the chain in the complement that was kept with the decomposition, if there was one."""
+        if self._chain is None:
+            return
+        rows, waiting, diagonal, off_diagonal = self._chain
+        count = min(len(rows), len(rest.rows))
+        rest.rows[:count] = torch.from_numpy(rows[:count]).to(rest.rows)
+        rest.diagonal, rest.off_diagonal = diagonal[:count].tolist(), off_diagonal[:count].tolist()
+        following = waiting if count == len(rows) else rows[count : count + 1]
+        rest.waiting = torch.from_numpy(following[0]).to(rest.rows) if len(following) else None
+
+    def keep(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
         """Keep a decomposition as it stands.
 
         Raises:
             InputError: The folder cannot be written to.
         """
         frame = krylov.frame
-        if frame.size <= self._written:  # After a restart the basis is another one.
-            self._generation, self._written = self._generation + 1, 0
+        if frame.size < self._written or (frame.size == self._written and rest is None):
+            self._generation, self._written = self._generation + 1, 0  # After a restart the basis is another one.
         self._append(krylov, self._written)
         about = {
             "generation": self._generation,
@@ -93,6 +109,7 @@ class KrylovFile:
             measured=frame.measured,
             coupling=frame.coupling,
             waiting=waiting,
+            **_arrays(rest),
         )
         files.write_bytes(self.folder / _STATE, buffer.getvalue())
         for old in self.folder.glob("basis-*.raw"):
@@ -133,3 +150,15 @@ class KrylovFile:
             f"{self.folder} holds the search of another problem (other {', '.join(differs) or 'settings'}).",
             "Name another folder with --state, or delete this one.",
         )
+
+
+def _arrays(rest: Complement | None) -> dict[str, Any]:
+    if rest is None:
+        return {}
+    rows = rest.rows[: rest.size].cpu().numpy()
+    return {
+        "chain_rows": rows,
+        "chain_waiting": rows[:0] if rest.waiting is None else rest.waiting[None].cpu().numpy(),
+        "chain_diagonal": numpy.array(rest.diagonal),
+        "chain_off_diagonal": numpy.array(rest.off_diagonal),
+    }

@@ -3,15 +3,16 @@
 Every new vector is orthogonalised against the whole basis, so no eigenvalue is listed twice because
 orthogonality was lost ("ghosts"); how orthogonal it is is watched, not assumed. The small problem
 is solved in float64 on the CPU. The search stops when the residual of *each* wanted eigenvalue is
-small against *that* eigenvalue, at two checks in a row that agree, and a random vector from
-outside the space has shown nothing that was missed. Then the ends of the spectrum are multiplied
+small against *that* eigenvalue, and a few products in the complement of the basis have shown that
+nothing was missed. Then the ends of the spectrum are multiplied
 once more: that the fresh product is the one the recurrence foretold is measured, not assumed.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,11 +24,13 @@ from sharpcli import progress
 from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.linalg.ceiling import ceiling
 from sharpcli.linalg.certify import Trust, Verdict, rounding_of
+from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Krylov
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.reductions import dot, norm
-from sharpcli.linalg.search import Search, Wanted, advance, restart, step, taken_up
+from sharpcli.linalg.search import Search, Wanted, advance, look, restart, taken_up
 
+_LEAST_CONFIRMED = 0.01  # Probability with which each attempt to confirm may be wrong.
 _SPARE = 8  # Basis vectors beyond the wanted ones without which restarts make no headway.
 
 
@@ -37,8 +40,11 @@ class Store(Protocol):
     def restore(self, krylov: Krylov) -> dict[str, object]:
         """Bring back the decomposition, and return what else was kept; {} if there was nothing."""
 
-    def keep(self, krylov: Krylov, state: dict[str, object]) -> None:
-        """Keep the decomposition as it stands, and a few plain values."""
+    def restore_chain(self, rest: Complement) -> None:
+        """Bring back the chain in the complement, if one was kept with the decomposition."""
+
+    def keep(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
+        """Keep the decomposition as it stands, a few plain values, and the chain in the complement if there is one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +60,13 @@ class Eigenpairs:
         verified: Which residuals were measured once more with a fresh product.
         verdicts: How far each may be trusted; see `Trust.verdict`.
         trust: Noise, rounding and orthogonality; its `radius` makes the intervals.
+        by_index: For each, an interval that holds the eigenvalue of that very index, with probability
+            `index_probability` over the random vectors; infinite where nothing was missed for all that is known.
+        index_probability: 0.99 for one attempt to confirm, 0.01 less for each further one.
         ceiling: No eigenvalue is larger, with probability 0.99 over the start; None after a warm start without randomness.
         floor: No eigenvalue is smaller, with that probability.
-        steps: Products spent on the search; `verifications` more measured residuals.
+        steps: Products spent on the search, `confirmations` more to see whether anything was missed, and
+            `verifications` more to measure residuals.
         history: (products, largest residual relative to its eigenvalue) at each check.
         ended: "converged", "complete" (the space is exhausted), "products", "seconds" or "noise".
         krylov: The decomposition, for what else can be had from it.
@@ -70,9 +80,12 @@ class Eigenpairs:
     verified: tuple[bool, ...]
     verdicts: tuple[Verdict, ...]
     trust: Trust
+    by_index: tuple[tuple[float, float], ...]
+    index_probability: float
     ceiling: float
     floor: float
     steps: int
+    confirmations: int
     verifications: int
     restarts: int
     history: tuple[tuple[int, float], ...]
@@ -101,6 +114,7 @@ def eigenpairs(
     seed: int = 0,
     warm: Tensor | None = None,
     verify: str = "ends",
+    confirm: int = 8,
     measure: Callable[[Tensor], Tensor] | None = None,
     store: Store | None = None,
 ) -> Eigenpairs:
@@ -117,6 +131,8 @@ def eigenpairs(
         warm: Vectors (J, P) to start near to.
         verify: "ends" measures the residual of the first and, if any bottom one is wanted, the last pair with a
             fresh product; "all" that of every pair.
+        confirm: Most products to spend in the complement of the basis, to bound what might have been missed; where
+            they do not suffice the values must stay as they are for some more steps.
         measure: How to multiply the first pair for that, in place of `operator @ v`.
         store: Where to keep the search; one that holds a part of it is gone on with.
 
@@ -128,26 +144,29 @@ def eigenpairs(
         Wu and Simon 2000, Thick-restart Lanczos method for large symmetric eigenvalue problems. Golub and Van
         Loan, Matrix Computations, 4th ed., section 10.1. Daniel, Gragg, Kaufman and Stewart 1976.
     """
-    capacity = _capacity(operator, wanted, max_products, memory)
+    capacity = _capacity(operator, wanted, max_products, memory, confirm)
     krylov = Krylov(operator, capacity=capacity, seed=seed, warm=warm)
     search = taken_up(store.restore(krylov) if store else {}, wanted, tolerance)
+    rest: Complement | None = None
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     with progress.task("Lanczos, at most", total=max_products) as shown:
-        shown.advance(krylov.frame.products)
+        shown.advance(krylov.frame.products + search.confirmations)
         while not search.ended:
-            advance(krylov, search, wanted, tolerance)
-            search.ended = search.ended or _exhausted(krylov, wanted, max_products, deadline)
+            if not (search.confirming and confirm):
+                advance(krylov, search, wanted, tolerance)
+            if search.confirming and confirm and not search.ended:
+                rest = rest or _complement(krylov, search, store, confirm)
+                look(krylov, rest, search, wanted, tolerance)
+                rest = rest if search.confirming else None
+            search.ended = search.ended or _exhausted(krylov, search, wanted, max_products, deadline)
             if search.history:
                 shown.advance(0, residual=f"{search.history[-1][1]:.1e}", largest=f"{search.history[-1][2]:.4g}")
             if search.ended:
                 break
-            if krylov.is_full:
-                restart(krylov, wanted)
-                search.restarts += 1
-            step(krylov, search)
+            _spend(krylov, rest, search, wanted)
             shown.advance(1)
             if store is not None:
-                store.keep(krylov, vars(search))
+                store.keep(krylov, vars(search), rest)
     return _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
 
 
@@ -158,24 +177,49 @@ def top_eigenpairs(
     return eigenpairs(operator, Wanted(count), tolerance=tolerance, max_products=max_products, seed=seed)
 
 
-def _capacity(operator: SymmetricOperator, wanted: Wanted, max_products: int, memory: int | None) -> int:
+def _complement(krylov: Krylov, search: Search, store: Store | None, confirm: int) -> Complement:
+    """Return a new chain in the complement, or the one that was kept in the middle of an attempt."""
+    going_on = search.chained and store is not None
+    search.attempts += not going_on
+    rest = Complement(krylov, capacity=confirm, attempt=search.attempts)
+    if going_on and store is not None:
+        store.restore_chain(rest)
+    search.chained = True
+    return rest
+
+
+def _spend(krylov: Krylov, rest: Complement | None, search: Search, wanted: Wanted) -> None:
+    """Spend one product, where it is needed."""
+    if rest is not None:
+        rest.step()
+        search.confirmations += 1
+        return
+    search.chained = False
+    if krylov.is_full:
+        restart(krylov, wanted)
+        search.restarts += 1
+    krylov.step()
+
+
+def _capacity(operator: SymmetricOperator, wanted: Wanted, max_products: int, memory: int | None, confirm: int) -> int:
     """Return how many basis vectors to make room for: all there will be, or as many as memory holds."""
     dimension = operator.shape[0]
     most = min(dimension, max_products)
     if memory is None:
         return max(most, 1)
     each = dimension * torch.finfo(operator.dtype).bits // 8
-    fits, least = memory // each - _SPARE // 2, min(most, wanted.total + _SPARE)  # A few more vectors are worked with.
+    working = confirm + 4  # Vectors beside the basis.
+    fits, least = memory // each - working, min(most, wanted.total + _SPARE)
     if fits < least:
         raise SettingsError(
             f"{memory / 2**20:.4g} MiB hold {max(fits, 0)} basis vectors of {dimension} numbers, and {least} are needed.",
-            f"Give --memory {(least + _SPARE // 2) * each / 2**20:.0f}MiB or more, or ask for fewer eigenvalues.",
+            f"Give --memory {math.ceil((least + working) * each / 2**20)}MiB or more, or ask for fewer eigenvalues.",
         )
     return min(most, fits)
 
 
-def _exhausted(krylov: Krylov, wanted: Wanted, max_products: int, deadline: float | None) -> str:
-    if krylov.frame.products >= max_products:
+def _exhausted(krylov: Krylov, search: Search, wanted: Wanted, max_products: int, deadline: float | None) -> str:
+    if krylov.frame.products + search.confirmations >= max_products:
         return "products"
     late = deadline is not None and time.monotonic() >= deadline and krylov.size >= wanted.total
     return "seconds" if late else ""
@@ -225,13 +269,34 @@ def _finished(
         trust=trust,
         ceiling=upper + trust.noise + trust.rounding,
         floor=lower - trust.noise - trust.rounding,
+        by_index=tuple(_by_index(krylov, wanted, search, trust, (lower, upper))),
+        index_probability=1 - _LEAST_CONFIRMED * max(search.attempts, 1),
         steps=frame.products,
+        confirmations=search.confirmations,
         verifications=len(fresh),
         restarts=search.restarts,
         history=tuple((int(products), residual) for products, residual, _ in search.history),
         ended=search.ended,
         krylov=krylov,
     )
+
+
+def _by_index(
+    krylov: Krylov, wanted: Wanted, search: Search, trust: Trust, ends: tuple[float, float]
+) -> Iterator[tuple[float, float]]:
+    """Return the interval of each index: its Ritz value on one side (Cauchy), what the complement has shown on the other."""
+    ritz, _, _ = krylov.ritz()
+    places, slack = wanted.select(ritz), trust.noise + trust.rounding
+    kept = search.intervals or [[-math.inf, math.inf]] * len(places)
+    for place, top, (low, high) in zip(places, wanted.sides(ritz, places), kept, strict=False):
+        value = float(ritz[place])
+        if krylov.is_complete:
+            low, high = value, value
+        elif top:
+            low, high = value, min(high, ends[1]) if place == len(ritz) - 1 else high
+        else:
+            low, high = max(low, ends[0]) if place == 0 else low, value
+        yield low - slack, max(high, low) + slack
 
 
 def _ends(chosen: Sequence[int], wanted: Wanted) -> list[int]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy
 import torch
+from torch import Tensor
 
 from sharpcli.linalg.certify import rounding_of
+from sharpcli.linalg.complement import Complement, by_index
 from sharpcli.linalg.krylov import Krylov, Matrix
 
-_GUARD = 3  # Steps of each chain for which the wanted values must stay as they are; the last is part of a probe.
+_GUARD = 3  # Steps of each chain for which the wanted values must stay as they are, where nothing better confirms them.
 _LARGE = 64  # Ritz problems up to this size are solved at every step, larger ones at every third.
-_PROBE = 2  # Steps from a random vector outside the space, to meet what the first start had no part in,
-_SURE_PROBE = 5  # or up to this many where they make it all but certain.
-_SEEN = 1e-2  # Relative residual below which a Ritz vector holds its eigenvector.
-_LEAST_PART = 0.01  # A random vector has a larger part than this over √P in a given direction, with probability 0.99.
+_LOOK = 2  # Steps in the complement before the first look at what they show.
 _LOOSEST = 1e-2  # A larger residual does not tell which eigenvalue is near, so a larger tolerance saves nothing.
 _SUSPICIOUS = 1e-4  # Asymmetry in parts of ‖A‖ that no rounding explains: there the last product is repeated.
 
@@ -52,6 +50,11 @@ class Wanted:
         first = range(-1, -self.count - 1, -1) if self.which == "SA" else range(1, self.count + 1)
         return [*first, *range(-self.bottom, 0)]
 
+    def sides(self, values: Matrix, places: list[int]) -> list[bool]:
+        """Return whether each selected one is counted from the largest eigenvalue, not from the smallest."""
+        first = [self.which == "LA" or (self.which == "LM" and values[place] > 0) for place in places[: self.count]]
+        return first + [False] * self.bottom
+
     def enlarged(self, extra: int) -> Wanted:
         """Return a wish for so many more, at the ends that are wanted."""
         below = extra // 2 if self.bottom else 0
@@ -60,14 +63,32 @@ class Wanted:
 
 @dataclass
 class Search:
-    """How far a search has come; plain values, so that it can be kept and taken up again."""
+    """How far a search has come; plain values, so that it can be kept and taken up again.
+
+    Attributes:
+        history: [products, largest residual relative to its eigenvalue, first value] at each check.
+        settled: The wanted values when they were last all within tolerance, at `settled_at` products.
+        confirming: Whether products go into the complement, to see whether anything was missed.
+        chained: Whether the chain there has begun.
+        attempts: How often that was begun.
+        confirmations: Products spent on it.
+        intervals: [low, high] for the eigenvalue of each wanted index, before noise and rounding; [] if there are none.
+        hold: Steps to take before the next check.
+        restarts: Of the basis.
+        repeated: Whether a product was repeated to tell noise from rounding.
+        ended: Why the search is over.
+        goal: What was wanted.
+    """
 
     history: list[list[float]] = field(default_factory=list)
     settled: list[float] | None = None
     settled_at: int = 0
-    probed: list[float] | None = None
-    probing: int = 0
-    others: int = 0
+    confirming: bool = False
+    chained: bool = False
+    attempts: int = 0
+    confirmations: int = 0
+    intervals: list[list[float]] = field(default_factory=list)
+    hold: int = 0
     restarts: int = 0
     repeated: bool = False
     ended: str = ""
@@ -79,28 +100,17 @@ def taken_up(kept: dict[str, object], wanted: Wanted, tolerance: float) -> Searc
     goal: list[float | str] = [wanted.count, wanted.which, wanted.bottom, tolerance]
     if kept.get("goal") == goal:
         return Search(**kept)  # type: ignore[arg-type]
-    return Search(restarts=int(str(kept.get("restarts", 0))), goal=goal)
-
-
-def step(krylov: Krylov, search: Search) -> None:
-    """Take one step; a probe follows its own chain first and then looks once at each vector that waited before it."""
-    if search.probing > 1:
-        krylov.step(stay=True)
-        search.probing -= 1
-    elif search.probing == 1:
-        krylov.step()  # What this leads to waits last, behind the others.
-        search.probing = -search.others
-    else:
-        krylov.step()
-        search.probing = min(search.probing + 1, 0)
+    counted = {name: int(str(kept.get(name, 0))) for name in ("restarts", "attempts", "confirmations")}
+    return Search(**counted, goal=goal)  # type: ignore[arg-type]
 
 
 def advance(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) -> None:
-    """Look at the Ritz values if it is time to, and decide whether the search is over."""
+    """Look at the Ritz values if it is time to, and decide what is to be done next."""
     frame = krylov.frame
     if krylov.is_complete:
         search.ended = "complete"
-    if search.probing or krylov.size < min(wanted.total + _GUARD, krylov.dimension):
+    search.hold = max(search.hold - 1, 0)
+    if search.hold or krylov.size < min(wanted.total + 1, krylov.dimension):
         return
     if krylov.size > _LARGE and frame.products % 3 and not krylov.is_complete:
         return
@@ -108,51 +118,58 @@ def advance(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) ->
         search.ended = "noise"
         return
     krylov.watch()
-    ritz, residuals_of_all, _ = krylov.ritz()
-    chosen = wanted.select(ritz)
-    values, residuals = ritz[chosen], residuals_of_all[chosen]
-    allowed = _allowed(values, tolerance, frame.scale, krylov.operator.dtype)
-    worst = float((residuals / allowed).max())
+    values, worst, allowed = _standing(krylov, wanted, tolerance)
     if not search.history or search.history[-1][0] < frame.products:
         search.history.append([frame.products, worst * min(tolerance, _LOOSEST), float(values[0])])
     if worst > 1 or krylov.is_complete:
         search.settled = None
-    elif not _agree(values, search.settled, allowed):
+    elif search.settled is None or bool((numpy.abs(values - numpy.array(search.settled)) > allowed).any()):
         search.settled, search.settled_at = values.tolist(), frame.products
-    elif frame.products < search.settled_at + (_GUARD - (wanted.total > 1)) * len(frame.waiting):
-        return
-    elif wanted.total == 1 or _agree(values, search.probed, allowed):
+        search.confirming = wanted.total > 1
+    elif frame.products >= search.settled_at + _GUARD * len(frame.waiting):
         search.ended = "converged"
-    else:
-        search.probing, search.probed = (
-            _probe_length(values, ritz[residuals_of_all > _SEEN * numpy.abs(ritz)], krylov.dimension),
-            values.tolist(),
-        )
-        search.others = len(frame.waiting)
-        krylov.probe()
 
 
-def _probe_length(values: Matrix, others: Matrix, dimension: int) -> int:
-    """Return how many steps from a random vector show an eigenvalue like the wanted ones, if that can be had cheaply.
+def look(krylov: Krylov, rest: Complement, search: Search, wanted: Wanted, tolerance: float) -> None:
+    """Look at what the complement has shown: nothing that is missing, something, or not enough to tell."""
+    if rest.size < min(_LOOK, rest.dimension) and rest.waiting is not None:
+        return
+    values, _, allowed = _standing(krylov, wanted, tolerance)
+    missing = _missing(krylov, rest, wanted, allowed)
+    if missing is not None:
+        krylov.inject(missing)
+        search.settled, search.confirming, search.hold = None, False, len(krylov.frame.waiting) + 1
+        return
+    ritz, _, _ = krylov.ritz()
+    places = wanted.select(ritz)
+    intervals = by_index(krylov.frame, places, wanted.sides(ritz, places), rest.ends())
+    search.intervals = [[low, high] for low, high in intervals]
+    if all(high - low <= 2 * limit for (low, high), limit in zip(intervals, allowed, strict=True)):
+        search.ended = "converged"
+    elif rest.waiting is None or rest.size == len(rest.rows):
+        search.confirming = False  # Not clear: then the guard decides.
 
-    A Chebyshev polynomial of degree d raises what lies x half-widths of the rest of the spectrum from its centre by
-    cosh(d arcosh x), which has to make up for a part of 0.01/√P. What the basis has seen is not part of the rest.
 
-    Args:
-        values: The wanted Ritz values.
-        others: Ritz values that stand for what has not been seen.
-        dimension: P.
-    """
-    half = (others.max() - others.min()) / 2 if len(others) else 0.0
-    gap = numpy.abs(values - (others.max() + others.min()) / 2).min() / half if half else numpy.inf
-    if gap <= 1:
-        return _PROBE
-    sure = 1 + math.ceil(math.log(2 * math.sqrt(dimension) / _LEAST_PART) / math.acosh(gap)) if gap < numpy.inf else 2
-    return max(sure, _PROBE) if sure <= _SURE_PROBE else _PROBE
+def _missing(krylov: Krylov, rest: Complement, wanted: Wanted, allowed: Matrix) -> Tensor | None:
+    """Return a vector of the complement whose Ritz value belongs among the wanted ones, if there is one."""
+    if not rest.size:
+        return None
+    known, _, _ = krylov.ritz()
+    seen, weights = rest.ritz()
+    everything = numpy.concatenate([known, seen])
+    order = numpy.argsort(everything, kind="stable")
+    for place, mine, limit in zip(wanted.select(everything[order]), wanted.select(known), allowed, strict=True):
+        if order[place] >= len(known) and abs(everything[order[place]] - known[mine]) > limit:
+            return rest.vector(weights[:, order[place] - len(known)])
+    return None
 
 
-def _agree(values: Matrix, earlier: list[float] | None, allowed: Matrix) -> bool:
-    return earlier is not None and bool((numpy.abs(values - numpy.array(earlier)) <= allowed).all())
+def _standing(krylov: Krylov, wanted: Wanted, tolerance: float) -> tuple[Matrix, float, Matrix]:
+    """Return the wanted Ritz values, the largest of their residuals in parts of what is allowed, and that."""
+    ritz, residuals, _ = krylov.ritz()
+    places = wanted.select(ritz)
+    allowed = _allowed(ritz[places], tolerance, krylov.frame.scale, krylov.operator.dtype)
+    return ritz[places], float((residuals[places] / allowed).max()), allowed
 
 
 def _is_noise(krylov: Krylov, search: Search) -> bool:

@@ -83,7 +83,7 @@ def _eigenvalues(result: HessianResult) -> RenderableType:
     )  # fmt: skip
     for one in result.eigenvalues:
         made.add_row(
-            str(one.index),
+            str(one.index) if one.index_confirmed else f"{one.index}?",
             *_certain(one.value, one.interval),
             f"{one.residual:.1e}" + ("" if one.verified else "*"),
             Text(one.verdict, style=_STYLES[one.verdict]),
@@ -118,6 +118,12 @@ def _trust(result: HessianResult) -> list[str]:
             f"an exact eigenvalue lies in each interval: residual + noise floor {result.noise_floor:.1e} "
             f"+ rounding {result.rounding:.1e}; basis orthogonal to {result.orthogonality:.0e}"
             + ("; * residual of the products made, not of a fresh one (--certify all)" if starred else "")
+        )
+    if result.index_probability is not None and result.eigenvalues:
+        doubted = any(not one.index_confirmed for one in result.eigenvalues)
+        lines.append(
+            f"each index is right with probability {result.index_probability:.2g} over the random vectors"
+            + ("; ? where that is not confirmed: an eigenvalue is there, perhaps another one (--confirm)" if doubted else "")
         )
     return lines
 

@@ -34,7 +34,9 @@ class Eigenvalue:
 
     `index` is 1 for the largest (with --which LM: largest in magnitude) and -1 for the smallest. `residual` is ‖Hv - value·v‖
     of the products that were made, for ‖v‖ = 1; where `verified`, of a fresh product. The `verdict` is certified,
-    noise-limited, budget-limited or refused; a refused one has no interval.
+    noise-limited, budget-limited or refused; a refused one has no interval. The eigenvalue of that very index lies in
+    the `index_interval` with the result's `index_probability`: its end towards the middle of the spectrum is certain, its outer
+    end rests on a random vector; None where it could not be bounded. `index_confirmed` says that it is as narrow as asked for.
     """
 
     index: int
@@ -43,6 +45,8 @@ class Eigenvalue:
     interval: tuple[float, float] | None
     verdict: str
     verified: bool
+    index_interval: tuple[float, float] | None
+    index_confirmed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +169,7 @@ class HessianResult(Result):
     gradient_norm: float
     eigenvalues: tuple[Eigenvalue, ...]
     lambda_max: float | None
+    index_probability: float | None
     ceiling: Bound | None
     floor: Bound | None
     noise_floor: float | None

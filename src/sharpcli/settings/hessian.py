@@ -11,6 +11,7 @@ from sharpcli.settings.base import SPLITS, AnalysisSettings, option, require_at_
 ENDS = ("LA", "SA", "LM")
 CERTIFY = ("ends", "all")
 OPERATORS = ("hessian", "ggn", "fisher", "empirical-fisher")
+ENGINES = ("auto", "double-backward", "forward-over-reverse")
 BN_POLICIES = ("eval", "batch", "recompute")
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -32,7 +33,16 @@ class HessianSettings(AnalysisSettings):
         None, "Memory for Lanczos vectors, such as 2GiB; with less it restarts. Default: 40 % of what is free.", "SIZE"
     )
     certify: str = option("ends", "Multiply once more to measure the residual of: ends (first and last), or all.", "WHICH")
+    confirm: int = option(
+        8, "Most products to bound what may have been missed, so that each index is confirmed with probability 0.99.", "N"
+    )
     operator: str = option("hessian", "hessian, ggn (Gauss-Newton), fisher or empirical-fisher.", "NAME")
+    engine: str = option(
+        "auto",
+        "How Hessian products come about: double-backward (auto), or forward-over-reverse, which keeps nothing in memory.",
+        "NAME",
+    )
+    compile: str = option("off", "on: compile forward-over-reverse by torch.compile, which takes seconds to minutes.", "off|on")
     params: tuple[str, ...] = option(
         (), "Only the parameters whose names match, such as 'conv*.weight'. Repeat for several.", "GLOB"
     )
@@ -58,8 +68,10 @@ class HessianSettings(AnalysisSettings):
         require_choice("which", self.which, ENDS)
         require_choice("certify", self.certify, CERTIFY)
         require_choice("operator", self.operator, OPERATORS)
+        require_choice("engine", self.engine, ENGINES)
+        require_choice("compile", self.compile, ("off", "on"))
         require_choice("bn", self.bn, BN_POLICIES)
-        for name in ("topk", "bottomk"):
+        for name in ("topk", "bottomk", "confirm"):
             require_at_least(name, getattr(self, name), 0)
         for name in ("tol", "trace_tol", "max_minutes"):
             require_at_least(name.replace("_", "-"), getattr(self, name), 0, strictly=True)
@@ -68,6 +80,16 @@ class HessianSettings(AnalysisSettings):
         require_at_least("density-steps", self.density_steps, 2)
         self.memory_bytes()
         self._check_counts()
+        self._check_engine()
+
+    def _check_engine(self) -> None:
+        if self.engine != "auto" and self.operator != "hessian":
+            raise SettingsError(f"--operator {self.operator} has one engine only.", "Leave --engine out.")
+        if self.compile == "on" and self.engine != "forward-over-reverse":
+            raise SettingsError(
+                "--compile on is for forward over reverse; torch cannot compile double backward.",
+                "Add --engine forward-over-reverse, or leave --compile out.",
+            )
 
     def _check_counts(self) -> None:
         wanted = self.topk + self.bottomk
