@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sharpcli.analyses.compare import compare as compare
     from sharpcli.analyses.distance import distance as distance
     from sharpcli.analyses.hessian import hessian as hessian
+    from sharpcli.analyses.hessian import hessian_all as hessian_all
     from sharpcli.analyses.inspect import inspect as inspect
     from sharpcli.analyses.interpolate import interpolate as interpolate
     from sharpcli.analyses.sharpness import sharpness as sharpness
@@ -20,10 +21,22 @@ if TYPE_CHECKING:
 
 _COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect")
 _HOMES = {name: f"sharpcli.analyses.{name}" for name in _COMMANDS} | {
+    "hessian_all": "sharpcli.analyses.hessian",
     "Objective": "sharpcli.objective",
     "Runtime": "sharpcli.runtime",
 }
-__all__ = ["Objective", "Runtime", "compare", "distance", "hessian", "inspect", "interpolate", "sharpness", "train"]
+__all__ = [
+    "Objective",
+    "Runtime",
+    "compare",
+    "distance",
+    "hessian",
+    "hessian_all",
+    "inspect",
+    "interpolate",
+    "sharpness",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:

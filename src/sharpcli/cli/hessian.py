@@ -9,6 +9,7 @@ import typer
 
 from sharpcli.cli.options import with_options
 from sharpcli.cli.running import answer
+from sharpcli.errors import SettingsError
 from sharpcli.settings import HessianSettings
 
 NAME = "hessian"
@@ -24,6 +25,8 @@ def command(
     """Eigenvalues of the loss Hessian, each with residual, interval and verdict; trace, density, layers on request."""
 
     def compute(settings: HessianSettings) -> Sequence[Any]:
+        if how.plot and not (settings.topk or settings.bottomk or settings.has_density()):
+            raise SettingsError("There is nothing to draw.", "Add --density, or ask for eigenvalues with --topk.")
         from sharpcli.analyses.hessian import hessian_all
 
         return hessian_all(checkpoints, settings)

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from sharpcli.errors import SettingsError
+from sharpcli.render.figure import finish, styles
+from sharpcli.render.hessian_figures import draw_hessian
 from sharpcli.render.labels import distinct
 from sharpcli.results import CompareResult, CompareRow, DistanceResult, HessianResult, PathResult, Result
 
 FORMATS = ("png", "pdf", "svg")
-# Okabe and Ito's colours, which differ in lightness too; beside each a marker and a dash.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 _LOG_RATIO = 30.0  # A loss that varies by more than this factor is drawn on a logarithmic axis.
 
 
@@ -53,53 +47,6 @@ def draw(results: Sequence[Result], path: Path) -> bytes:
     return buffer.getvalue()
 
 
-def _styles() -> Iterator[dict[str, Any]]:
-    styles = zip(cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES), strict=False)
-    return ({"color": colour, "marker": marker, "linestyle": dash, "markersize": 4} for colour, marker, dash in styles)
-
-
-def _hessian(results: Sequence[HessianResult]) -> Figure:
-    """Draw eigenvalue against index with residuals as bars, and 2/lr where it is known and in sight."""
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.subplots()
-    top = max(result.lambda_max for result in results)
-    names = distinct([result.checkpoint for result in results])
-    thresholds: dict[float, list[str]] = {}
-    for name, result, style in zip(names, results, _styles(), strict=False):
-        ranks = [one.index for one in result.eigenvalues]
-        values = [one.value for one in result.eigenvalues]
-        label = f"{name} ({result.conditions.split} loss {result.loss:.3g})"
-        axes.errorbar(ranks, values, yerr=[one.residual for one in result.eigenvalues], capsize=2, label=label, **style)
-        threshold = result.stability_threshold
-        if threshold is not None and threshold < 3 * top:
-            thresholds.setdefault(threshold, []).append(name)
-    for threshold, owners in thresholds.items():
-        axes.axhline(threshold, color="0.3", linestyle=":", linewidth=1)
-        axes.annotate(
-            f"2/lr of {', '.join(owners)}",
-            (1, threshold),
-            xycoords=("axes fraction", "data"),
-            xytext=(-3, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-        )
-    _eigenvalue_axis(axes, [one.value for result in results for one in result.eigenvalues])
-    axes.set(xlabel="index k of the eigenvalue", ylabel="eigenvalue λₖ of the loss Hessian (bar: residual)")
-    axes.set_title(f"Largest Hessian eigenvalues, N = {results[0].conditions.num_samples}")
-    _finish(axes)
-    return figure
-
-
-def _eigenvalue_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Use a logarithmic axis for a positive spectrum, and one that is linear about zero otherwise."""
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if min(values) > 0:
-        axes.set_yscale("log")
-    else:
-        axes.set_yscale("symlog", linthresh=1e-3 * max(map(abs, values)) or 1.0)
-
-
 def _paths(results: Sequence[PathResult]) -> Figure:
     """Draw loss and accuracy along each path, train and test, one column a path."""
     figure = Figure(figsize=(1.6 + 4.4 * len(results), 6.0), layout="constrained")
@@ -108,7 +55,7 @@ def _paths(results: Sequence[PathResult]) -> Figure:
     logarithmic = min(everywhere) > 0 and max(everywhere) > _LOG_RATIO * min(everywhere)
     for column, result in enumerate(results):
         upper, lower = grid[0][column], grid[1][column]
-        for curve, style in zip(result.curves, _styles(), strict=False):
+        for curve, style in zip(result.curves, styles(), strict=False):
             upper.plot(result.alphas, curve.loss, label=f"{curve.split} (barrier {curve.barrier:.3g})", **style)
             percents = [math.nan if value is None else 100 * value for value in curve.accuracy]
             lower.plot(result.alphas, percents, label=curve.split, **style)
@@ -126,7 +73,7 @@ def _paths(results: Sequence[PathResult]) -> Figure:
             axes.axvspan(low, 0, color="0.93", zorder=0)
             axes.axvspan(1, high, color="0.93", zorder=0)
             axes.set_xlim(low, high)
-            _finish(axes)
+            finish(axes)
     return figure
 
 
@@ -139,13 +86,13 @@ def _distances(results: Sequence[DistanceResult]) -> Figure:
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
     names = distinct([result.checkpoint for result in results])
-    for name, result, style in zip(names, results, _styles(), strict=False):
+    for name, result, style in zip(names, results, styles(), strict=False):
         if result.steps:
             updates = [one.step or 0 for one in result.steps]
             axes.plot(updates, [one.distance for one in result.steps], label=name, **style)
     axes.set_xscale("log")
     axes.set(xlabel="updates", ylabel="distance ‖w − w₀‖₂", title="Weight distance from initialization")
-    _finish(axes)
+    finish(axes)
     return figure
 
 
@@ -164,24 +111,18 @@ def _compare(results: Sequence[CompareResult]) -> Figure:
     figure = Figure(figsize=(1 + 3.6 * len(shown), 3.9), layout="constrained")
     grid = figure.subplots(1, len(shown), squeeze=False)[0]
     for axes, (name, get) in zip(grid, shown.items(), strict=True):
-        for label, row, style in zip(names, result.rows, _styles(), strict=False):
+        for label, row, style in zip(names, result.rows, styles(), strict=False):
             value = get(row)
             if value is not None:
                 points = {**style, "linestyle": "none", "markersize": 7}
                 axes.errorbar(value, row.gap, yerr=row.gap_standard_error, capsize=3, label=label, **points)
         axes.set(xlabel=name, ylabel="generalization gap: test − train loss")
-        _finish(axes)
+        finish(axes)
     return figure
 
 
-def _finish(axes: Axes) -> None:
-    axes.grid(visible=True, color="0.88", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.legend(frameon=True, fontsize=8)
-
-
 _DRAWERS: dict[type[Result], Callable[..., Figure]] = {
-    HessianResult: _hessian,
+    HessianResult: draw_hessian,
     PathResult: _paths,
     DistanceResult: _distances,
     CompareResult: _compare,

@@ -109,7 +109,7 @@ def _trust(result: HessianResult) -> list[str]:
     lines = []
     if result.ceiling and result.floor:
         lines.append(
-            f"no eigenvalue above {result.ceiling.value:.5g}, none below {result.floor.value:.4g} "
+            f"no eigenvalue above {result.ceiling.value:.7g}, none below {result.floor.value:.5g} "
             f"(each with probability {result.ceiling.probability:g} over the random start)"
         )
     if result.noise_floor is not None and result.rounding is not None and result.orthogonality is not None:
@@ -131,7 +131,7 @@ def _trust(result: HessianResult) -> list[str]:
 def _data(bar: DataBar | None) -> str:
     if bar is None:
         return ""
-    text = f"first value ± {bar.standard_error:.3g} from one sample of the data to another ({bar.groups} random groups)"
+    text = f"sampling error of the first value ± {bar.standard_error:.3g} ({bar.groups} groups of the samples)"
     if bar.bracket is not None and bar.held_out is not None:
         text += (
             f"; on {bar.held_out_samples} samples left out vᵀHv = {bar.held_out:.4g} ± {bar.held_out_standard_error:.2g}; "

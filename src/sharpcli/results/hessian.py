@@ -102,6 +102,7 @@ class Count:
 class Density:
     """The spectral density: quadrature nodes with their weights, which sum to one, and curves with 95 % bands.
 
+    The bands are over the probes: they tell the chance in them, not the resolution of their nodes, which `counts` allow for.
     `grid` are eigenvalues; `cdf` is the fraction of eigenvalues up to each of them; `density` is blurred by a Gaussian as wide
     as `width` on the scale asinh(λ / `linear_width`), so that it integrates to one over that scale.
     """

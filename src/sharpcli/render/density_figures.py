@@ -1,0 +1,136 @@
+"""The spectral density as figures: the density itself, and how many eigenvalues are above a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from sharpcli.render.figure import faded, legend_below, mark_decades, mesh, plain_number
+from sharpcli.render.hessian_lines import Line
+from sharpcli.results import Density
+
+_BAND = 0.25  # Strength of the colour of a 95 % band.
+_MOST_BANDS = 4  # Bands of more lines than these would hide one another, and are left out.
+_FLOOR = 0.3  # The axis ends at this part of what a single eigenvalue is as high as.
+
+
+def draw_density(axes: Axes, lines: Sequence[Line]) -> None:
+    """Draw the density on an axis that is linear about zero and logarithmic beyond, and the eigenvalues found as stems."""
+    shown = [(line, line.result.density) for line in lines if line.result.density]
+    linear = max(density.linear_width for _, density in shown)
+    lone = min(_lone(line) for line in lines if line.result.density)
+    low, high = min(density.grid[0] for _, density in shown), max(density.grid[-1] for _, density in shown)
+    peak = lone
+    for line, density in shown:
+        scale = [_stretch(value, density.linear_width, linear) for value in density.grid]
+        curve, least, most = (
+            [one * factor for one, factor in zip(part, scale, strict=True)]
+            for part in (density.density, density.density_lower, density.density_upper)
+        )
+        _band(axes, line, least, most, among=len(shown))
+        axes.plot(density.grid, curve, color=line.colour, linestyle=line.style["linestyle"], linewidth=1.3)
+        _stems(axes, line, _FLOOR * lone)
+        peak = max(peak, *most)
+    axes.set_xscale("asinh", linear_width=linear)
+    axes.set_yscale("log", nonpositive="clip")
+    axes.set(xlim=(low, high), ylim=(_FLOOR * lone, 3 * peak))
+    mark_decades(axes.xaxis, low, high, linear)
+    mark_decades(axes.yaxis, _FLOOR * lone, 3 * peak, _FLOOR * lone)
+    axes.axvspan(-linear, linear, color="0.94", zorder=0, label=f"axis linear, |λ| < {plain_number(_short(linear))}")
+    first = shown[0][0]
+    if any(line.found() for line, _ in shown):
+        axes.plot([], [], label="found: height 1 / (P σ √2π)", **_grey(first, filled=True))
+    _explain_lines(axes, [line for line, _ in shown])
+    axes.set(xlabel="eigenvalue λ", ylabel="share of eigenvalues per unit of ln |λ|")
+    axes.set_title(f"Spectral density (blur σ = {100 * shown[0][1].width:.0f} %)", fontsize=11)
+    mesh(axes)
+    legend_below(axes)
+
+
+def has_positive_part(density: Density) -> bool:
+    """Tell whether there is anything to count above zero on a logarithmic axis."""
+    return max(density.nodes, default=0.0) > density.linear_width
+
+
+def draw_count(axes: Axes, lines: Sequence[Line]) -> None:
+    """Draw how many eigenvalues are above λ, from the density, and the certified ones, whose number is exact."""
+    shown = [(line, line.result.density) for line in lines if line.result.density and has_positive_part(line.result.density)]
+    for line, density in shown:
+        size = line.result.conditions.num_parameters
+        above, most, least = (
+            [size * max(1 - share, 0.0) for share in part] for part in (density.cdf, density.cdf_lower, density.cdf_upper)
+        )
+        _band(axes, line, least, most, among=len(shown))
+        axes.plot(density.grid, above, color=line.colour, linestyle=line.style["linestyle"], linewidth=1.3)
+        ranked = sorted((one for one in line.found() if one.index > 0 and one.value > 0), key=lambda one: -one.value)
+        exact = [(one.value, rank) for rank, one in enumerate(ranked, 1) if one.verdict == "certified"]
+        axes.plot([value for value, _ in exact], [rank for _, rank in exact], **line.markers(filled=True, size=4))
+        for one in (one for one in density.counts if one.threshold > 0):
+            error = [[max(one.count.value - one.count.lower, 0)], [max(one.count.upper - one.count.value, 0)]]
+            axes.errorbar(one.threshold, one.count.value, yerr=error, color=line.colour, marker="x", markersize=7, capsize=3)
+    axes.set(xscale="log", yscale="log")
+    low, high = min(density.linear_width for _, density in shown), 1.6 * max(max(density.nodes) for _, density in shown)
+    most_of_all = max(line.result.conditions.num_parameters for line, _ in shown)
+    axes.set(xlim=(low, high), ylim=(0.6, 1.6 * most_of_all))
+    mark_decades(axes.xaxis, low, high, low)
+    mark_decades(axes.yaxis, 0.6, 1.6 * most_of_all, 0.6)
+    first = shown[0][0]
+    if any(one.verdict == "certified" and one.index > 0 and one.value > 0 for line, _ in shown for one in line.found()):
+        axes.plot([], [], label="certified: k are λₖ or more", **_grey(first, filled=True))
+    _explain_lines(axes, [line for line, _ in shown])
+    if any(density.counts for _, density in shown):
+        axes.plot([], [], color="0.4", marker="x", linestyle="none", label="--above, 95 % interval")
+    axes.set(xlabel="λ", ylabel="number of eigenvalues above λ")
+    axes.set_title(f"Count above λ, of P = {most_of_all}", fontsize=11)
+    mesh(axes)
+    legend_below(axes)
+
+
+def _band(axes: Axes, line: Line, least: Sequence[float], most: Sequence[float], *, among: int) -> None:
+    """Draw a 95 % band, unless there are so many lines that bands would hide them."""
+    if line.result.density and among <= _MOST_BANDS:
+        colour = faded(line.style["color"], _BAND * line.strength)
+        axes.fill_between(line.result.density.grid, least, most, color=colour, linewidth=0)
+
+
+def _explain_lines(axes: Axes, lines: Sequence[Line]) -> None:
+    """Say in the legend what the bands are, and which step of a run each line is."""
+    if len(lines) <= _MOST_BANDS:
+        axes.fill_between([], [], color="0.8", label="95 % band over the probes")
+    if any(line.strength < 1 for line in lines):
+        for line in lines:
+            look = {"color": line.colour, "linestyle": line.style["linestyle"], "linewidth": 1.3}
+            axes.plot([], [], label=f"step {line.result.checkpoint.step}", **look)
+
+
+def _stems(axes: Axes, line: Line, floor: float) -> None:
+    """Draw each eigenvalue found as a stem as high as a single eigenvalue is after the blur."""
+    for filled in (True, False):
+        values = [one.value for one in line.found() if (one.verdict == "certified") is filled]
+        if values:
+            top = _lone(line)
+            axes.vlines(values, floor, top, color=line.colour, linewidth=0.7, alpha=0.7)
+            axes.plot(values, [top] * len(values), **line.markers(filled=filled, size=4))
+
+
+def _lone(line: Line) -> float:
+    """Return the height of the density at a single eigenvalue far from the others."""
+    density = line.result.density
+    width = density.width if density else math.inf
+    return 1 / (line.result.conditions.num_parameters * width * math.sqrt(2 * math.pi))
+
+
+def _stretch(value: float, own: float, common: float) -> float:
+    """Return d asinh(λ/own) / d asinh(λ/common): densities over either scale differ by it, the area under them does not."""
+    return math.hypot(value, common) / math.hypot(value, own)
+
+
+def _grey(line: Line, *, filled: bool) -> dict[str, Any]:
+    return {**Line(line.result, "", "", {**line.style, "color": "#666666"}).markers(filled=filled, size=4)}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.1g}")

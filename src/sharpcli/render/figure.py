@@ -1,0 +1,121 @@
+"""What figures have in common: line styles that print in grey, a grid of panels, tick marks, legends beside the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
+
+Panel = Callable[[Axes], None]
+
+# Okabe and Ito's colours, which differ in lightness too; beside each a marker and a dash. The three lengths
+# have no common factor, so that lines are told apart by any two of them for longer than by one.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1)))
+_WIDTH, _HEIGHT = 5.2, 4.2  # Of a panel, in inches.
+_LABELS = 36  # Points below an axis that its numbers and name take.
+_MOST_TICKS = 8
+
+
+def styles() -> Iterator[dict[str, Any]]:
+    """Yield what a line looks like, for one line after the other."""
+    looks = zip(cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES), strict=False)
+    return ({"color": colour, "marker": marker, "linestyle": dash, "markersize": 4} for colour, marker, dash in looks)
+
+
+def faded(colour: str, strength: float) -> tuple[float, ...]:
+    """Return the colour mixed with white; strength 1 leaves it as it is."""
+    return tuple(1 - strength * (1 - part) for part in to_rgb(colour))
+
+
+def finish(axes: Axes) -> None:
+    """Give a panel its grid, and a legend where there is room."""
+    mesh(axes)
+    axes.legend(frameon=True, fontsize=8)
+
+
+def mesh(axes: Axes) -> None:
+    """Give a panel a faint grid behind the data."""
+    axes.grid(visible=True, color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def legend_below(axes: Axes) -> None:
+    """Put the legend below the axis, where no data are; nothing if no line has a label."""
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        columns = 2 if max(map(len, labels)) <= 34 and len(labels) > 1 else 1
+        down = ScaledTranslation(0, -_LABELS / 72, axes.figure.dpi_scale_trans)
+        place: dict[str, Any] = {
+            "loc": "upper center",
+            "bbox_to_anchor": (0.5, 0),
+            "bbox_transform": axes.transAxes + down,
+            "borderpad": 0,
+        }
+        axes.legend(handles, labels, ncols=columns, frameon=False, fontsize=8, **place)
+
+
+def lay_out(rows: Sequence[Sequence[Panel]], heights: Sequence[float], *, beside: float = 0.4) -> Figure:
+    """Draw rows of one or two panels each; the single panel of a row is as wide as the row.
+
+    Args:
+        rows: Functions that draw a panel.
+        heights: Of each row, in parts of the usual height.
+        beside: Height for what is above and below the panels, in inches.
+    """
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * sum(heights) + beside), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1, hspace=0.03)  # type: ignore[union-attr, call-arg]
+    grid = figure.add_gridspec(len(rows), columns, height_ratios=list(heights))
+    for place, row in enumerate(rows):
+        for column, panel in enumerate(row):
+            panel(figure.add_subplot(grid[place, column] if len(row) == columns else grid[place, :]))
+    return figure
+
+
+def mark_decades(axis: Axis, low: float, high: float, linear: float) -> None:
+    """Mark an axis that is logarithmic on both sides of a linear part with 0 and ± powers of ten, written as numbers.
+
+    Args:
+        axis: The axis, whose scale is log (then `low` is positive), symlog or asinh.
+        low: Smallest number in sight.
+        high: Largest one.
+        linear: Where the linear part ends; there are no marks within it but 0.
+    """
+    first = math.ceil(math.log10(max(linear, low)) - 1e-9)
+    last = math.floor(math.log10(max(abs(low), abs(high), linear)) + 1e-9)
+    signs = [sign for sign, end in ((-1, -low), (1, high)) if end > linear]
+    room = max(_MOST_TICKS // max(len(signs), 1), 2)
+    stride = max(math.ceil((last - first + 1) / room), 1)
+    powers = [10.0**exponent for exponent in range(last, first - 1, -stride)]
+    marks = [sign * power for sign in signs for power in powers if low <= sign * power <= high]
+    if len(marks) < 3:  # Less than two decades: 1, 2 and 5 in each.
+        every = [digit * 10.0**exponent for exponent in range(first - 1, last + 1) for digit in (1, 2, 5)]
+        marks = [sign * one for sign in signs for one in every if low <= sign * one <= high and one >= linear]
+    set_marks(axis, sorted([*marks, *([0.0] if low <= 0 <= high else [])]))
+
+
+def set_marks(axis: Axis, marks: Sequence[float], labels: Sequence[str] | None = None) -> None:
+    """Mark an axis at these places and no other."""
+    axis.set_major_locator(FixedLocator(list(marks)))
+    axis.set_minor_locator(NullLocator())
+    names = dict(zip(marks, labels or [plain_number(mark) for mark in marks], strict=True))
+    axis.set_major_formatter(FuncFormatter(lambda place, _: names.get(place, "")))
+
+
+def plain_number(value: float) -> str:
+    """Return a number as one reads it: 0.01 and 100, but 1e-5 and 1e6."""
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
+    digits, exponent = f"{value:.3g}".split("e") if "e" in f"{value:.3g}" else f"{value:.2e}".split("e")
+    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
+    return f"{digits}e{int(exponent)}".replace("-", "\N{MINUS SIGN}")
