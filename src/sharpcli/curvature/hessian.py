@@ -2,45 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
-import torch
 from torch import Tensor
 
 from sharpcli.chunks import Chunk
-from sharpcli.curvature.operator import CurvatureOperator
+from sharpcli.curvature.double_backward import DoubleBackward
+from sharpcli.curvature.engines import Engine, verify
+from sharpcli.curvature.forward_over_reverse import ForwardOverReverse
+from sharpcli.curvature.operator import CurvatureOperator, Graph
+from sharpcli.errors import SettingsError
+from sharpcli.objective import Objective
+from sharpcli.settings.base import require_choice
+from sharpcli.settings.hessian import ENGINES
 
 
 class HessianOperator(CurvatureOperator):
-    """H(θ) = ∇²f(θ) as a map on vectors (P,), by double backward over all the data.
+    """H(θ) = ∇²f(θ) as a map on vectors (P,), over all the data.
 
-    References:
-        Pearlmutter 1994, Fast exact multiplication by the Hessian.
+    Products go by double backward, or by another engine that has just agreed with it. Those of `quadratic_forms` always
+    go by double backward, so that what verifies an eigenpair is not what found it.
     """
 
-    method = "double backward"
+    method = DoubleBackward.words
 
-    def _differentiate(self, chunk: Chunk, leaves: dict[str, Tensor]) -> _Gradient:
-        parameters = list(leaves.values())
-        loss = self.objective.loss_sum(leaves, chunk)
-        slopes = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True, materialize_grads=True)
-        return _Gradient(parameters, slopes)
+    def __init__(
+        self, objective: Objective, theta: Tensor, *, memory: int | None = None, engine: str = "auto", compiled: bool = False
+    ) -> None:
+        """Fix the point, and verify the engine.
 
+        Args:
+            objective: Mean loss over data.
+            theta: Where to differentiate, shape (P,).
+            memory: Bytes that kept graphs may take. Default: a share of what is free.
+            engine: "double-backward", also known as "auto", or "forward-over-reverse", which falls back with a warning.
+            compiled: Whether forward over reverse goes through torch.compile.
 
-class _Gradient(NamedTuple):
-    """The gradient of one chunk's summed loss, still attached to the parameters it depends on."""
+        Raises:
+            SettingsError: There is no such engine, or it cannot be compiled.
+        """
+        require_choice("engine", engine, ENGINES)
+        super().__init__(objective, theta, memory=memory)
+        self._plain = DoubleBackward(objective)
+        self._other: Engine | None = None
+        self._verdict = ""
+        if engine == "forward-over-reverse":
+            self._use(ForwardOverReverse(objective, compiled=compiled))
+        elif compiled:
+            raise SettingsError("Double backward cannot be compiled.", "Use the engine forward-over-reverse.")
 
-    leaves: list[Tensor]
-    slopes: Sequence[Tensor]
+    @property
+    def engine(self) -> str:
+        """How products come about, in words, with what came of verification."""
+        return f"{self._other.words}, {self._verdict}" if self._other else super().engine + self._verdict
 
-    def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
-        """Return the derivative of the gradient along a vector."""
-        # A parameter the loss is linear in has a gradient that depends on nothing: its rows are zero.
-        pairs = [(slope, part) for slope, part in zip(self.slopes, parts, strict=True) if slope.requires_grad]
-        if not pairs:
-            return [torch.zeros_like(leaf) for leaf in self.leaves]
-        slopes, directions = zip(*pairs, strict=True)
-        return torch.autograd.grad(
-            slopes, self.leaves, directions, retain_graph=keep, allow_unused=True, materialize_grads=True
-        )
+    def _use(self, engine: Engine) -> None:
+        """Take an engine for all further products if it agrees with double backward."""
+        usable, reason = verify(engine, self._open, self.objective, self._theta)
+        if usable:
+            self._other, self._verdict = engine, reason
+        else:
+            self._verdict = f" ({engine.words} {reason})"
+
+    def _differentiate(self, chunk: Chunk, leaves: dict[str, Tensor]) -> Graph:
+        return self._plain.differentiate(chunk, leaves)
+
+    def _product(self, chunk: Chunk, parts: list[Tensor]) -> Tensor:
+        if self._other is None:
+            return super()._product(chunk, parts)
+        return self._flatten(self._other.differentiate(chunk, self.objective.leaves(self._theta)).product(parts, keep=False))

@@ -20,7 +20,15 @@ OPERATORS: dict[str, type[CurvatureOperator]] = {
 }
 
 
-def operator_of(name: str, objective: Objective, theta: Tensor, *, memory: int | None = None) -> CurvatureOperator:
+def operator_of(
+    name: str,
+    objective: Objective,
+    theta: Tensor,
+    *,
+    memory: int | None = None,
+    engine: str = "auto",
+    compiled: bool = False,
+) -> CurvatureOperator:
     """Return the operator of a name at θ.
 
     Args:
@@ -28,10 +36,16 @@ def operator_of(name: str, objective: Objective, theta: Tensor, *, memory: int |
         objective: Mean loss over data.
         theta: Where to differentiate, shape (P,).
         memory: Bytes that kept graphs may take. Default: a share of what is free.
+        engine: Of the Hessian, see `HessianOperator`; the others have one way only.
+        compiled: Whether that engine is compiled.
 
     Raises:
-        SettingsError: There is no operator of that name.
+        SettingsError: There is no operator of that name, or it has no such engine.
     """
     if name not in OPERATORS:
         raise SettingsError(f"There is no curvature operator called '{name}'.", closest(name, OPERATORS))
+    if name == "hessian":
+        return HessianOperator(objective, theta, memory=memory, engine=engine, compiled=compiled)
+    if engine != "auto" or compiled:
+        raise SettingsError(f"The operator {name} has one engine only.", "Leave the engine at 'auto' and do not compile.")
     return OPERATORS[name](objective, theta, memory=memory)

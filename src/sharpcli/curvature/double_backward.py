@@ -1,0 +1,52 @@
+"""Hessian products by differentiating the gradient once more, in reverse both times: the engine all others are held to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sharpcli.chunks import Chunk
+from sharpcli.objective import Objective
+
+
+class DoubleBackward:
+    """Hv as the derivative of gᵀv; whatever can be differentiated twice will do.
+
+    What does not depend on v, the gradient, may be kept from product to product.
+
+    References:
+        Pearlmutter 1994, Fast exact multiplication by the Hessian.
+    """
+
+    words = "double backward"
+
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+
+    def differentiate(self, chunk: Chunk, leaves: Mapping[str, Tensor]) -> Gradient:
+        """Return the gradient of a chunk's summed loss."""
+        parameters = list(leaves.values())
+        loss = self._objective.loss_sum(leaves, chunk)
+        slopes = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True, materialize_grads=True)
+        return Gradient(parameters, slopes)
+
+
+class Gradient(NamedTuple):
+    """The gradient of one chunk's summed loss, still attached to the parameters it depends on."""
+
+    leaves: list[Tensor]
+    slopes: Sequence[Tensor]
+
+    def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
+        """Return the derivative of the gradient along a vector."""
+        # A parameter the loss is linear in has a gradient that depends on nothing: its rows are zero.
+        pairs = [(slope, part) for slope, part in zip(self.slopes, parts, strict=True) if slope.requires_grad]
+        if not pairs:
+            return [torch.zeros_like(leaf) for leaf in self.leaves]
+        slopes, directions = zip(*pairs, strict=True)
+        return torch.autograd.grad(
+            slopes, self.leaves, directions, retain_graph=keep, allow_unused=True, materialize_grads=True
+        )

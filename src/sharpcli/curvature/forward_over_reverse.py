@@ -1,0 +1,104 @@
+"""Hessian products by differentiating the gradient forward along the vector; nothing is kept, and it can be compiled."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli.chunks import Chunk
+from sharpcli.objective import Objective
+
+BACKEND = "inductor"  # Of torch.compile.
+
+_Named = Mapping[str, Tensor]
+_Product = Callable[[_Named, _Named, Tensor, Tensor], _Named]
+
+
+class ForwardOverReverse:
+    """Hv as the derivative of the gradient along v; every operation needs a forward derivative as well.
+
+    Reverse over forward is left out: in torch it is silently wrong through layer normalisation.
+
+    Attributes:
+        words: Name of the engine, for people.
+    """
+
+    def __init__(self, objective: Objective, *, compiled: bool = False) -> None:
+        """Choose how it runs; nothing is compiled before the first product.
+
+        Args:
+            objective: Mean loss over data.
+            compiled: Whether chunks of the first chunk's size go through torch.compile. Chunks of another size, such
+                as a ragged last one, run as they are: one a product never earns the seconds of a second compilation.
+        """
+        self._objective = objective
+        self._run = _product_of(objective)
+        self._compiled = _compiled(self._run) if compiled else None
+        self._recurrent = any(isinstance(part, nn.RNNBase) for part in objective.model.modules())
+        self._size = objective.chunk_sizes[0]
+        ragged = set(objective.chunk_sizes) != {self._size}
+        self.words = "forward over reverse" + (", compiled" + " but for the last chunk" * ragged if compiled else "")
+
+    def differentiate(self, chunk: Chunk, leaves: _Named) -> Tangent:
+        """Return the product of a chunk, ready to be asked for; its cost is the same for every vector."""
+        fast = self._compiled if len(chunk.inputs) == self._size else None
+        parameters = {name: leaf.detach() for name, leaf in leaves.items()}
+        return Tangent(fast or self._run, chunk, parameters, self._recurrent)
+
+
+class Tangent(NamedTuple):
+    """One chunk and the parameters at which its gradient is differentiated along vectors."""
+
+    run: _Product
+    chunk: Chunk
+    parameters: _Named
+    recurrent: bool
+    slopes: tuple[Tensor, ...] = ()
+
+    def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:  # noqa: ARG002
+        """Return the derivative of the gradient along a vector; there is nothing to keep."""
+        directions = dict(zip(self.parameters, parts, strict=True))
+        with _no_onednn(when=self.recurrent):
+            found = self.run(self.parameters, directions, self.chunk.inputs, self.chunk.targets)
+        return [found[name] for name in self.parameters]
+
+
+def _product_of(objective: Objective) -> _Product:
+    def product(parameters: _Named, directions: _Named, inputs: Tensor, targets: Tensor) -> _Named:
+        def slope(point: _Named) -> _Named:
+            gradient: _Named = torch.func.grad(lambda p: objective.loss_sum(p, Chunk(0, inputs, targets)))(point)
+            return gradient
+
+        along: _Named = torch.func.jvp(slope, (parameters,), (directions,))[1]
+        return along
+
+    return product
+
+
+def _compiled(run: Any) -> _Product:
+    """Return a function that compiles itself when it is first called; whole, or not at all.
+
+    Dynamo keeps what it has compiled, at most eight versions, with the code object, which all functions of one `def`
+    share. So each gets a code object of its own: what is compiled goes when the operator does, and the ninth checkpoint
+    of a run is not refused.
+    """
+    own = types.FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
+    return torch.compile(own, dynamic=False, fullgraph=True, backend=BACKEND)
+
+
+@contextmanager
+def _no_onednn(*, when: bool) -> Iterator[None]:
+    """Turn oneDNN off for a while: its recurrent layers, which torch takes in float32, have no forward derivative."""
+    module = cast("Any", torch.backends.mkldnn)
+    before = module.enabled
+    try:
+        if when:
+            module.enabled = False
+        yield
+    finally:
+        module.enabled = before
