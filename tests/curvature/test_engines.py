@@ -343,7 +343,7 @@ def test_an_interruption_passes_through(monkeypatch: pytest.MonkeyPatch, where: 
 
 
 # What is compiled. The compiler's own backend takes 7 to 20 seconds a net here, so a quick one stands for it: it goes
-# through the same capture and the same derivation, and runs the operations one by one. See `test_the_real_compiler`.
+# through the same capture and the same derivation, and runs the operations one by one.
 
 
 @pytest.fixture

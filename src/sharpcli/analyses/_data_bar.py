@@ -40,7 +40,7 @@ class DataBarMeter:
         if self._seen is None or len(self._seen.forms) < _LEAST:
             return None
         inside, error = _mean(self._seen)
-        rest = self._opened.held_out(**_kept(self._settings))
+        rest = self._opened.held_out(**self._settings.matrix())
         if rest is None:
             return DataBar(standard_error=error, groups=len(self._seen.forms))
         objective, share = rest
@@ -65,7 +65,3 @@ def _mean(seen: GroupedProduct) -> tuple[float, float]:
     count = len(forms)
     spread = float((weights.square() * (forms - mean).square()).sum()) * count / max(count - 1, 1)
     return mean, math.sqrt(spread)
-
-
-def _kept(settings: HessianSettings) -> dict[str, object]:
-    return {"bn": settings.bn, "bn_block": settings.bn_block, "params": settings.params}

@@ -35,9 +35,7 @@ def blocks(opened: Opened, operator: CurvatureOperator, pairs: Eigenpairs, setti
     top, found = pairs.vectors[0], []
     with progress.task("layers", total=len(slices)) as shown:
         for name, names in space.groups().items():
-            objective = opened.objective(
-                bn=settings.bn, bn_block=settings.bn_block, params=tuple(glob.escape(own) for own in names)
-            )
+            objective = opened.objective(**settings.matrix() | {"params": tuple(glob.escape(own) for own in names)})
             block = operator_of(settings.operator, objective, objective.parameters())
             own = eigenpairs(
                 block, Wanted(1), tolerance=settings.tol, max_products=settings.most_products(), seed=settings.seed

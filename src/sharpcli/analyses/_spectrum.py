@@ -7,7 +7,6 @@ from dataclasses import asdict
 from dataclasses import replace as changed
 
 import numpy
-from torch import Tensor
 
 from sharpcli.curvature.ggn import GGNOperator
 from sharpcli.curvature.operator import CurvatureOperator
@@ -66,10 +65,10 @@ def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
     return _drawn(found, settings)
 
 
-def parts(objective: Objective, theta: Tensor, pairs: Eigenpairs) -> Parts:
+def parts(objective: Objective, pairs: Eigenpairs) -> Parts:
     """Return vᵀHv at the first eigenvector as its Gauss-Newton part and the rest."""
     vector, whole = pairs.vectors[0], float(pairs.values[0])
-    ggn = dot(vector, GGNOperator(objective, theta, memory=0) @ vector)
+    ggn = dot(vector, GGNOperator(objective, objective.parameters(), memory=0) @ vector)
     return Parts(hessian=whole, ggn=ggn, rest=whole - ggn)
 
 

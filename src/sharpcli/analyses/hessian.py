@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,19 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sharpcli import checkpoints, files
-from sharpcli.analyses import _layers, _spectrum
+from sharpcli.analyses import _layers, _report, _spectrum
 from sharpcli.analyses._account import account
 from sharpcli.analyses._data_bar import DataBarMeter
 from sharpcli.analyses._opening import Opened, open_checkpoint
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
 from sharpcli.errors import InputError, SettingsError
-from sharpcli.linalg.ceiling import PROBABILITY
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
 from sharpcli.linalg.reductions import norm
 from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
-from sharpcli.results import Bound, Eigenvalue, HessianResult, Subject
+from sharpcli.results import HessianResult
 from sharpcli.settings import HessianSettings, chosen
 
 _MEMORY_SHARE = 0.4  # Of the free memory, for basis vectors.
@@ -99,7 +97,7 @@ def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -
     """Return the answer for one checkpoint and split, and the eigenvectors found."""
     with account(settings) as book:
         opened = open_checkpoint(path, settings)
-        objective = opened.objective(**_of_interest(settings))
+        objective = opened.objective(**settings.matrix())
         theta = objective.parameters()
         evaluation = objective.evaluate(theta)
         opened.check_loss(evaluation, settings.split, comparable=settings.bn == "eval")
@@ -111,17 +109,7 @@ def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -
         pairs = _solve(operator, settings, meter, store, warm) if settings.topk + settings.bottomk else None
         if pairs is not None and settings.vectors:
             _write_vectors(Path(settings.vectors), pairs, objective)
-        uses = (
-            {"lanczos": pairs.steps, "confirmation": pairs.confirmations, "verification": pairs.verifications} if pairs else {}
-        )
-        bar = meter.bar(pairs) if pairs else None
-        uses["held-out samples"] = int(bar is not None and bar.held_out is not None)
-        moments = _spectrum.moments(operator, pairs, settings) if settings.trace else None
-        density = _spectrum.density(operator, pairs, settings) if settings.has_density() else None
-        parts = _spectrum.parts(objective, theta, pairs) if settings.ggn_split and pairs else None
-        layers = _layers.blocks(opened, operator, pairs, settings) if settings.per_layer and pairs else ()
-        uses["trace"], uses["density"] = (part.products if part else 0 for part in (moments, density))
-        uses["layers"], uses["ggn split"] = _layers.products(layers), 1 if parts else 0
+        more, spent = _more(opened, operator, meter, pairs, settings)
         subject = opened.subject()
         result = HessianResult(
             checkpoint=subject,
@@ -130,25 +118,38 @@ def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -
             loss=evaluation.loss,
             accuracy=evaluation.accuracy,
             gradient_norm=norm(gradient),
-            **_told(pairs, settings),
-            data_bar=bar,
-            products=sum(uses.values()),
-            products_by_use={use: number for use, number in uses.items() if number},
-            advice=_advice(pairs, settings) if pairs else "",
-            moments=moments,
-            density=density,
-            parts=parts,
-            layers=tuple(layers),
+            **_report.told(pairs, settings),
+            **more,
+            products=sum(spent.values()),
+            products_by_use={use: number for use, number in spent.items() if number},
+            advice=_report.advice(pairs, settings) if pairs else "",
             dead_parameters=objective.dead_parameters(),
-            **_stability(subject, pairs, settings),
+            **_report.stability(subject, pairs, settings),
             **book.entries(opened.runtime),
         )
     return result, None if pairs is None else pairs.vectors
 
 
-def _of_interest(settings: HessianSettings) -> dict[str, Any]:
-    """Return what of the settings makes another objective."""
-    return {"bn": settings.bn, "bn_block": settings.bn_block, "params": settings.params}
+def _more(
+    opened: Opened, operator: CurvatureOperator, meter: DataBarMeter, pairs: Eigenpairs | None, settings: HessianSettings
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return what was asked for beyond eigenvalues, as fields of the result, and the products each use has taken."""
+    bar = meter.bar(pairs) if pairs else None
+    moments = _spectrum.moments(operator, pairs, settings) if settings.trace else None
+    density = _spectrum.density(operator, pairs, settings) if settings.has_density() else None
+    parts = _spectrum.parts(operator.objective, pairs) if settings.ggn_split and pairs else None
+    layers = tuple(_layers.blocks(opened, operator, pairs, settings)) if settings.per_layer and pairs else ()
+    spent = {
+        "lanczos": pairs.steps if pairs else 0,
+        "confirmation": pairs.confirmations if pairs else 0,
+        "verification": pairs.verifications if pairs else 0,
+        "held-out samples": int(bar is not None and bar.held_out is not None),
+        "trace": moments.products if moments else 0,
+        "density": density.products if density else 0,
+        "layers": _layers.products(layers),
+        "ggn split": int(parts is not None),
+    }
+    return {"data_bar": bar, "moments": moments, "density": density, "parts": parts, "layers": layers}, spent
 
 
 def _operator(objective: Objective, theta: Tensor, settings: HessianSettings) -> CurvatureOperator:
@@ -196,76 +197,6 @@ def _solve(
             "Look for dropout or noise that ignores eval mode, or for kernels that are not deterministic.",
         )
     return pairs
-
-
-def _told(pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
-    """Return what the search itself has to tell, as fields of the result."""
-    if pairs is None:
-        names = ("lambda_max", "index_probability", "ceiling", "floor", "noise_floor", "rounding", "orthogonality")
-        return {**dict.fromkeys(names), "eigenvalues": (), "ended": "", "converged": True, "residual_history": ()}
-    values = dict(zip(pairs.ranks, pairs.values.tolist(), strict=True))
-    return {
-        "eigenvalues": tuple(_listed(pairs, settings.tol)),
-        "index_probability": pairs.index_probability,
-        "lambda_max": values.get(1),
-        "ceiling": Bound(value=pairs.ceiling, probability=PROBABILITY),
-        "floor": Bound(value=pairs.floor, probability=PROBABILITY),
-        "noise_floor": pairs.trust.noise,
-        "rounding": pairs.trust.rounding,
-        "orthogonality": pairs.trust.orthogonality,
-        "ended": pairs.ended,
-        "converged": all(pairs.converged),
-        "residual_history": pairs.history,
-    }
-
-
-def _listed(pairs: Eigenpairs, tolerance: float) -> Iterator[Eigenvalue]:
-    for place, verdict in enumerate(pairs.verdicts):
-        low, high = pairs.by_index[place]
-        narrow = high - low <= 2 * (tolerance * abs(float(pairs.values[place])) + pairs.trust.noise + pairs.trust.rounding)
-        yield Eigenvalue(
-            index=pairs.ranks[place],
-            value=float(pairs.values[place]),
-            residual=float(pairs.residuals[place]),
-            interval=None if verdict == "refused" else pairs.interval(place),
-            verdict=verdict,
-            verified=pairs.verified[place],
-            index_interval=(low, high) if verdict != "refused" and math.isfinite(high - low) else None,
-            index_confirmed=verdict != "refused" and narrow,
-        )
-
-
-def _advice(pairs: Eigenpairs, settings: HessianSettings) -> str:
-    if all(pairs.converged) and len(pairs.verdicts) == settings.topk + settings.bottomk:
-        return ""
-    if "refused" in pairs.verdicts:
-        return f"Nothing is certified: {pairs.trust.refusal}."
-    if "budget-limited" in pairs.verdicts:
-        what = {"products": "--max-hvp", "seconds": "--max-minutes"}.get(pairs.ended, "--max-hvp or --memory")
-        count = pairs.verdicts.count("budget-limited")
-        kept = " (with --state the same search goes on)" if not settings.state else ""
-        return f"{count} residuals are above tolerance after {pairs.steps} products: raise {what}{kept}."
-    other = ": try --dtype float64" if settings.dtype == "float32" else ", and more products would not help"
-    count = pairs.verdicts.count("noise-limited")
-    return f"{count} intervals are as narrow as the noise of {settings.dtype} products allows{other}."
-
-
-def _stability(subject: Subject, pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
-    """Return 2/lr and its like; they are about the Hessian of all parameters of plain descent, and mean nothing else."""
-    applies = settings.operator == "hessian" and not settings.params and subject.optimizer == "sgd"
-    rates = (subject.learning_rate, subject.last_learning_rate)
-    peak, last = (2 / rate if rate and applies else None for rate in rates)
-    momentum = subject.momentum or 0
-    top = None if pairs is None else dict(zip(pairs.ranks, pairs.values.tolist(), strict=True)).get(1)
-    return {
-        "learning_rate": subject.learning_rate,
-        "last_learning_rate": subject.last_learning_rate,
-        "stability_threshold": peak,
-        "last_stability_threshold": last,
-        # Descent with Nesterov momentum β is stable on a quadratic below 2 (1+β) / ((1+2β) lr).
-        "momentum_threshold": None if peak is None else peak * (1 + momentum) / (1 + 2 * momentum),
-        "sharpness_ratio": None if peak is None or top is None else top / peak,
-    }
 
 
 def _identity(opened: Opened, settings: HessianSettings) -> dict[str, object]:

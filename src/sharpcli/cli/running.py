@@ -44,7 +44,9 @@ def answer(
         _prepare_process()
         chosen = build(settings, values)
         if how.plot:
-            _check_plot(Path(how.plot))
+            _check_format(Path(how.plot))
+        for place in filter(None, (how.plot, values.get("vectors"))):
+            _check_place(Path(place))
         results = _compute(compute, chosen, how.quiet)
         _deliver(command, results, how, plural)
         if require_converged and not all(getattr(result, "converged", True) for result in results):
@@ -89,16 +91,20 @@ def _prepare_process() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
-def _check_plot(path: Path) -> None:
-    """Refuse a plot that could not be written, before the work."""
+def _check_format(path: Path) -> None:
+    """Refuse a plot whose name has no known ending, before the work."""
     from sharpcli.render.figures import check_format
 
     check_format(path)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a file that could not be written, before the work."""
     nearest = next(folder for folder in path.absolute().parents if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise InputError(f"Cannot write {path}: {nearest} is no folder that can be written to.", "Choose another place.")
     if path.is_dir():
-        raise InputError(f"Cannot write {path}: it is a folder.", "Give --plot a file name.")
+        raise InputError(f"Cannot write {path}: it is a folder.", "Give a file name.")
 
 
 def _compute(compute: Callable[[Any], Sequence[Any]], chosen: Any, quiet: bool) -> list[Any]:

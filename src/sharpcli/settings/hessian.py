@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from sharpcli.errors import SettingsError
 from sharpcli.settings.base import SPLITS, AnalysisSettings, option, require_at_least, require_choice
@@ -106,6 +107,10 @@ class HessianSettings(AnalysisSettings):
             raise SettingsError("With --bn batch a pass holds one block of --bn-block samples.", "Leave --batch-size out.")
         if self.which == "SA" and self.bottomk:
             raise SettingsError("--which SA asks for the smallest already.", "Use --topk for how many, and no --bottomk.")
+
+    def matrix(self) -> dict[str, Any]:
+        """Return what of the settings makes another matrix of the same model and data."""
+        return {"bn": self.bn, "bn_block": self.bn_block, "params": self.params}
 
     def has_density(self) -> bool:
         """Tell whether the density is asked for, or anything that needs it."""

@@ -1,0 +1,83 @@
+"""From eigenpairs to the plain fields of an answer: values with verdicts, advice, and the thresholds of descent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from sharpcli.linalg.ceiling import PROBABILITY
+from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.results import Bound, Eigenvalue, Subject
+from sharpcli.settings import HessianSettings
+
+
+def told(pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
+    """Return what the search itself has to tell, as fields of the result."""
+    if pairs is None:
+        names = ("lambda_max", "index_probability", "ceiling", "floor", "noise_floor", "rounding", "orthogonality")
+        return {**dict.fromkeys(names), "eigenvalues": (), "ended": "", "converged": True, "residual_history": ()}
+    values = dict(zip(pairs.ranks, pairs.values.tolist(), strict=True))
+    return {
+        "eigenvalues": tuple(_listed(pairs, settings.tol)),
+        "index_probability": pairs.index_probability,
+        "lambda_max": values.get(1),
+        "ceiling": Bound(value=pairs.ceiling, probability=PROBABILITY),
+        "floor": Bound(value=pairs.floor, probability=PROBABILITY),
+        "noise_floor": pairs.trust.noise,
+        "rounding": pairs.trust.rounding,
+        "orthogonality": pairs.trust.orthogonality,
+        "ended": pairs.ended,
+        "converged": all(pairs.converged),
+        "residual_history": pairs.history,
+    }
+
+
+def _listed(pairs: Eigenpairs, tolerance: float) -> Iterator[Eigenvalue]:
+    for place, verdict in enumerate(pairs.verdicts):
+        low, high = pairs.by_index[place]
+        narrow = high - low <= 2 * (tolerance * abs(float(pairs.values[place])) + pairs.trust.noise + pairs.trust.rounding)
+        yield Eigenvalue(
+            index=pairs.ranks[place],
+            value=float(pairs.values[place]),
+            residual=float(pairs.residuals[place]),
+            interval=None if verdict == "refused" else pairs.interval(place),
+            verdict=verdict,
+            verified=pairs.verified[place],
+            index_interval=(low, high) if verdict != "refused" and math.isfinite(high - low) else None,
+            index_confirmed=verdict != "refused" and narrow,
+        )
+
+
+def advice(pairs: Eigenpairs, settings: HessianSettings) -> str:
+    """Return what to do about eigenvalues that are not certified, or "" if there is nothing to do."""
+    if all(pairs.converged) and len(pairs.verdicts) == settings.topk + settings.bottomk:
+        return ""
+    if "refused" in pairs.verdicts:
+        return f"Nothing is certified: {pairs.trust.refusal}."
+    if "budget-limited" in pairs.verdicts:
+        what = {"products": "--max-hvp", "seconds": "--max-minutes"}.get(pairs.ended, "--max-hvp or --memory")
+        count = pairs.verdicts.count("budget-limited")
+        kept = " (with --state the same search goes on)" if not settings.state else ""
+        return f"{count} residuals are above tolerance after {pairs.steps} products: raise {what}{kept}."
+    other = ": try --dtype float64" if settings.dtype == "float32" else ", and more products would not help"
+    count = pairs.verdicts.count("noise-limited")
+    return f"{count} intervals are as narrow as the noise of {settings.dtype} products allows{other}."
+
+
+def stability(subject: Subject, pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
+    """Return 2/lr and its like; they are about the Hessian of all parameters of plain descent, and mean nothing else."""
+    applies = settings.operator == "hessian" and not settings.params and subject.optimizer == "sgd"
+    rates = (subject.learning_rate, subject.last_learning_rate)
+    peak, last = (2 / rate if rate and applies else None for rate in rates)
+    momentum = subject.momentum or 0
+    top = None if pairs is None else dict(zip(pairs.ranks, pairs.values.tolist(), strict=True)).get(1)
+    return {
+        "learning_rate": subject.learning_rate,
+        "last_learning_rate": subject.last_learning_rate,
+        "stability_threshold": peak,
+        "last_stability_threshold": last,
+        # Descent with Nesterov momentum β is stable on a quadratic below 2 (1+β) / ((1+2β) lr).
+        "momentum_threshold": None if peak is None else peak * (1 + momentum) / (1 + 2 * momentum),
+        "sharpness_ratio": None if peak is None or top is None else top / peak,
+    }
