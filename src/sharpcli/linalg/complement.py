@@ -21,7 +21,6 @@ from collections.abc import Sequence
 import numpy
 import torch
 from scipy.linalg import eigh_tridiagonal
-from scipy.optimize import brentq
 from torch import Tensor
 
 from sharpcli.linalg.ceiling import ceiling
@@ -119,34 +118,49 @@ def by_index(
         from_top: Whether each is counted from the largest eigenvalue (then its lower end is certain) or from the smallest.
         ends: What no eigenvalue within the complement is below and above.
     """
-    inside, coupled = (frame.measured + frame.measured.T) / 2, frame.coupling.T @ frame.coupling
-    values = numpy.linalg.eigvalsh(inside)
+    values, weights = numpy.linalg.eigh((frame.measured + frame.measured.T) / 2)
+    coupling = frame.coupling @ weights
     found = []
     for place, top in zip(places, from_top, strict=True):
         value = float(values[place])
         if top:
-            found.append((value, _bound(inside, coupled, ends[1], frame.size - place)))
+            found.append((value, _bound(values, coupling, ends[1], frame.size - place)))
         else:
-            found.append((-_bound(-inside, coupled, -ends[0], place + 1), value))
+            found.append((-_bound(-values[::-1], coupling[:, ::-1], -ends[0], place + 1), value))
     return found
 
 
-def _bound(inside: Matrix, coupled: Matrix, highest: float, index: int) -> float:
-    """Return the least x, above `highest`, at which H + CᵀC / (x - c) has fewer than `index` eigenvalues above x."""
-    value = float(numpy.linalg.eigvalsh(inside)[-index])
+def _bound(values: Matrix, coupling: Matrix, highest: float, index: int) -> float:
+    """Return the least x, above `highest`, at which H + CᵀC / (x - c) has fewer than `index` eigenvalues above x.
+
+    Args:
+        values: Eigenvalues of H (m,), ascending.
+        coupling: C (q, m) in the basis of its eigenvectors.
+        highest: c.
+        index: 1 for the largest.
+    """
+    value = float(values[-index])
     if not numpy.isfinite(highest):
         return value if highest < 0 else numpy.inf
-
-    def excess(point: float) -> float:
-        shifted = inside + coupled / (point - highest)
-        return float(numpy.linalg.eigvalsh(shifted)[-index]) - point
-
-    width: float = max(numpy.sqrt(float(numpy.trace(coupled))), abs(value), abs(highest))
-    low = max(value, highest + _EXACT * width)
-    if not width or excess(low) <= 0:
+    width = max(float(numpy.linalg.norm(coupling)), abs(value), abs(highest))
+    low = max(value, highest) + _EXACT * width
+    if not width or _count_above(low, values, coupling, highest) < index:
         return low
-    high = low + width
-    while excess(high) > 0:
-        high += width
-    root: float = brentq(excess, low, high, xtol=_EXACT * width)
-    return root + _EXACT * width
+    step = _EXACT * width
+    while _count_above(low + step, values, coupling, highest) >= index:
+        low, step = low + step, 4 * step
+    while step > _EXACT * width:  # The count falls with x, so halving finds where it falls below the index.
+        step /= 2
+        low += step * (_count_above(low + step, values, coupling, highest) >= index)
+    return low + step
+
+
+def _count_above(point: float, values: Matrix, coupling: Matrix, highest: float) -> int:
+    """Return how many eigenvalues of H + CᵀC / (x - c) are above x: those of H, and positive ones of a small matrix.
+
+    By Haynsworth's inertia additivity, for the Schur complement of H - x in [[H - x, Cᵀ], [C, -(x - c)]].
+    """
+    gaps = values - point
+    gaps[gaps == 0] = -numpy.finfo(float).tiny
+    small = -(point - highest) * numpy.eye(len(coupling)) - (coupling / gaps) @ coupling.T
+    return int((gaps > 0).sum()) + int((numpy.linalg.eigvalsh(small) > 0).sum())
