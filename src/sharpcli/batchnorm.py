@@ -89,6 +89,9 @@ def recompute(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor
         model: In eval mode.
         parameters: In place of the model's own, by name.
         inputs: Shape (N, ...).
+
+    Raises:
+        InputError: There is only one sample.
     """
     copied = copy.deepcopy(model)
     layers = batch_norms(copied)
@@ -99,6 +102,8 @@ def recompute(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor
         layer.train()
     names = {f"{name}.{key}" if name else key for name in layers for key in ("running_mean", "running_var")}
     buffers = {name: buffer.clone() for name, buffer in copied.named_buffers() if name in names}
+    if len(inputs) < 2:
+        raise InputError("One sample has no variance for BatchNorm to normalise by.", "Use more samples, or --bn eval.")
     seen = 0
     with torch.no_grad():
         for block in torch.split(inputs, block_sizes(len(inputs), BN_BLOCK)):

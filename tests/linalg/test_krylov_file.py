@@ -48,7 +48,8 @@ def test_killed_at_every_step_it_gives_the_same_answer(tmp_path: Path, dtype: to
     assert torch.equal(pairs.values, whole.values)
     assert torch.equal(pairs.vectors, whole.vectors)
     assert pairs.verdicts == whole.verdicts
-    # Of each product that death cut short nothing remains, and nothing else is done twice but the first that verifies, in a life that dies in the second.
+    # Of each product that death cut short nothing remains. Nothing else is done twice but the first of the two that
+    # verify, in a life that dies in the second.
     assert spent - calm.products <= deaths + 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -40,21 +41,27 @@ class DataBarMeter:
         if self._seen is None or len(self._seen.forms) < _LEAST:
             return None
         inside, error = _mean(self._seen)
-        rest = self._opened.held_out(**self._settings.matrix())
+        alone = DataBar(standard_error=error, groups=len(self._seen.forms))
+        rest = self._opened.held_out(least=_LEAST, **self._settings.matrix())
         if rest is None:
-            return DataBar(standard_error=error, groups=len(self._seen.forms))
+            return alone
         objective, share = rest
         operator = operator_of(self._settings.operator, objective, self._operator.objective.parameters(), memory=0)
-        outside, outside_error = _mean(operator.quadratic_forms(pairs.vectors[0], groups=_GROUPS, seed=self._settings.seed))
-        lower = share * inside + (1 - share) * outside - _MARGIN * (1 - share) * outside_error
-        upper = max(inside, outside) + _MARGIN * math.sqrt(1 - share) * error
-        return DataBar(
-            standard_error=error,
-            groups=len(self._seen.forms),
+        seen = operator.quadratic_forms(pairs.vectors[0], groups=_GROUPS, seed=self._settings.seed)
+        outside, outside_error = _mean(seen)
+        if len(seen.forms) < 2:
+            return replace(alone, held_out=outside, held_out_samples=objective.num_samples)
+        # The smallest eigenvalue is the largest of the negated matrix.
+        sign = 1 if pairs.wanted.which == "LA" or (pairs.wanted.which == "LM" and inside > 0) else -1
+        inner = sign * (share * inside + (1 - share) * outside) - _MARGIN * (1 - share) * outside_error
+        outer = max(sign * inside, sign * outside) + _MARGIN * math.sqrt(1 - share) * error
+        ends = sorted((sign * min(inner, sign * outside), sign * outer))
+        return replace(
+            alone,
             held_out=outside,
             held_out_standard_error=outside_error,
             held_out_samples=objective.num_samples,
-            bracket=(min(lower, outside), upper),
+            bracket=(ends[0], ends[1]),
         )
 
 

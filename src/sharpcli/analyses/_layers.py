@@ -38,7 +38,12 @@ def blocks(opened: Opened, operator: CurvatureOperator, pairs: Eigenpairs, setti
             objective = opened.objective(**settings.matrix() | {"params": tuple(glob.escape(own) for own in names)})
             block = operator_of(settings.operator, objective, objective.parameters())
             own = eigenpairs(
-                block, Wanted(1), tolerance=settings.tol, max_products=settings.most_products(), seed=settings.seed
+                block,
+                Wanted(1),
+                tolerance=settings.tol,
+                max_products=settings.most_products(),
+                max_seconds=settings.most_seconds(),
+                seed=settings.seed,
             )
             found.append(
                 Layer(

@@ -47,16 +47,18 @@ class Opened:
         name = split or self.settings.split
         return self._over(_subset(self._split(name), name, self.settings), **how)
 
-    def held_out(self, **how: Any) -> tuple[Objective, float] | None:
+    def held_out(self, *, least: int, **how: Any) -> tuple[Objective, float] | None:
         """Return the mean loss over samples that were left out, at most as many as were taken, and the share s taken.
 
-        None if the whole split is analysed.
+        None if the whole split is analysed, or so much of it that fewer than `least` samples are left.
         """
         whole = self._split(self.settings.split)
         count = self.settings.samples
         if count is None or count >= len(whole):
             return None
         left = _permutation(whole, self.settings)[count : 2 * count].sort().values
+        if len(left) < least:
+            return None
         return self._over(Split(whole.inputs[left], whole.targets[left]), **how), count / len(whole)
 
     def _split(self, name: str) -> Split:

@@ -12,16 +12,23 @@ from sharpcli.results import Bound, Eigenvalue, Subject
 from sharpcli.settings import HessianSettings
 
 
+def largest_of(pairs: Eigenpairs) -> float | None:
+    """Return the largest eigenvalue, if it is among those that were looked for: for "LM" only if it is positive."""
+    if pairs.wanted.which == "SA" or not pairs.wanted.count:
+        return None
+    top = max(pairs.values.tolist()[: pairs.wanted.count])
+    return top if pairs.wanted.which == "LA" or top > 0 else None
+
+
 def told(pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
     """Return what the search itself has to tell, as fields of the result."""
     if pairs is None:
         names = ("lambda_max", "index_probability", "ceiling", "floor", "noise_floor", "rounding", "orthogonality")
         return {**dict.fromkeys(names), "eigenvalues": (), "ended": "", "converged": True, "residual_history": ()}
-    values = dict(zip(pairs.ranks, pairs.values.tolist(), strict=True))
     return {
         "eigenvalues": tuple(_listed(pairs, settings.tol)),
         "index_probability": pairs.index_probability,
-        "lambda_max": values.get(1),
+        "lambda_max": largest_of(pairs),
         "ceiling": Bound(value=pairs.ceiling, probability=PROBABILITY),
         "floor": Bound(value=pairs.floor, probability=PROBABILITY),
         "noise_floor": pairs.trust.noise,
@@ -51,7 +58,7 @@ def _listed(pairs: Eigenpairs, tolerance: float) -> Iterator[Eigenvalue]:
 
 def advice(pairs: Eigenpairs, settings: HessianSettings) -> str:
     """Return what to do about eigenvalues that are not certified, or "" if there is nothing to do."""
-    if all(pairs.converged) and len(pairs.verdicts) == settings.topk + settings.bottomk:
+    if all(pairs.converged) and len(pairs.verdicts) >= min(settings.topk + settings.bottomk, pairs.krylov.dimension):
         return ""
     if "refused" in pairs.verdicts:
         return f"Nothing is certified: {pairs.trust.refusal}."
@@ -71,7 +78,7 @@ def stability(subject: Subject, pairs: Eigenpairs | None, settings: HessianSetti
     rates = (subject.learning_rate, subject.last_learning_rate)
     peak, last = (2 / rate if rate and applies else None for rate in rates)
     momentum = subject.momentum or 0
-    top = None if pairs is None else dict(zip(pairs.ranks, pairs.values.tolist(), strict=True)).get(1)
+    top = None if pairs is None else largest_of(pairs)
     return {
         "learning_rate": subject.learning_rate,
         "last_learning_rate": subject.last_learning_rate,

@@ -100,9 +100,9 @@ def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -
         objective = opened.objective(**settings.matrix())
         theta = objective.parameters()
         evaluation = objective.evaluate(theta)
-        opened.check_loss(evaluation, settings.split, comparable=settings.bn == "eval")
         loss, gradient = objective.loss_and_gradient(theta)
         _require_deterministic(evaluation.loss, loss, settings)
+        opened.check_loss(evaluation, settings.split, comparable=settings.bn == "eval")
         operator = _operator(objective, theta, settings)
         meter = DataBarMeter(opened, operator, settings)
         store = KrylovFile(Path(settings.state), _identity(opened, settings)) if settings.state else None
@@ -173,6 +173,8 @@ def _solve(
     warm: Tensor | None = None,
 ) -> Eigenpairs:
     dimension = operator.shape[0]
+    if settings.topk == HessianSettings.topk:  # What nobody asked for need not be there.
+        settings = replace(settings, topk=min(settings.topk, dimension))
     for name, count in (("topk", settings.topk), ("bottomk", settings.bottomk)):
         if count > dimension:
             raise SettingsError(f"--{name} {count} is more than the {dimension} parameters.", f"Ask for at most {dimension}.")
@@ -182,7 +184,7 @@ def _solve(
         Wanted(settings.topk, settings.which, settings.bottomk),
         tolerance=settings.tol,
         max_products=settings.most_products(),
-        max_seconds=None if settings.max_minutes is None else 60 * settings.max_minutes,
+        max_seconds=settings.most_seconds(),
         memory=int(_MEMORY_SHARE * operator.objective.runtime.free_memory()) if memory is None else memory,
         seed=settings.seed,
         warm=warm,

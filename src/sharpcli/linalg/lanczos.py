@@ -28,7 +28,7 @@ from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Krylov
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.reductions import dot, norm
-from sharpcli.linalg.search import Search, Wanted, advance, look, restart, taken_up
+from sharpcli.linalg.search import Search, Wanted, advance, indices, look, restart, taken_up
 
 _LEAST_CONFIRMED = 0.01  # Probability with which each attempt to confirm may be wrong.
 _SPARE = 8  # Basis vectors beyond the wanted ones without which restarts make no headway.
@@ -253,7 +253,8 @@ def _finished(
     if not numpy.isfinite([*values, *residuals]).all():
         raise NumericalError("A Hessian-vector product is not finite.", "Check the weights, or try --dtype float64.")
     frame = krylov.frame
-    trust = Trust(frame.scale, rounding_of(krylov.operator.dtype, frame.scale), noise, frame.orthogonality)
+    scale = max(frame.scale, float(numpy.abs(ritz).max()), float(numpy.abs(values).max()))
+    trust = Trust(scale, rounding_of(krylov.operator.dtype, scale), noise, frame.orthogonality)
     upper, lower = _bounds(krylov)
     return Eigenpairs(
         wanted=wanted,
@@ -287,9 +288,11 @@ def _by_index(
     """Return the interval of each index: its Ritz value on one side (Cauchy), what the complement has shown on the other."""
     ritz, _, _ = krylov.ritz()
     places, slack = wanted.select(ritz), trust.noise + trust.rounding
-    kept = search.intervals or [[-math.inf, math.inf]] * len(places)
-    for place, top, (low, high) in zip(places, wanted.sides(ritz, places), kept, strict=False):
+    kept = {int(index): (low, high) for index, low, high in search.intervals}
+    sides = wanted.sides(ritz, places)
+    for place, top, index in zip(places, sides, indices(places, sides, len(ritz)), strict=True):
         value = float(ritz[place])
+        low, high = kept.get(index, (-math.inf, math.inf))
         if krylov.is_complete:
             low, high = value, value
         elif top:

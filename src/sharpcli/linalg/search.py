@@ -72,7 +72,7 @@ class Search:
         chained: Whether the chain there has begun.
         attempts: How often that was begun.
         confirmations: Products spent on it.
-        intervals: [low, high] for the eigenvalue of each wanted index, before noise and rounding; [] if there are none.
+        intervals: [index, low, high] before noise and rounding, with the index from the top, or negative from the bottom.
         hold: Steps to take before the next check.
         restarts: Of the basis.
         repeated: Whether a product was repeated to tell noise from rounding.
@@ -143,11 +143,19 @@ def look(krylov: Krylov, rest: Complement, search: Search, wanted: Wanted, toler
     ritz, _, _ = krylov.ritz()
     places = wanted.select(ritz)
     intervals = by_index(krylov.frame, places, wanted.sides(ritz, places), rest.ends())
-    search.intervals = [[low, high] for low, high in intervals]
+    search.intervals = [
+        [float(index), low, high]
+        for index, (low, high) in zip(indices(places, wanted.sides(ritz, places), len(ritz)), intervals, strict=True)
+    ]
     if all(high - low <= 2 * limit for (low, high), limit in zip(intervals, allowed, strict=True)):
         search.ended = "converged"
     elif rest.waiting is None or rest.size == len(rest.rows):
         search.confirming = False  # Not clear: then the guard decides.
+
+
+def indices(places: list[int], from_top: list[bool], size: int) -> list[int]:
+    """Return the algebraic index of places among ascending Ritz values: 1 is the largest, -1 the smallest."""
+    return [size - place if top else -place - 1 for place, top in zip(places, from_top, strict=True)]
 
 
 def _missing(krylov: Krylov, rest: Complement, wanted: Wanted, allowed: Matrix) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class HessianSettings(AnalysisSettings):
     max_hvp: int | None = option(
         None, "Most products that Lanczos may use. Default: 4 per eigenvalue + 100, and 200 more with --bottomk.", "N"
     )
-    max_minutes: float | None = option(None, "Most minutes that Lanczos may take.", "X")
+    max_minutes: float | None = option(None, "Most minutes that a search may take.", "X")
     memory: str | None = option(
         None, "Memory for Lanczos vectors, such as 2GiB; with less it restarts. Default: 40 % of what is free.", "SIZE"
     )
@@ -105,6 +106,12 @@ class HessianSettings(AnalysisSettings):
             )
         if self.bn == "batch" and self.batch_size is not None:
             raise SettingsError("With --bn batch a pass holds one block of --bn-block samples.", "Leave --batch-size out.")
+        if self.ggn_split and self.operator != "hessian":
+            raise SettingsError(
+                f"--ggn-split is about the Hessian, not {self.operator}.", "Leave --operator or --ggn-split out."
+            )
+        if not all(map(math.isfinite, self.above)):
+            raise SettingsError("--above holds a number that is not finite.", "Give thresholds like --above 1,10.")
         if self.which == "SA" and self.bottomk:
             raise SettingsError("--which SA asks for the smallest already.", "Use --topk for how many, and no --bottomk.")
 
@@ -121,6 +128,10 @@ class HessianSettings(AnalysisSettings):
         both = self.bottomk > 0 or self.which != "LA"
         return 4 * (self.topk + self.bottomk) + 100 + 200 * both if self.max_hvp is None else self.max_hvp
 
+    def most_seconds(self) -> float | None:
+        """Return the budget of seconds for each search, or None if there is none."""
+        return None if self.max_minutes is None else 60 * self.max_minutes
+
     def memory_bytes(self) -> int | None:
         """Return the memory for Lanczos vectors in bytes, or None if it was not limited.
 
@@ -130,6 +141,6 @@ class HessianSettings(AnalysisSettings):
         if self.memory is None:
             return None
         found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(?:i?b)?\s*", self.memory.lower())
-        if not found or float(found[1]) == 0:
+        if not found or not 0 < float(found[1]) < 1e12:
             raise SettingsError(f"--memory '{self.memory}' is not a size.", "Write it like 500MiB or 2GiB.")
         return int(float(found[1]) * _UNITS[found[2]])
