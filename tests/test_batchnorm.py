@@ -1,3 +1,9 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -26,7 +32,7 @@ def test_policies_in_words():
     assert objective("mlp", bn="batch").bn_policy == "none"
     assert objective("conv").bn_policy == "eval (stored statistics)"
     assert objective("conv", bn="recompute").bn_policy == "recompute (over the analysed samples, blocks of 1000)"
-    assert objective("conv", bn="batch", bn_block=32).bn_policy == "batch (fixed blocks of 32 samples, in order)"
+    assert objective("conv", bn="batch", bn_block=32).bn_policy == "batch (fixed blocks of 32 samples)"
 
 
 def test_settings_that_clash_or_do_not_exist_are_refused():
@@ -63,7 +69,7 @@ def test_blocks_hold_every_sample_once_and_no_sample_alone(count: int, block: in
 def test_a_block_larger_than_the_data_is_all_of_the_data():
     made = objective("conv", bn="batch", bn_block=500)
     assert made.chunk_sizes == [NUM_SAMPLES]
-    assert made.bn_policy == f"batch (fixed blocks of {NUM_SAMPLES} samples, in order)"
+    assert made.bn_policy == f"batch (fixed blocks of {NUM_SAMPLES} samples)"
 
 
 def test_batch_statistics_are_those_that_training_normalises_with():
@@ -110,3 +116,30 @@ def test_a_model_that_is_one_batch_norm_layer():
     inputs = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
     made = Objective.of(nn.BatchNorm1d(4), inputs, torch.arange(20) % 4, bn="recompute")
     torch.testing.assert_close(made.model.running_mean.cpu(), inputs.mean(0))
+
+
+@pytest.mark.parametrize("command", ["hessian", "train"])
+def test_blocks_mix_the_classes_of_data_sorted_by_class(command: str, tmp_path: Path, sharpcli: Callable[..., Any]):
+    """Folders of classes come sorted. A block of one class, normalised by itself, would hide what tells it from others."""
+    centres = torch.eye(4)[:, :, None, None] * 3
+    classes = torch.arange(64) // 16
+    random = torch.Generator().manual_seed(0)
+    images = centres[classes] + torch.randn(64, 4, 8, 8, generator=random)
+    arrays = {
+        f"{name}_{part}": tensor.numpy() for part in ("train", "test") for name, tensor in (("x", images), ("y", classes))
+    }
+    np.savez(tmp_path / "sorted.npz", **arrays)
+    net = ["--model", "convnet", "--model-arg", "norm=batch", "--data", f"npz:{tmp_path / 'sorted.npz'}"]
+    mode, size = ("fullbatch", "--chunk-size") if command == "train" else ("sgd", "--batch-size")
+    how = ["--mode", mode, size, 16, "--steps", 60, "--lr", 0.1, "--out", tmp_path / "run"]
+    trained = sharpcli("train", *net, *how, "--json")
+    assert trained.exit_code == 0, trained.stderr
+    if command == "train":  # Running statistics of mixed blocks fit the whole; those of one class at a time do not.
+        assert json.loads(trained.stdout)["result"]["rows"][0]["train_loss"] < 0.3
+        return
+    path = tmp_path / "run" / "sgd"
+    answers = [
+        json.loads(sharpcli("hessian", path, "--topk", 1, "--bn", "batch", "--bn-block", block, "--json").stdout)["result"]
+        for block in (16, 64)
+    ]
+    assert answers[0]["loss"] < 2 * answers[1]["loss"] + 0.1

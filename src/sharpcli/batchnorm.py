@@ -69,7 +69,7 @@ def describe(policy: str, block: int) -> str:
         "none": "none",
         "eval": "eval (stored statistics)",
         "recompute": f"recompute (over the analysed samples, blocks of {BN_BLOCK})",
-        "batch": f"batch (fixed blocks of {block} samples, in order)",
+        "batch": f"batch (fixed blocks of {block} samples)",
     }[policy]
 
 

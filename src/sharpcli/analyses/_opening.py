@@ -65,6 +65,9 @@ class Opened:
         return self.data.train if name == "train" else self.data.test
 
     def _over(self, part: Split, **how: Any) -> Objective:
+        if how.get("bn") == "batch":  # Data are often sorted by class; a block of one class would be normalised by that class.
+            mixed = torch.randperm(len(part), generator=generator(self.settings.seed, 8))
+            part = Split(part.inputs[mixed], part.targets[mixed])
         return Objective.of(
             self.model,
             part.inputs,

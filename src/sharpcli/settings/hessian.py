@@ -49,7 +49,9 @@ class HessianSettings(AnalysisSettings):
         (), "Only the parameters whose names match, such as 'conv*.weight'. Repeat for several.", "GLOB"
     )
     bn: str = option(
-        "eval", "BatchNorm: eval (stored statistics), recompute (from the analysed samples), batch (of fixed blocks).", "NAME"
+        "eval",
+        "BatchNorm: eval (stored statistics), recompute (from the analysed samples), batch (of fixed random blocks).",
+        "NAME",
     )
     bn_block: int = option(128, "Samples in a block for --bn batch.", "N")
     split: str = option("train", "Split whose mean loss is analysed: train, test, or both side by side.", "NAME")

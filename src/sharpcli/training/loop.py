@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 from sharpcli import files, progress
+from sharpcli.batchnorm import batch_norms
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.losses import LOSSES
 from sharpcli.objective import Evaluation, Objective
-from sharpcli.runtime import Runtime
+from sharpcli.runtime import Runtime, generator
 from sharpcli.training.batches import Batches
 from sharpcli.training.gradient import clip, mean_gradient
 from sharpcli.training.interrupt import deferred
@@ -76,6 +77,9 @@ class Run:
         self._train, self._test = self._objective(self.data.train), self._objective(self.data.test)
         self._batches = Batches(self._train.num_samples, self.recipe.batch_size, self.seed)
         whole = self.recipe.batch_size >= self._train.num_samples
+        # Data are often sorted by class: the blocks that BatchNorm sees in a full batch are drawn once, at random.
+        mixed = torch.randperm(self._train.num_samples, generator=generator(self.seed, 5))
+        self._blocks = mixed if whole and batch_norms(self.model) else None
         # Then the loss that a full-batch update meets is the training loss itself, at no cost.
         self._loss_is_exact = whole and not any(isinstance(part, _MODE_DEPENDENT) for part in self.model.modules())
 
@@ -166,6 +170,7 @@ class Run:
     def _update(self) -> tuple[float, float, float]:
         """Compute the clipped gradient of the next update; return loss, norm of the gradient and learning rate."""
         chosen = self._batches.indices(self.updates)
+        chosen = self._blocks if chosen is None else chosen
         inputs, targets = self._train.inputs, self._train.targets
         if chosen is not None:
             chosen = chosen.to(self.runtime.device)
