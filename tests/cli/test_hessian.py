@@ -585,6 +585,9 @@ def test_the_bracket_of_the_smallest_eigenvalue_is_turned_over(ask: Callable[...
         low, high = bar["bracket"]
         assert low <= min(value, bar["held_out"]) - margin * (1 - 1e-6)
         assert high >= max(0.5 * (value + bar["held_out"]), bar["held_out"])
+        bottom = ask(final, "--topk", 0, "--bottomk", 1, "--samples", 30, "--seed", seed)
+        assert bottom["data_bar"]["bracket"] == pytest.approx(bar["bracket"], rel=1e-3)
+        assert bottom["lambda_max"] is None
 
 
 # Exit code, command line after `hessian`, and a word that the message must hold.

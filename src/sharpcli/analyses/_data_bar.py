@@ -52,7 +52,7 @@ class DataBarMeter:
         if len(seen.forms) < 2:
             return replace(alone, held_out=outside, held_out_samples=objective.num_samples)
         # The smallest eigenvalue is the largest of the negated matrix.
-        sign = 1 if pairs.wanted.which == "LA" or (pairs.wanted.which == "LM" and inside > 0) else -1
+        sign = 1 if pairs.ranks[0] > 0 and (pairs.wanted.which != "LM" or inside > 0) else -1
         inner = sign * (share * inside + (1 - share) * outside) - _MARGIN * (1 - share) * outside_error
         outer = max(sign * inside, sign * outside) + _MARGIN * math.sqrt(1 - share) * error
         ends = sorted((sign * min(inner, sign * outside), sign * outer))

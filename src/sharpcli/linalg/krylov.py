@@ -257,7 +257,7 @@ class Krylov:
         while True:
             parts = project(basis, vector)
             vector = vector - combine(parts, basis)
-            column += parts.double().cpu().numpy()
+            column += parts.cpu().double().numpy()
             for index, other in enumerate(others):
                 part = dot(other, vector)
                 vector, waits[index] = vector - part * other, waits[index] + part

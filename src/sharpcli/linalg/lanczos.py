@@ -4,8 +4,8 @@ Every new vector is orthogonalised against the whole basis, so no eigenvalue is 
 orthogonality was lost ("ghosts"); how orthogonal it is is watched, not assumed. The small problem
 is solved in float64 on the CPU. The search stops when the residual of *each* wanted eigenvalue is
 small against *that* eigenvalue, and a few products in the complement of the basis have shown that
-nothing was missed. Then the ends of the spectrum are multiplied
-once more: that the fresh product is the one the recurrence foretold is measured, not assumed.
+nothing was missed. Then the ends of the spectrum are multiplied once more: that the fresh product is
+the one the recurrence foretold is measured, not assumed.
 """
 
 from __future__ import annotations
