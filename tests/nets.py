@@ -89,6 +89,31 @@ class Tagger(nn.Module):
         return self.out(self.recurrent(self.tokens(inputs))[0][:, -1])
 
 
+class Once(torch.autograd.Function):
+    """A square whose backward pass cannot be differentiated again."""
+
+    @staticmethod
+    def forward(ctx, inputs):
+        ctx.save_for_backward(inputs)
+        return inputs.square()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, slope):
+        return 2 * slope * ctx.saved_tensors[0]
+
+
+class OnceDifferentiable(nn.Module):
+    """Has no Hessian that could be computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 8), nn.Linear(8, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(Once.apply(self.first(inputs.flatten(1))))
+
+
 def tanh_mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), Residual(nn.Linear(8, 8)), nn.Tanh(), nn.Linear(8, 4))
 

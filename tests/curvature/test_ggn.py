@@ -11,6 +11,7 @@ from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 from tests.nets import (
     NUM_SAMPLES,
+    OnceDifferentiable,
     dense_ggn,
     dense_hessian,
     double_differentiation,
@@ -138,29 +139,7 @@ def test_selected_parameters_have_their_block_of_the_matrix():
         assert relative(operator(made, made.parameters()) @ vector_for(made), block @ vector_for(made)) < 1e-12
 
 
-class Once(torch.autograd.Function):
-    """A square whose backward pass cannot be differentiated again."""
-
-    @staticmethod
-    def forward(ctx, inputs):
-        ctx.save_for_backward(inputs)
-        return inputs.square()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, slope):
-        return 2 * slope * ctx.saved_tensors[0]
-
-
 def test_an_operation_without_a_second_derivative_is_refused():
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.last = nn.Linear(64, 8), nn.Linear(8, 4)
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            return self.last(Once.apply(self.first(inputs.flatten(1))))
-
-    made = Objective.of(Net(), *images(), runtime=Runtime.open("cpu", "float64"))
+    made = Objective.of(OnceDifferentiable(), *images(), runtime=Runtime.open("cpu", "float64"))
     with pytest.raises(InputError, match="without a second derivative"):
         GGNOperator(made, made.parameters()) @ made.parameters()

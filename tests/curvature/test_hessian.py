@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from sharpcli.curvature.hessian import HessianOperator
 from sharpcli.curvature.operators import operator_of
 from sharpcli.errors import InputError
-from sharpcli.linalg.lanczos import top_eigenpairs
+from sharpcli.linalg.lanczos import eigenpairs
+from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 from tests.nets import (
     NETS,
     NUM_SAMPLES,
+    OnceDifferentiable,
     Tagger,
     data_for,
     dense_ggn,
@@ -51,7 +53,7 @@ def test_products_agree_with_the_explicit_hessian(problem, batch: int, dtype: st
 def test_top_eigenvalues_agree_with_numpy(problem, batch: int, dtype: str, accuracy: float):
     name, whole = problem
     made = objective(name, dtype=dtype, chunk_size=batch)
-    pairs = top_eigenpairs(HessianOperator(made, made.parameters()), count=5)
+    pairs = eigenpairs(HessianOperator(made, made.parameters()), Wanted(5))
     expected = numpy.linalg.eigvalsh(whole.numpy())[::-1][:5]
     assert pairs.values.numpy() == pytest.approx(expected, rel=accuracy, abs=accuracy * expected[0])
     assert all(pairs.converged)
@@ -68,7 +70,7 @@ def test_linear_regression_has_the_hessian_of_the_textbook():
     operator = HessianOperator(made, made.parameters())
     columns = torch.stack([operator @ row for row in torch.eye(6, dtype=torch.float64)])
     assert columns.numpy() == pytest.approx(exact, abs=1e-14)
-    values = top_eigenpairs(operator, count=6).values.numpy()
+    values = eigenpairs(operator, Wanted(6)).values.numpy()
     assert values == pytest.approx(numpy.linalg.eigvalsh(exact)[::-1], rel=1e-10)
 
 
@@ -215,31 +217,9 @@ def test_kept_graphs_respect_the_memory_budget():
     assert operator.engine == "double backward, graphs kept for 3 of 11 chunks"
 
 
-class Once(torch.autograd.Function):
-    """A square whose backward pass cannot be differentiated again."""
-
-    @staticmethod
-    def forward(ctx, inputs):
-        ctx.save_for_backward(inputs)
-        return inputs.square()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, slope):
-        return 2 * slope * ctx.saved_tensors[0]
-
-
 def test_an_operation_without_a_second_derivative_is_refused_not_left_out():
     """Autograd would drop its share of the product in silence; a residual cannot see that."""
 
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.last = nn.Linear(64, 8), nn.Linear(8, 4)
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            return self.last(Once.apply(self.first(inputs.flatten(1))))
-
-    made = Objective.of(Net().double(), *images(), runtime=Runtime.open("cpu", "float64"))
+    made = Objective.of(OnceDifferentiable().double(), *images(), runtime=Runtime.open("cpu", "float64"))
     with pytest.raises(InputError, match="without a second derivative"):
         HessianOperator(made, made.parameters()) @ made.parameters()

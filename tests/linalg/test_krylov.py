@@ -3,6 +3,8 @@ import pytest
 import torch
 
 from sharpcli.linalg.krylov import Krylov
+from sharpcli.linalg.probes import random_direction
+from sharpcli.runtime import generator
 from tests.linalg.spectra import Planted, broad
 from tests.linalg.test_lanczos import bulk
 
@@ -87,3 +89,13 @@ def test_an_interruption_inside_a_product_leaves_the_last_whole_state():
     for _ in range(15):
         calm.step()
     assert numpy.array_equal(krylov.frame.measured, calm.frame.measured)
+
+
+def test_a_vector_drawn_after_a_breakdown_is_none_that_an_estimator_draws():
+    """Were it the first probe of the trace, that probe would lie in the basis it is to be independent of."""
+    krylov = Krylov(Planted(torch.zeros(400)), capacity=6, seed=3)
+    for _ in range(6):
+        krylov.step()
+    for stream in range(1, 6):
+        probe = random_direction(krylov.operator, krylov.basis[:0], generator(3, stream))
+        assert float((krylov.basis @ probe).norm()) < 0.3

@@ -7,7 +7,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from sharpcli.errors import NumericalError, SettingsError
-from sharpcli.linalg.lanczos import eigenpairs, top_eigenpairs
+from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
 from tests.linalg.spectra import Planted, broad
 
@@ -148,7 +148,7 @@ def test_all_can_be_verified():
 
 
 def test_running_out_of_products_is_told_not_hidden():
-    pairs = top_eigenpairs(Planted(bulk(2_000, 10.0, 9.9, 9.8, 9.7)), count=4, max_products=5)
+    pairs = eigenpairs(Planted(bulk(2_000, 10.0, 9.9, 9.8, 9.7)), Wanted(4), max_products=5)
     assert pairs.steps == 5
     assert pairs.ended == "products"
     assert "budget-limited" in pairs.verdicts
@@ -208,12 +208,12 @@ def test_a_product_that_is_not_finite_is_an_error():
             return super().__matmul__(vector) * (math.nan if self.products == 3 else 1)
 
     with pytest.raises(NumericalError, match="product 3 is not finite"):
-        top_eigenpairs(Broken(bulk(50, 2.0)), count=1)
+        eigenpairs(Broken(bulk(50, 2.0)), Wanted(1))
 
 
 def test_same_seed_same_answer_other_seed_within_the_intervals():
     operator = Planted(bulk(3_000, 5.0, 4.0, 3.0))
-    first, again, other = (top_eigenpairs(operator, count=3, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (eigenpairs(operator, Wanted(3), seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.values, again.values)
     assert torch.equal(first.vectors, again.vectors)
     assert not torch.equal(first.vectors, other.vectors)

@@ -66,7 +66,10 @@ def advice(pairs: Eigenpairs, settings: HessianSettings) -> str:
         what = {"products": "--max-hvp", "seconds": "--max-minutes"}.get(pairs.ended, "--max-hvp or --memory")
         count = pairs.verdicts.count("budget-limited")
         kept = " (with --state the same search goes on)" if not settings.state else ""
-        return f"{count} residuals are above tolerance after {pairs.steps} products: raise {what}{kept}."
+        spent = pairs.steps + pairs.confirmations
+        return (
+            f"{count} eigenvalues are not certified, since the search was cut short after {spent} products: raise {what}{kept}."
+        )
     other = ": try --dtype float64" if settings.dtype == "float32" else ", and more products would not help"
     count = pairs.verdicts.count("noise-limited")
     return f"{count} intervals are as narrow as the noise of {settings.dtype} products allows{other}."

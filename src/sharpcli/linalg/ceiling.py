@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy
 from scipy.linalg import eigh_tridiagonal
 from scipy.optimize import brentq
 from scipy.special import betaincinv
@@ -61,6 +60,17 @@ def ceiling(
     return top + solution
 
 
+def ends_of(
+    diagonal: Sequence[float], off_diagonal: Sequence[float], *, dimension: int, share: float = 1.0
+) -> tuple[float, float]:
+    """Return what no eigenvalue is below and what none is above, each with probability 0.99; see `ceiling`."""
+    negated = [-alpha for alpha in diagonal]  # The floor is minus the ceiling of the negated matrix.
+    return (
+        -ceiling(negated, off_diagonal, dimension=dimension, share=share),
+        ceiling(diagonal, off_diagonal, dimension=dimension, share=share),
+    )
+
+
 def _least_part(dimension: int, probability: float) -> float:
     """Return what |v_1ᵀu_1| exceeds with the given probability for v_1 uniform on the sphere in P dimensions."""
     return math.sqrt(float(betaincinv(0.5, (dimension - 1) / 2, 1 - probability))) if dimension > 1 else 1.0
@@ -78,8 +88,3 @@ def _log_polynomial(point: float, diagonal: Sequence[float], off_diagonal: Seque
             return -math.inf
         total, before = total + math.log(ratio), beta
     return total
-
-
-def flipped(diagonal: Sequence[float]) -> list[float]:
-    """Return the diagonal of the chain of -A, whose ceiling is minus the floor of A."""
-    return list(-numpy.asarray(diagonal))

@@ -23,7 +23,7 @@ import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
-from sharpcli.linalg.ceiling import ceiling
+from sharpcli.linalg.ceiling import ends_of
 from sharpcli.linalg.krylov import Frame, Krylov, Matrix
 from sharpcli.linalg.probes import finite_product, random_direction
 from sharpcli.linalg.reductions import accumulator_of, combine, norm, project
@@ -100,11 +100,7 @@ class Complement:
             return numpy.inf, -numpy.inf
         if not self.size:
             return -numpy.inf, numpy.inf
-        negated = [-alpha for alpha in self.diagonal]
-        return (
-            -ceiling(negated, self.off_diagonal, dimension=self.dimension),
-            ceiling(self.diagonal, self.off_diagonal, dimension=self.dimension),
-        )
+        return ends_of(self.diagonal, self.off_diagonal, dimension=self.dimension)
 
 
 def by_index(

@@ -24,13 +24,15 @@ from torch import Tensor
 
 from sharpcli.errors import NumericalError
 from sharpcli.linalg.operator import SymmetricOperator
-from sharpcli.linalg.reductions import accumulator_of, combine, dot, norm, project
+from sharpcli.linalg.probes import random_direction
+from sharpcli.linalg.reductions import accumulator_of, combine, dot, norm, project, recombine
 from sharpcli.runtime import generator
 
 Matrix = NDArray[numpy.float64]
 _CANCELLATION = 0.7  # A vector that orthogonalising makes shorter than this is orthogonalised again (Daniel et al. 1976).
 _SPANNED = 1e-3  # Length of what is left of a unit vector that others span, up to what need not be followed.
-_PIECE = 2**16
+_WARM_SHARE = 0.1  # Part of a warm start that is random.
+_STREAM = 0  # Random numbers of their own, as in every other solver.
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,14 +208,11 @@ class Krylov:
 
     def restart(self, keep: Matrix) -> None:
         """Replace the basis by its combinations V·keep, for orthonormal columns `keep` (m, l)."""
-        weights, size = self._weights(keep).T, keep.shape[1]
-        for start in range(0, self.dimension, _PIECE):
-            piece = slice(start, start + _PIECE)
-            self.rows[:size, piece] = (weights @ self.basis[:, piece].to(weights.dtype)).to(self.rows.dtype)
+        recombine(self._weights(keep.T), self.basis)
         frame = self.frame
         self.frame = replace(
             frame,
-            size=size,
+            size=keep.shape[1],
             measured=keep.T @ frame.measured @ keep,
             coupling=frame.coupling @ keep,
             unbroken=False,
@@ -232,9 +231,9 @@ class Krylov:
         """Put a random vector orthogonal to all others before the waiting ones, if there is room for one in the space."""
         if frame.size + len(frame.waiting) >= self.dimension:
             return frame
-        drawn = torch.randn(self.dimension, generator=generator(self.seed, frame.draws), dtype=torch.float64)
-        vector = drawn.to(self.operator.dtype).to(self.operator.device)
-        _, _, vector, length = self._decompose(vector, norm(vector), self.rows[: frame.size], frame.waiting, 0.0)
+        basis = self.rows[: frame.size]
+        vector = random_direction(self.operator, basis, generator(self.seed, _STREAM, frame.draws))
+        _, _, vector, length = self._decompose(vector, norm(vector), basis, frame.waiting, 0.0)
         coupling = numpy.vstack([numpy.zeros((1, frame.size)), frame.coupling])
         return replace(frame, waiting=(vector / length, *frame.waiting), coupling=coupling, draws=frame.draws + 1)
 
@@ -268,9 +267,6 @@ class Krylov:
 
     def _weights(self, weights: Matrix) -> Tensor:
         return torch.from_numpy(numpy.ascontiguousarray(weights)).to(accumulator_of(self.rows)).to(self.rows.device)
-
-
-_WARM_SHARE = 0.1
 
 
 def _bordered(matrix: Matrix, row: Matrix, column: Matrix) -> Matrix:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.errors import NumericalError, SettingsError
-from sharpcli.linalg.ceiling import ceiling
+from sharpcli.linalg.ceiling import ends_of
 from sharpcli.linalg.certify import Trust, Verdict, rounding_of
 from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Krylov
@@ -170,13 +170,6 @@ def eigenpairs(
     return _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
 
 
-def top_eigenpairs(
-    operator: SymmetricOperator, *, count: int, tolerance: float = 1e-3, max_products: int = 200, seed: int = 0
-) -> Eigenpairs:
-    """Find the `count` algebraically largest eigenvalues; see `eigenpairs`."""
-    return eigenpairs(operator, Wanted(count), tolerance=tolerance, max_products=max_products, seed=seed)
-
-
 def _complement(krylov: Krylov, search: Search, store: Store | None, confirm: int) -> Complement:
     """Return a new chain in the complement, or the one that was kept in the middle of an attempt."""
     going_on = search.chained and store is not None
@@ -255,7 +248,7 @@ def _finished(
     frame = krylov.frame
     scale = max(frame.scale, float(numpy.abs(ritz).max()), float(numpy.abs(values).max()))
     trust = Trust(scale, rounding_of(krylov.operator.dtype, scale), noise, frame.orthogonality)
-    upper, lower = _bounds(krylov)
+    lower, upper = ends_of(frame.diagonal, frame.off_diagonal, dimension=krylov.dimension, share=krylov.share)
     return Eigenpairs(
         wanted=wanted,
         values=torch.from_numpy(values),
@@ -306,12 +299,3 @@ def _ends(chosen: Sequence[int], wanted: Wanted) -> list[int]:
     """Return the positions of the first pair and, if a bottom one is wanted, of the last."""
     last = len(chosen) - 1
     return [0, last] if wanted.bottom and last > 0 else [0]
-
-
-def _bounds(krylov: Krylov) -> tuple[float, float]:
-    """Return the probabilistic ceiling and floor of the whole spectrum."""
-    frame = krylov.frame
-    chain = {"dimension": krylov.dimension, "share": krylov.share}
-    upper = ceiling(frame.diagonal, frame.off_diagonal, **chain)  # type: ignore[arg-type]
-    lower = -ceiling([-alpha for alpha in frame.diagonal], frame.off_diagonal, **chain)  # type: ignore[arg-type]
-    return upper, lower

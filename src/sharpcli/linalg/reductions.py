@@ -49,6 +49,13 @@ def gram(rows: Tensor) -> Tensor:
     return total
 
 
+def recombine(weights: Tensor, rows: Tensor) -> None:
+    """Replace the first rows of a matrix (M, P) by the combinations of all of them that weights (L, M) name, L <= M."""
+    for start in range(0, rows.shape[1], _PIECE):
+        piece = slice(start, start + _PIECE)
+        rows[: len(weights), piece] = (weights @ rows[:, piece].to(weights.dtype)).to(rows.dtype)
+
+
 def combine(weights: Tensor, rows: Tensor) -> Tensor:
     """Return Σ weights_i rows_i, shape (P,), of the rows of a matrix (M, P), in the rows' type."""
     wide, out = accumulator_of(rows), rows.new_empty(rows.shape[1])

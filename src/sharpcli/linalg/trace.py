@@ -24,7 +24,7 @@ from sharpcli.results import Estimate
 from sharpcli.runtime import generator
 
 _PILOT = 10
-_STREAM = 1  # Random numbers of its own: Lanczos starts from the bare seed.
+_STREAM = 1  # Random numbers of its own, as in every other solver.
 
 
 @dataclass(frozen=True)
