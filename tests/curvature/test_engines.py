@@ -18,10 +18,10 @@ from sharpcli.runtime import Runtime
 from sharpcli.settings import HessianSettings
 from tests.contracts.test_json import read
 from tests.curvature.test_groups import snapshot, switches
-from tests.nets import Once
 from tests.nets import (
     NETS,
     TEXT_NETS,
+    Once,
     Residual,
     dense_hessian,
     double_differentiation,
