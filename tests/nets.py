@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
@@ -132,6 +137,29 @@ def conv_net() -> nn.Module:
     )
 
 
+def normed_mlp() -> nn.Module:
+    """Normalises over samples alone, of which one has no variance."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 4))
+
+
+class Limited(nn.Module):
+    """Stands for a machine on which only so many samples fit: raises what an allocator does when there are more.
+
+    Attributes:
+        most: How many fit; None for any number.
+        error: What is raised.
+    """
+
+    def __init__(self, inner: nn.Module, error: Exception) -> None:
+        super().__init__()
+        self.inner, self.error, self.most = inner, error, None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.most is not None and len(inputs) > self.most:
+            raise self.error
+        return self.inner(inputs)
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {"mlp": tanh_mlp, "conv": conv_net, "attention": Attention}
 TEXT_NETS: dict[str, Callable[[], nn.Module]] = {"gpt": LanguageModel, "lstm": Tagger}
 
@@ -164,6 +192,18 @@ def made_model(name: str) -> nn.Module:
     return model
 
 
+def unsettled(model: nn.Module) -> nn.Module:
+    """Give a model in float64 BatchNorm statistics and factors that are not the initial ones; return it."""
+    random = torch.Generator().manual_seed(5)
+    for layer in model.double().modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.running_mean.normal_(generator=random)
+            layer.running_var.uniform_(0.5, 2, generator=random)
+            for factor in layer.parameters():
+                factor.data.uniform_(0.5, 2, generator=random)
+    return model
+
+
 def data_for(name: str) -> tuple[Tensor, Tensor]:
     if name == "lstm":
         return texts()[0], images()[1][:NUM_TEXTS]
@@ -183,6 +223,29 @@ def vector_for(problem: Objective, seed: int = 3) -> Tensor:
 def relative(found: Tensor, wanted: Tensor) -> float:
     """Return |found - wanted| / |wanted|."""
     return float((found.double() - wanted).norm() / wanted.norm())
+
+
+class Storages(TorchDispatchMode):
+    """Watches what is allocated while it is on, and tells what of it is still alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: dict[int, tuple[weakref.ref[Any], int]] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        given = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        answer = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(answer):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in given:
+                storage = leaf.untyped_storage()
+                self._made[storage._cdata] = (weakref.ref(storage), storage.nbytes())
+        return answer
+
+    def bytes(self, *, collect: bool = True) -> int:
+        """Return the bytes that are alive; without collecting, those of cycles are too."""
+        if collect:
+            gc.collect()
+        return sum(size for storage, size in self._made.values() if storage() is not None)
 
 
 @contextmanager

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from sharpcli.errors import InputError
 
+_Answer = TypeVar("_Answer")
 
-def saved_bytes(run: Callable[[], Tensor], own: Iterable[Tensor]) -> tuple[Tensor, int]:
+
+def saved_bytes(run: Callable[[], _Answer], own: Iterable[Tensor]) -> tuple[_Answer, int]:
     """Return what a computation returns, and the bytes it keeps for the backward pass besides those of `own` tensors."""
     storages: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
+        return tensor.detach()  # Packed as itself, a result that is saved would keep its own graph alive.
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         answer = run()

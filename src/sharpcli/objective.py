@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,7 @@ from torch.func import functional_call
 from sharpcli import batchnorm, graphs
 from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
 from sharpcli.errors import InputError, NumericalError
+from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import LOSSES, Loss, loss_of, moments
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.parameters import ParameterSpace, left_out
@@ -41,6 +42,7 @@ class Objective:
         num_terms: n, what every mean is divided by; N for one class or value a sample.
         bn: "eval", "recompute" or "batch"; "none" for a model without BatchNorm.
         left_out: Parameters of the model that θ does not hold, by name, each with the reason.
+        fused: Whether the model runs with the kernels of `sharpcli.kernels` where it is to be differentiated.
     """
 
     model: nn.Module
@@ -53,6 +55,7 @@ class Objective:
     num_terms: int
     bn: str
     left_out: Mapping[str, str]
+    fused: bool = False
 
     @staticmethod
     def of(
@@ -164,7 +167,8 @@ class Objective:
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
         """Return what the model answers, (B, C) or (B, T, C), with these parameters, and these buffers in place of its own."""
-        answer: Tensor = functional_call(self.model, {**parameters, **buffers}, (inputs,))
+        with Fusing() if self.fused else nullcontext():
+            answer: Tensor = functional_call(self.model, {**parameters, **buffers}, (inputs,))
         return answer
 
     def loss_sum(self, parameters: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
@@ -172,18 +176,21 @@ class Objective:
         return self.criterion.terms(self.outputs(parameters, chunk.inputs, {}), chunk.targets).sum()
 
     def sum_over(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
-        """Return Σ summand(chunk) over some chunks, at least one, summed in float64. Every sum over data is this one."""
+        """Return Σ summand(chunk) over some chunks, at least one. Every sum over data is this one.
+
+        It is summed in float64; where there is one chunk only, there is nothing to sum and its type stays what it is.
+        """
         total: Tensor | None = None
         with self.arithmetic():
             for chunk in chunks:
-                part = summand(chunk).detach().to(self.runtime.accumulator)
-                total = part if total is None else total.add_(part)
+                part = summand(chunk).detach()
+                total = part if total is None else total.to(self.runtime.accumulator).add_(part)
         assert total is not None
         return total
 
     def mean_over_data(self, summand: Callable[[Chunk], Tensor]) -> Tensor:
         """Return (1/n) Σ summand(chunk) over all chunks and their n loss terms, in float64."""
-        return self.sum_over(self.chunks(), summand) / self.num_terms
+        return self.sum_over(self.chunks(), summand).to(self.runtime.accumulator) / self.num_terms
 
     def loss(self, theta: Tensor) -> float:
         """Return f(θ)."""
@@ -250,7 +257,7 @@ class Objective:
         """
         leaves = self.leaves(self.parameters())
         with self.arithmetic():
-            return {**graphs.without_curvature(self.loss_sum(leaves, self._few()), leaves), **self.left_out}
+            return {**graphs.without_curvature(self.loss_sum(leaves, self.few()), leaves), **self.left_out}
 
     def saved_bytes_per_sample(self) -> int:
         """Run a few samples through model and loss, and return about how many bytes each keeps for the backward pass.
@@ -260,7 +267,7 @@ class Objective:
         Raises:
             InputError: The model cannot take the data, or the loss depends on no trainable parameter.
         """
-        few, leaves = self._few(), self.leaves(self.parameters())
+        few, leaves = self.few(), self.leaves(self.parameters())
         try:
             with self.arithmetic():
                 own = (*leaves.values(), self.inputs, self.targets)
@@ -278,8 +285,30 @@ class Objective:
             )
         return size // len(few.inputs)
 
-    def _few(self) -> Chunk:
-        return Chunk(0, self.inputs[:_FEW], self.targets[:_FEW])
+    def num_fusible(self) -> int:
+        """Return how many operations of the model have a fused kernel."""
+        fusing = Fusing()
+        with self.arithmetic(), fusing:
+            self.loss_sum(self.leaves(self.parameters()), self.few())
+        return fusing.count
+
+    def few(self, count: int = _FEW) -> Chunk:
+        """Return the first samples."""
+        return Chunk(0, self.inputs[:count], self.targets[:count])
+
+    def widened(self, chunk: Chunk) -> Objective:
+        """Return the mean loss over the samples of one chunk, which stay one chunk, in float64."""
+        runtime = replace(self.runtime, dtype=torch.float64)
+        inputs, targets = (part.double() if part.is_floating_point() else part for part in (chunk.inputs, chunk.targets))
+        return replace(
+            self,
+            model=copy.deepcopy(self.model).double(),
+            runtime=runtime,
+            inputs=inputs,
+            targets=targets,
+            chunk_size=len(inputs),
+            num_terms=max(self.criterion.count(targets), 1),
+        )
 
 
 def _trainable(model: nn.Module, params: tuple[str, ...]) -> ParameterSpace:

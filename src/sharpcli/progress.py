@@ -27,6 +27,9 @@ class Listener(Protocol):
     def warn(self, message: str) -> None:
         """Show one sentence that the user should read."""
 
+    def note(self, message: str) -> None:
+        """Show one sentence to a user who wants to know more."""
+
 
 class _Silent:
     def advance(self, amount: float = 1, **fields: object) -> None:
@@ -82,3 +85,10 @@ def warn(message: str) -> None:
     listener = _listener.get()
     if listener is not None:
         listener.warn(message)
+
+
+def note(message: str) -> None:
+    """Tell the listener one sentence for a user who wants to know more."""
+    listener = _listener.get()
+    if listener is not None:
+        listener.note(message)

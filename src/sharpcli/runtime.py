@@ -19,6 +19,7 @@ from sharpcli import __version__
 from sharpcli.errors import InputError, SettingsError
 
 _UNKNOWN_MEMORY = 2**32
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # Of the CPU's allocator, on Linux and Windows.
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,23 @@ class Runtime:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, ValueError, OSError):  # macOS and Windows do not tell it this way.
             return _UNKNOWN_MEMORY
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was asked to."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    def free_cached(self) -> None:
+        """Give back what the allocator of the device keeps for later."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory has run out, of whichever device."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 @contextmanager

@@ -280,7 +280,7 @@ OPTIONS: dict[str, tuple[str, Callable[[dict[str, Any], Net], bool]]] = {
     ),
     "batch_size": ("--batch-size 7", lambda r, net: near(r, down(net.hessian())[:5]) and r["conditions"]["batch_size"] == 7),
 }
-# Nothing of an npz file: tests/datasets. Minutes of compiling: tests/curvature.
+# Nothing of an npz file: tests/datasets. What is compiled: tests/cli/test_engines.py.
 ELSEWHERE = {"data_arg", "data_root", "download", "compile"}
 
 

@@ -66,7 +66,10 @@ def test_operators_are_found_by_name():
     for name, kind in OPERATORS.items():
         operator = operator_of(name, made, made.parameters(), memory=0)
         assert type(operator) is kind
-        assert operator.engine.endswith("graphs kept for 0 of 1 chunks")
+        words = "double backward" if name == "hessian" else "Jacobian products by double backward"
+        assert operator.engine == words
+        operator @ vector_for(made)
+        assert operator.engine == f"{words}, graphs kept for 0 of 1 chunks"
     with pytest.raises(SettingsError, match="'gnn'") as caught:
         operator_of("gnn", made, made.parameters())
     assert "'ggn'" in caught.value.hint

@@ -48,7 +48,7 @@ def test_products_agree_with_the_explicit_hessian(problem, batch: int, dtype: st
     assert operator.products == 2
 
 
-@pytest.mark.parametrize("batch", [1, 7, NUM_SAMPLES])
+@pytest.mark.parametrize("batch", [40, NUM_SAMPLES])
 @pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-6), ("float32", 2e-5)])
 def test_top_eigenvalues_agree_with_numpy(problem, batch: int, dtype: str, accuracy: float):
     name, whole = problem
@@ -206,15 +206,6 @@ def test_a_loss_that_is_linear_in_every_parameter_has_no_curvature():
     linear = Linear(**vars(made))
     product = HessianOperator(linear, linear.parameters()) @ torch.ones(64, dtype=torch.float64)
     assert torch.equal(product, torch.zeros(64, dtype=torch.float64))
-
-
-def test_kept_graphs_respect_the_memory_budget():
-    made = objective("conv", chunk_size=10)
-    a_chunk = 5 * made.saved_bytes_per_sample() * 10
-    operator = HessianOperator(made, made.parameters(), memory=3 * a_chunk)
-    operator @ torch.ones(made.space.dimension, dtype=torch.float64)
-    assert len(operator._graphs) == 3
-    assert operator.engine == "double backward, graphs kept for 3 of 11 chunks"
 
 
 def test_an_operation_without_a_second_derivative_is_refused_not_left_out():

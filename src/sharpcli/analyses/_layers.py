@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy
 import torch
@@ -36,7 +37,8 @@ def blocks(opened: Opened, operator: CurvatureOperator, pairs: Eigenpairs, setti
     with progress.task("layers", total=len(slices)) as shown:
         for name, names in space.groups().items():
             objective = opened.objective(**settings.matrix() | {"params": tuple(glob.escape(own) for own in names)})
-            block = operator_of(settings.operator, objective, objective.parameters())
+            objective = replace(objective, chunk_size=operator.objective.chunk_size)
+            block = operator_of(settings.operator, objective, objective.parameters(), engine=operator.engine_name)
             own = eigenpairs(
                 block,
                 Wanted(1),

@@ -10,7 +10,8 @@ from sharpcli import checkpoints, progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import Opened, open_checkpoint
 from sharpcli.analyses.distance import displacement
-from sharpcli.analyses.hessian import largest
+from sharpcli.analyses.hessian import largest, planner_for
+from sharpcli.curvature.planner import Planner
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.objective import Evaluation, Objective
@@ -44,11 +45,11 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
         raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")
     with account(settings) as book:
         rows: list[CompareRow] = []
-        sizes = (0, 0)
+        sizes, planner = (0, 0), planner_for(HessianSettings(batch_size=settings.batch_size))
         with progress.task("compare", total=len(paths)) as shown:
             for path in paths:
                 opened = open_checkpoint(path, settings)
-                row, sizes = _row(opened, settings)
+                row, sizes = _row(opened, settings, planner)
                 rows.append(row)
                 shown.advance(1, last=row.checkpoint.label)
         losses = [row.train_loss for row in rows]
@@ -66,13 +67,13 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
         )
 
 
-def _row(opened: Opened, settings: CompareSettings) -> tuple[CompareRow, tuple[int, int]]:
+def _row(opened: Opened, settings: CompareSettings, planner: Planner) -> tuple[CompareRow, tuple[int, int]]:
     objectives = {split: opened.objective(split) for split in ("train", "test")}
     theta = objectives["train"].parameters()
     train, test = (objectives[split].evaluate(theta) for split in ("train", "test"))
     opened.check_loss(train, "train")
     opened.check_loss(test, "test")
-    measured, notes = _measure(opened, objectives[settings.split], settings)
+    measured, notes = _measure(opened, objectives[settings.split], settings, planner)
     subject = opened.subject()
     accuracy_gap, accuracy_error = _accuracy_gap(train, test)
     row = CompareRow(
@@ -102,13 +103,13 @@ def _accuracy_gap(train: Evaluation, test: Evaluation) -> tuple[float | None, fl
 
 
 def _measure(
-    opened: Opened, objective: Objective, settings: CompareSettings
+    opened: Opened, objective: Objective, settings: CompareSettings, planner: Planner
 ) -> tuple[dict[str, float | None], tuple[str, ...]]:
     """Return the measures that were asked for, and why any of them is missing."""
     measured: dict[str, float | None] = {}
     notes: list[str] = []
     if "hessian" in settings.metrics:
-        pairs = largest(objective, HessianSettings(topk=1, tol=settings.tol, seed=settings.seed))
+        pairs = largest(objective, HessianSettings(topk=1, tol=settings.tol, seed=settings.seed), planner)
         measured["lambda_max"], measured["lambda_max_residual"] = float(pairs.values[0]), float(pairs.residuals[0])
         if not all(pairs.converged):
             notes.append("λmax has not converged: see sharpcli hessian.")

@@ -17,7 +17,7 @@ from sharpcli.analyses._account import account
 from sharpcli.analyses._data_bar import DataBarMeter
 from sharpcli.analyses._opening import Opened, open_checkpoint
 from sharpcli.curvature.operator import CurvatureOperator
-from sharpcli.curvature.operators import operator_of
+from sharpcli.curvature.planner import Planner
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
@@ -28,6 +28,7 @@ from sharpcli.results import HessianResult
 from sharpcli.settings import HessianSettings, chosen
 
 _MEMORY_SHARE = 0.4  # Of the free memory, for basis vectors.
+_LEAST_SHARE = 8  # Of the memory given one such part goes to the samples that pass at once, whatever the vectors take.
 _REPEATS = {"float32": 1e-5, "float64": 1e-9}  # Relative difference of two losses at the same weights that is rounding.
 
 
@@ -52,7 +53,7 @@ def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **o
     settings = chosen(HessianSettings, settings, options)
     if settings.split == "both" or settings.along_run:
         raise SettingsError("hessian() answers for one checkpoint and one split.", "Use hessian_all() for several.")
-    return _analyse(checkpoint, settings, None)[0]
+    return _analyse(checkpoint, settings, planner_for(settings), None)[0]
 
 
 def hessian_all(
@@ -72,28 +73,37 @@ def hessian_all(
     if settings.vectors and count > 1:
         raise SettingsError("--vectors names one file, but there are several analyses.", "Write them one by one.")
     results: list[HessianResult] = []
+    planner = planner_for(settings)
     for steps in files_of:
         warm: dict[str, Tensor | None] = {}
         for path in steps:
             for split in splits:
                 state = settings.state and (str(Path(settings.state) / str(len(results))) if count > 1 else settings.state)
                 one = replace(settings, split=split, along_run=False, state=state)
-                result, vectors = _analyse(path, one, warm.get(split))
+                result, vectors = _analyse(path, one, planner, warm.get(split))
                 warm[split] = vectors if settings.along_run else None
                 results.append(result)
     return results
 
 
-def largest(objective: Objective, settings: HessianSettings) -> Eigenpairs:
-    """Run Lanczos on the objective's Hessian at its own weights.
+def largest(objective: Objective, settings: HessianSettings, planner: Planner | None = None) -> Eigenpairs:
+    """Run Lanczos on the objective's Hessian at its own weights, by a planner that may have planned for others like it.
 
     Raises:
         SettingsError: More eigenvalues are asked for than there are parameters.
     """
-    return _solve(_operator(objective, objective.parameters(), settings), settings, None, None)
+    planner = planner or planner_for(settings)
+    return _solve(_operator(objective, objective.parameters(), settings, planner), settings, None, None)
 
 
-def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -> tuple[HessianResult, Tensor | None]:
+def planner_for(settings: HessianSettings) -> Planner:
+    """Return a planner that knows what was asked for, to be used for several checkpoints."""
+    return Planner(settings.engine, settings.compile, settings.batch_size)
+
+
+def _analyse(
+    path: str | Path, settings: HessianSettings, planner: Planner, warm: Tensor | None
+) -> tuple[HessianResult, Tensor | None]:
     """Return the answer for one checkpoint and split, and the eigenvectors found."""
     with account(settings) as book:
         opened = open_checkpoint(path, settings)
@@ -103,7 +113,7 @@ def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -
         loss, gradient = objective.loss_and_gradient(theta)
         _require_deterministic(evaluation.loss, loss, settings)
         opened.check_loss(evaluation, settings.split, comparable=settings.bn == "eval")
-        operator = _operator(objective, theta, settings)
+        operator = _operator(objective, theta, settings, planner)
         meter = DataBarMeter(opened, operator, settings)
         store = KrylovFile(Path(settings.state), _identity(opened, settings)) if settings.state else None
         pairs = _solve(operator, settings, meter, store, warm) if settings.topk + settings.bottomk else None
@@ -113,7 +123,7 @@ def _analyse(path: str | Path, settings: HessianSettings, warm: Tensor | None) -
         subject = opened.subject()
         result = HessianResult(
             checkpoint=subject,
-            conditions=opened.conditions(objective, settings.split, engine=operator.engine),
+            conditions=opened.conditions(operator.objective, settings.split, engine=operator.engine),
             operator=settings.operator,
             loss=evaluation.loss,
             accuracy=evaluation.accuracy,
@@ -152,8 +162,20 @@ def _more(
     return {"data_bar": bar, "moments": moments, "density": density, "parts": parts, "layers": layers}, spent
 
 
-def _operator(objective: Objective, theta: Tensor, settings: HessianSettings) -> CurvatureOperator:
-    return operator_of(settings.operator, objective, theta, engine=settings.engine, compiled=settings.compile == "on")
+def _operator(objective: Objective, theta: Tensor, settings: HessianSettings, planner: Planner) -> CurvatureOperator:
+    whole, products = settings.memory_bytes(), settings.expected_products()
+    left = None if whole is None else max(whole - _vector_bytes(objective, settings), whole // _LEAST_SHARE)
+    return planner.operator(settings.operator, objective, theta, products=products, memory=left)
+
+
+def _vector_bytes(objective: Objective, settings: HessianSettings) -> int:
+    """Return the memory for Lanczos vectors: what they are likely to need of what was given, or a share of what is free."""
+    whole, runtime = settings.memory_bytes(), objective.runtime
+    if whole is None:
+        return int(_MEMORY_SHARE * runtime.free_memory())
+    return min(
+        whole, (2 * settings.expected_products() + settings.confirm) * objective.space.dimension * runtime.dtype.itemsize
+    )
 
 
 def _require_deterministic(first: float, second: float, settings: HessianSettings) -> None:
@@ -178,14 +200,13 @@ def _solve(
     for name, count in (("topk", settings.topk), ("bottomk", settings.bottomk)):
         if count > dimension:
             raise SettingsError(f"--{name} {count} is more than the {dimension} parameters.", f"Ask for at most {dimension}.")
-    memory = settings.memory_bytes()
     pairs = eigenpairs(
         operator,
         Wanted(settings.topk, settings.which, settings.bottomk),
         tolerance=settings.tol,
         max_products=settings.most_products(),
         max_seconds=settings.most_seconds(),
-        memory=int(_MEMORY_SHARE * operator.objective.runtime.free_memory()) if memory is None else memory,
+        memory=_vector_bytes(operator.objective, settings),
         seed=settings.seed,
         warm=warm,
         verify=settings.certify,

@@ -18,6 +18,7 @@ _NUMBERS = {float: "a number", int: "a whole number", str: "a word"}
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 Plot = Annotated[str | None, typer.Option("--plot", help="Also draw the result to this png, pdf or svg file.", metavar="FILE")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write nothing to stderr but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what was chosen for speed, and why.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -31,6 +32,7 @@ class Answering:
     json: bool = False
     plot: str | None = None
     quiet: bool = False
+    verbose: bool = False
     debug: bool = False
 
 
@@ -42,7 +44,7 @@ def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., 
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in _PASSED]
-        answers = {"json": Json, **({"plot": Plot} if plot else {}), "quiet": Quiet, "debug": Debug}
+        answers = {"json": Json, **({"plot": Plot} if plot else {}), "quiet": Quiet, "verbose": Verbose, "debug": Debug}
         parameters = [*own, *_parameters(settings)]
         for name, annotation in answers.items():
             default = None if name == "plot" else False

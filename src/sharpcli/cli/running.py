@@ -47,7 +47,7 @@ def answer(
             _check_format(Path(how.plot))
         for place in filter(None, (how.plot, values.get("vectors"))):
             _check_place(Path(place))
-        results = _compute(compute, chosen, how.quiet)
+        results = _compute(compute, chosen, how)
         _deliver(command, results, how, plural)
         if require_converged and not all(getattr(result, "converged", True) for result in results):
             raise NotConvergedError("Not every eigenvalue is certified.", "Raise --max-hvp or --tol, or use --dtype float64.")
@@ -107,12 +107,13 @@ def _check_place(path: Path) -> None:
         raise InputError(f"Cannot write {path}: it is a folder.", "Give a file name.")
 
 
-def _compute(compute: Callable[[Any], Sequence[Any]], chosen: Any, quiet: bool) -> list[Any]:
+def _compute(compute: Callable[[Any], Sequence[Any]], chosen: Any, how: Answering) -> list[Any]:
     from sharpcli import progress
     from sharpcli.render.console import TerminalListener
 
     # A user's own model code may print; stdout is for the answer alone.
-    with contextlib.redirect_stdout(sys.stderr), progress.listening(TerminalListener(quiet=quiet)):
+    listener = TerminalListener(quiet=how.quiet, verbose=how.verbose)
+    with contextlib.redirect_stdout(sys.stderr), progress.listening(listener):
         return list(compute(chosen))
 
 

@@ -21,10 +21,16 @@ class DoubleBackward:
         Pearlmutter 1994, Fast exact multiplication by the Hessian.
     """
 
-    words = "double backward"
+    keeps = True
+    compiled = False
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
+
+    @property
+    def words(self) -> str:
+        """Its name, for people."""
+        return "fused double backward" if self._objective.fused else "double backward"
 
     def differentiate(self, chunk: Chunk, leaves: Mapping[str, Tensor]) -> Gradient:
         """Return the gradient of a chunk's summed loss."""
@@ -50,3 +56,6 @@ class Gradient(NamedTuple):
         return torch.autograd.grad(
             slopes, self.leaves, directions, retain_graph=keep, allow_unused=True, materialize_grads=True
         )
+
+    def saved_bytes(self) -> None:
+        """Return nothing: autograd holds it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from sharpcli.chunks import Chunk
-from sharpcli.curvature.jacobian import Sandwich
-from sharpcli.curvature.operator import CurvatureOperator
+from sharpcli.curvature.jacobian import JacobianOperator, Sandwich
+from sharpcli.objective import Objective
 
 
-class EmpiricalFisherOperator(CurvatureOperator):
+class EmpiricalFisherOperator(JacobianOperator):
     """E(θ) = (1/n) Σ g_i g_iᵀ as a map on vectors (P,), with g_i the gradient of loss term i; none of them is formed.
 
     A term is a sample, or a token where every token has a class of its own. In spite of its name E is not the
@@ -19,8 +19,8 @@ class EmpiricalFisherOperator(CurvatureOperator):
         Kunstner, Balles and Hennig 2019, Limitations of the empirical Fisher approximation, equation 3.
     """
 
-    method = "Jacobian products by double backward"
-
-    def _differentiate(self, chunk: Chunk, leaves: dict[str, Tensor]) -> Sandwich:
-        terms = self.objective.criterion.terms(self.objective.outputs(leaves, chunk.inputs, {}), chunk.targets)
+    @staticmethod
+    def sandwich(objective: Objective, chunk: Chunk, leaves: dict[str, Tensor]) -> Sandwich:
+        """Return JᵀJ of a chunk's loss terms."""
+        terms = objective.criterion.terms(objective.outputs(leaves, chunk.inputs, {}), chunk.targets)
         return Sandwich.of(list(leaves.values()), terms, lambda along: along)

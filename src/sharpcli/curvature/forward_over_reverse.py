@@ -26,7 +26,10 @@ class ForwardOverReverse:
 
     Attributes:
         words: Name of the engine, for people.
+        compiled: Whether chunks of the first chunk's size go through torch.compile.
     """
+
+    keeps = False
 
     def __init__(self, objective: Objective, *, compiled: bool = False) -> None:
         """Choose how it runs; nothing is compiled before the first product.
@@ -38,7 +41,8 @@ class ForwardOverReverse:
         """
         self._objective = objective
         self._run = _product_of(objective)
-        self._compiled = _compiled(self._run) if compiled else None
+        self.compiled = compiled
+        self._compiled = compile_whole(self._run, BACKEND) if compiled else None
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in objective.model.modules())
         self._size = objective.chunk_sizes[0]
         ragged = set(objective.chunk_sizes) != {self._size}
@@ -67,6 +71,10 @@ class Tangent(NamedTuple):
             found = self.run(self.parameters, directions, self.chunk.inputs, self.chunk.targets)
         return [found[name] for name in self.parameters]
 
+    def saved_bytes(self) -> int:
+        """Return what it holds: nothing that it is not given."""
+        return 0
+
 
 def _product_of(objective: Objective) -> _Product:
     def product(parameters: _Named, directions: _Named, inputs: Tensor, targets: Tensor) -> _Named:
@@ -80,7 +88,7 @@ def _product_of(objective: Objective) -> _Product:
     return product
 
 
-def _compiled(run: Any) -> _Product:
+def compile_whole(run: Any, backend: Any) -> Callable[..., Any]:
     """Return a function that compiles itself when it is first called; whole, or not at all.
 
     Dynamo keeps what it has compiled, at most eight versions, with the code object, which all functions of one `def`
@@ -88,7 +96,7 @@ def _compiled(run: Any) -> _Product:
     of a run is not refused.
     """
     own = types.FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
-    return torch.compile(own, dynamic=False, fullgraph=True, backend=BACKEND)
+    return torch.compile(own, dynamic=False, fullgraph=True, backend=backend)
 
 
 @contextmanager

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from sharpcli.chunks import Chunk
+from sharpcli.curvature.engine import Engine
+from sharpcli.curvature.operator import CurvatureOperator
+from sharpcli.errors import SettingsError
+from sharpcli.objective import Objective
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +28,7 @@ class Sandwich:
         given: What the chunk gives, of any shape, still attached to the parameters.
         dummy: u, of the shape of `given`.
         slopes: Jᵀu in the shapes of the parameters, still attached to u.
-        middle: M.
+        middle: M; it may overwrite what it is given.
     """
 
     leaves: list[Tensor]
@@ -33,7 +40,7 @@ class Sandwich:
     @staticmethod
     def of(leaves: list[Tensor], given: Tensor, middle: Callable[[Tensor], Tensor]) -> Sandwich:
         """Differentiate once; `middle` may not depend on the vector."""
-        dummy = torch.zeros_like(given, requires_grad=True)
+        dummy = torch.zeros((), dtype=given.dtype, device=given.device).expand(given.shape).requires_grad_()  # No memory.
         slopes = torch.autograd.grad(given, leaves, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
         return Sandwich(leaves, given, dummy, slopes, middle)
 
@@ -44,5 +51,52 @@ class Sandwich:
         slopes, directions = zip(*pairs, strict=True)
         (along,) = torch.autograd.grad(slopes, self.dummy, directions, retain_graph=keep)
         with torch.no_grad():
-            back = self.middle(along)
+            back = self.middle(along.contiguous())
         return torch.autograd.grad(self.given, self.leaves, back, retain_graph=keep, allow_unused=True, materialize_grads=True)
+
+    def saved_bytes(self) -> None:
+        """Return nothing: autograd holds it."""
+
+
+@dataclass(frozen=True, eq=False)
+class JacobianProducts:
+    """The engine of such products: what a chunk gives is differentiated in reverse, and the result once more.
+
+    Attributes:
+        objective: Mean loss over data; if it is fused, so are these products.
+        make: Returns the sandwich of a chunk at parameters given by name.
+    """
+
+    objective: Objective
+    make: Callable[[Objective, Chunk, dict[str, Tensor]], Sandwich]
+    keeps: bool = True
+    compiled: bool = False
+
+    @property
+    def words(self) -> str:
+        """Its name, for people."""
+        return "fused " * self.objective.fused + "Jacobian products by double backward"
+
+    def differentiate(self, chunk: Chunk, leaves: Mapping[str, Tensor]) -> Sandwich:
+        """Return the sandwich of a chunk."""
+        return self.make(self.objective, chunk, dict(leaves))
+
+
+class JacobianOperator(CurvatureOperator):
+    """A mean of JᵀMJ over loss terms as a map on vectors (P,), over all the data."""
+
+    @staticmethod
+    @abstractmethod
+    def sandwich(objective: Objective, chunk: Chunk, leaves: dict[str, Tensor]) -> Sandwich:
+        """Return the product of one chunk, at parameters given by name."""
+
+    @classmethod
+    def make(cls, engine: str, objective: Objective, *, compiled: bool = False) -> Engine:
+        """Return an engine by name for an objective.
+
+        Raises:
+            SettingsError: It is to be compiled.
+        """
+        if compiled:
+            raise SettingsError("Jacobian products cannot be compiled.", "Leave --compile out.")
+        return JacobianProducts(replace(objective, fused=engine == "fused"), cls.sandwich)

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from sharpcli import progress
 from sharpcli.chunks import Chunk
+from sharpcli.curvature.engine import Engine, Graph
+from sharpcli.curvature.kept import KeptGraphs
+from sharpcli.curvature.verification import Verdict, verify
+from sharpcli.errors import InputError, SettingsError, closest
 from sharpcli.graphs import require_twice_differentiable
 from sharpcli.objective import Objective
+from sharpcli.runtime import is_out_of_memory
 
-_SECOND_ORDER_FACTOR = 5  # A kept gradient graph holds up to about five times what a forward pass saves.
 _MEMORY_SHARE = 0.3  # Of the free memory, for kept graphs.
-
-
-class Graph(Protocol):
-    """One chunk, differentiated as far as does not depend on the vector to be multiplied."""
-
-    @property
-    def slopes(self) -> Sequence[Tensor]:
-        """What is differentiated a second time; it must be able to be."""
-
-    def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
-        """Return the product with the chunk's matrix, summed over its terms, in the shapes of the parameters.
-
-        Args:
-            parts: The vector in the shapes of the parameters.
-            keep: Whether another product will be asked for.
-        """
+_Answer = TypeVar("_Answer")
 
 
 class GroupedProduct(NamedTuple):
@@ -50,33 +41,60 @@ class GroupedProduct(NamedTuple):
 class CurvatureOperator(ABC):
     """A symmetric matrix A(θ) = (1/n) Σ over chunks, as a map on vectors (P,).
 
-    What of a chunk does not depend on the vector (its graph) is kept from product to product as long as
-    memory allows, and made afresh otherwise; the answer is the same, keeping saves 40 % of the time.
+    What of a chunk does not depend on the vector (its graph) is kept from product to product as long as memory allows, and
+    made afresh otherwise; the answer is the same. Products go by double backward, or by another engine that has just
+    agreed with it. Those of `quadratic_forms` always go by double backward, so that what verifies an eigenpair is not what
+    found it.
+
+    Where memory runs out, graphs are given up, and then fewer samples pass at once: that changes no answer either.
 
     Attributes:
-        method: How products come about, in words.
+        engines: Names of those it has; the first is the one that all others are held to.
+        engine_name: The one of them in use.
         objective: Mean loss over data.
         products: Number of products so far.
     """
 
-    method: str
+    engines: ClassVar[tuple[str, ...]] = ("double-backward", "fused")
 
-    def __init__(self, objective: Objective, theta: Tensor, *, memory: int | None = None) -> None:
-        """Fix the point.
+    def __init__(
+        self, objective: Objective, theta: Tensor, *, memory: int | None = None, engine: str = "auto", compiled: bool = False
+    ) -> None:
+        """Fix the point, and verify the engine.
 
         Args:
             objective: Mean loss over data.
             theta: Where to differentiate, shape (P,).
             memory: Bytes that kept graphs may take. Default: a share of what is free.
+            engine: One of `engines`, which falls back with a warning; "auto" is the first of them.
+            compiled: Whether it goes through torch.compile.
+
+        Raises:
+            InputError: The model cannot be differentiated twice.
+            SettingsError: There is no such engine, or it cannot be compiled.
         """
+        engine = self.engines[0] if engine == "auto" else engine
+        if engine not in self.engines:
+            raise SettingsError(f"There is no engine '{engine}' for this operator.", closest(engine, self.engines))
         self.objective = objective
         self.products = 0
         self._theta = theta.detach().clone()
-        self._graphs: dict[int, Graph] = {}
-        self._checked = False
-        budget = _MEMORY_SHARE * objective.runtime.free_memory() if memory is None else memory
-        a_chunk = _SECOND_ORDER_FACTOR * objective.saved_bytes_per_sample() * objective.chunk_size
-        self._keep = int(budget / max(a_chunk, 1))
+        self._budget = int(_MEMORY_SHARE * objective.runtime.free_memory()) if memory is None else memory
+        self._verdict = self._fallen = ""
+        self._tie(self.engines[0], self.make(self.engines[0], objective))
+        with objective.arithmetic():
+            require_twice_differentiable(self._open(self._plain, objective.few()).slopes)
+        if engine != self.engines[0] or compiled:
+            self._use(engine, compiled=compiled)
+
+    @classmethod
+    @abstractmethod
+    def make(cls, engine: str, objective: Objective, *, compiled: bool = False) -> Engine:
+        """Return an engine by name for an objective.
+
+        Raises:
+            SettingsError: It cannot be compiled.
+        """
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,15 +113,18 @@ class CurvatureOperator(ABC):
 
     @property
     def engine(self) -> str:
-        """How products come about, in words."""
-        count = len(self.objective.chunk_sizes)
-        return f"{self.method}, graphs kept for {min(self._keep, count)} of {count} chunks"
+        """How products come about, in words, with what came of verification."""
+        kept = f", graphs kept for {len(self._kept)} of {len(self.objective.chunk_sizes)} chunks"
+        return self._engine.words + self._verdict + kept * (self._engine.keeps and self.products > 0) + self._fallen
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         """Return Av for a vector v (P,), in the operator's type; the sum over data is kept in float64."""
         self.products += 1
         parts = self._parts(vector)
-        return self.objective.mean_over_data(lambda chunk: self._product(chunk, parts)).to(self.dtype)
+        total = self._as_memory_allows(
+            lambda: self.objective.sum_over(self.objective.chunks(), lambda chunk: self._product(chunk, parts))
+        )
+        return total.div_(self.objective.num_terms).to(self.dtype)
 
     def quadratic_forms(self, vector: Tensor, *, groups: int, seed: int) -> GroupedProduct:
         """Return Av with the quadratic forms of groups of samples drawn at random; it counts as one product.
@@ -116,10 +137,13 @@ class CurvatureOperator(ABC):
             seed: Of the permutation that cuts the samples into groups.
         """
         self.products += 1
+        return self._as_memory_allows(lambda: self._grouped(vector, groups, seed))
+
+    def _grouped(self, vector: Tensor, groups: int, seed: int) -> GroupedProduct:
         parts, whole = self._parts(vector), vector.to(self.objective.runtime.accumulator)
         total, forms, counts = torch.zeros_like(whole), [], []
         for terms, chunks in self.objective.groups(groups, seed):
-            product = self._group(chunks, parts)
+            product = self._group(chunks, parts).to(whole.dtype)
             total += product
             forms.append(float(whole @ product) / terms)
             counts.append(terms)
@@ -127,29 +151,88 @@ class CurvatureOperator(ABC):
         return GroupedProduct(product, torch.tensor(forms, dtype=torch.float64), torch.tensor(counts))
 
     def _group(self, chunks: Iterable[Chunk], parts: list[Tensor]) -> Tensor:
-        return self.objective.sum_over(chunks, lambda chunk: self._flatten(self._open(chunk).product(parts, keep=False)))
+        def summand(chunk: Chunk) -> Tensor:
+            return self._flatten(self._open(self._plain, chunk).product(parts, keep=False))
+
+        return self.objective.sum_over(chunks, summand)
 
     def _product(self, chunk: Chunk, parts: list[Tensor]) -> Tensor:
         """Return the product with the matrix of one chunk of the pass in order, summed over its terms."""
-        keep = chunk.number < self._keep
-        graph = self._graphs.get(chunk.number) or self._open(chunk)
-        if keep:
-            self._graphs[chunk.number] = graph
-        return self._flatten(graph.product(parts, keep=keep))
+        graph = self._kept.get(chunk.number)
+        if graph is None:
+            graph = self._open(self._engine, chunk)
+            self._kept.offer(chunk, graph)
+        return self._flatten(graph.product(parts, keep=chunk.number in self._kept))
 
-    def _open(self, chunk: Chunk) -> Graph:
-        graph = self._differentiate(chunk, self.objective.leaves(self._theta))
-        if not self._checked:
-            require_twice_differentiable(graph.slopes)
-            self._checked = True
-        return graph
+    def _open(self, engine: Engine, chunk: Chunk) -> Graph:
+        return engine.differentiate(chunk, self.objective.leaves(self._theta))
 
-    @abstractmethod
-    def _differentiate(self, chunk: Chunk, leaves: dict[str, Tensor]) -> Graph:
-        """Return the graph of a chunk at parameters given by name."""
+    def _tie(self, name: str, engine: Engine) -> None:
+        """Use an engine of the objective as it is now; no graph is kept yet."""
+        self.engine_name, self._engine = name, engine
+        self._plain = self.make(self.engines[0], self.objective)
+        self._kept = KeptGraphs(self._engine, self.objective, self._theta, self._budget)
+
+    def _use(self, name: str, *, compiled: bool) -> None:
+        """Take an engine for all further products if it agrees with double backward."""
+        engine, (usable, reason) = self._as_memory_allows(lambda: self._verified(name, compiled=compiled))
+        if usable:
+            self._verdict = f", {reason}"
+            self._tie(name, engine)
+        else:
+            progress.warn(f"The engine {engine.words} {reason}; {self._plain.words} is used instead.")
+            self._fallen = f" ({engine.words} {reason})"
+
+    def _verified(self, name: str, *, compiled: bool) -> tuple[Engine, Verdict]:
+        """Return an engine of the objective as it is now, and whether it agrees with double backward."""
+        engine = self.make(name, self.objective, compiled=compiled)
+        verdict = verify(
+            engine,
+            lambda objective: self.make(name, objective),
+            lambda objective: self.make(self.engines[0], objective),
+            self.objective,
+            self._theta,
+        )
+        return engine, verdict
+
+    def _as_memory_allows(self, run: Callable[[], _Answer]) -> _Answer:
+        while True:
+            try:
+                return run()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Keep half as many graphs; where none is kept, let half as many samples pass at once."""
+        if len(self._kept):
+            self._budget = self._kept.held // 2 if self._kept.held else -1  # Some take nothing that could be counted.
+            progress.warn("Not enough memory: fewer graphs are kept, so products take longer.")
+        else:
+            self.objective = halved(self.objective)
+        self._tie(self.engine_name, self.make(self.engine_name, self.objective, compiled=self._engine.compiled))
+        self.objective.runtime.free_cached()
 
     def _parts(self, vector: Tensor) -> list[Tensor]:
         return list(self.objective.space.split(vector).values())
 
     def _flatten(self, columns: Sequence[Tensor]) -> Tensor:
         return self.objective.space.flatten(columns)
+
+
+def halved(objective: Objective) -> Objective:
+    """Return the same mean loss with half as many samples passing at once, and warn of it.
+
+    Raises:
+        InputError: They cannot be fewer.
+    """
+    size = objective.chunk_size
+    if size > 1 and objective.bn != "batch":
+        progress.warn(f"Not enough memory for {size} samples at once: going on with {(size + 1) // 2}.")
+        return replace(objective, chunk_size=(size + 1) // 2)
+    what = "one sample" if size == 1 else f"one block of {size} samples"
+    raise InputError(
+        f"There is not enough memory for the second derivative of {what}.",
+        "Use a machine with more, fewer --params, or a smaller --bn-block.",
+    )

@@ -20,6 +20,17 @@ OPERATORS: dict[str, type[CurvatureOperator]] = {
 }
 
 
+def operator_kind(name: str) -> type[CurvatureOperator]:
+    """Return the class of the operator of a name.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if name not in OPERATORS:
+        raise SettingsError(f"There is no curvature operator called '{name}'.", closest(name, OPERATORS))
+    return OPERATORS[name]
+
+
 def operator_of(
     name: str,
     objective: Objective,
@@ -36,16 +47,10 @@ def operator_of(
         objective: Mean loss over data.
         theta: Where to differentiate, shape (P,).
         memory: Bytes that kept graphs may take. Default: a share of what is free.
-        engine: Of the Hessian, see `HessianOperator`; the others have one way only.
+        engine: One of the operator's `engines`; "auto" is the first of them.
         compiled: Whether that engine is compiled.
 
     Raises:
         SettingsError: There is no operator of that name, or it has no such engine.
     """
-    if name not in OPERATORS:
-        raise SettingsError(f"There is no curvature operator called '{name}'.", closest(name, OPERATORS))
-    if name == "hessian":
-        return HessianOperator(objective, theta, memory=memory, engine=engine, compiled=compiled)
-    if engine != "auto" or compiled:
-        raise SettingsError(f"The operator {name} has one engine only.", "Leave the engine at 'auto' and do not compile.")
-    return OPERATORS[name](objective, theta, memory=memory)
+    return operator_kind(name)(objective, theta, memory=memory, engine=engine, compiled=compiled)

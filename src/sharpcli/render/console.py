@@ -44,14 +44,14 @@ class _Shown:
 
 
 class TerminalListener:
-    """Shows progress as bars with an ETA on a terminal, and warnings as lines, both on stderr.
+    """Shows progress as bars with an ETA on a terminal, and warnings and notes as lines, all on stderr.
 
-    Where stderr is not a terminal only warnings are written.
+    Where stderr is not a terminal only lines are written.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        """Say nothing but errors if `quiet`."""
-        self.quiet = quiet
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        """Say nothing but errors if `quiet`; write notes too if `verbose`."""
+        self.quiet, self.verbose = quiet, verbose
         self.console = console(sys.stderr)
         self._bars: Progress | None = None
         self._open = 0
@@ -90,3 +90,8 @@ class TerminalListener:
         """Write a warning."""
         if not self.quiet:
             self.console.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
+
+    def note(self, message: str) -> None:
+        """Write a note, if they are wanted."""
+        if self.verbose and not self.quiet:
+            self.console.print(Text.assemble(("note: ", "cyan"), message), soft_wrap=True)

@@ -13,7 +13,8 @@ from sharpcli.settings.base import SPLITS, AnalysisSettings, option, require_at_
 ENDS = ("LA", "SA", "LM")
 CERTIFY = ("ends", "all")
 OPERATORS = ("hessian", "ggn", "fisher", "empirical-fisher")
-ENGINES = ("auto", "double-backward", "forward-over-reverse")
+ENGINES = ("auto", "double-backward", "fused", "linearize", "forward-over-reverse")
+COMPILE = ("auto", "on", "off")
 BN_POLICIES = ("eval", "batch", "recompute")
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -32,7 +33,10 @@ class HessianSettings(AnalysisSettings):
     )
     max_minutes: float | None = option(None, "Most minutes that a search may take.", "X")
     memory: str | None = option(
-        None, "Memory for Lanczos vectors, such as 2GiB; with less it restarts. Default: 40 % of what is free.", "SIZE"
+        None,
+        "Memory for Lanczos vectors, and what they leave of it for graphs, such as 2GiB; with less it restarts, and "
+        "differentiates anew. Default: 40 and 30 % of what is free.",
+        "SIZE",
     )
     certify: str = option("ends", "Multiply once more to measure the residual of: ends (first and last), or all.", "WHICH")
     confirm: int = option(
@@ -41,10 +45,13 @@ class HessianSettings(AnalysisSettings):
     operator: str = option("hessian", "hessian, ggn (Gauss-Newton), fisher or empirical-fisher.", "NAME")
     engine: str = option(
         "auto",
-        "How Hessian products come about: double-backward (auto), or forward-over-reverse, which keeps nothing in memory.",
+        "How products come about: auto (what is measured to be fastest), double-backward, fused, linearize (traced), "
+        "or forward-over-reverse, which keeps nothing in memory.",
         "NAME",
     )
-    compile: str = option("off", "on: compile forward-over-reverse by torch.compile, which takes seconds to minutes.", "off|on")
+    compile: str = option(
+        "auto", "on: compile linearize or forward-over-reverse by torch.compile, for seconds to minutes; auto: off.", "WHEN"
+    )
     params: tuple[str, ...] = option(
         (), "Only the parameters whose names match, such as 'conv*.weight'. Repeat for several.", "GLOB"
     )
@@ -73,7 +80,7 @@ class HessianSettings(AnalysisSettings):
         require_choice("certify", self.certify, CERTIFY)
         require_choice("operator", self.operator, OPERATORS)
         require_choice("engine", self.engine, ENGINES)
-        require_choice("compile", self.compile, ("off", "on"))
+        require_choice("compile", self.compile, COMPILE)
         require_choice("bn", self.bn, BN_POLICIES)
         for name in ("topk", "bottomk", "confirm"):
             require_at_least(name, getattr(self, name), 0)
@@ -87,11 +94,14 @@ class HessianSettings(AnalysisSettings):
         self._check_engine()
 
     def _check_engine(self) -> None:
-        if self.engine != "auto" and self.operator != "hessian":
-            raise SettingsError(f"--operator {self.operator} has one engine only.", "Leave --engine out.")
-        if self.compile == "on" and self.engine != "forward-over-reverse":
+        traced = ("linearize", "forward-over-reverse")
+        if self.operator != "hessian" and (self.engine in traced or self.compile == "on"):
             raise SettingsError(
-                "--compile on is for forward over reverse; torch cannot compile double backward.",
+                f"--operator {self.operator} goes by double backward only.", "Use --engine auto or fused, and no --compile."
+            )
+        if self.compile == "on" and self.engine not in ("auto", *traced):
+            raise SettingsError(
+                "--compile on is for linearize and forward-over-reverse; torch cannot compile double backward.",
                 "Add --engine forward-over-reverse, or leave --compile out.",
             )
 
@@ -124,6 +134,11 @@ class HessianSettings(AnalysisSettings):
     def has_density(self) -> bool:
         """Tell whether the density is asked for, or anything that needs it."""
         return self.density or bool(self.above)
+
+    def expected_products(self) -> int:
+        """Return about how many products all that is asked for will take."""
+        search = 2 * self.topk + 20 * self.bottomk + 10 * bool(self.topk + self.bottomk)
+        return search + 60 * self.trace + self.has_density() * self.probes * self.density_steps
 
     def most_products(self) -> int:
         """Return the budget of Hessian-vector products, those that verify not counted."""

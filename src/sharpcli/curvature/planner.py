@@ -1,0 +1,200 @@
+"""Which engine, and how many samples at once: measured on a few samples, for the model, the data and the machine at hand."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.curvature.kept import GraphSize
+from sharpcli.curvature.operator import CurvatureOperator, halved
+from sharpcli.curvature.operators import operator_kind
+from sharpcli.errors import SettingsError
+from sharpcli.objective import Objective
+from sharpcli.runtime import is_out_of_memory
+
+_PROBING = 0.03  # Most of a run's time that measuring may take.
+_PROBES = 8.0  # Products' worth of work in measuring two engines on the same samples.
+_LEAST = 4  # Samples; fewer tell of nothing but overhead.
+_SHORT = 3.0  # Seconds; a shorter run is not worth planning, and goes the plainest way.
+_CLEARLY = 0.95  # An engine that is no faster than this times another is not taken for it.
+_FLAT = 0.9  # The same of four times as many samples at once.
+
+
+class Plan(NamedTuple):
+    """How products are to come about.
+
+    Attributes:
+        engine: One of the operator's `engines`.
+        compiled: Whether it goes through torch.compile.
+        chunk_size: Samples that pass at once.
+        reasons: What was chosen, and why, in sentences.
+    """
+
+    engine: str
+    compiled: bool
+    chunk_size: int
+    reasons: tuple[str, ...]
+
+
+class _Cost(NamedTuple):
+    """Seconds a sample: of a first product, which makes the graph, and of a further one."""
+
+    first: float
+    further: float
+
+
+@dataclass(eq=False)
+class Planner:
+    """Plans operators, and remembers: checkpoints of one architecture over the same number of samples share a plan.
+
+    Attributes:
+        engine: One of the operator's `engines`, or "auto" for what is measured to be the fastest.
+        compile: "on", "off" or "auto", which is off: nowhere was the time to compile ever seen to come back.
+        chunk_size: Samples to pass at once; None measures it.
+    """
+
+    engine: str = "auto"
+    compile: str = "auto"
+    chunk_size: int | None = None
+    _plans: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
+
+    def operator(
+        self, name: str, objective: Objective, theta: Tensor, *, products: int, memory: int | None = None
+    ) -> CurvatureOperator:
+        """Return the operator of a name at θ.
+
+        Args:
+            name: Of the operator.
+            objective: Mean loss over data.
+            theta: Where to differentiate, shape (P,).
+            products: About how many there will be.
+            memory: Bytes that graphs may take, half of them for the one in the making. Default: a share of what is free.
+
+        Raises:
+            SettingsError: There is no operator of that name, or it has no such engine.
+        """
+        kind = operator_kind(name)
+        like = (objective.space, objective.inputs.shape, objective.chunk_size, objective.bn, objective.runtime)
+        key = (name, *like, products, memory)
+        if key not in self._plans:
+            self._plans[key] = self._plan(kind, objective, theta, products, memory)
+            for reason in self._plans[key].reasons:
+                progress.note(reason)
+        plan = self._plans[key]
+        planned = replace(objective, chunk_size=plan.chunk_size)
+        kept = None if memory is None else memory // 2
+        return kind(planned, theta, memory=kept, engine=plan.engine, compiled=plan.compiled)
+
+    def _plan(
+        self, kind: type[CurvatureOperator], objective: Objective, theta: Tensor, products: int, memory: int | None
+    ) -> Plan:
+        if memory is not None and self.chunk_size is None and objective.bn != "batch":
+            objective = _within(memory / 2, kind, objective, theta)
+        if self.engine != "auto" or self.compile == "on":
+            return self._as_told(kind, objective)
+        while True:
+            try:
+                sizes = self.chunk_size is None and objective.bn != "batch"
+                return _Probing(kind, objective, theta, products, sizes=sizes).plan()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            objective = halved(objective)
+            objective.runtime.free_cached()
+
+    def _as_told(self, kind: type[CurvatureOperator], objective: Objective) -> Plan:
+        engine = self.engine
+        if engine == "auto":
+            if "forward-over-reverse" not in kind.engines:
+                raise SettingsError("No engine of this operator can be compiled.", "Leave --compile out.")
+            engine = "forward-over-reverse"
+        return Plan(engine, self.compile == "on", objective.chunk_size, (f"The engine {engine} was asked for.",))
+
+
+def _within(memory: float, kind: type[CurvatureOperator], objective: Objective, theta: Tensor) -> Objective:
+    """Let no more samples pass at once than memory holds the graph of."""
+    fitting = GraphSize.of(kind.make(kind.engines[0], objective), objective, theta).samples(memory)
+    return replace(objective, chunk_size=min(objective.chunk_size, fitting))
+
+
+@dataclass(eq=False)
+class _Probing:
+    """What is tried out, on how many samples, and what comes of it."""
+
+    kind: type[CurvatureOperator]
+    objective: Objective
+    theta: Tensor
+    products: int
+    sizes: bool
+    reasons: list[str] = field(default_factory=list)
+
+    def plan(self) -> Plan:
+        objective, plain = self.objective, self.kind.engines[0]
+        size = self._affordable()
+        with progress.task("planning"):
+            cost = self._cost(plain, size)
+            seconds = self.products * objective.num_samples * cost.further
+            if seconds < _SHORT:
+                reason = f"About {seconds:.1g} s of products: the plainest way, {plain} with {objective.chunk_size} at once."
+                return Plan(plain, False, objective.chunk_size, (reason,))
+            engine, cost = self._faster(plain, cost, size)
+            chunk_size = self._best_size(engine, cost, size) if self.sizes else objective.chunk_size
+        return Plan(engine, False, chunk_size, tuple(self.reasons))
+
+    def _affordable(self) -> int:
+        """Return how many samples can be tried out without the run taking noticeably longer."""
+        share = _PROBING * self.products / _PROBES
+        return min(self.objective.chunk_size, max(int(share * self.objective.num_samples), _LEAST))
+
+    def _faster(self, plain: str, cost: _Cost, size: int) -> tuple[str, _Cost]:
+        try:
+            found = self.objective.num_fusible() if "fused" in self.kind.engines else 0
+            fused = self._cost("fused", size) if found else cost
+        except Exception as error:  # Whatever it is, the plain engine does without.
+            if is_out_of_memory(error):
+                raise
+            self.reasons.append(f"{plain}: the model does not run with fused kernels.")
+            return plain, cost
+        if not found:
+            self.reasons.append(f"{plain}: the model has nothing that fused kernels take over.")
+            return plain, cost
+        ratio = fused.further / cost.further
+        chosen = "fused" if ratio < _CLEARLY else plain
+        self.reasons.append(
+            f"{chosen}: with fused kernels for {found} operations a product over {size} samples takes "
+            f"{1e3 * size * fused.further:.3g} ms, without {1e3 * size * cost.further:.3g} ms."
+        )
+        return (chosen, fused) if chosen == "fused" else (chosen, cost)
+
+    def _best_size(self, engine: str, cost: _Cost, size: int) -> int:
+        """Return how many samples should pass at once, from what a quarter of those tried out take."""
+        most, quarter = self.objective.chunk_size, size // 4
+        if quarter < min(_LEAST, most):
+            return most
+        small = self._cost(engine, quarter).further
+        chosen = quarter if small < _CLEARLY * cost.further else size if cost.further > _FLAT * small else most
+        self.reasons.append(
+            f"{chosen} samples at once: a sample takes {1e3 * small:.3g} ms among {quarter}, "
+            f"{1e3 * cost.further:.3g} ms among {size}; memory allows {most}."
+        )
+        return chosen
+
+    def _cost(self, engine: str, size: int) -> _Cost:
+        objective, made = self.objective, self.kind.make(engine, self.objective)
+        parts = list(objective.space.split(self.theta).values())
+        moments = []
+        with objective.arithmetic():
+            objective.runtime.synchronize()
+            moments.append(time.perf_counter())
+            graph = made.differentiate(objective.few(size), objective.leaves(self.theta))
+            for keep in (True, True, False):
+                objective.space.flatten(graph.product(parts, keep=keep)).to(objective.runtime.accumulator)
+                objective.runtime.synchronize()
+                moments.append(time.perf_counter())
+        first, *further = (later - sooner for sooner, later in itertools.pairwise(moments))
+        return _Cost(first / size, min(further) / size)  # The least, for others may be using the machine.

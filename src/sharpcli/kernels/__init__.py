@@ -1,0 +1,1 @@
+"""Operations whose second derivative torch takes the long way round, with one that goes straight."""
