@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from sharpcli import losses
 from sharpcli.losses import LOSSES, Evaluation, moments
 
 CLASSES = torch.tensor([[1, -100, 0], [2, 2, -100]])
@@ -40,7 +42,7 @@ def test_terms_and_second_derivatives_are_those_of_torch(loss: str, outputs: Ten
     hessian = torch.autograd.functional.hessian(lambda outputs: LOSSES[loss].terms(outputs, targets).sum(), outputs)
     direction = logits(*outputs.shape, seed=1)
     product = (hessian.reshape(outputs.numel(), -1) @ direction.flatten()).view_as(outputs)
-    found = LOSSES[loss].output_hessian(outputs, targets, direction)
+    found = LOSSES[loss].output_hessian_(outputs, targets, direction)
     torch.testing.assert_close(found, product, rtol=1e-12, atol=1e-14)
     right = LOSSES[loss].right(outputs, targets)
     assert torch.equal(right, (last.argmax(-1) == targets) & counted)
@@ -57,9 +59,44 @@ def test_the_layout_of_language_models_comes_first():
 def test_cross_entropy_is_flat_along_ones_and_costs_the_logarithm_of_the_number_of_classes():
     outputs, targets = torch.zeros(2, 5), torch.tensor([3, 0])
     assert LOSSES["ce"].terms(outputs, targets).tolist() == pytest.approx([math.log(5)] * 2)
-    assert float(LOSSES["ce"].output_hessian(outputs, targets, torch.ones(2, 5)).abs().max()) < 1e-7
+    assert float(LOSSES["ce"].output_hessian_(outputs, targets, torch.ones(2, 5)).abs().max()) < 1e-7
     spike = torch.tensor([[1.0, 0, 0, 0, 0]] * 2)
-    assert LOSSES["ce"].output_hessian(outputs, targets, spike)[0].tolist() == pytest.approx([0.16, -0.04, -0.04, -0.04, -0.04])
+    found = LOSSES["ce"].output_hessian_(outputs, targets, spike)
+    assert found[0].tolist() == pytest.approx([0.16, -0.04, -0.04, -0.04, -0.04])
+
+
+class Sizes(TorchDispatchMode):
+    """Remembers the largest tensor that was newly made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        known = {part.untyped_storage().data_ptr() for part in args if isinstance(part, Tensor)}
+        made = function(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.untyped_storage().data_ptr() not in known:
+            self.largest = max(self.largest, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 1000), (3, 1000, 7), (21, 1000)], ids=["tokens", "tokens as torch", "classes"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_large_vocabulary_takes_no_further_tensor_of_its_size(
+    monkeypatch: pytest.MonkeyPatch, loss: str, shape: tuple[int, ...]
+):
+    monkeypatch.setattr(losses, "_BLOCK", 7000)
+    outputs, direction = logits(*shape), logits(*shape, seed=1)
+    targets = torch.arange(21).view(-1 if len(shape) == 2 else 3, *[7] * (len(shape) - 2)) * 40 - 100
+    targets[targets < 0] = -100
+    whole = direction.clone()
+    monkeypatch.setattr(losses, "_BLOCK", 2**20)
+    LOSSES[loss].output_hessian_(outputs, targets, whole)
+    monkeypatch.setattr(losses, "_BLOCK", 7000)
+    with Sizes() as sizes:
+        assert LOSSES[loss].output_hessian_(outputs, targets, direction) is direction
+    torch.testing.assert_close(direction, whole)
+    assert sizes.largest <= 7000
 
 
 def test_half_squared_error():
@@ -69,7 +106,7 @@ def test_half_squared_error():
     assert LOSSES["mse"].terms(outputs, values).tolist() == [2.0, 12.5]
     assert LOSSES["mse"].terms(outputs[:, :, None], torch.tensor([1, 0])).tolist() == [1.0, 0.5]
     assert LOSSES["mse"].count(values) == 2
-    assert torch.equal(LOSSES["mse"].output_hessian(outputs, values, values), values)
+    assert torch.equal(LOSSES["mse"].output_hessian_(outputs, values, values), values)
     assert not LOSSES["mse"].right(outputs, values).any()
 
 
@@ -77,7 +114,7 @@ def test_what_is_ignored_cannot_spoil_the_rest():
     outputs = torch.tensor([[math.nan, 1.0], [0.0, 1.0]])
     for loss in LOSSES.values():
         assert torch.isfinite(loss.terms(outputs, torch.tensor([-100, 1]))).all()
-        assert torch.isfinite(loss.output_hessian(outputs, torch.tensor([-100, 1]), torch.ones(2, 2))).all()
+        assert torch.isfinite(loss.output_hessian_(outputs, torch.tensor([-100, 1]), torch.ones(2, 2))).all()
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 5, 4), (3, 3, 4), (2,)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional
 from sharpcli.errors import InputError, SettingsError
 
 IGNORED = -100  # What torch calls ignore_index, with its default.
+_BLOCK = 2**20  # Numbers of a temporary tensor.
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,16 @@ class Loss(ABC):
         """
 
     @abstractmethod
-    def output_hessian(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
-        """Return the Hessian of the summed loss in the outputs times a direction; all three have the shape of the outputs.
+    def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+        """Multiply a direction by the Hessian of the summed loss in the outputs, in place, and return it.
 
-        In closed form, with no matrix of C x C in memory; not to be differentiated.
+        In closed form, with no matrix of C x C in memory and no further tensor of the size of the outputs; not to be
+        differentiated.
+
+        Args:
+            outputs: Of any of the shapes of the class.
+            targets: Of them.
+            direction: Of the shape of the outputs; overwritten.
 
         Raises:
             ValueError: The shapes do not fit.
@@ -73,12 +81,14 @@ class CrossEntropy(Loss):
         flat = functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED)
         return flat.view_as(targets)
 
-    def output_hessian(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
-        """Return (diag(p) - ppᵀ) d of every term (Böhning 1992)."""
-        axis = _class_axis(outputs, targets)
-        chances = torch.softmax(outputs.detach(), axis)
-        along = chances * direction
-        return _without_ignored(along - chances * along.sum(axis, keepdim=True), targets, axis)
+    def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+        """Make a direction d (diag(p) - ppᵀ) d of every term (Böhning 1992), some terms at a time."""
+        for some, along, classes in _blocks(outputs.detach(), direction, targets):
+            chances = torch.softmax(some, -1)
+            along.mul_(chances)
+            along.addcmul_(chances, along.sum(-1, keepdim=True), value=-1)
+            along.masked_fill_((classes == IGNORED).unsqueeze(-1), 0)
+        return direction
 
 
 @dataclass(frozen=True)
@@ -95,12 +105,12 @@ class HalfSquaredError(Loss):
         # Not multiplied by the mask: an output that is not finite must not leak out of what is ignored.
         return torch.where(targets != IGNORED, 0.5 * (outputs - wanted).square().sum(-1), 0)
 
-    def output_hessian(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
-        """Return the direction itself: the Hessian is the identity."""
-        if targets.is_floating_point():
-            return direction
-        axis = _class_axis(_flat(outputs, targets), targets)
-        return _without_ignored(_flat(direction, targets), targets, axis).view_as(direction)
+    def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+        """Leave a direction as it is, but for what is ignored: the Hessian is the identity."""
+        if not targets.is_floating_point():
+            axis = _class_axis(_flat(outputs, targets), targets)
+            _flat(direction, targets).masked_fill_((targets == IGNORED).unsqueeze(axis), 0)
+        return direction
 
 
 LOSSES: dict[str, Loss] = {"ce": CrossEntropy(), "mse": HalfSquaredError()}
@@ -179,5 +189,12 @@ def _classes_last(outputs: Tensor, classes: Tensor) -> Tensor:
     return outputs.movedim(_class_axis(outputs, classes), -1)
 
 
-def _without_ignored(product: Tensor, classes: Tensor, axis: int) -> Tensor:
-    return torch.where((classes != IGNORED).unsqueeze(axis), product, 0)
+def _blocks(outputs: Tensor, direction: Tensor, classes: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Cut outputs, a direction and classes into parts of some terms each, classes last; those of the direction are views."""
+    parts = [_classes_last(outputs, classes), _classes_last(direction, classes), classes]
+    if parts[1].is_contiguous():
+        parts = [*(part.flatten(0, -2) for part in parts[:2]), classes.flatten()]
+    rows = max(1, _BLOCK // max(parts[1][0].numel(), 1))
+    for start in range(0, len(parts[2]), rows):
+        some, along, wanted = (part[start : start + rows] for part in parts)
+        yield some, along, wanted
