@@ -1,12 +1,20 @@
+from collections.abc import Callable
+
 import numpy
 import pytest
 import torch
 
+from sharpcli.linalg import krylov as module
+from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Krylov
+from sharpcli.linalg.lanczos import eigenpairs
+from sharpcli.linalg.orthogonal import Left
 from sharpcli.linalg.probes import random_direction
+from sharpcli.linalg.search import Wanted
 from sharpcli.runtime import generator
 from tests.linalg.spectra import Planted, broad
 from tests.linalg.test_lanczos import bulk
+from tests.linalg.waits import Waits
 
 
 def relation(krylov: Krylov) -> float:
@@ -24,7 +32,7 @@ def test_the_decomposition_holds_through_probes_breakdowns_and_restarts(dtype: t
     krylov = Krylov(Planted(broad(400), dtype), capacity=60, seed=0)
     for step in range(55):
         if step in (10, 20):
-            krylov.inject(torch.roll(krylov.frame.waiting[0], 7) - krylov.vector(numpy.eye(step)[0]))
+            krylov.inject(torch.roll(krylov.frame.waiting[0], 7) - krylov.vectors(numpy.eye(step)[:, :1])[0])
         if step == 30:
             values, _, weights = krylov.ritz()
             krylov.restart(weights[:, numpy.abs(values).argsort()[-12:]])
@@ -40,7 +48,6 @@ def test_no_ghosts_after_many_float32_steps():
     krylov = Krylov(Planted(bulk(5_000, *range(10, 0, -1)), torch.float32), capacity=150, seed=0)
     for _ in range(150):
         krylov.step()
-        krylov.watch()
     values, _, _ = krylov.ritz()
     assert values[-10:].tolist() == pytest.approx(list(range(1, 11)), rel=1e-5)
     assert values[-11] < 0.11
@@ -58,6 +65,25 @@ def test_lost_orthogonality_is_noticed():
     assert krylov.inspect() > 5e-4
 
 
+def test_lost_orthogonality_is_noticed_before_a_restart_hides_it():
+    krylov = Krylov(Planted(broad(400), torch.float32), capacity=30, seed=0)
+    for _ in range(30):
+        krylov.step()
+    krylov.rows[17] = krylov.rows[17] + 1e-3 * krylov.rows[4]
+    krylov.restart(numpy.eye(30)[:, :10])
+    assert krylov.frame.orthogonality > 5e-4
+
+
+def test_vectors_are_the_unit_combinations_of_the_basis():
+    krylov = Krylov(Planted(broad(400), torch.float32), capacity=20, seed=0)
+    for _ in range(20):
+        krylov.step()
+    weights = numpy.linspace(0, 3, 40).reshape(20, 2)
+    expected = torch.from_numpy(weights.T) @ krylov.basis.double()
+    found = krylov.vectors(weights)
+    torch.testing.assert_close(found, (expected / expected.norm(dim=1, keepdim=True)).float())
+
+
 def test_residuals_count_what_waits_and_what_is_not_symmetric():
     krylov = Krylov(Planted(broad(400)), capacity=30, seed=0)
     for step in range(20):
@@ -66,7 +92,7 @@ def test_residuals_count_what_waits_and_what_is_not_symmetric():
         krylov.step()
     values, residuals, weights = krylov.ritz()
     for place in range(20):
-        vector = krylov.vector(weights[:, place])
+        vector = krylov.vectors(weights[:, [place]])[0]
         exact = float((krylov.operator @ vector - values[place] * vector).norm())
         assert residuals[place] == pytest.approx(exact, rel=1e-6, abs=1e-12)
 
@@ -89,6 +115,72 @@ def test_an_interruption_inside_a_product_leaves_the_last_whole_state():
     for _ in range(15):
         calm.step()
     assert numpy.array_equal(krylov.frame.measured, calm.frame.measured)
+
+
+def after_its_work(work: Callable[..., Left]) -> Callable[..., Left]:
+    def interrupted(*args: object, **how: object) -> Left:
+        work(*args, **how)
+        raise KeyboardInterrupt
+
+    return interrupted
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_interruption_after_a_product_leaves_the_last_whole_state(restarted: bool, monkeypatch: pytest.MonkeyPatch):
+    """What is left of the product is written to the row after the one that waits, so neither is lost."""
+    krylov, calm = (Krylov(Planted(broad(400)), capacity=20, seed=0) for _ in range(2))
+    for each in (krylov, calm):
+        for _ in range(7):
+            each.step()
+        if restarted:  # To one vector less: the next product is written where a vector waited before.
+            each.restart(each.ritz()[2][:, 1:])
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "orthogonalised", after_its_work(module.orthogonalised))
+        with pytest.raises(KeyboardInterrupt):
+            krylov.step()
+    for each in (krylov, calm):
+        for _ in range(8):
+            each.step()
+    assert numpy.array_equal(krylov.frame.measured, calm.frame.measured)
+    assert torch.equal(krylov.basis, calm.basis)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_a_step_waits_for_the_device_once(dtype: torch.dtype):
+    krylov = Krylov(Planted(broad(2_000), dtype), capacity=50, seed=0)
+    with Waits() as waits:
+        for _ in range(50):
+            krylov.step()
+    assert waits.count == 50
+    rest = Complement(krylov, capacity=8, attempt=1)
+    with Waits() as waits:
+        for _ in range(8):
+            rest.step()
+    assert waits.count == 8
+
+
+def test_the_small_problem_is_solved_once_for_each_product(monkeypatch: pytest.MonkeyPatch):
+    solved, eigh = [], numpy.linalg.eigh
+
+    def counted(matrix: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+        solved.append(len(matrix))
+        return eigh(matrix)
+
+    monkeypatch.setattr(numpy.linalg, "eigh", counted)
+    pairs = eigenpairs(Planted(broad(2_000)), Wanted(5))
+    assert pairs.confirmations > 2
+    assert len(solved) <= pairs.steps + 1  # Once more after the inspection at the end.
+
+
+def test_a_vector_that_waits_in_its_row_makes_way_for_one_that_was_missing():
+    krylov = Krylov(Planted(broad(400)), capacity=30, seed=0)
+    for _ in range(10):
+        krylov.step()
+    assert krylov.frame.waiting[0].data_ptr() == krylov.rows[10].data_ptr()
+    waited = krylov.frame.waiting[0].clone()
+    krylov.inject(torch.roll(waited, 7))
+    krylov.step()
+    assert torch.equal(krylov.frame.waiting[0], waited)
 
 
 def test_a_vector_drawn_after_a_breakdown_is_none_that_an_estimator_draws():

@@ -145,6 +145,14 @@ def test_all_can_be_verified():
     pairs = eigenpairs(operator, Wanted(5, bottom=1), verify="all")
     assert all(pairs.verified)
     assert operator.products == pairs.steps + pairs.confirmations + 6
+    for value, vector in zip(pairs.values, pairs.vectors, strict=True):
+        wide, product = vector.double(), (operator @ vector).double()
+        assert float(value) == pytest.approx(float((wide @ product) / (wide @ wide)), rel=1e-12)
+
+
+def test_the_basis_is_inspected_before_anything_is_certified():
+    pairs = eigenpairs(Planted(broad(2_000), torch.float32), Wanted(5))
+    assert 0 < pairs.trust.orthogonality == pairs.krylov.inspect() < 1e-5
 
 
 def test_running_out_of_products_is_told_not_hidden():

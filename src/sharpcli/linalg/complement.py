@@ -25,8 +25,9 @@ from torch import Tensor
 
 from sharpcli.linalg.ceiling import ends_of
 from sharpcli.linalg.krylov import Frame, Krylov, Matrix
-from sharpcli.linalg.probes import finite_product, random_direction
-from sharpcli.linalg.reductions import accumulator_of, combine, norm, project
+from sharpcli.linalg.orthogonal import orthogonalised
+from sharpcli.linalg.probes import random_direction, require_finite
+from sharpcli.linalg.reductions import accumulator_of, combine
 from sharpcli.runtime import generator
 
 _STREAM = 4  # Random numbers of their own, as in every other solver.
@@ -70,19 +71,15 @@ class Complement:
             NumericalError: The product is not finite.
         """
         assert self.waiting is not None
-        vector, size, krylov = self.waiting, self.size + 1, self.krylov
-        self.rows[size - 1] = vector
-        product, length = finite_product(krylov.operator, vector, krylov.frame.products + size)
-        own = torch.zeros(size, dtype=accumulator_of(product), device=product.device)
-        for _ in range(2):
-            product = product - combine(project(krylov.basis, product), krylov.basis)
-            parts = project(self.rows[:size], product)
-            product, own = product - combine(parts, self.rows[:size]), own + parts
-        beta = norm(product)
-        ends = size == self.dimension or beta <= 10 * torch.finfo(product.dtype).eps * max(krylov.frame.scale, length)
-        self.waiting = None if ends else product / beta
+        size, krylov = self.size + 1, self.krylov
+        self.rows[size - 1] = self.waiting
+        blocks = [krylov.basis, self.rows[:size]]
+        left = orthogonalised(krylov.operator @ self.waiting, blocks, near=[krylov.frame.reach, min(size, 2)])
+        beta = require_finite(left.length, krylov.frame.products + size)
+        ends = size == self.dimension or beta <= 10 * torch.finfo(self.rows.dtype).eps * max(krylov.frame.scale, left.whole)
+        self.waiting = None if ends else left.vector.div_(beta)
         self.off_diagonal.append(0.0 if ends else beta)
-        self.diagonal.append(float(own[-1]))
+        self.diagonal.append(float(left.taken[-1]))
 
     def ritz(self) -> tuple[Matrix, Matrix]:
         """Return Ritz values (k,), ascending, and the weights of their vectors (k, k) by column."""
@@ -114,7 +111,7 @@ def by_index(
         from_top: Whether each is counted from the largest eigenvalue (then its lower end is certain) or from the smallest.
         ends: What no eigenvalue within the complement is below and above.
     """
-    values, weights = numpy.linalg.eigh((frame.measured + frame.measured.T) / 2)
+    values, _, weights = frame.ritz
     coupling = frame.coupling @ weights
     found = []
     for place, top in zip(places, from_top, strict=True):

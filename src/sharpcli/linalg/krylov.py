@@ -16,20 +16,21 @@ that of the products as they were.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpcli.errors import NumericalError
 from sharpcli.linalg.operator import SymmetricOperator
-from sharpcli.linalg.probes import random_direction
-from sharpcli.linalg.reductions import accumulator_of, combine, dot, norm, project, recombine
+from sharpcli.linalg.orthogonal import orthogonalised
+from sharpcli.linalg.probes import random_direction, require_finite
+from sharpcli.linalg.reductions import accumulator_of, combine, norm, project, recombine, square
 from sharpcli.runtime import generator
 
 Matrix = NDArray[numpy.float64]
-_CANCELLATION = 0.7  # A vector that orthogonalising makes shorter than this is orthogonalised again (Daniel et al. 1976).
+_LINE = 16  # Numbers to a multiple of which a row is long, so that kernels find every row aligned in memory.
 _SPANNED = 1e-3  # Length of what is left of a unit vector that others span, up to what need not be followed.
 _WARM_SHARE = 0.1  # Part of a warm start that is random.
 _STREAM = 0  # Random numbers of their own, as in every other solver.
@@ -66,6 +67,23 @@ class Frame:
     off_diagonal: tuple[float, ...] = ()
     unbroken: bool = True
 
+    @cached_property
+    def ritz(self) -> tuple[Matrix, Matrix, Matrix]:
+        """Ritz values (m,), ascending, the residuals of their pairs (m,) and the vectors' weights (m, m) by column.
+
+        ‖Ay - θy‖ of y = Vs is that of the products made, ‖(H - θ)s‖ and ‖Cs‖ together.
+        """
+        values, weights = numpy.linalg.eigh((self.measured + self.measured.T) / 2)
+        inside = numpy.linalg.norm(self.measured @ weights - weights * values, axis=0)
+        outside = numpy.linalg.norm(self.coupling @ weights, axis=0)
+        return values, numpy.hypot(inside, outside), weights
+
+    @property
+    def reach(self) -> int:
+        """How many of the last basis vectors the waiting ones are coupled to: one in a Lanczos chain, all after a restart."""
+        coupled = numpy.flatnonzero(self.coupling.any(axis=0))
+        return self.size - int(coupled[0]) if len(coupled) else 0
+
 
 class Krylov:
     """A growing decomposition of one operator; see the module.
@@ -86,8 +104,7 @@ class Krylov:
         """
         self.operator = operator
         self.seed = seed
-        # Memory that is never written to is never taken on most machines, so room for all costs nothing before it is used.
-        self.rows = torch.empty(capacity, operator.shape[0], dtype=operator.dtype, device=operator.device)
+        self.reserve(capacity)
         self.share = 1.0
         self.frame = self._with_random(Frame(0, numpy.empty((0, 0)), numpy.empty((0, 0)), ()))
         if warm is not None and len(warm):
@@ -118,40 +135,47 @@ class Krylov:
         """Whether the basis spans the whole space, so that H has the exact spectrum."""
         return not self.frame.waiting
 
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` basis vectors; those that are held are lost.
+
+        Memory that is never written to is never taken on most machines, so room for all costs nothing before it is used.
+        """
+        length = -(-self.dimension // _LINE) * _LINE
+        rows = torch.empty(capacity, length, dtype=self.operator.dtype, device=self.operator.device)
+        self.rows = rows[:, : self.dimension]
+
     def step(self) -> None:
         """Take the vector that has waited longest into the basis, at the cost of one product.
 
         Raises:
             NumericalError: The product is not finite.
         """
-        frame = self.frame
-        vector, others = frame.waiting[0], frame.waiting[1:]
-        self.rows[frame.size] = vector
-        product = self.operator @ vector
-        length = norm(product)
-        if not numpy.isfinite(length):
-            raise NumericalError(
-                f"Hessian-vector product {frame.products + 1} is not finite.",
-                "Check the weights, or try --dtype float64.",
-            )
-        scale = max(frame.scale, length)
-        column, waits, rest, beta = self._decompose(product, length, self.rows[: frame.size + 1], others, scale)
+        frame, size = self.frame, self.size + 1
+        others, newest = frame.waiting[1:], self._seated(frame.waiting[0])
+        left = orthogonalised(
+            self.operator @ newest,
+            [self.rows[:size], *(other.unsqueeze(0) for other in others)],
+            near=[1 + frame.reach],  # What the waiting ones are coupled to, by symmetry, and the vector itself.
+            out=None if others or size == len(self.rows) else self.rows[size],  # Where the next basis vector is to be.
+        )
+        beta, scale = require_finite(left.length, frame.products + 1), max(frame.scale, left.whole)
+        column, waits = left.taken[:size], left.taken[size:]
         measured = _bordered(frame.measured, frame.coupling[0], column)
-        coupling = numpy.column_stack([frame.coupling[1:], waits]) if others else numpy.empty((0, frame.size + 1))
-        has_room = frame.size + 1 + len(others) < self.dimension
-        follows = has_room and beta > 10 * torch.finfo(product.dtype).eps * scale
+        coupling = numpy.column_stack([frame.coupling[1:], waits]) if others else numpy.empty((0, size))
+        has_room = size + len(others) < self.dimension
+        follows = has_room and beta > 10 * torch.finfo(self.rows.dtype).eps * scale
         if follows:
-            others = (*others, rest / beta)
-            coupling = numpy.vstack([coupling, numpy.eye(1, frame.size + 1, frame.size) * beta])
+            others = (*others, left.vector.div_(beta))
+            coupling = numpy.vstack([coupling, numpy.eye(1, size, size - 1) * beta])
         grown = replace(
             frame,
-            size=frame.size + 1,
+            size=size,
             measured=measured,
             coupling=coupling,
             waiting=others,
             products=frame.products + 1,
             scale=scale,
-            asymmetry=max(frame.asymmetry, float(numpy.abs(column[:-1] - frame.coupling[0]).max(initial=0))),
+            asymmetry=max(frame.asymmetry, float(numpy.abs(left.found[: size - 1] - frame.coupling[0]).max(initial=0))),
             diagonal=(*frame.diagonal, float(column[-1])) if frame.unbroken else frame.diagonal,
             off_diagonal=(*frame.off_diagonal, beta if follows else 0.0) if frame.unbroken else frame.off_diagonal,
             unbroken=frame.unbroken and follows,
@@ -160,19 +184,15 @@ class Krylov:
         self.frame = grown if grown.waiting else self._with_random(grown)
 
     def ritz(self) -> tuple[Matrix, Matrix, Matrix]:
-        """Return Ritz values (m,), ascending, the residuals of their pairs (m,) and the vectors' weights (m, m) by column.
+        """Return Ritz values, residuals and weights; see `Frame.ritz`."""
+        return self.frame.ritz
 
-        ‖Ay - θy‖ of y = Vs is that of the products made, ‖(H - θ)s‖ and ‖Cs‖ together.
-        """
-        values, weights = numpy.linalg.eigh((self.frame.measured + self.frame.measured.T) / 2)
-        inside = numpy.linalg.norm(self.frame.measured @ weights - weights * values, axis=0)
-        outside = numpy.linalg.norm(self.frame.coupling @ weights, axis=0)
-        return values, numpy.hypot(inside, outside), weights
-
-    def vector(self, weights: Matrix) -> Tensor:
-        """Return Vs for weights s (m,), shape (P,), of unit length."""
-        made = combine(self._weights(weights), self.basis)
-        return made / norm(made)
+    def vectors(self, weights: Matrix) -> Tensor:
+        """Return the rows (Vs)ᵀ for the columns s of weights (m, K), shape (K, P), of unit length."""
+        made = combine(self._weights(weights.T), self.basis)
+        for row in made:
+            row /= square(row).sqrt()
+        return made
 
     def predicted(self, weights: Matrix) -> Tensor:
         """Return what the products made so far say that A Vs is, shape (P,)."""
@@ -180,13 +200,6 @@ class Krylov:
         for waiting, factor in zip(self.frame.waiting, self.frame.coupling @ weights, strict=True):
             made += float(factor) * waiting
         return made
-
-    def watch(self) -> float:
-        """Look how orthogonal the newest basis vector is to the others, remember the worst, and return it."""
-        if self.size > 1:
-            found = float(project(self.rows[: self.size - 1], self.rows[self.size - 1]).abs().max())
-            self.frame = replace(self.frame, orthogonality=max(self.frame.orthogonality, found))
-        return self.frame.orthogonality
 
     def inspect(self) -> float:
         """Look at all pairs at once: how far V Vᵀr is from r for random signs r; remember the worst and return it.
@@ -207,7 +220,9 @@ class Krylov:
         return norm((self.operator @ self.basis[-1]) - self.predicted(last))
 
     def restart(self, keep: Matrix) -> None:
-        """Replace the basis by its combinations V·keep, for orthonormal columns `keep` (m, l)."""
+        """Replace the basis by its combinations V·keep, for orthonormal columns `keep` (m, l), once it has been inspected."""
+        self.inspect()
+        waiting = self._aside()
         recombine(self._weights(keep.T), self.basis)
         frame = self.frame
         self.frame = replace(
@@ -215,27 +230,36 @@ class Krylov:
             size=keep.shape[1],
             measured=keep.T @ frame.measured @ keep,
             coupling=frame.coupling @ keep,
+            waiting=waiting,
             unbroken=False,
         )
 
     def inject(self, vector: Tensor) -> None:
         """Let a vector (P,) orthogonal to the basis wait first, or nothing if those that wait span it already."""
-        frame = self.frame
-        _, _, vector, length = self._decompose(vector, norm(vector), self.basis, frame.waiting, 0.0)
-        if length > _SPANNED:
+        frame, blocks = self.frame, [self.basis, *(waiting.unsqueeze(0) for waiting in self.frame.waiting)]
+        left = orthogonalised(vector, blocks)
+        if left.length > _SPANNED:
             coupling = numpy.vstack([numpy.zeros((1, frame.size)), frame.coupling])
-            self.frame = replace(frame, waiting=(vector / length, *frame.waiting), coupling=coupling)
+            self.frame = replace(frame, waiting=(left.vector / left.length, *self._aside()), coupling=coupling)
         self.frame = replace(self.frame, unbroken=False)
 
+    def _seated(self, vector: Tensor) -> Tensor:
+        """Return the row that follows the basis, with a vector in it."""
+        row = self.rows[self.size]
+        if row.data_ptr() != vector.data_ptr():
+            row.copy_(vector)
+        return row
+
+    def _aside(self) -> tuple[Tensor, ...]:
+        """Return the waiting vectors where no row is: one that waits in the row that follows must leave it to another."""
+        return tuple(waiting.clone() for waiting in self.frame.waiting)
+
     def _with_random(self, frame: Frame) -> Frame:
-        """Put a random vector orthogonal to all others before the waiting ones, if there is room for one in the space."""
-        if frame.size + len(frame.waiting) >= self.dimension:
+        """Let a random vector orthogonal to the basis wait, if there is room for one in the space."""
+        if frame.size >= self.dimension:
             return frame
-        basis = self.rows[: frame.size]
-        vector = random_direction(self.operator, basis, generator(self.seed, _STREAM, frame.draws))
-        _, _, vector, length = self._decompose(vector, norm(vector), basis, frame.waiting, 0.0)
-        coupling = numpy.vstack([numpy.zeros((1, frame.size)), frame.coupling])
-        return replace(frame, waiting=(vector / length, *frame.waiting), coupling=coupling, draws=frame.draws + 1)
+        vector = random_direction(self.operator, self.rows[: frame.size], generator(self.seed, _STREAM, frame.draws))
+        return replace(frame, waiting=(vector,), coupling=numpy.zeros((1, frame.size)), draws=frame.draws + 1)
 
     def _lean(self, warm: Tensor) -> None:
         """Turn the random start towards the sum of given vectors; keep a known share of it random in every direction."""
@@ -247,23 +271,6 @@ class Krylov:
         mixed = _WARM_SHARE * random + (1 - _WARM_SHARE) * (towards / length)
         self.share = _WARM_SHARE / norm(mixed)
         self.frame = replace(self.frame, waiting=(mixed / norm(mixed),))
-
-    def _decompose(
-        self, vector: Tensor, length: float, basis: Tensor, others: tuple[Tensor, ...], scale: float
-    ) -> tuple[Matrix, Matrix, Tensor, float]:
-        """Return the parts of a vector along basis and others, what is left of it, and the length of that."""
-        column, waits = numpy.zeros(len(basis)), numpy.zeros(len(others))
-        while True:
-            parts = project(basis, vector)
-            vector = vector - combine(parts, basis)
-            column += parts.cpu().double().numpy()
-            for index, other in enumerate(others):
-                part = dot(other, vector)
-                vector, waits[index] = vector - part * other, waits[index] + part
-            remaining = norm(vector)
-            if remaining > _CANCELLATION * length or remaining <= torch.finfo(vector.dtype).eps * scale:
-                return column, waits, vector, remaining
-            length = remaining
 
     def _weights(self, weights: Matrix) -> Tensor:
         return torch.from_numpy(numpy.ascontiguousarray(weights)).to(accumulator_of(self.rows)).to(self.rows.device)

@@ -58,7 +58,7 @@ class KrylovFile:
             self._require_same(str(kept["identity"]))
             self._generation, size = about["generation"], int(kept["measured"].shape[0])
             if size > len(krylov.rows):  # They were found within another budget; the next step restarts from the best.
-                krylov.rows = krylov.rows.new_empty(size, krylov.dimension)
+                krylov.reserve(size)
             self._read_rows(krylov, size)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{self.folder} holds no search that can be read: {error}.", "Name another folder.") from error

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sharpcli.errors import NumericalError
 from sharpcli.linalg.operator import SymmetricOperator
-from sharpcli.linalg.reductions import combine, norm, project
+from sharpcli.linalg.orthogonal import orthogonalised
+from sharpcli.linalg.reductions import norm
 
 
 def finite_product(operator: SymmetricOperator, vector: Tensor, count: int) -> tuple[Tensor, float]:
@@ -19,10 +20,18 @@ def finite_product(operator: SymmetricOperator, vector: Tensor, count: int) -> t
         NumericalError: The product, the `count`-th of its run, is not finite.
     """
     product = operator @ vector
-    length = norm(product)
+    return product, require_finite(norm(product), count)
+
+
+def require_finite(length: float, count: int) -> float:
+    """Return the length of a product, or of what is left of it.
+
+    Raises:
+        NumericalError: The product, the `count`-th of its run, is not finite.
+    """
     if not math.isfinite(length):
         raise NumericalError(f"Hessian-vector product {count} is not finite.", "Check the weights, or try --dtype float64.")
-    return product, length
+    return length
 
 
 def random_direction(operator: SymmetricOperator, basis: Tensor, random: torch.Generator) -> Tensor:
@@ -30,13 +39,8 @@ def random_direction(operator: SymmetricOperator, basis: Tensor, random: torch.G
     drawn = torch.randn(operator.shape[0], generator=random, dtype=torch.float64)
     vector = drawn.to(operator.dtype).to(operator.device)
     del drawn
-    length = norm(vector)
-    while len(basis):
-        vector -= combine(project(basis, vector), basis)
-        before, length = length, norm(vector)
-        if length > 0.7 * before:  # Otherwise cancellation has left rounding errors behind.
-            break
-    return vector.div_(length)
+    left = orthogonalised(vector, [basis], out=vector)
+    return left.vector.div_(left.length)
 
 
 def orthonormal_complement(basis: Tensor) -> Tensor:

@@ -117,7 +117,6 @@ def advance(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) ->
     if _is_noise(krylov, search):
         search.ended = "noise"
         return
-    krylov.watch()
     values, worst, allowed = _standing(krylov, wanted, tolerance)
     if not search.history or search.history[-1][0] < frame.products:
         search.history.append([frame.products, worst * min(tolerance, _LOOSEST), float(values[0])])

@@ -23,8 +23,9 @@ from sharpcli import progress
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.estimates import exact, student_quantile
 from sharpcli.linalg.operator import SymmetricOperator
+from sharpcli.linalg.orthogonal import orthogonalised
 from sharpcli.linalg.probes import finite_product, orthonormal_complement, random_direction
-from sharpcli.linalg.reductions import accumulator_of, combine, dot, norm, project
+from sharpcli.linalg.reductions import accumulator_of, dot, project
 from sharpcli.results import Estimate
 from sharpcli.runtime import generator
 
@@ -224,14 +225,13 @@ class _Quadrature:
             previous.mul_(-self.off_diagonal[-1] if self.off_diagonal else 0.0).add_(product)
             del product
             previous.sub_(current, alpha=self.diagonal[-1])
-            if len(self.basis):
-                previous.sub_(combine(project(self.basis, previous), self.basis))
-            beta = norm(previous)
+            left = orthogonalised(previous, [self.basis], out=previous)
+            beta = left.length
             # Rounding in the product is relative to the whole operator, also where the rest of it is small.
             if beta <= 10 * torch.finfo(current.dtype).eps * self.scale:
                 return
             self.off_diagonal.append(beta)
-            previous, current = current, previous.div_(beta)
+            previous, current = current, left.vector.div_(beta)
 
     def rule(self) -> tuple[Array, Array, Array]:
         """Return the nodes (m,) of the quadrature, their weights, of sum 1, and their residuals."""

@@ -12,8 +12,9 @@ from torch import Tensor
 from sharpcli import progress
 from sharpcli.linalg.estimates import Array, exact, not_below, satterthwaite, student
 from sharpcli.linalg.operator import SymmetricOperator
+from sharpcli.linalg.orthogonal import orthogonalised
 from sharpcli.linalg.probes import finite_product, random_direction
-from sharpcli.linalg.reductions import combine, dot, gram, norm, project
+from sharpcli.linalg.reductions import dot, gram
 from sharpcli.linalg.trace import Moments, multiplied_out, require_enough
 from sharpcli.results import Estimate
 from sharpcli.runtime import generator
@@ -108,17 +109,13 @@ class _Sketch:
         basis = self.rows[1, : self.size]
         probe = random_direction(self.operator, basis[:0], self.random)
         image, length = self._multiply(probe)
-        form, column, remaining = dot(probe, image), numpy.zeros(self.size), length
+        form, left = dot(probe, image), orthogonalised(image, [basis])
         self.largest = max(self.largest, length)
-        for _ in range(2):  # The second pass takes out what cancellation left of the first.
-            overlaps = project(basis, image)
-            image, column = image - combine(overlaps, basis), column + overlaps.cpu().numpy()
-            remaining = norm(image)
-        if remaining <= 10 * torch.finfo(image.dtype).eps * self.largest:
+        if left.length <= 10 * torch.finfo(image.dtype).eps * self.largest:
             return False
-        self.rows[0, self.size], self.rows[1, self.size] = probe, image / remaining
+        self.rows[0, self.size], self.rows[1, self.size] = probe, left.vector / left.length
         self.rows[2, self.size] = self._multiply(self.rows[1, self.size])[0]
-        self.columns.append(numpy.append(column, remaining))
+        self.columns.append(numpy.append(left.taken, left.length))
         self.forms.append(form)
         return True
 
