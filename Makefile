@@ -4,12 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO ?= runs/demo
+BENCH ?=
 
 # One small net, Adam at one learning rate for all three, stopped at one training loss: what differs is the batch.
 RECIPE := --model mlp --model-arg hidden=32,32 --optimizer adam --lr 1e-3 --schedule constant --warmup 0 \
   --weight-decay 0 --clip 0 --stop-train-loss 0.1 --epochs 1500
 
-.PHONY: help demo test check format lint types install samples clean
+.PHONY: help demo test check format lint types install samples bench clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,12 +35,12 @@ test: $(INSTALLED)  ## Run the tests
 check: lint types test  ## Everything that must pass before a commit
 
 format: $(INSTALLED)  ## Format the code
-	$(BIN)/ruff format src tests tools
-	$(BIN)/ruff check --fix src tests tools
+	$(BIN)/ruff format src tests tools benchmarks
+	$(BIN)/ruff check --fix src tests tools benchmarks
 
 lint: $(INSTALLED)  ## Style and the direction of imports
-	$(BIN)/ruff format --check src tests tools
-	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff format --check src tests tools benchmarks
+	$(BIN)/ruff check src tests tools benchmarks
 	$(BIN)/lint-imports
 
 types: $(INSTALLED)  ## Types
@@ -48,5 +49,8 @@ types: $(INSTALLED)  ## Types
 samples: $(INSTALLED)  ## Make sample_checkpoints/ again
 	$(BIN)/sharpcli train --mode sgd,largebatch,fullbatch $(RECIPE) --out sample_checkpoints --overwrite
 
-clean:  ## Remove the environment and what the demo made
-	rm -rf $(VENV) $(DEMO)
+bench:  ## Measure beside the peers, in an environment of its own; BENCH="--quick --json FILE" or other words
+	$(PYTHON) -m benchmarks $(BENCH)
+
+clean:  ## Remove the environments and what demo and bench made
+	rm -rf $(VENV) $(DEMO) benchmarks/.venv benchmarks/.cache
