@@ -279,7 +279,9 @@ def _by_index(
 ) -> Iterator[tuple[float, float]]:
     """Return the interval of each index: its Ritz value on one side (Cauchy), what the complement has shown on the other."""
     ritz, _, _ = krylov.ritz()
-    places, slack = wanted.select(ritz), trust.noise + trust.rounding
+    places = wanted.select(ritz)
+    # Cauchy's theorem is about orthonormal vectors; m of them whose products are small are that far from it.
+    slack = trust.noise + trust.rounding + math.sqrt(len(ritz)) * trust.orthogonality * trust.scale
     kept = {int(index): (low, high) for index, low, high in search.intervals}
     sides = wanted.sides(ritz, places)
     for place, top, index in zip(places, sides, indices(places, sides, len(ritz)), strict=True):
