@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import hashlib
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,10 @@ import torch
 from typer.testing import CliRunner
 
 from sharpcli.cli.app import app
+
+# A shell that runs the tests in the background has SIGINT ignored, and a process that tests press Ctrl-C on inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NUM_TRAIN, NUM_TEST, FEATURES, CLASSES = 60, 30, 5, 3
 

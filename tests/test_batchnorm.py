@@ -130,7 +130,7 @@ def test_blocks_mix_the_classes_of_data_sorted_by_class(command: str, tmp_path: 
     }
     np.savez(tmp_path / "sorted.npz", **arrays)
     net = ["--model", "convnet", "--model-arg", "norm=batch", "--data", f"npz:{tmp_path / 'sorted.npz'}"]
-    mode, size = ("fullbatch", "--chunk-size") if command == "train" else ("sgd", "--batch-size")
+    mode, size = ("fullbatch", "--ghost-bn") if command == "train" else ("sgd", "--batch-size")
     how = ["--mode", mode, size, 16, "--steps", 60, "--lr", 0.1, "--out", tmp_path / "run"]
     trained = sharpcli("train", *net, *how, "--json")
     assert trained.exit_code == 0, trained.stderr

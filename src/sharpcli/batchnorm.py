@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,23 @@ def prepare(model: nn.Module, policy: str) -> str:
                 "Use --bn batch, which fixes the batches, or build the model with track_running_stats=True or with GroupNorm.",
             )
     return policy
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Let the running statistics of a model in training mode stay what they are inside the block."""
+    layers = list(batch_norms(model).values())
+    momenta = [layer.momentum for layer in layers]
+    counts = [None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone() for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum, count in zip(layers, momenta, counts, strict=True):
+            layer.momentum = momentum
+            if layer.num_batches_tracked is not None and count is not None:
+                layer.num_batches_tracked.copy_(count)
 
 
 def describe(policy: str, block: int) -> str:

@@ -73,12 +73,25 @@ class Loss(ABC):
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """The cross-entropy of logits against classes, in nats."""
+    """The cross-entropy of logits against classes, in nats.
+
+    Attributes:
+        smoothing: Share of a target that is spread over all classes (Szegedy et al. 2016, section 7). It does not
+            change the second derivative in the logits.
+    """
+
+    smoothing: float = 0.0
 
     def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return -log softmax(logits)[class]."""
+        """Return -log softmax(logits)[class], or the smoothed mean of such terms over the classes."""
         logits = _classes_last(outputs, targets)
-        flat = functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED)
+        flat = functional.cross_entropy(
+            logits.flatten(0, -2),
+            targets.flatten(),
+            reduction="none",
+            ignore_index=IGNORED,
+            label_smoothing=self.smoothing,
+        )
         return flat.view_as(targets)
 
     def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
@@ -114,6 +127,25 @@ class HalfSquaredError(Loss):
 
 
 LOSSES: dict[str, Loss] = {"ce": CrossEntropy(), "mse": HalfSquaredError()}
+_SMOOTHED = "ce:"
+
+
+def smoothed(name: str, share: float) -> str:
+    """Return the name of a loss with its targets smoothed, which only cross-entropy can be; such as "ce:0.1"."""
+    return f"{_SMOOTHED}{share!r}" if share else name
+
+
+def loss_named(name: str) -> Loss:
+    """Return the loss of a name.
+
+    Raises:
+        SettingsError: There is no such loss.
+    """
+    if name.startswith(_SMOOTHED):
+        return CrossEntropy(float(name.removeprefix(_SMOOTHED)))
+    if name not in LOSSES:
+        raise SettingsError(f"There is no loss called '{name}'.", f"Known: {', '.join(LOSSES)}.")
+    return LOSSES[name]
 
 
 def loss_of(name: str, targets: Tensor) -> Loss:
@@ -123,13 +155,12 @@ def loss_of(name: str, targets: Tensor) -> Loss:
         InputError: There is nothing to average.
         SettingsError: There is no such loss, or it needs other targets.
     """
-    if name not in LOSSES:
-        raise SettingsError(f"There is no loss called '{name}'.", f"Known: {', '.join(LOSSES)}.")
-    if name == "ce" and targets.is_floating_point():
+    loss = loss_named(name)
+    if isinstance(loss, CrossEntropy) and targets.is_floating_point():
         raise SettingsError("The targets are numbers, not classes, and cross-entropy needs classes.", "Use --loss mse.")
-    if not LOSSES[name].count(targets):
+    if not loss.count(targets):
         raise InputError("Every target is ignored, so there is no loss to average.", f"Give some a class, not {IGNORED}.")
-    return LOSSES[name]
+    return loss
 
 
 @dataclass(frozen=True)

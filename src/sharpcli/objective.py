@@ -20,8 +20,8 @@ from sharpcli import batchnorm, graphs
 from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
 from sharpcli.errors import InputError, NumericalError
 from sharpcli.kernels.fusing import Fusing
-from sharpcli.losses import LOSSES, Loss, loss_of, moments
 from sharpcli.losses import Evaluation as Evaluation
+from sharpcli.losses import Loss, loss_named, loss_of, moments
 from sharpcli.parameters import ParameterSpace, left_out
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
 
@@ -76,7 +76,7 @@ class Objective:
             model: Any module that maps inputs (B, ...) to outputs (B, C), or (B, T, C) for targets (B, T).
             inputs: Shape (N, ...); integers, such as tokens, stay integers.
             targets: Classes (N,) or (N, T, ...), where -100 is ignored; for "mse" also numbers (N, K).
-            loss: "ce" or "mse".
+            loss: "ce", "mse", or "ce:0.1" for smoothed targets.
             runtime: Device and precision. Default: CUDA where there is one, float32.
             chunk_size: Samples a pass holds at once. Default: as many as keep memory modest.
             bn: What BatchNorm normalises with: "eval", the statistics stored in the model; "recompute", those
@@ -115,7 +115,7 @@ class Objective:
     @property
     def criterion(self) -> Loss:
         """The loss as a function of outputs and targets."""
-        return LOSSES[self.loss_name]
+        return loss_named(self.loss_name)
 
     @property
     def bn_policy(self) -> str:

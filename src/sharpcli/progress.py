@@ -30,6 +30,9 @@ class Listener(Protocol):
     def note(self, message: str) -> None:
         """Show one sentence to a user who wants to know more."""
 
+    def say(self, message: str) -> None:
+        """Show one sentence about the work that begins."""
+
 
 class _Silent:
     def advance(self, amount: float = 1, **fields: object) -> None:
@@ -92,3 +95,10 @@ def note(message: str) -> None:
     listener = _listener.get()
     if listener is not None:
         listener.note(message)
+
+
+def say(message: str) -> None:
+    """Tell the listener one sentence about the work that begins."""
+    listener = _listener.get()
+    if listener is not None:
+        listener.say(message)

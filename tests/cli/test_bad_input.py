@@ -158,7 +158,7 @@ TABLE = [
     (4, "interpolate {run} {bad}/nan.pt " + TINY, "1.bias"),
     (4, "compare {bad}/nan.pt " + TINY, "1.bias"),
     (4, "distance {bad}/nan.pt --init {run}/init.pt", "1.bias"),
-    (4, "train " + TINY + " --init {bad}/nan.pt", "1.bias"),
+    (4, "train " + TINY + " --init-from {bad}/nan.pt", "1.bias"),
     # Models.
     (2, "hessian {run} --model mpl", "'mlp'"),
     (2, "train --model convnett", "'convnet'"),
@@ -243,7 +243,7 @@ TABLE = [
     (2, "train " + TINY + " --overwrite --resume", "--resume"),
     (2, "train " + TINY + " --steps 5 --out {runs}", "--overwrite"),
     (2, "train " + TINY + " --steps 5 --out {runs} --overwrite --batch-size 1000", "60"),
-    (3, "train " + TINY + " --steps 5 --out {runs} --overwrite --init {bad}/text.pt", "text.pt"),
+    (3, "train " + TINY + " --steps 5 --out {runs} --overwrite --init-from {bad}/text.pt", "text.pt"),
     # Places that cannot be written to: below a regular file, which stops also a privileged user.
     (3, "train " + TINY + " --steps 1 --out {data}/run", "{data}"),
     (3, "train " + TINY + " --steps 1 --out {data}", "{data}"),

@@ -22,6 +22,7 @@ from torch import nn
 import sharpcli as package
 
 MODES = ("sgd", "largebatch", "fullbatch")
+FILES = {"final.pt", "init.pt", "metrics.jsonl", "distances.jsonl", "settings.json"}
 Run = Callable[..., Any]
 Load = Callable[[Path], dict[str, Any]]
 
@@ -50,7 +51,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def test_files_of_a_run(mode: str, runs: Path, load: Load) -> None:
     folder = runs / mode
     found = {path.name for path in folder.iterdir()}
-    assert found == {"final.pt", "init.pt", "metrics.jsonl", "settings.json", "step-2.pt", "step-4.pt"}
+    assert found == {*FILES, "step-2.pt", "step-4.pt"}
     settings = json.loads((folder / "settings.json").read_text())
     final = load(folder / "final.pt")["metadata"]
     assert settings["recipe"] == final["recipe"]
@@ -107,7 +108,7 @@ def test_one_seed_gives_one_file_and_another_seed_another(mode: str, trained: Ca
 
 
 def test_the_seed_orders_the_batches_too(trained: Callable[..., Path], runs: Path, load: Load) -> None:
-    init = ("--init", runs / "sgd" / "init.pt", "--batch-size", 10)
+    init = ("--init-from", runs / "sgd" / "init.pt", "--batch-size", 10)
     first, other = trained(*init, name="first"), trained(*init, "--seed", 1, name="other")
     assert torch.equal(weights(load, first / "init.pt"), weights(load, other / "init.pt"))
     assert not torch.equal(weights(load, first / "final.pt"), weights(load, other / "final.pt"))
@@ -178,7 +179,7 @@ def test_a_training_loss_that_was_not_reached_is_told(sharpcli: Run, tiny: list[
 
 def test_init_is_where_it_starts(trained: Callable[..., Path], runs: Path, load: Load) -> None:
     start = runs / "fullbatch" / "final.pt"
-    folder = trained("--init", start)
+    folder = trained("--init-from", start)
     assert torch.equal(weights(load, folder / "init.pt"), weights(load, start))
     assert package.distance(folder, init=str(start)).distance == package.distance(folder).distance > 0
 
@@ -193,7 +194,7 @@ def test_a_run_that_is_there_is_not_replaced_unless_asked(
     assert refused.exit_code == 2
     assert contents(folder) == before
     assert sharpcli(*words, "--overwrite").exit_code == 0
-    assert set(contents(folder)) == {"final.pt", "init.pt", "metrics.jsonl", "settings.json"}
+    assert set(contents(folder)) == FILES
     assert lines(folder)[-1]["step"] == 3
 
 
@@ -285,7 +286,7 @@ def test_ctrl_c_says_how_to_go_on(interrupted: tuple[Path, int, str, str]) -> No
     assert error.startswith("error: ")
     assert hint.startswith("hint: ")
     assert "--resume" in hint
-    assert {path.name for path in (folder / "sgd").iterdir()} == {"init.pt", "last.pt", "metrics.jsonl", "settings.json"}
+    assert {path.name for path in (folder / "sgd").iterdir()} == {*FILES, "last.pt"} - {"final.pt"}
     assert 0 < lines(folder / "sgd")[-1]["step"] < 3000
 
 
@@ -312,7 +313,7 @@ OTHER = [
     ["--model-arg", "activation=tanh"],
     ["--model", "mlp", "--model-arg", "hidden=5"],
     ["--data", "{other data}"],
-    ["--init", "{other weights}"],
+    ["--init-from", "{other weights}"],
 ]
 
 
@@ -373,6 +374,6 @@ def test_what_is_not_of_the_run_survives_its_replacement(sharpcli: Run, tiny: li
     assert diverged.exit_code == 4
     assert (folder / ".replaced" / "final.pt").read_bytes() == old
     assert sharpcli(*words, "--steps", 3).exit_code == 0
-    assert {path.name for path in folder.iterdir()} == {"final.pt", "init.pt", "metrics.jsonl", "settings.json", "notes.txt"}
+    assert {path.name for path in folder.iterdir()} == {*FILES, "notes.txt"}
     assert (folder / "final.pt").read_bytes() != old
     assert (folder / "notes.txt").read_text() == "mine"

@@ -16,9 +16,8 @@ SOURCE = Path(sharpcli.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_ATTIC = {"utils", "util", "common", "helpers", "helper", "misc", "core"}
 MOST_LINES = 400
-PLUG_INS = [
-    (folder, name) for folder in ("models", "datasets", "measures", "training/methods") for name in plugins.names(folder)
-]
+FOLDERS = ("models", "datasets", "measures", "training/modes", "training/methods", "training/augmentations")
+PLUG_INS = [(folder, name) for folder in FOLDERS for name in plugins.names(folder)]
 HELP_WIDTH = 128
 
 
@@ -57,7 +56,7 @@ def calls(path: Path) -> list[ast.Call]:
 
 def test_there_is_a_house() -> None:
     assert len(FILES) > 40
-    assert {folder for folder, _ in PLUG_INS} == {"models", "datasets", "measures", "training/methods"}
+    assert {folder for folder, _ in PLUG_INS} == set(FOLDERS)
 
 
 def test_no_attic() -> None:

@@ -47,7 +47,10 @@ def test_schedules():
 def test_with_batch_norm_the_block_is_part_of_the_method():
     assert _plan("sgd", has_batch_norm=True, batch_size=2000).chunk_size == 2000
     assert _plan("fullbatch", has_batch_norm=True).chunk_size == 128
-    assert _plan("fullbatch", has_batch_norm=True, chunk_size=32).chunk_size == 32
+    assert _plan("fullbatch", has_batch_norm=True, ghost_bn=32).chunk_size == 32
+    assert _plan("sgd", has_batch_norm=True, batch_size=2000, ghost_bn=128).chunk_size == 128
+    with pytest.raises(SettingsError, match="--ghost-bn"):
+        _plan("sgd", has_batch_norm=True, chunk_size=32)
 
 
 def test_a_batch_larger_than_the_data_is_refused():
@@ -76,7 +79,8 @@ def test_a_full_batch_is_in_order():
 
 def test_a_block_of_one_sample_is_refused_with_batch_norm():
     with pytest.raises(SettingsError, match="block of one sample"):
-        _plan("fullbatch", 129, has_batch_norm=True)
+        _plan("fullbatch", 129, has_batch_norm=True, ghost_bn=1)
+    assert _plan("fullbatch", 129, has_batch_norm=True).chunk_size == 128  # The one left over joins the block before.
     with pytest.raises(SettingsError, match="block of one sample"):
         _plan("sgd", 65, has_batch_norm=True)
     assert _plan("sgd", 65).batch_size == 64

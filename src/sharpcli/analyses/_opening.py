@@ -224,15 +224,17 @@ def describe(checkpoint: Checkpoint) -> Subject:
         learning_rate=recipe.get("lr"),
         last_learning_rate=metadata.get("last_learning_rate"),
         momentum=recipe.get("momentum"),
+        momentum_rule=recipe.get("momentum_rule", "nesterov") if recipe else None,
     )
 
 
 def label(checkpoint: Checkpoint) -> str:
-    """Return a short name for tables and legends: the mode of a run's final checkpoint, else the file's name."""
-    path, mode = checkpoint.path, checkpoint.metadata.get("mode")
-    if mode and path.name == "final.pt":
-        return str(mode)
-    return f"{mode} {path.stem}" if mode else path.stem
+    """Return a short name for tables and legends: that of the run for its final checkpoint, else with the file's name."""
+    path, metadata = checkpoint.path, checkpoint.metadata
+    name = metadata.get("name", metadata.get("mode"))
+    if name and path.name == "final.pt":
+        return str(name)
+    return f"{name} {path.stem}" if name else path.stem
 
 
 def _subset(split: Split, name: str, settings: AnalysisSettings) -> Split:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from sharpcli.curvature.stability import largest_stable
 from sharpcli.linalg.ceiling import PROBABILITY
 from sharpcli.linalg.lanczos import Eigenpairs
 from sharpcli.results import Bound, Eigenvalue, Subject
@@ -79,7 +80,7 @@ def stability(subject: Subject, pairs: Eigenpairs | None, settings: HessianSetti
     """Return 2/lr and its like; they are about the Hessian of all parameters of plain descent, and mean nothing else."""
     applies = settings.operator == "hessian" and not settings.params and subject.optimizer == "sgd"
     rates = (subject.learning_rate, subject.last_learning_rate)
-    peak, last = (2 / rate if rate and applies else None for rate in rates)
+    peak, last = (largest_stable(rate) if rate and applies else None for rate in rates)
     momentum = subject.momentum or 0
     top = None if pairs is None else largest_of(pairs)
     return {
@@ -87,7 +88,6 @@ def stability(subject: Subject, pairs: Eigenpairs | None, settings: HessianSetti
         "last_learning_rate": subject.last_learning_rate,
         "stability_threshold": peak,
         "last_stability_threshold": last,
-        # Descent with Nesterov momentum β is stable on a quadratic below 2 (1+β) / ((1+2β) lr).
-        "momentum_threshold": None if peak is None else peak * (1 + momentum) / (1 + 2 * momentum),
+        "momentum_threshold": None if peak is None else largest_stable(2 / peak, momentum, subject.momentum_rule or "nesterov"),
         "sharpness_ratio": None if peak is None or top is None else top / peak,
     }

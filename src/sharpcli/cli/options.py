@@ -82,11 +82,12 @@ def _parameters(settings: type[Any]) -> list[inspect.Parameter]:
     parameters = []
     for field in (*own, *(field for field in fields if field not in own)):
         kind, default = _shown(field.name, hints[field.name], field.default)
+        flag, shown = f"--{field.name.replace('_', '-')}", field.metadata
+        switch = bool in (kind, *get_args(kind))
+        words = f"{flag}/--no-{flag[2:]}" if switch and kind is not bool else flag  # What a recipe sets can be taken back.
         option = typer.Option(
-            f"--{field.name.replace('_', '-')}", help=field.metadata["help"], metavar=field.metadata["metavar"]
+            words, help=shown["help"], metavar=None if switch else shown["metavar"], rich_help_panel=shown["panel"]
         )
-        if kind is bool:
-            option = typer.Option(f"--{field.name.replace('_', '-')}", help=field.metadata["help"])
         annotation: Any = Annotated[kind, option]
         parameters.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
     return parameters

@@ -17,17 +17,21 @@ def _listed(folder: str) -> str:
     return ", ".join(plugins.names(folder))
 
 
-HELP = f"""Train small-batch, large-batch or full-batch, several from the same initial weights.
+HELP = f"""Train small-batch, large-batch or full-batch, by hand or by the recipe of a paper.
 
-{chr(10).join(f"* {name}: {plugins.summary('training/methods', name)}" + chr(10) for name in plugins.names("training/methods"))}
-Built-in models: {_listed("models")}. Data: {_listed("datasets")}."""
+{chr(10).join(f"* {name}: {plugins.summary('training/modes', name)}" + chr(10) for name in plugins.names("training/modes"))}
+Built-in models: {_listed("models")}. Data: {_listed("datasets")}. Recipes: --list-recipes."""
 
 
 @with_options(TrainSettings, plot=False)
 def command(values: Any = None, how: Any = None) -> None:
-    """Train small-batch, large-batch or full-batch, several from the same initial weights."""
+    """Train small-batch, large-batch or full-batch, by hand or by the recipe of a paper."""
 
     def compute(settings: TrainSettings) -> Sequence[Any]:
+        if settings.list_recipes:
+            from sharpcli.analyses.recipes import recipes
+
+            return [recipes()]
         from sharpcli.analyses.train import train
 
         return [train(settings)]

@@ -91,6 +91,11 @@ class TerminalListener:
         if not self.quiet:
             self.console.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
 
+    def say(self, message: str) -> None:
+        """Write a sentence."""
+        if not self.quiet:
+            self.console.print(Text(message), soft_wrap=True)
+
     def note(self, message: str) -> None:
         """Write a note, if they are wanted."""
         if self.verbose and not self.quiet:

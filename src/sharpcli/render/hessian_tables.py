@@ -146,7 +146,8 @@ def _stability(result: HessianResult) -> list[str]:
     return [
         f"λmax = {result.lambda_max:.4g} against 2/lr = {result.stability_threshold:.4g} at the peak rate "
         f"{number(result.learning_rate)} (ratio {result.sharpness_ratio:.3g}); "
-        f"2/lr = {number(result.last_stability_threshold)} at the rate of the last update; with its Nesterov momentum "
+        f"2/lr = {number(result.last_stability_threshold)} at the rate of the last update; with its "
+        f"{'Polyak' if result.checkpoint.momentum_rule == 'polyak' else 'Nesterov'} momentum "
         f"{number(result.checkpoint.momentum)} the limit is {number(result.momentum_threshold)}, not 2/lr"
     ]
 

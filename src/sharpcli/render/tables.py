@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from rich.console import Console, RenderableType
@@ -20,6 +21,7 @@ from sharpcli.results import (
     InspectResult,
     LayerDistance,
     PathResult,
+    RecipesResult,
     Result,
     SharpnessResult,
     TrainResult,
@@ -189,14 +191,16 @@ def _inspect(result: InspectResult) -> list[RenderableType]:
 
 
 def _train(result: TrainResult) -> list[RenderableType]:
+    start = "one set of initial weights" if result.init_sha256 else "several sets of initial weights"
+    names = [row.name if row.average is None else f"{row.name} ({row.average})" for row in result.rows]
     table = new_table(
-        f"Trained from one set of initial weights (P = {result.num_parameters}, {result.device})",
-        "mode", "batch size", "updates", "epochs", "train loss", "train accuracy", "test loss", "test accuracy", "gap",
+        f"Trained from {start} (P = {result.num_parameters}, {result.device})",
+        "run", "batch size", "updates", "epochs", "train loss", "train accuracy", "test loss", "test accuracy", "gap",
         "stopped by", "seconds",
     )  # fmt: skip
-    for row in result.rows:
+    for name, row in zip(names, result.rows, strict=True):
         table.add_row(
-            row.mode,
+            name,
             str(row.batch_size),
             str(row.updates),
             number(row.epochs),
@@ -208,9 +212,23 @@ def _train(result: TrainResult) -> list[RenderableType]:
             row.stopped_by,
             f"{row.seconds:.0f}",
         )
-    files = Text("\n".join(f"{row.mode}: {row.checkpoint}" for row in result.rows))
+    files = Text("\n".join(f"{name}: {row.checkpoint}" for name, row in zip(names, result.rows, strict=True)))
     commands = Text("\n".join(["Next:", *(f"  {command}" for command in result.next_commands)]))
     return [table, files, commands, Text()]
+
+
+def _recipes(result: RecipesResult) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    widest = max(len(row.name) for row in result.rows)
+    for source, rows in itertools.groupby(result.rows, key=lambda row: row.source.partition(": ")[0]):
+        papers = list(rows)
+        parts.append(Text(source))
+        for row in papers:
+            parts.append(Text(f"  {row.name:{widest}}  {row.summary}"))
+            parts.append(dim(f"  {'':{widest}}  {row.changes}"))
+            parts.append(dim(f"  {'':{widest}}  ({row.source.partition(': ')[2]})"))
+        parts += [dim(f"  Networks of the paper: {papers[0].networks}. {papers[0].note}"), Text()]
+    return [*parts, Text("Use one with 'sharpcli train --recipe NAME'; any other option overrides what it sets.")]
 
 
 _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
@@ -221,6 +239,7 @@ _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
     CompareResult: _compare,
     InspectResult: _inspect,
     TrainResult: _train,
+    RecipesResult: _recipes,
 }
 
 _SUMMARIES: dict[type[Result], Callable[..., list[RenderableType]]] = {HessianResult: draw_side_by_side}

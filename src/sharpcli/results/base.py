@@ -29,6 +29,7 @@ class Subject:
     learning_rate: float | None = None
     last_learning_rate: float | None = None
     momentum: float | None = None
+    momentum_rule: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

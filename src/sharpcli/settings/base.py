@@ -17,15 +17,15 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "float64")
 LOSSES = ("ce", "mse")
 SPLITS = ("train", "test")
-REPEATED = ("model_arg", "data_arg", "params")  # One value a time; the other tuples are one text with commas.
+REPEATED = ("model_arg", "data_arg", "params", "sweep")  # One value a time; the other tuples are one text with commas.
 
 
 _Settings = TypeVar("_Settings", bound="SubjectSettings")
 
 
-def option(default: Any, text: str, metavar: str | None = None) -> Any:
-    """Declare a setting with its default, its help text and what to call its value in `--help`."""
-    return field(default=default, metadata={"help": text, "metavar": metavar})
+def option(default: Any, text: str, metavar: str | None = None, panel: str | None = None) -> Any:
+    """Declare a setting with its default, its help text, what to call its value and where it stands in `--help`."""
+    return field(default=default, metadata={"help": text, "metavar": metavar, "panel": panel})
 
 
 def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str, Any]) -> _Settings:

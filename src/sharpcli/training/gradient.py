@@ -1,64 +1,130 @@
-"""The exact mean gradient over a batch, in chunks: the answer does not depend on the chunk size beyond rounding."""
+"""The exact mean gradient over a batch, in blocks: the answer does not depend on their size beyond rounding."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from sharpcli.losses import Loss
-from sharpcli.runtime import Runtime
 
 
-def mean_gradient(
-    model: nn.Module,
-    loss: Loss,
-    inputs: Tensor,
-    targets: Tensor,
-    *,
-    chunk_size: int,
-    runtime: Runtime,
-) -> float:
-    """Put the gradient of the mean loss into `.grad` of the model's parameters, and return that loss.
+class Block(NamedTuple):
+    """Samples that pass through the model at once.
 
-    Gradients of summed chunk losses are added up in float64 and divided once by the number of loss terms.
-    (A running mean of chunk means with a fixed divisor loses 37 % of the gradient, which has happened
-    in published full-batch code.)
-
-    Args:
-        model: In whatever mode it is to be trained in.
-        loss: What a prediction costs; targets that it ignores are not counted.
-        inputs: The batch, shape (B, ...).
-        targets: Its targets.
-        chunk_size: Samples that pass through the model at once.
-        runtime: Says in which type to add up.
+    Attributes:
+        inputs: Shape (B, ...).
+        targets: Their targets.
+        num_terms: Loss terms among them.
+        weights: What each sample's loss is multiplied by, shape (B,), or None for 1.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    count = max(loss.count(targets), 1)  # A batch in which every target is ignored has no gradient.
-    total, totals = 0.0, [torch.zeros((), device=inputs.device)] * len(parameters)
-    pieces = list(zip(torch.split(inputs, chunk_size), torch.split(targets, chunk_size), strict=True))
-    for number, (some, wanted) in enumerate(pieces):
-        summed = loss.terms(model(some), wanted).sum()
-        slopes = list(torch.autograd.grad(summed, parameters, allow_unused=True, materialize_grads=True))
-        total += float(summed.detach())
-        if len(pieces) == 1:
-            totals = slopes
-        elif number == 0:
-            totals = [slope.to(runtime.accumulator) for slope in slopes]
+
+    inputs: Tensor
+    targets: Tensor
+    num_terms: int
+    weights: Tensor | None = None
+
+
+class Slopes(Protocol):
+    """What a block adds to the gradient: the plain gradient, or a method that changes it block by block."""
+
+    def __call__(self, block: Block, rate: float) -> tuple[Tensor, list[Tensor]]:
+        """Return the summed loss of a block and the gradient of that sum, tensor by tensor.
+
+        Args:
+            block: The samples.
+            rate: The learning rate of the update that it is for.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Plain:
+    """The gradient of the summed loss.
+
+    Attributes:
+        model: In whatever mode it is to be trained in.
+        loss: What a prediction costs.
+        amp: Whether passes run in mixed precision; outputs, losses and gradients have the type of the weights.
+    """
+
+    model: nn.Module
+    loss: Loss
+    amp: bool = False
+
+    def __call__(self, block: Block, rate: float) -> tuple[Tensor, list[Tensor]]:  # noqa: ARG002
+        """Return loss and gradient; see `Slopes`. The loss that is told is not weighted."""
+        parameters = trained(self.model)
+        terms = self.loss.terms(self.outputs(block.inputs), block.targets)
+        summed = terms.sum()
+        weighted = summed if block.weights is None else (terms.reshape(len(terms), -1).sum(1) * block.weights).sum()
+        slopes = torch.autograd.grad(weighted, parameters, allow_unused=True, materialize_grads=True)
+        return summed.detach(), list(slopes)
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Return what the model answers."""
+        mixed: AbstractContextManager[object] = nullcontext()
+        if self.amp:
+            mixed = torch.autocast(inputs.device.type, dtype=torch.bfloat16)
+        with mixed:
+            outputs: Tensor = self.model(inputs)
+        return outputs.to(next(self.model.parameters()).dtype) if self.amp else outputs
+
+
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that are trained."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def mean_gradient(slopes: Slopes, blocks: Iterator[Block], parameters: Sequence[nn.Parameter], *, rate: float = 0.0) -> float:
+    """Put the gradient of the mean loss over some blocks into `.grad` of the parameters, and return that loss.
+
+    Gradients of summed losses are added up in float64 and divided once by the number of loss terms. (A running
+    mean of block means with a fixed divisor loses 37 % of the gradient, which has happened in published
+    full-batch code.) One block alone keeps its type: there is nothing to add.
+    """
+    total, count, totals = 0.0, 0, list[Tensor]()
+    for number, block in enumerate(blocks):
+        loss, parts = slopes(block, rate)
+        total += float(loss)
+        count += block.num_terms
+        if number == 0:
+            totals = parts
         else:
-            torch._foreach_add_(totals, slopes)
-    for parameter, sum_ in zip(parameters, totals, strict=True):
-        parameter.grad = (sum_ / count).to(parameter.dtype)
-    return total / count
+            if number == 1 and parts and parts[0].device.type != "mps":
+                totals = [part.double() for part in totals]
+            torch._foreach_add_(totals, parts)
+    divisor = max(count, 1)  # A batch in which every target is ignored has no gradient.
+    torch._foreach_div_(totals, divisor)
+    for parameter, slope in zip(parameters, totals, strict=True):
+        parameter.grad = slope.to(parameter.dtype)
+    return total / divisor
 
 
-def clip(model: nn.Module, largest: float) -> float:
+def clip(parameters: Sequence[nn.Parameter], largest: float) -> float:
     """Scale the gradient down to norm `largest` if it is longer (0: never), and return its norm before.
 
     References:
         Pascanu et al. 2013; used for full batch by Geiping et al. 2022.
     """
-    slopes = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    slopes = [parameter.grad for parameter in parameters if parameter.grad is not None]
     length = float(nn.utils.get_total_norm(slopes))
     if largest and length > largest:
         torch._foreach_mul_(slopes, largest / length)
     return length
+
+
+@contextmanager
+def moved(parameters: Sequence[Tensor], offsets: Sequence[Tensor]) -> Iterator[None]:
+    """Add offsets to parameters inside the block; afterwards they are what they were, to the bit."""
+    before = [parameter.detach().clone() for parameter in parameters]
+    with torch.no_grad():
+        torch._foreach_add_(list(parameters), list(offsets))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(list(parameters), before)

@@ -1,4 +1,4 @@
-"""Ctrl-C between two updates, never inside one: what is saved is always a whole state."""
+"""Ctrl-C (or SIGTERM) between two updates, never inside one: what is saved is always a whole state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Interrupt:
-    """Remembers that Ctrl-C was pressed."""
+    """Remembers that the run was asked to stop."""
 
     asked = False
 
@@ -22,7 +22,7 @@ class Interrupt:
 
 @contextmanager
 def deferred() -> Iterator[Interrupt]:
-    """Hold back the first Ctrl-C until `check` is called; a second one interrupts at once."""
+    """Hold back the first Ctrl-C or SIGTERM, which clusters send, until `check` is called; a second one interrupts at once."""
     interrupt = Interrupt()
 
     def remember(_number: int, _frame: FrameType | None) -> None:
@@ -33,8 +33,9 @@ def deferred() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # Only the main thread may handle signals, and only it receives Ctrl-C.
         return
-    before = signal.signal(signal.SIGINT, remember)
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What a mode and the user's settings come to: every number of a training run, before it starts."""
+"""What a mode, a recipe and the user's settings come to: every number of a training run, before it starts."""
 
 from __future__ import annotations
 
@@ -9,24 +9,46 @@ from typing import Any
 from sharpcli import plugins
 from sharpcli.errors import SettingsError
 from sharpcli.settings import TrainSettings
-from sharpcli.training.methods.fullbatch import GHOST_BLOCK
+from sharpcli.settings.training import drops_of
+from sharpcli.training.schedules import SCHEDULES, Schedule
 
-BASE_BATCH = 64  # The batch size that --lr belongs to when --lr-scale is used.
-_COMMON = {
+GHOST_BLOCK = 128  # Geiping et al.: in a full batch, BatchNorm normalises blocks of 128 samples by themselves.
+_ADAM_LR = 1e-3
+_DEFAULTS: dict[str, Any] = {
     "optimizer": "sgd",
     "momentum": 0.9,
+    "momentum_rule": "nesterov",
     "weight_decay": 5e-4,
+    "clip": 0.0,
+    "amp": False,
+    "lr_scale": "none",
+    "base_batch": 64,
+    "regime_adapt": False,
     "schedule": "cosine",
     "warmup": 0.05,
-    "clip": 0.0,
-    "lr_scale": "none",
+    "shuffle": "epoch",
+    "augment_copies": 0,
+    "grad_penalty": 0.0,
+    "sam": 0.0,
+    "asam": 0.0,
+    "proximal": 0.0,
+    "proximal_steps": 3,
+    "adversarial": 0.0,
+    "label_smoothing": 0.0,
+    "example_noise": 0.0,
+    "coordinate_noise": 0.0,
+    "additive_noise": 0.0,
+    "eval_every": None,
 }
-_ADAM_LR = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One run: `updates` steps, each with the mean gradient over `batch_size` samples, `chunk_size` at a time."""
+    """One run: `updates` steps, each with the mean gradient over `batch_size` samples, `chunk_size` at a time.
+
+    The other fields are the settings of their names, with nothing left open; 0 is off. A chunk is the block that
+    BatchNorm normalises and that the gradient penalty is taken over, where there is either.
+    """
 
     mode: str
     batch_size: int
@@ -34,51 +56,127 @@ class Recipe:
     updates: int
     updates_per_epoch: int
     optimizer: str
-    lr: float
     momentum: float
+    momentum_rule: str
     weight_decay: float
-    schedule: str
-    warmup: int
     clip: float
+    amp: bool
+    lr: float
+    schedule: str
+    schedule_updates: int
+    drops: tuple[tuple[float, float], ...]
+    final_lr: float
+    warmup: int
+    shuffle: str
+    augment: tuple[str, ...]
+    augment_copies: int
+    grad_penalty: float
+    sam: float
+    asam: float
+    proximal: float
+    proximal_steps: int
+    adversarial: float
+    label_smoothing: float
+    example_noise: float
+    coordinate_noise: float
+    additive_noise: float
+    average: tuple[str, ...]
     eval_every: int
     save_every: int | None
+    track_sharpness: int | None
     stop_train_loss: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        return {key: _plain(value) for key, value in asdict(self).items()}
 
     def learning_rate(self, update: int) -> float:
         """Return the learning rate of an update, counted from 0."""
         if update < self.warmup:
             return self.lr * (update + 1) / self.warmup
-        done = (update - self.warmup) / max(self.updates - self.warmup, 1)
-        if self.schedule == "cosine":
-            return self.lr * 0.5 * (1 + math.cos(math.pi * done))
-        if self.schedule == "step":
-            return self.lr * (1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01)
-        return self.lr
+        schedule = Schedule(self.schedule_updates, self.final_lr, self.drops)
+        return self.lr * SCHEDULES[self.schedule](schedule, update - self.warmup)
+
+    def averaging_start(self, share: float) -> int:
+        """Return after how many updates an average begins that leaves out this share of the run."""
+        return math.floor(share * self.updates)
 
 
 def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int, has_batch_norm: bool) -> Recipe:
     """Fill in what the user left open.
 
     Args:
-        mode: Plug-in in training/methods.
+        mode: Plug-in in training/modes.
         settings: What the user chose.
         num_train: N, samples in the training set.
         chunk_size: Samples that fit in memory at once, if the user has not said.
         has_batch_norm: BatchNorm normalises a chunk by itself, so there its size is part of the method.
 
     Raises:
-        SettingsError: Unknown mode, a batch larger than the training set, or fullbatch with another batch.
+        SettingsError: Unknown mode, a batch larger than the training set, fullbatch with another batch, or settings
+            that clash.
     """
-    values = {**_COMMON, "eval_every": None, **plugins.load("training/methods", mode).defaults(num_train)}
+    values = _values(mode, settings, num_train)
+    batch = _batch_size(mode, int(values["batch_size"]), num_train)
+    in_blocks = has_batch_norm or values["grad_penalty"] > 0
+    if in_blocks and settings.chunk_size is not None:
+        raise SettingsError(
+            "--chunk-size clashes with BatchNorm and --grad-penalty, which work on blocks of --ghost-bn samples.",
+            "Use --ghost-bn, or a model without BatchNorm.",
+        )
+    if in_blocks:
+        chunk_size = settings.ghost_bn or (GHOST_BLOCK if mode == "fullbatch" else batch)
+    chunk_size = min(settings.chunk_size or chunk_size, batch)
+    if has_batch_norm:
+        _refuse_lone_samples(batch, chunk_size, num_train)
+    per_epoch = math.ceil(num_train / batch)
+    stretch = batch / values["base_batch"] if values["regime_adapt"] else 1.0
+    updates = settings.steps or max(1, round(values["epochs"] * stretch * per_epoch))
+    warmup = round(values["warmup"] * updates) if values["warmup"] < 1 else min(round(values["warmup"]), updates)
+    length = settings.schedule_steps or max(updates - warmup, 1)
+    swa = values["schedule"] == "swa"
+    return Recipe(
+        mode=mode,
+        batch_size=batch,
+        chunk_size=chunk_size,
+        updates=updates,
+        updates_per_epoch=per_epoch,
+        lr=values["lr"] * _scale(values["lr_scale"], batch / values["base_batch"]),
+        schedule_updates=length,
+        drops=_drops(settings.drops, warmup, length, stretch * per_epoch) if values["schedule"] == "step" else (),
+        final_lr=(0.5 if swa else 0.0) if settings.final_lr is None else settings.final_lr,
+        warmup=warmup,
+        augment=settings.augment,
+        average=settings.average,
+        eval_every=values["eval_every"] or per_epoch,
+        save_every=settings.save_every,
+        track_sharpness=settings.track_sharpness,
+        stop_train_loss=settings.stop_train_loss,
+        **{name: values[name] for name in _DEFAULTS if name in Recipe.__dataclass_fields__ and name not in _RESOLVED},
+    )
+
+
+_RESOLVED = ("warmup", "eval_every")
+
+
+def _values(mode: str, settings: TrainSettings, num_train: int) -> dict[str, Any]:
+    """Return every number of the user's, else of the mode's, else of all modes."""
+    values = {**_DEFAULTS, **plugins.load("training/modes", mode).defaults(num_train)}
     if settings.optimizer == "adam":
         values["lr"] = _ADAM_LR
-    for name in (*_COMMON, "batch_size", "epochs", "lr", "eval_every"):
-        values[name] = values[name] if getattr(settings, name) is None else getattr(settings, name)
-    batch = int(values["batch_size"])
+    for name in (*_DEFAULTS, "batch_size", "epochs", "lr"):
+        if getattr(settings, name) is not None:
+            values[name] = getattr(settings, name)
+    if settings.loss == "mse" and values["label_smoothing"]:
+        raise SettingsError("--label-smoothing is for --loss ce only.", "Leave it out, or use --loss ce.")
+    if values["regime_adapt"] and settings.steps is not None:
+        raise SettingsError("--regime-adapt stretches --epochs, but --steps is given.", "Give --epochs.")
+    if values["augment_copies"] and not settings.augment:
+        raise SettingsError("--augment-copies needs an augmentation to draw.", "Give one, such as --augment flip,crop.")
+    return values
+
+
+def _batch_size(mode: str, batch: int, num_train: int) -> int:
     if batch > num_train:
         raise SettingsError(f"--batch-size {batch} is more than the {num_train} training samples.", f"Use at most {num_train}.")
     if mode == "fullbatch" and batch != num_train:
@@ -86,36 +184,29 @@ def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int,
             f"--batch-size {batch} is not the whole training set, which is what fullbatch means.",
             "Use --chunk-size for the samples held at once, or --mode sgd.",
         )
-    if has_batch_norm:
-        chunk_size = GHOST_BLOCK if mode == "fullbatch" else batch
-    chunk_size = min(settings.chunk_size or chunk_size, batch)
-    if has_batch_norm and 1 in (num_train % batch, batch % chunk_size, chunk_size):
+    return batch
+
+
+def _refuse_lone_samples(batch: int, block: int, num_train: int) -> None:
+    """Refuse sizes that leave BatchNorm a block of one sample, which has no variance."""
+    if block == 1 or num_train % batch == 1:
         raise SettingsError(
             "These sizes leave a block of one sample, which BatchNorm cannot normalise.",
-            "Choose another --chunk-size for fullbatch, or another --batch-size.",
+            "Choose another --ghost-bn, or another --batch-size.",
         )
-    per_epoch = math.ceil(num_train / batch)
-    updates = settings.steps or max(1, round(values["epochs"] * per_epoch))
-    return Recipe(
-        mode=mode,
-        batch_size=batch,
-        chunk_size=chunk_size,
-        updates=updates,
-        updates_per_epoch=per_epoch,
-        optimizer=values["optimizer"],
-        lr=values["lr"] * _scale(values["lr_scale"], batch),
-        momentum=values["momentum"],
-        weight_decay=values["weight_decay"],
-        schedule=values["schedule"],
-        warmup=round(values["warmup"] * updates),
-        clip=values["clip"],
-        eval_every=values["eval_every"] or per_epoch,
-        save_every=settings.save_every,
-        stop_train_loss=settings.stop_train_loss,
-    )
 
 
-def _scale(rule: str, batch: int) -> float:
-    """Return the factor on the learning rate: √(B/64) (Hoffer 2017), B/64, or 1."""
-    ratio = batch / BASE_BATCH
+def _scale(rule: str, ratio: float) -> float:
+    """Return the factor on the learning rate: √(B/B₀) (Hoffer 2017), B/B₀, or 1."""
     return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[rule]
+
+
+def _drops(text: str | None, warmup: int, length: int, per_epoch: float) -> tuple[tuple[float, float], ...]:
+    """Return pairs of updates after warm-up and the factor of the learning rate from there on."""
+    if text is None:
+        return (0.5 * length, 0.1), (0.75 * length, 0.01)
+    return tuple((epoch * per_epoch - warmup, factor) for epoch, factor in drops_of(text))
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,1 +1,1 @@
-"""Plug-ins: one file is one way to train, as defaults of a recipe."""
+"""Plug-ins: one file is one method that changes an update, and combines with the others."""

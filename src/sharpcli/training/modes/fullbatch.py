@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-GHOST_BLOCK = 128  # Geiping et al.: with BatchNorm, blocks of 128 samples are normalised by themselves.
-
 
 def defaults(num_train: int) -> dict[str, Any]:
     """Return the recipe for a training set of `num_train` samples."""
-    return {"batch_size": num_train, "epochs": 200.0, "lr": 0.3, "clip": 1.0, "eval_every": 10}
+    return {"batch_size": num_train, "epochs": 200.0, "lr": 0.3, "clip": 1.0, "shuffle": "once", "eval_every": 10}

@@ -1,0 +1,80 @@
+"""The folder of a run: what belongs to it, what is replaced and when, and whether there is room."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.settings.training import AVERAGES
+from sharpcli.training.recipe import Recipe
+from sharpcli.training.records import NAMES
+
+_ASIDE = ".replaced"
+_AVERAGES = tuple(f"{kind}.pt" for kind in AVERAGES)
+_RECORDS = tuple(f"{name}.jsonl" for name in NAMES)
+_OWN = ("final.pt", "init.pt", "last.pt", "last-good.pt", "step-*.pt", "settings.json", *_AVERAGES, *_RECORDS)
+_MEBIBYTE = 2**20
+
+
+def refuse_to_overwrite(place: Path) -> None:
+    """Raise SettingsError if there is a run, or anything that looks like a checkpoint."""
+    if (place / "settings.json").exists() or any(place.glob("*.pt")):
+        raise SettingsError(
+            f"The folder {place} already holds a run.",
+            "Use --overwrite to replace it, --resume to continue it, or another --out.",
+        )
+
+
+def require_room(place: Path, recipe: Recipe, weights: int) -> None:
+    """Refuse to start a run whose files would not fit on the disk.
+
+    Args:
+        place: Folder of the run, which need not exist.
+        recipe: What it will save.
+        weights: Bytes of one checkpoint.
+
+    Raises:
+        InputError: They would not.
+    """
+    steps = recipe.updates // recipe.save_every if recipe.save_every else 0
+    slots = 2 if recipe.optimizer == "adam" else 1
+    # Initial, final and last good weights, averages, steps; and the state twice, since the new one is written beside the old.
+    needed = weights * (3 + len(recipe.average) + steps + 2 * (1 + slots + 2 * len(recipe.average)))
+    nearest = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(nearest).free
+    if needed > free:
+        raise InputError(
+            f"The run in {place} may take {needed / _MEBIBYTE:.0f} MiB, but only {free / _MEBIBYTE:.0f} MiB are free there.",
+            "Free some space, save fewer steps with a larger --save-every, or choose another --out.",
+        )
+
+
+def set_aside(place: Path) -> None:
+    """Keep the run that is to be replaced until the new one is complete; an incomplete one is not worth keeping."""
+    if (place / "final.pt").exists():
+        aside = place / _ASIDE
+        aside.mkdir(exist_ok=True)
+        _discard(aside)
+        for path in _own_files(place):
+            path.rename(aside / path.name)
+    else:
+        _discard(place)
+
+
+def forget_aside(place: Path) -> None:
+    """Remove the run that was replaced."""
+    aside = place / _ASIDE
+    if aside.is_dir():
+        _discard(aside)
+        aside.rmdir()
+
+
+def _own_files(place: Path) -> list[Path]:
+    """Return what a run has written into its folder; whatever else is there belongs to the user."""
+    return [path for pattern in _OWN for path in place.glob(pattern)]
+
+
+def _discard(place: Path) -> None:
+    for path in _own_files(place):
+        path.unlink()

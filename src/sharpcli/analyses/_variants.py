@@ -1,0 +1,101 @@
+"""From the settings of `train` to single runs: every mode or recipe, at every value of every sweep."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import Any, get_args, get_type_hints
+
+from sharpcli.errors import SettingsError, closest
+from sharpcli.settings import TrainSettings
+from sharpcli.settings.training import AUTO
+from sharpcli.training.presets import Preset, preset
+
+_NOT_SWEPT = ("out", "overwrite", "resume", "list_recipes", "device", "data_root", "download", "state_seconds")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One run to make.
+
+    Attributes:
+        name: Of its folder, different for each run of a command.
+        mode: Plug-in in training/modes.
+        settings: Of this run alone, with what its recipe sets filled in.
+        preset: The recipe, if one was named.
+    """
+
+    name: str
+    mode: str
+    settings: TrainSettings
+    preset: Preset | None
+
+
+def variants(settings: TrainSettings) -> list[Variant]:
+    """Return the runs that settings ask for.
+
+    Raises:
+        SettingsError: A recipe or an option is unknown, a value does not fit, or choices clash.
+    """
+    bases = _of_recipes(settings) if settings.recipe else _of_modes(settings)
+    sweeps = [_swept(text) for text in settings.sweep]
+    keys = [key for key, _ in sweeps]
+    if len(set(keys)) < len(keys):
+        raise SettingsError("--sweep names the same option twice.", "Give all its values at once, such as lr=0.01,0.1.")
+    found = []
+    for base in bases:
+        for values in itertools.product(*(values for _, values in sweeps)):
+            chosen = dict(zip(keys, values, strict=True))
+            tail = "".join(f"-{key.replace('_', '-')}{value}" for key, value in chosen.items())
+            # What is swept is the user's own choice, so it comes before a recipe fills in the rest.
+            own = replace(settings, **chosen)
+            filled = base.preset.fill(own) if base.preset else own
+            found.append(replace(base, name=base.name + tail, settings=filled))
+    return found
+
+
+def _of_recipes(settings: TrainSettings) -> list[Variant]:
+    found = []
+    for name in settings.recipe:
+        chosen = preset(name)
+        filled = chosen.fill(settings)
+        if len(filled.mode) > 1:
+            raise SettingsError("--recipe with several modes would train each recipe several times.", "Give one --mode.")
+        found.append(Variant(name, filled.mode[0], filled, chosen))
+    return found
+
+
+def _of_modes(settings: TrainSettings) -> list[Variant]:
+    modes = ["sgd" if mode == AUTO else mode for mode in settings.mode]
+    if settings.batch_size is not None and len(modes) > 1:
+        raise SettingsError(
+            "--batch-size with several modes would make them the same.", "Train the modes one at a time, with one --out."
+        )
+    return [Variant(mode, mode, settings, None) for mode in modes]
+
+
+def _swept(text: str) -> tuple[str, tuple[Any, ...]]:
+    """Read "lr=0.01,0.1" as a field of the settings and its values."""
+    word, _, values = text.partition("=")
+    key = word.strip().removeprefix("--").replace("-", "_")
+    kinds = {name: _kind(hint) for name, hint in get_type_hints(TrainSettings).items() if not name.startswith("_")}
+    allowed = {name: kind for name, kind in kinds.items() if kind is not None and name not in _NOT_SWEPT}
+    if key not in allowed:
+        raise SettingsError(
+            f"--sweep cannot vary '{word.strip()}'.", closest(word.strip(), [name.replace("_", "-") for name in allowed])
+        )
+    try:
+        read = tuple(allowed[key](part.strip()) for part in values.split(",") if part.strip())
+    except ValueError:
+        read = ()
+    if not read:
+        raise SettingsError(f"--sweep {text} has no values that fit.", "Write it like lr=0.01,0.1.")
+    if len(set(read)) < len(read):
+        raise SettingsError(f"--sweep {text} names the same value twice.", "Give each value once.")
+    return key, read
+
+
+def _kind(hint: Any) -> type[Any] | None:
+    """Return the type of one value of a setting, or None if it holds several or is a switch."""
+    kinds = [kind for kind in (get_args(hint) or (hint,)) if kind is not type(None)]
+    return kinds[0] if len(kinds) == 1 and kinds[0] in (int, float, str) and "tuple" not in str(hint) else None

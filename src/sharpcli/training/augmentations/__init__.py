@@ -1,0 +1,1 @@
+"""Plug-ins: one file is one way to change images at random, as numbers drawn for each sample and what is done with them."""

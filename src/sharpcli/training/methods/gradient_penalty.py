@@ -1,0 +1,54 @@
+"""Gradient penalty: descend (lr β / 8) |∇L_B|² of each block B beside its loss, by forward differences.
+
+Reference: Geiping et al., ICLR 2022; Smith et al., ICLR 2021, for what SGD does of itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli.batchnorm import frozen_statistics
+from sharpcli.training.gradient import Block, Slopes, moved, trained
+
+_STEP = 0.01  # Length of the difference step, over all parameters, as published.
+
+
+@dataclass(frozen=True, eq=False)
+class GradientPenalty:
+    """Adds (lr / 4) β H_B g_B to the gradient g_B of every block.
+
+    H_B g_B is the gradient of ½|g_B|², so what is descended is (lr β / 8) |g_B|². With β = 2 it is the term
+    (lr / 4) |g_B|² that random reshuffling descends of itself to first order (Smith et al. 2021); Geiping et al.
+    use β = 0.5. The learning rate is that of the update, so the penalty fades with it.
+
+    Attributes:
+        slopes: The gradient of a block.
+        model: Whose parameters are moved for the difference, and put back to the bit.
+        strength: β.
+    """
+
+    slopes: Slopes
+    model: nn.Module
+    strength: float
+
+    def __call__(self, block: Block, rate: float) -> tuple[Tensor, list[Tensor]]:
+        """Return loss and gradient; see `Slopes`."""
+        loss, summed = self.slopes(block, rate)
+        if not block.num_terms:
+            return loss, summed
+        parameters = trained(self.model)
+        length = nn.utils.get_total_norm(summed)  # Of the mean gradient times the number of terms: only its direction counts.
+        size = float(length)
+        if not size:
+            return loss, summed
+        offsets = torch._foreach_mul(summed, _STEP / size)
+        with moved(parameters, offsets), frozen_statistics(self.model):
+            _, there = self.slopes(block, rate)
+        # (g' - g) / e with v = β g, e = 0.01 / |v| and g the mean gradient, so 1 / e = β |g| / 0.01.
+        factor = rate / 4 * self.strength * (size / block.num_terms) / _STEP
+        difference = torch._foreach_sub(there, summed)
+        torch._foreach_add_(summed, difference, alpha=factor)
+        return loss, summed

@@ -1,0 +1,40 @@
+"""Gradient noise of three kinds: per example, per coordinate, and added.
+
+Reference: Hoffer et al., NeurIPS 2017 (per example); Geiping et al., ICLR 2022 (the other two).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli.runtime import generator
+
+_EXAMPLES, _COORDINATES, _ADDED = 13, 14, 15  # Keep their random numbers apart.
+
+
+def example_weights(count: int, deviation: float, seed: int, update: int) -> Tensor:
+    """Return z ~ N(1, σ²) for each example of an update, shape (count,), float32, on the CPU.
+
+    The update is then (1/B) Σ z_n g_n: right in the mean, with the covariance of (1/B²) σ² Σ g_n g_nᵀ added.
+    With σ² = B/b - 1 it is that of batches of b, which is how Hoffer et al. would replace a change of learning rate.
+    """
+    return 1 + deviation * torch.randn(count, generator=generator(seed, _EXAMPLES, update))
+
+
+def disturb(parameters: Sequence[nn.Parameter], *, coordinate: float, additive: float, seed: int, update: int) -> None:
+    """Multiply each coordinate of `.grad` by N(1, coordinate²) and then add N(0, additive²); 0 is off."""
+    for stream, deviation in ((_COORDINATES, coordinate), (_ADDED, additive)):
+        if not deviation:
+            continue
+        random = generator(seed, stream, update)
+        for parameter in parameters:
+            if parameter.grad is None:
+                continue
+            noise = deviation * torch.randn(parameter.shape, generator=random).to(parameter.grad)
+            if stream == _COORDINATES:
+                parameter.grad.mul_(1 + noise)
+            else:
+                parameter.grad.add_(noise)

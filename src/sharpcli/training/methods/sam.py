@@ -1,0 +1,54 @@
+"""Sharpness-aware minimization (SAM, ASAM): the gradient where the loss is about worst within a radius.
+
+Reference: Foret et al., ICLR 2021, equations 2 and 3; Kwon et al., ICML 2021 (ASAM), algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli.batchnorm import frozen_statistics
+from sharpcli.training.gradient import moved, trained
+
+
+@dataclass(frozen=True, eq=False)
+class SharpnessAware:
+    """Computes the gradient g, and then the gradient at w + e.
+
+    SAM: e = ρ g / |g|. ASAM, which does not change when layers are rescaled against each other:
+    e = ρ w² g / | |w| g |, products taken entry by entry.
+
+    Attributes:
+        gradient: Puts a gradient into `.grad` and returns the loss; called twice.
+        model: BatchNorm's running statistics do not see the second pass.
+        rho: The radius ρ.
+        adaptive: ASAM instead of SAM.
+    """
+
+    gradient: Callable[[], float]
+    model: nn.Module
+    rho: float
+    adaptive: bool
+
+    def __call__(self) -> float:
+        """Put the gradient at w + e into `.grad`, and return the loss at w."""
+        loss = self.gradient()
+        parameters = trained(self.model)
+        with moved(parameters, self.ascent(parameters)), frozen_statistics(self.model):
+            self.gradient()
+        return loss
+
+    def ascent(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Return e, tensor by tensor; 0 where the gradient is 0."""
+        slopes = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        sizes = [parameter.detach().abs() for parameter in parameters] if self.adaptive else None
+        scaled = torch._foreach_mul(sizes, slopes) if sizes else slopes
+        length = float(nn.utils.get_total_norm(scaled))
+        if not length:
+            return [torch.zeros_like(slope) for slope in slopes]
+        towards = torch._foreach_mul(sizes, scaled) if sizes else scaled
+        return list(torch._foreach_mul(towards, self.rho / length))

@@ -1,0 +1,123 @@
+"""Recipes of papers by name: data in training/recipes/*.toml, one file a paper. Standard library only."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sharpcli.errors import SettingsError, closest
+from sharpcli.settings import TrainSettings
+
+_FOLDER = Path(__file__).parent / "recipes"
+_ABOUT = ("summary", "where", "extends")
+_DEFAULT = "default"  # Takes back what an extended recipe sets.
+_EITHER = (
+    ("epochs", "steps"),
+    ("steps", "regime_adapt"),
+    ("sam", "asam"),
+)  # The user's choice of one takes back the recipe's choice of the other.
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe: what it sets, and where that comes from.
+
+    Attributes:
+        name: What the user types.
+        summary: One line.
+        source: The paper.
+        where: Section or table.
+        networks: Built-in models of the paper, which are not set.
+        note: What to know about all recipes of the paper.
+        values: Settings by field of `TrainSettings`.
+        extends: The recipe that it changes, or None.
+        own: Those of the values that it changes.
+    """
+
+    name: str
+    summary: str
+    source: str
+    where: str
+    networks: str
+    note: str
+    values: dict[str, Any]
+    extends: str | None
+    own: dict[str, Any]
+
+    def words(self) -> str:
+        """Return what it sets as one would type it."""
+        return " ".join(_words(name, value) for name, value in self.values.items())
+
+    def own_words(self) -> str:
+        """Return the same, as changes to the recipe that it extends."""
+        changes = " ".join(_words(name, value) for name, value in self.own.items())
+        return f"as {self.extends}, and {changes}" if self.extends else changes
+
+    def fill(self, settings: TrainSettings) -> TrainSettings:
+        """Return settings with everything that the user left open as this recipe has it."""
+        untouched = {entry.name for entry in fields(settings) if getattr(settings, entry.name) == entry.default}
+        for pair in _EITHER:
+            if not untouched.issuperset(pair):
+                untouched -= set(pair)
+        return replace(settings, **{name: value for name, value in self.values.items() if name in untouched})
+
+
+def names() -> list[str]:
+    """Return the names of all recipes, paper by paper."""
+    return list(_all())
+
+
+def preset(name: str) -> Preset:
+    """Return the recipe of a name.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    if name not in _all():
+        raise SettingsError(f"There is no recipe called '{name}'.", closest(name, names()))
+    return _all()[name]
+
+
+@cache
+def _all() -> dict[str, Preset]:
+    found: dict[str, Preset] = {}
+    for path in sorted(_FOLDER.glob("*.toml")):
+        paper = tomllib.loads(path.read_text(encoding="utf-8"))
+        for name, entry in paper.items():
+            if isinstance(entry, dict):
+                base = found[entry["extends"]].values if "extends" in entry else {}
+                own = {key.replace("-", "_"): value for key, value in entry.items() if key not in _ABOUT}
+                merged = {key: value for key, value in {**base, **own}.items() if value != _DEFAULT}
+                about = {key: paper[key] for key in ("source", "networks", "note")}
+                found[name] = Preset(
+                    name=name,
+                    summary=entry["summary"],
+                    where=entry["where"],
+                    values=_tuples(merged),
+                    extends=entry.get("extends"),
+                    own=own,
+                    **about,
+                )
+    return found
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    made = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return made | {"mode": (made["mode"],) if isinstance(made["mode"], str) else made["mode"]}
+
+
+def _words(name: str, value: Any) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    if value is True:
+        return flag
+    text = (
+        ",".join(map(str, value))
+        if isinstance(value, tuple | list)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
+    return f"{flag} {text}"

@@ -1,0 +1,128 @@
+"""What is followed while a model trains: how far it has gone, and how sharp the loss is that it descends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli.batchnorm import batch_norms
+from sharpcli.curvature.operators import operator_of
+from sharpcli.curvature.stability import largest_stable
+from sharpcli.linalg.lanczos import eigenpairs
+from sharpcli.linalg.reductions import norm
+from sharpcli.linalg.search import Wanted
+from sharpcli.losses import smoothed
+from sharpcli.objective import Objective
+from sharpcli.parameters import ParameterSpace
+from sharpcli.runtime import Runtime
+from sharpcli.training.batches import Batches
+from sharpcli.training.recipe import Recipe
+
+_PER_DECADE = 20
+_TOLERANCE = 1e-3
+_MOST_PRODUCTS = 100
+
+
+def is_log_spaced(update: int) -> bool:
+    """Tell whether a number of updates is one of about 20 a decade: 1, 2, 3, ..., 10, 11, 12, 14, 16, ..., 100, 112, ..."""
+    if update < 1:
+        return False
+    power = round(_PER_DECADE * math.log10(update))
+    return round(10 ** (power / _PER_DECADE)) == update
+
+
+@dataclass(frozen=True, eq=False)
+class DistanceTracker:
+    """Follows ‖w_t - w_0‖ over all trainable parameters, at log-spaced updates (Hoffer et al. 2017, section 3).
+
+    Attributes:
+        space: Layout of the parameters.
+        start: w_0, shape (P,), on the device of the model.
+    """
+
+    space: ParameterSpace
+    start: Tensor
+
+    def measure(self, update: int, theta: Tensor) -> dict[str, Any]:
+        """Return one line of distances.jsonl."""
+        distance, length = norm(theta - self.start), norm(self.start)
+        return {"step": update, "distance": distance, "relative": distance / length if length else None, "norm": norm(theta)}
+
+
+@dataclass(eq=False)
+class SharpnessTracker:
+    """Follows λmax of the loss that a run descends, against the largest value at which its steps are stable.
+
+    The loss is that of training: its data without augmentation, its smoothing, and BatchNorm normalising the blocks of
+    a full batch (Cohen et al. 2021). Each search starts at the eigenvector found before, which only saves products.
+
+    Attributes:
+        objective: That loss.
+        recipe: For learning rate, momentum and weight decay.
+    """
+
+    objective: Objective
+    recipe: Recipe
+    vector: Tensor | None = field(default=None)
+
+    @staticmethod
+    def of(
+        model: nn.Module, inputs: Tensor, targets: Tensor, *, loss: str, recipe: Recipe, runtime: Runtime, batches: Batches
+    ) -> SharpnessTracker:
+        """Bind the tracker to data and model; it owns a private copy of the model."""
+        in_blocks = bool(batch_norms(model))
+        order = batches.indices(0) if batches.is_full and batches.copies == 1 else batches.mixed()
+        if in_blocks and order is not None:
+            inputs, targets = inputs[order.to(inputs.device)], targets[order.to(inputs.device)]
+        objective = Objective.of(
+            model,
+            inputs,
+            targets,
+            loss=smoothed(loss, recipe.label_smoothing),
+            runtime=runtime,
+            bn="batch" if in_blocks else "eval",
+            bn_block=recipe.chunk_size,
+        )
+        return SharpnessTracker(objective, recipe)
+
+    def measure(self, update: int, theta: Tensor) -> dict[str, Any]:
+        """Return one line of sharpness.jsonl; `threshold` is None for Adam and while the learning rate is 0."""
+        operator = operator_of("hessian", self.objective, theta)
+        pairs = eigenpairs(
+            operator, Wanted(1), tolerance=_TOLERANCE, max_products=_MOST_PRODUCTS, seed=update, warm=self.vector
+        )
+        self.vector = pairs.vectors[:1]
+        top, rate = float(pairs.values[0]), self.recipe.learning_rate(update)
+        low, high = pairs.interval(0)
+        threshold = None
+        if self.recipe.optimizer == "sgd" and rate > 0:
+            threshold = largest_stable(rate, self.recipe.momentum, self.recipe.momentum_rule) - self.recipe.weight_decay
+        return {
+            "step": update,
+            "lambda_max": top,
+            "low": low,
+            "high": high,
+            "verdict": pairs.verdicts[0],
+            "products": pairs.steps + pairs.confirmations + pairs.verifications,
+            "lr": rate,
+            "threshold": threshold,
+            "ratio": top / threshold if threshold else None,
+        }
+
+    def state(self) -> Tensor | None:
+        """Return what is needed to go on as if nothing had happened."""
+        return self.vector
+
+    def restore(self, vector: Tensor | None) -> None:
+        """Go back to a state."""
+        self.vector = None if vector is None else vector.to(self.objective.runtime.device)
+
+
+def theta_of(space: ParameterSpace, model: nn.Module) -> Tensor:
+    """Return the parameters of a model as one vector (P,)."""
+    with torch.no_grad():
+        return space.flatten(dict(model.named_parameters()))

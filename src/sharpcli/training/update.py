@@ -1,0 +1,162 @@
+"""One update: its samples, the gradient as the recipe's methods make it, the optimizer's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli.batchnorm import batch_norms, block_sizes
+from sharpcli.errors import SettingsError
+from sharpcli.losses import Loss
+from sharpcli.training.augmenting import Augmentation
+from sharpcli.training.batches import Batches
+from sharpcli.training.gradient import Block, Plain, Slopes, clip, mean_gradient, trained
+from sharpcli.training.methods.adversarial import Adversarial
+from sharpcli.training.methods.gradient_penalty import GradientPenalty
+from sharpcli.training.methods.noise import disturb, example_weights
+from sharpcli.training.methods.proximal import Anchor
+from sharpcli.training.methods.sam import SharpnessAware
+from sharpcli.training.recipe import Recipe
+
+_MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+
+
+@dataclass(eq=False)
+class Updater:
+    """Takes the updates of a recipe. What an update does depends on its number, the weights and the optimizer's state.
+
+    Attributes:
+        model: Trained in place, on the device of the data.
+        inputs: Of the whole training set, shape (N, ...).
+        targets: Of it.
+        loss: What is descended, smoothing included.
+        recipe: What to do.
+        seed: Of every random number but those of dropout.
+    """
+
+    model: nn.Module
+    inputs: Tensor
+    targets: Tensor
+    loss: Loss
+    recipe: Recipe
+    seed: int
+    optimizer: torch.optim.Optimizer = field(init=False)
+    batches: Batches = field(init=False)
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        self.parameters = trained(self.model)
+        self.optimizer = _optimizer(self.parameters, recipe)
+        self.batches = Batches(
+            len(self.inputs),
+            recipe.batch_size,
+            self.seed,
+            recipe.shuffle,
+            max(recipe.augment_copies, 1),
+            in_blocks=bool(batch_norms(self.model)) or recipe.grad_penalty > 0,
+        )
+        self._augmentation = Augmentation(recipe.augment, len(self.inputs), recipe.augment_copies, self.seed)
+        plain = Plain(self.model, self.loss, recipe.amp)
+        self._slopes: Slopes = plain
+        if recipe.adversarial:
+            self._slopes = Adversarial(self._slopes, plain, recipe.adversarial)
+        if recipe.grad_penalty:
+            self._slopes = GradientPenalty(self._slopes, self.model, recipe.grad_penalty)
+        self._all_count = self.targets.is_floating_point() or self.loss.count(self.targets) == self.targets.numel()
+
+    @staticmethod
+    def check(recipe: Recipe, inputs: Tensor) -> None:
+        """Raise SettingsError if a method of the recipe cannot work on such inputs."""
+        if recipe.augment and (inputs.ndim != 4 or not inputs.is_floating_point()):
+            raise SettingsError(
+                f"--augment {','.join(recipe.augment)} is for images, but a sample has the shape {tuple(inputs.shape[1:])}.",
+                "Leave it out, or give images of shape (C, H, W).",
+            )
+        if recipe.adversarial and not inputs.is_floating_point():
+            raise SettingsError("--adversarial moves inputs, but these are tokens.", "Leave it out.")
+
+    @property
+    def loss_is_exact(self) -> bool:
+        """Whether the loss that a full-batch update meets is the training loss itself, at no cost."""
+        recipe = self.recipe
+        changed = recipe.augment or recipe.adversarial or recipe.label_smoothing or recipe.amp
+        return (
+            self.batches.is_full and not changed and not any(isinstance(part, _MODE_DEPENDENT) for part in self.model.modules())
+        )
+
+    def gradient(self, update: int, anchor: Anchor | None = None) -> tuple[float, float]:
+        """Put the gradient of an update into `.grad`, clipped; return the loss and the norm before clipping.
+
+        Order: the mean over blocks (with penalty, adversarial inputs, weighted examples), at the worst place nearby (SAM),
+        the pull of the anchor, noise, clipping. Weight decay and momentum come after, in the optimizer.
+        """
+        recipe, rate = self.recipe, self.recipe.learning_rate(update)
+        indices = self.batches.indices(update)
+        drawn = self._augmentation.drawn(update, indices) if recipe.augment else []
+        weights = None
+        if recipe.example_noise:
+            count = len(self.inputs) if indices is None else len(indices)
+            weights = example_weights(count, recipe.example_noise, self.seed, update).to(self.inputs.device)
+
+        def plain() -> float:
+            return mean_gradient(self._slopes, self._blocks(indices, drawn, weights), self.parameters, rate=rate)
+
+        self.model.train()
+        radius = recipe.sam or recipe.asam
+        loss = SharpnessAware(plain, self.model, radius, adaptive=recipe.asam > 0)() if radius else plain()
+        if anchor is not None:
+            anchor.pull()
+        disturb(
+            self.parameters,
+            coordinate=recipe.coordinate_noise,
+            additive=recipe.additive_noise,
+            seed=self.seed,
+            update=update,
+        )
+        return loss, clip(self.parameters, recipe.clip)
+
+    def step(self, update: int) -> None:
+        """Take the optimizer's step along the gradient at hand, and the further ones of a proximal update."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate(update)
+        if not self.recipe.proximal:
+            self.optimizer.step()
+            return
+        anchor = Anchor.at(self.parameters, self.recipe.proximal)
+        self.optimizer.step()
+        for _ in range(self.recipe.proximal_steps - 1):
+            self.gradient(update, anchor)
+            self.optimizer.step()
+
+    def _blocks(self, indices: Tensor | None, drawn: list[Tensor], weights: Tensor | None) -> Iterator[Block]:
+        """Cut the samples of an update into blocks; each is gathered and augmented only when its turn comes."""
+        num_samples = len(self.inputs)
+        count = num_samples if indices is None else len(indices)
+        start = 0
+        for size in block_sizes(count, self.recipe.chunk_size):
+            part = slice(start, start + size)
+            start += size
+            if indices is None:
+                inputs, targets = self.inputs[part], self.targets[part]
+            else:
+                chosen = (indices[part] % num_samples).to(self.inputs.device)
+                inputs, targets = self.inputs[chosen], self.targets[chosen]
+            if drawn:
+                inputs = self._augmentation(inputs, [numbers[part] for numbers in drawn])
+            terms = targets.shape.numel() if self._all_count and not targets.is_floating_point() else self.loss.count(targets)
+            yield Block(inputs, targets, terms, None if weights is None else weights[part].to(self.parameters[0].dtype))
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, betas=(recipe.momentum, 0.999), weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        parameters,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.momentum > 0 and recipe.momentum_rule == "nesterov",
+    )
