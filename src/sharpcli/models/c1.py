@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from sharpcli.errors import SettingsError
+from sharpcli.models._dense import dense_layers, require_dropout
 from sharpcli.models._input import image_shape
 from sharpcli.models._norm import norm_layer
 
@@ -29,18 +29,12 @@ def build(*, input_shape: tuple[int, ...], num_classes: int, norm: str = "batch"
         SettingsError: `norm` is unknown, or `dropout` is out of range.
     """
     channels, height, width = image_shape(input_shape, "c1")
-    if not 0 <= dropout < 1:
-        raise SettingsError(f"The option dropout is {dropout}, but is a share.", "Choose 0 <= dropout < 1.")
+    require_dropout(dropout)
     layers: list[nn.Module] = []
     for _ in range(2):
         # Padding 1 is 'same' pooling: n pixels become n / 2, rounded up.
         layers += [nn.Conv2d(channels, 64, 5, padding=2), norm_layer(norm, 64), nn.ReLU()]
         layers += [nn.MaxPool2d(3, stride=2, padding=1)]
         channels, height, width = 64, (height + 1) // 2, (width + 1) // 2
-    layers.append(nn.Flatten())
-    num_inputs = channels * height * width
-    for units in (384, 192):
-        layers += [nn.Linear(num_inputs, units), norm_layer(norm, units, spatial=False)]
-        layers += [nn.ReLU(), nn.Dropout(dropout)]
-        num_inputs = units
-    return nn.Sequential(*layers, nn.Linear(num_inputs, num_classes))
+    dense = dense_layers(channels * height * width, (384, 192), norm, dropout)
+    return nn.Sequential(*layers, nn.Flatten(), *dense, nn.Linear(192, num_classes))

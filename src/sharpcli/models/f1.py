@@ -5,14 +5,9 @@ Reference: Keskar et al., On Large-Batch Training for Deep Learning, ICLR 2017, 
 
 from __future__ import annotations
 
-import math
-
 from torch import nn
 
-from sharpcli.arguments import require_at_least
-from sharpcli.models._norm import norm_layer
-
-_DEPTH = 5
+from sharpcli.models._dense import build_dense
 
 
 def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = 512, norm: str = "batch") -> nn.Module:
@@ -30,11 +25,4 @@ def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = 512, n
     Raises:
         SettingsError: `width` is below 1, or `norm` is unknown.
     """
-    require_at_least("width", width, 1)
-    layers: list[nn.Module] = [nn.Flatten()]
-    num_inputs = math.prod(input_shape)
-    for _ in range(_DEPTH):
-        # The biases are idle in front of a norm, but the published parameter count has them.
-        layers += [nn.Linear(num_inputs, width), norm_layer(norm, width, spatial=False), nn.ReLU()]
-        num_inputs = width
-    return nn.Sequential(*layers, nn.Linear(num_inputs, num_classes))
+    return build_dense(input_shape=input_shape, num_classes=num_classes, depth=5, width=width, norm=norm)

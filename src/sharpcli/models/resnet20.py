@@ -10,14 +10,14 @@ from torch import nn
 from sharpcli.models._resnet import build_resnet
 
 
-def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = 16, norm: str = "group") -> nn.Module:
+def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = 16, norm: str = "batch") -> nn.Module:
     """Build the network of depth 6n + 2 with n = 3 blocks a stage.
 
     Args:
         input_shape: Shape (C, H, W) of one image.
         num_classes: Number of outputs.
         width: Channels of the first stage; the next two have twice and four times as many.
-        norm: "group", "batch" as published, or "none".
+        norm: "batch" as published, "group" or "none".
 
     Returns:
         A module from (B, C, H, W) to (B, num_classes).
@@ -32,5 +32,5 @@ def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = 16, no
         width=width,
         norm=norm,
         blocks=(3, 3, 3),
-        projection=False,
+        shortcut="padded",
     )
