@@ -158,6 +158,12 @@ def assemble(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSetting
     model = build_model(checkpoint, data, settings).to(runtime.dtype)  # Before the weights: float64 ones stay as they are.
     checkpoints.fit(checkpoint, model)
     loss = settings.loss or checkpoint.metadata.get("loss") or "ce"
+    smoothing = checkpoint.metadata.get("recipe", {}).get("label_smoothing", 0)
+    if smoothing and loss == "ce":
+        progress.warn(
+            f"{checkpoint.path} was trained with label smoothing {smoothing:g}; what is measured is the plain cross-entropy, "
+            "whose gradient does not vanish there."
+        )
     return Opened(checkpoint, model, data, loss, runtime, settings)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sharpcli.errors import SettingsError
 from sharpcli.runtime import generator
 
 _EPOCHS, _ONCE, _REPLACED = 3, 5, 6  # Keep their random numbers apart.
@@ -26,9 +25,6 @@ class Batches:
         copies: How often the data were copied, each copy augmented in its own way. Small batches take copy
             number (epoch mod copies), the semi-stochastic control of Geiping et al. 2022.
         in_blocks: Whether it matters which samples of a full batch are near each other, as it does to BatchNorm.
-
-    Raises:
-        SettingsError: A full batch with replacement would not be the data.
     """
 
     num_samples: int
@@ -38,12 +34,6 @@ class Batches:
     copies: int = 1
     in_blocks: bool = False
     _order: tuple[int, Tensor] = field(default=(-1, torch.empty(0)), init=False)
-
-    def __post_init__(self) -> None:
-        if self.is_full and self.shuffle == "replacement":
-            raise SettingsError(
-                "--shuffle replacement draws samples, but a full batch is all of them.", "Use --mode sgd, or --shuffle once."
-            )
 
     @property
     def is_full(self) -> bool:

@@ -152,7 +152,7 @@ class Run:
         except NumericalError:
             self._keep_good()
             raise
-        self.records.write()
+        self._try(self.records.write, "the records")
         return Outcome(self.updates, *evaluations, self._last_rate(), stopped_by)
 
     def _go(

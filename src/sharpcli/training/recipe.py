@@ -171,6 +171,12 @@ def _values(mode: str, settings: TrainSettings, num_train: int) -> dict[str, Any
         raise SettingsError("--label-smoothing is for --loss ce only.", "Leave it out, or use --loss ce.")
     if values["regime_adapt"] and settings.steps is not None:
         raise SettingsError("--regime-adapt stretches --epochs, but --steps is given.", "Give --epochs.")
+    for name in settings.augment:
+        plugins.load("training/augmentations", name)
+    if values["shuffle"] == "replacement" and mode == "fullbatch":
+        raise SettingsError(
+            "--shuffle replacement draws samples, but a full batch is all of them.", "Use --mode sgd, or --shuffle once."
+        )
     if values["augment_copies"] and not settings.augment:
         raise SettingsError("--augment-copies needs an augmentation to draw.", "Give one, such as --augment flip,crop.")
     return values

@@ -1,0 +1,134 @@
+"""A run survives being killed, a full disk, divergence and SIGTERM: what is on disk is whole, and goes on to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+KILLS = 25
+NET = """from torch import nn
+def net():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(256, 3)
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("material")
+    random = np.random.default_rng(0)
+    classes = np.arange(60) % 3
+    images = random.normal(size=(60, 1, 8, 8)).astype(np.float32)
+    np.savez(folder / "data.npz", x_train=images[:40], y_train=classes[:40], x_test=images[40:], y_test=classes[40:])
+    (folder / "net.py").write_text(NET)
+    return folder / "data.npz", folder / "net.py"
+
+
+def timeless(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
+
+
+def test_a_run_that_is_killed_at_random_moments_ends_in_the_same_bytes(material: tuple[Path, Path], tmp_path: Path) -> None:
+    """BatchNorm, dropout, momentum, SAM, noise, augmentation, three averages and two trackers: all of it is taken up."""
+    script = Path(__file__).with_name("kill.py")
+
+    def go(name: str, kills: int) -> int:
+        words = [sys.executable, str(script), *map(str, material), str(tmp_path / name), str(kills)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return int(done.stdout)
+
+    assert go("killed", KILLS) == KILLS
+    go("whole", 0)
+    killed, whole = (tmp_path / name / "sgd" for name in ("killed", "whole"))
+    kept = {path.name for path in whole.iterdir()}
+    assert kept >= {"final.pt", "tail.pt", "ema.pt", "swa.pt", "step-97.pt", "step-582.pt", "sharpness.jsonl"}
+    left = {path.name for path in killed.iterdir() if not path.name.startswith(".")}
+    assert left == kept
+    for name in sorted(kept):
+        if name.endswith(".pt"):
+            assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+        elif name.endswith(".jsonl"):
+            assert timeless(killed / name) == timeless(whole / name), name
+
+
+def line(*words: object) -> list[str]:
+    return [sys.executable, "-m", "sharpcli", "train", *map(str, words)]
+
+
+def limited(*words: object, largest_file: int) -> subprocess.CompletedProcess[str]:
+    """Train where no file may become larger than so many bytes: to a writer that is a full disk."""
+
+    def shorten() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+    return subprocess.run(line(*words), capture_output=True, text=True, timeout=120, check=False, preexec_fn=shorten)
+
+
+LARGE = ["--model", "mlp", "--model-arg", "hidden=2000"]  # Weights of 72 KB, which dwarf the records.
+
+
+def test_a_state_that_does_not_fit_on_the_disk_loses_only_that_save(data_file: Path, tmp_path: Path) -> None:
+    """Checkpoints fit below the limit on a file's size, the state with momentum and averages does not."""
+    words = [*LARGE, "--data", f"npz:{data_file}", "--steps", 60, "--eval-every", 60, "--average", "ema:0.9"]
+    words += ["--state-seconds", 1e-6]
+    limited(*words, "--out", tmp_path / "free", largest_file=10**9)
+    size = (tmp_path / "free" / "sgd" / "final.pt").stat().st_size
+    narrow = limited(*words, "--out", tmp_path / "narrow", largest_file=int(1.6 * size))
+    assert narrow.returncode == 0, narrow.stderr
+    warned = [told for told in narrow.stderr.splitlines() if told.startswith("warning: ")]
+    assert len(warned) == 1
+    assert "the state to resume from" in warned[0]
+    found = [(tmp_path / name / "sgd" / "final.pt").read_bytes() for name in ("free", "narrow")]
+    assert found[0] == found[1]
+    assert not any(path.name.startswith(".") for path in (tmp_path / "narrow" / "sgd").iterdir())
+
+
+def test_a_disk_without_room_for_the_weights_is_told_before_the_work(data_file: Path, tmp_path: Path) -> None:
+    words = [*LARGE, "--data", f"npz:{data_file}", "--steps", 10**6]
+    done = limited(*words, "--out", tmp_path / "run", largest_file=1000)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert [told.partition(" ")[0] for told in done.stderr.splitlines()] == ["error:", "hint:"]
+    assert "init.pt" in done.stderr
+
+
+def test_sigterm_saves_the_state_as_ctrl_c_does(tiny: list[str], tmp_path: Path) -> None:
+    words = line(*tiny, "--steps", 10**6, "--batch-size", 16, "--eval-every", 100, "--out", tmp_path)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    folder, end = tmp_path / "sgd", time.monotonic() + 60
+    while not (folder / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert (folder / "last.pt").exists()
+    assert "--resume" in stderr
+
+
+def test_divergence_leaves_the_last_weights_that_were_evaluated(
+    sharpcli: Callable[..., Any], tiny: list[str], tmp_path: Path
+) -> None:
+    words = ["--lr", 1e6, "--steps", 50, "--batch-size", 60, "--eval-every", 1, "--save-every", 1, "--out", tmp_path]
+    answer = sharpcli("train", *tiny, *words)
+    assert answer.exit_code == 4
+    good = torch.load(tmp_path / "sgd" / "last-good.pt", weights_only=True)
+    step = good["metadata"]["step"]
+    assert f"after update {step}" in answer.stderr
+    assert "last-good.pt" in answer.stderr
+    same = torch.load(tmp_path / "sgd" / f"step-{step}.pt", weights_only=True)["state_dict"]
+    assert all(torch.equal(good["state_dict"][name], same[name]) for name in same)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in same.values())
