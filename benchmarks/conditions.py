@@ -19,7 +19,7 @@ _PEERS = ("curvlinops-for-pytorch", "hessian-eigenthings", "PyHessian", "landsca
 def conditions(plan: Plan, *, seed: int) -> dict[str, object]:
     """Return them as plain values; the load is that of before the run, so above 0 others were at work."""
     return {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": plan.threads,
         "load": round(os.getloadavg()[0], 2),
@@ -37,7 +37,8 @@ def conditions(plan: Plan, *, seed: int) -> dict[str, object]:
     }
 
 
-def _cpu() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -16,7 +16,8 @@ def mean_gradient(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor,
     loss = LOSSES["ce"]
     sizes = block_sizes(len(inputs), chunk_size)
     parts = zip(inputs.split(sizes), targets.split(sizes), strict=True)
-    blocks = (Block(some, wanted, loss.count(wanted)) for some, wanted in parts)
+    divisor = max(loss.count(targets), 1)
+    blocks = (Block(some, wanted, loss.count(wanted), divisor) for some, wanted in parts)
     return mean_of_blocks(Plain(model, loss), blocks, trained(model))
 
 

@@ -42,6 +42,9 @@ def test_an_option_overrides_and_takes_back_what_excludes_it():
     assert planned("hoffer-ra", steps=9).updates == 9
     assert planned("sam", asam=1.0).sam == 0
     assert planned("asam").sam == 0
+    assert planned("sam").augment == ("crop", "flip")
+    assert planned("sam", augment="none").augment == ()
+    assert planned("nitanda-tail", average="none").average == ()
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest():

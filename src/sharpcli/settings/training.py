@@ -15,6 +15,7 @@ LR_SCALES = ("none", "sqrt", "linear")
 SHUFFLES = ("epoch", "once", "replacement")
 AVERAGES = ("tail", "ema", "swa")
 AUTO = "auto"
+NONE = "none"
 
 _rate = partial(option, panel="Learning rate and length")
 _method = partial(option, panel="Methods (each combines with the others)")
@@ -63,6 +64,10 @@ class TrainSettings(SubjectSettings):
     weight_decay: float | None = option(None, "L2 penalty added to the gradient; never part of the loss that is reported.", "X")
     clip: float | None = option(None, "Clip the L2 norm of the mean gradient, before weight decay; 0 is off.", "X")
     amp: bool | None = option(None, "Train in mixed precision (bfloat16 passes, weights and sums as ever).")
+
+    channels_last: bool | None = option(
+        None, "Lay images out with channels last: 1.2 times faster with BatchNorm on a CPU, slower with GroupNorm."
+    )
 
     epochs: float | None = _rate(None, "Passes over the training set.", "X")
     steps: int | None = _rate(None, "Updates, instead of --epochs.", "N")
@@ -117,14 +122,14 @@ class TrainSettings(SubjectSettings):
     additive_noise: float | None = _method(None, "Add N(0, σ²) to each coordinate of the mean gradient, before clipping.", "σ")
     average: tuple[str, ...] = _method(
         (),
-        "Also keep averaged weights: tail:0.5 (mean from half of the run on), ema:0.999, swa:0.75 (mean of ends of epochs).",
+        "Also keep averaged weights: tail:0.5 (mean from half of the run), ema:0.999, swa:0.75 (mean of ends of epochs); or none.",
         "NAME:X[,...]",
     )
 
     shuffle: str | None = _data(
         None, "epoch (anew each pass), once (blocks drawn once) or replacement. Default: epoch; once in full batch.", "NAME"
     )
-    augment: tuple[str, ...] = _data((), "flip, crop, shift, rotate: random, anew for each pass.", "NAME[,NAME]")
+    augment: tuple[str, ...] = _data((), "flip, crop, shift, rotate: random, anew for each pass; or none.", "NAME[,NAME]")
     augment_copies: int | None = _data(
         None, "Draw --augment once, in N copies of the data: a full batch takes all, small batches one copy a pass.", "N"
     )
@@ -162,7 +167,7 @@ class TrainSettings(SubjectSettings):
         }
         for name, allowed in choices.items():
             require_choice(name.replace("_", "-"), getattr(self, name) or allowed[0], allowed)
-        kinds = [kind for kind, _ in map(average_of, self.average)]
+        kinds = [kind for kind, _ in map(average_of, named(self.average))]
         if len(set(kinds)) < len(kinds):
             raise SettingsError("--average names the same kind twice.", "Name each kind once.")
         if self.drops is not None:
@@ -186,6 +191,11 @@ class TrainSettings(SubjectSettings):
             if (getattr(self, name) or 0) >= 1:
                 flag = f"--{name.replace('_', '-')}"
                 raise SettingsError(f"{flag} is {getattr(self, name):g}, but must be below 1.", f"Give {flag} another value.")
+
+
+def named(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a list of names holds; "none" alone, which takes back what a recipe sets, is nothing."""
+    return () if words == (NONE,) else words
 
 
 def average_of(text: str) -> tuple[str, float]:

@@ -20,12 +20,14 @@ class Block(NamedTuple):
         inputs: Shape (B, ...).
         targets: Their targets.
         num_terms: Loss terms among them.
+        divisor: Loss terms of the whole batch, which its mean is over.
         weights: What each sample's loss is multiplied by, shape (B,), or None for 1.
     """
 
     inputs: Tensor
     targets: Tensor
     num_terms: int
+    divisor: int
     weights: Tensor | None = None
 
 
@@ -33,7 +35,7 @@ class Slopes(Protocol):
     """What a block adds to the gradient: the plain gradient, or a method that changes it block by block."""
 
     def __call__(self, block: Block, rate: float) -> tuple[Tensor, list[Tensor]]:
-        """Return the summed loss of a block and the gradient of that sum, tensor by tensor.
+        """Return the summed loss of a block, and the gradient of that sum over the divisor, tensor by tensor.
 
         Args:
             block: The samples.
@@ -43,7 +45,7 @@ class Slopes(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Plain:
-    """The gradient of the summed loss.
+    """The gradient of the summed loss over the divisor.
 
     Attributes:
         model: In whatever mode it is to be trained in.
@@ -61,7 +63,8 @@ class Plain:
         terms = self.loss.terms(self.outputs(block.inputs), block.targets)
         summed = terms.sum()
         weighted = summed if block.weights is None else (terms.reshape(len(terms), -1).sum(1) * block.weights).sum()
-        slopes = torch.autograd.grad(weighted, parameters, allow_unused=True, materialize_grads=True)
+        share = weighted / block.divisor
+        slopes = torch.autograd.grad(share, parameters, allow_unused=True, materialize_grads=True)
         return summed.detach(), list(slopes)
 
     def outputs(self, inputs: Tensor) -> Tensor:
@@ -82,23 +85,23 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
 def mean_gradient(slopes: Slopes, blocks: Iterator[Block], parameters: Sequence[nn.Parameter], *, rate: float = 0.0) -> float:
     """Put the gradient of the mean loss over some blocks into `.grad` of the parameters, and return that loss.
 
-    Gradients of summed losses are added up in float64 and divided once by the number of loss terms. (A running
-    mean of block means with a fixed divisor loses 37 % of the gradient, which has happened in published
+    Every block's gradient is of its summed loss over the loss terms of the whole batch, and they are added up in float64.
+    (A running mean of block means with a fixed divisor loses 37 % of the gradient, which has happened in published
     full-batch code.) One block alone keeps its type: there is nothing to add.
     """
-    total, count, totals = 0.0, 0, list[Tensor]()
+    total, divisor, totals = 0.0, 1, list[Tensor]()
+    for parameter in parameters:
+        parameter.grad = None  # Freed before the new one is made, which then finds it in the cache.
     for number, block in enumerate(blocks):
         loss, parts = slopes(block, rate)
         total += float(loss)
-        count += block.num_terms
+        divisor = block.divisor
         if number == 0:
             totals = parts
         else:
             if number == 1 and parts and parts[0].device.type != "mps":
                 totals = [part.double() for part in totals]
             torch._foreach_add_(totals, parts)
-    divisor = max(count, 1)  # A batch in which every target is ignored has no gradient.
-    torch._foreach_div_(totals, divisor)
     for parameter, slope in zip(parameters, totals, strict=True):
         parameter.grad = slope.to(parameter.dtype)
     return total / divisor
@@ -110,11 +113,15 @@ def clip(parameters: Sequence[nn.Parameter], largest: float) -> float:
     References:
         Pascanu et al. 2013; used for full batch by Geiping et al. 2022.
     """
-    slopes = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    length = float(nn.utils.get_total_norm(slopes))
+    length = gradient_norm(parameters)
     if largest and length > largest:
-        torch._foreach_mul_(slopes, largest / length)
+        torch._foreach_mul_([parameter.grad for parameter in parameters if parameter.grad is not None], largest / length)
     return length
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
+    """Return the L2 norm of `.grad` over all parameters."""
+    return float(nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None]))
 
 
 @contextmanager

@@ -164,10 +164,10 @@ class Run:
         shown: progress.Task,
     ) -> tuple[tuple[Evaluation, Evaluation], str]:
         """Take updates until the end; return the last evaluation and why it is the end."""
-        saved_at, length = time.perf_counter(), math.nan
+        saved_at = time.perf_counter()
         while self.updates < self.recipe.updates and stopped_by == _END:
             interrupt.check()
-            loss, length = self._gradient()
+            loss = self._gradient()
             self.seconds = time.perf_counter() - started
             if self.updater.loss_is_exact and self._reached(loss):
                 evaluations = self._evaluate()  # Dropout that is no layer would make the loss above a noisy one.
@@ -175,10 +175,10 @@ class Run:
                     stopped_by = _LOSS
                     break
             self._step()
-            shown.advance(1, **self._fields(loss, length, evaluations))
+            shown.advance(1, **self._fields(loss, evaluations))
             if self._is_due():
                 evaluations = self._evaluate()
-                self._record(evaluations, length)
+                self._record(evaluations)
                 if self._reached(evaluations[0].loss):
                     stopped_by = _LOSS
             if time.perf_counter() - saved_at > self.state_seconds:
@@ -186,7 +186,7 @@ class Run:
                 saved_at = time.perf_counter()
         if not self.records.has("metrics", self.updates):
             evaluations = self._evaluate()
-            self._record(evaluations, length)
+            self._record(evaluations)
         return evaluations, stopped_by
 
     def save(self) -> None:
@@ -194,7 +194,9 @@ class Run:
 
         Raises:
             InputError: It cannot be written.
+            NumericalError: It is not finite.
         """
+        self._require_finite()
         state: dict[str, Any] = {
             "identity": self.identity,
             "model": self.model.state_dict(),
@@ -239,12 +241,12 @@ class Run:
     def _objective(self, part: Split) -> Objective:
         return Objective.of(self.model, part.inputs, part.targets, loss=self.loss, runtime=self.runtime)
 
-    def _gradient(self) -> tuple[float, float]:
-        """Compute the gradient of the next update; return loss and norm of the gradient."""
-        loss, length = self.updater.gradient(self.updates)
-        if not math.isfinite(loss) or not math.isfinite(length):
+    def _gradient(self) -> float:
+        """Compute the gradient of the next update, and return the loss that it met."""
+        loss = self.updater.gradient(self.updates)
+        if not math.isfinite(loss):
             raise self._diverged()
-        return loss, length
+        return loss
 
     def _step(self) -> None:
         self._stepping = True
@@ -255,6 +257,7 @@ class Run:
         self._stepping = False
         self._track()
         if self.recipe.save_every and self.updates % self.recipe.save_every == 0:
+            self._require_finite()
             path = self.folder / f"step-{self.updates}.pt"
             self._try(lambda: self.save_step(path, self.model.state_dict(), self.updates, self._last_rate()), path.name)
 
@@ -264,13 +267,22 @@ class Run:
         sharp = self._sharpness is not None and every and self.updates % every == 0
         if not sharp and not is_log_spaced(self.updates):
             return
-        theta = theta_of(self._train.space, self.model)
-        if not bool(torch.isfinite(theta).all()):
-            raise self._diverged()
+        theta = self._require_finite()
         if is_log_spaced(self.updates):
             self.records.add("distances", self._distance.measure(self.updates, theta))
         if sharp and self._sharpness is not None:
             self.records.add("sharpness", self._sharpness.measure(self.updates, theta))
+
+    def _require_finite(self) -> Tensor:
+        """Return the weights (P,), of which nothing is kept that is not finite: the next loss would only show it later.
+
+        Raises:
+            NumericalError: They are not.
+        """
+        theta = theta_of(self._train.space, self.model)
+        if not bool(torch.isfinite(theta).all()):
+            raise self._diverged()
+        return theta
 
     def _is_due(self) -> bool:
         """Tell whether to evaluate now: more often near the wanted loss, which one pass of small batches can overshoot."""
@@ -320,7 +332,7 @@ class Run:
     def _last_rate(self) -> float:
         return self.recipe.learning_rate(max(self.updates - 1, 0))
 
-    def _fields(self, loss: float, length: float, evaluations: tuple[Evaluation, Evaluation]) -> dict[str, str]:
+    def _fields(self, loss: float, evaluations: tuple[Evaluation, Evaluation]) -> dict[str, str]:
         """Return what is shown beside the bar."""
         train, test = evaluations
         accuracies = [evaluation.accuracy for evaluation in (train, test)]
@@ -330,10 +342,9 @@ class Run:
             "test": f"{test.loss:.4f}",
             "acc": "" if None in accuracies else " / ".join(f"{100 * (accuracy or 0):.1f}" for accuracy in accuracies),
             "lr": f"{self._last_rate():.3g}",
-            "grad": f"{length:.3g}",
         }
 
-    def _record(self, evaluations: tuple[Evaluation, Evaluation], length: float) -> None:
+    def _record(self, evaluations: tuple[Evaluation, Evaluation]) -> None:
         """Add a line to metrics.jsonl."""
         train, test = evaluations
         line = {
@@ -344,7 +355,7 @@ class Run:
             "test_loss": test.loss,
             "test_accuracy": test.accuracy,
             "lr": self._last_rate() if self.updates else 0.0,
-            "gradient_norm": length,
+            "gradient_norm": self.updater.gradient_norm if self.updates else math.nan,
             "seconds": round(self.seconds, 3),
         }
         self.records.add("metrics", line)

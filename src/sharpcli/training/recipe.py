@@ -9,7 +9,7 @@ from typing import Any
 from sharpcli import plugins
 from sharpcli.errors import SettingsError
 from sharpcli.settings import TrainSettings
-from sharpcli.settings.training import drops_of
+from sharpcli.settings.training import drops_of, named
 from sharpcli.training.schedules import SCHEDULES, Schedule
 
 GHOST_BLOCK = 128  # Geiping et al.: in a full batch, BatchNorm normalises blocks of 128 samples by themselves.
@@ -21,6 +21,7 @@ _DEFAULTS: dict[str, Any] = {
     "weight_decay": 5e-4,
     "clip": 0.0,
     "amp": False,
+    "channels_last": False,
     "lr_scale": "none",
     "base_batch": 64,
     "regime_adapt": False,
@@ -61,6 +62,7 @@ class Recipe:
     weight_decay: float
     clip: float
     amp: bool
+    channels_last: bool
     lr: float
     schedule: str
     schedule_updates: int
@@ -146,8 +148,8 @@ def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int,
         drops=_drops(settings.drops, warmup, length, stretch * per_epoch) if values["schedule"] == "step" else (),
         final_lr=(0.5 if swa else 0.0) if settings.final_lr is None else settings.final_lr,
         warmup=warmup,
-        augment=settings.augment,
-        average=settings.average,
+        augment=named(settings.augment),
+        average=named(settings.average),
         eval_every=values["eval_every"] or per_epoch,
         save_every=settings.save_every,
         track_sharpness=settings.track_sharpness,
@@ -171,13 +173,13 @@ def _values(mode: str, settings: TrainSettings, num_train: int) -> dict[str, Any
         raise SettingsError("--label-smoothing is for --loss ce only.", "Leave it out, or use --loss ce.")
     if values["regime_adapt"] and settings.steps is not None:
         raise SettingsError("--regime-adapt stretches --epochs, but --steps is given.", "Give --epochs.")
-    for name in settings.augment:
+    for name in named(settings.augment):
         plugins.load("training/augmentations", name)
     if values["shuffle"] == "replacement" and mode == "fullbatch":
         raise SettingsError(
             "--shuffle replacement draws samples, but a full batch is all of them.", "Use --mode sgd, or --shuffle once."
         )
-    if values["augment_copies"] and not settings.augment:
+    if values["augment_copies"] and not named(settings.augment):
         raise SettingsError("--augment-copies needs an augmentation to draw.", "Give one, such as --augment flip,crop.")
     return values
 

@@ -40,15 +40,14 @@ class GradientPenalty:
         if not block.num_terms:
             return loss, summed
         parameters = trained(self.model)
-        length = nn.utils.get_total_norm(summed)  # Of the mean gradient times the number of terms: only its direction counts.
-        size = float(length)
+        size = float(nn.utils.get_total_norm(summed))
         if not size:
             return loss, summed
         offsets = torch._foreach_mul(summed, _STEP / size)
         with moved(parameters, offsets), frozen_statistics(self.model):
             _, there = self.slopes(block, rate)
-        # (g' - g) / e with v = β g, e = 0.01 / |v| and g the mean gradient, so 1 / e = β |g| / 0.01.
-        factor = rate / 4 * self.strength * (size / block.num_terms) / _STEP
+        # (g' - g) / e with v = β g, e = 0.01 / |v| and g the mean gradient of the block, so 1 / e = β |g| / 0.01.
+        factor = rate / 4 * self.strength * (size * block.divisor / block.num_terms) / _STEP
         difference = torch._foreach_sub(there, summed)
         torch._foreach_add_(summed, difference, alpha=factor)
         return loss, summed
