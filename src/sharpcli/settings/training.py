@@ -122,7 +122,7 @@ class TrainSettings(SubjectSettings):
     additive_noise: float | None = _method(None, "Add N(0, σ²) to each coordinate of the mean gradient, before clipping.", "σ")
     average: tuple[str, ...] = _method(
         (),
-        "Also keep averaged weights: tail:0.5 (mean from half of the run), ema:0.999, swa:0.75 (mean of ends of epochs); or none.",
+        "Also keep averages: tail:0.5 (mean from half of the run), ema:0.999, swa:0.75 (mean of ends of epochs); or none.",
         "NAME:X[,...]",
     )
 
