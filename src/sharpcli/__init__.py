@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from sharpcli.analyses.hessian import hessian_all as hessian_all
     from sharpcli.analyses.inspect import inspect as inspect
     from sharpcli.analyses.interpolate import interpolate as interpolate
+    from sharpcli.analyses.reparam import reparam as reparam
     from sharpcli.analyses.sharpness import sharpness as sharpness
     from sharpcli.analyses.train import train as train
     from sharpcli.objective import Objective as Objective
     from sharpcli.runtime import Runtime as Runtime
 
-_COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect")
+_COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam")
 _HOMES = {name: f"sharpcli.analyses.{name}" for name in _COMMANDS} | {
     "hessian_all": "sharpcli.analyses.hessian",
     "Objective": "sharpcli.objective",
@@ -34,6 +35,7 @@ __all__ = [
     "hessian_all",
     "inspect",
     "interpolate",
+    "reparam",
     "sharpness",
     "train",
 ]

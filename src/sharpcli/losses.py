@@ -126,6 +126,22 @@ class HalfSquaredError(Loss):
         return direction
 
 
+@dataclass(frozen=True)
+class UnitLogitCrossEntropy(CrossEntropy):
+    """The cross-entropy of logits that were first given mean 0 and length 1: it does not depend on their scale."""
+
+    def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return -log softmax(unit logits)[class]."""
+        logits = _classes_last(outputs, targets)
+        centred = logits - logits.mean(-1, keepdim=True)
+        return super().terms(functional.normalize(centred, dim=-1), targets)
+
+    def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+        """Refuse: the second derivative of the normalisation is not written down."""
+        raise NotImplementedError
+
+
+_UNIT_LOGITS = "ce-unit-logits"
 LOSSES: dict[str, Loss] = {"ce": CrossEntropy(), "mse": HalfSquaredError()}
 _SMOOTHED = "ce:"
 
@@ -141,6 +157,8 @@ def loss_named(name: str) -> Loss:
     Raises:
         SettingsError: There is no such loss.
     """
+    if name == _UNIT_LOGITS:
+        return UnitLogitCrossEntropy()
     if name.startswith(_SMOOTHED):
         return CrossEntropy(float(name.removeprefix(_SMOOTHED)))
     if name not in LOSSES:

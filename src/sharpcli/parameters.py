@@ -84,6 +84,31 @@ class ParameterSpace:
         return torch.cat([tensor.reshape(-1) for tensor in ordered])
 
 
+def filter_normalised(direction: Tensor, theta: Tensor, space: ParameterSpace) -> Tensor:
+    """Return a direction with each filter as long as that of the weights, and nothing in tensors of one axis.
+
+    A filter is a slice of a tensor along its first axis: an output channel of a convolution, a row of a linear layer.
+
+    Args:
+        direction: Shape (P,).
+        theta: The weights, shape (P,).
+        space: Their layout.
+
+    References:
+        Li et al., NeurIPS 2018, section 4.
+    """
+    parts = []
+    pairs = zip(space.split(direction).values(), space.split(theta).values(), strict=True)
+    for part, weights in pairs:
+        if part.ndim < 2:
+            parts.append(torch.zeros_like(part))
+            continue
+        rows, wanted = part.flatten(1), weights.flatten(1).norm(dim=1, keepdim=True)
+        lengths = rows.norm(dim=1, keepdim=True)
+        parts.append(rows * (wanted / lengths.clamp_min(torch.finfo(rows.dtype).tiny)))
+    return space.flatten(parts)
+
+
 def left_out(model: nn.Module, space: ParameterSpace) -> dict[str, str]:
     """Return the parameters of a model that a space of it does not hold: "tied to NAME", "frozen" or "not selected"."""
     first: dict[int, str] = {}

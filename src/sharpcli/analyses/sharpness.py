@@ -1,4 +1,4 @@
-"""Keskar's ε-sharpness of a checkpoint, in full space and in a random subspace."""
+"""The sharpness of a checkpoint, by Keskar's definition or by any of those in `measures/`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sharpcli import progress
 from sharpcli.analyses._account import account
+from sharpcli.analyses._measuring import asked, fitting, readings
 from sharpcli.analyses._opening import open_checkpoint
 from sharpcli.linalg.reductions import norm
 from sharpcli.measures import epsilon_sharpness
@@ -14,7 +15,7 @@ from sharpcli.settings import SharpnessSettings, chosen
 
 
 def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None, **options: object) -> SharpnessResult:
-    """Measure φ(ε, A) for each box size and each subspace that the settings ask for.
+    """Measure φ(ε, A) for each box size and each subspace that the settings ask for, or the measures they name.
 
     Args:
         checkpoint: File, or run folder.
@@ -22,7 +23,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
         **options: Its fields, in place of settings, such as `sharpness("a.pt", epsilon=(1e-3,))`.
 
     Returns:
-        One measurement for each pair of ε and p, φ in percent of 1 + f.
+        One measurement for each pair of ε and p, φ in percent of 1 + f; or one reading for each measure named.
 
     Raises:
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
@@ -31,6 +32,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.
     """
     settings = chosen(SharpnessSettings, settings, options)
+    wanted = asked(settings.measure)
     with account(settings) as book:
         opened = open_checkpoint(checkpoint, settings)
         objective = opened.objective()
@@ -51,7 +53,10 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
             )
             for subspace in _fitting(settings.subspace, objective.space.dimension)
             for epsilon in settings.epsilon
+            if not wanted
         ]
+        if "all" in settings.measure:
+            wanted = fitting(wanted, objective)
         failed = [one for one in measured if one.phi is None]
         if failed:
             progress.warn(
@@ -65,6 +70,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
             gradient_norm=slope,
             weight_norm=norm(theta),
             measurements=tuple(measured),
+            readings=readings(wanted, objective, theta, seed=settings.seed),
             **book.entries(opened.runtime),
         )
 

@@ -46,7 +46,7 @@ def answer(
         if how.plot:
             _check_format(Path(how.plot))
         for place in filter(None, (how.plot, values.get("vectors"))):
-            _check_place(Path(place))
+            check_place(Path(place))
         results = _compute(compute, chosen, how)
         _deliver(command, results, how, plural)
         if require_converged and not all(getattr(result, "converged", True) for result in results):
@@ -98,7 +98,7 @@ def _check_format(path: Path) -> None:
     check_format(path)
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
     """Refuse a file that could not be written, before the work."""
     nearest = next(folder for folder in path.absolute().parents if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):

@@ -16,15 +16,22 @@ NAME = "sharpness"
 
 @with_options(SharpnessSettings, plot=False)
 def command(
-    checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files or run folders.")],
+    checkpoints: Annotated[list[str] | None, typer.Argument(metavar="CKPT...", help="Checkpoint files or run folders.")] = None,
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """Keskar's ε-sharpness φ, in full space and in a random subspace."""
+    """Sharpness by Keskar's definition (φ in full space and in a random subspace), or by any other: --measure, --list."""
 
     def compute(settings: SharpnessSettings) -> Sequence[Any]:
-        from sharpcli.analyses.sharpness import sharpness
+        if settings.list:
+            from sharpcli.analyses._measuring import measures
 
+            return [measures()]
+        from sharpcli.analyses.sharpness import sharpness
+        from sharpcli.errors import SettingsError
+
+        if not checkpoints:
+            raise SettingsError("No checkpoint is named.", "Name one: sharpcli sharpness CKPT.")
         return [sharpness(path, settings) for path in checkpoints]
 
     answer(NAME, SharpnessSettings, values, compute, how)

@@ -32,10 +32,16 @@ from torch import Tensor
 from sharpcli import progress
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.reductions import accumulator_of, combine, gram, project
+from sharpcli.measures._reading import Meter, require_radius
 from sharpcli.objective import Objective
-from sharpcli.results import Measurement
+from sharpcli.results import Measurement, Reading
 from sharpcli.runtime import generator
 
+DEFINITION = "φ = 100 (max f(θ + Az) - f(θ)) / (1 + f(θ)) over |z_i| ≤ ε (|(A⁺θ)_i| + 1)"
+INVARIANT: dict[str, tuple[str, ...]] = {}
+MISLEADS = "A lower bound that grows with P and with ‖θ‖; the + 1 in the box breaks the invariance that the rest suggests."
+COST = "draws × (restarts + 1) × about 12 gradients"
+VARIANTS: tuple[dict[str, object], ...] = ({}, {"subspace": 100})
 _FIRST_STEP = 10.0  # Widths of the box that a coordinate of mean slope would go in the first step.
 
 
@@ -142,6 +148,40 @@ def measure(
         status="failed" if failed else "ok",
         solver_messages=tuple(str(solve.message) for solve in solves),
         seconds=time.perf_counter() - started,
+    )
+
+
+def read(
+    objective: Objective,
+    theta: Tensor,
+    *,
+    seed: int = 0,
+    epsilon: float = 1e-3,
+    subspace: int = 0,
+    iterations: int = 10,
+    restarts: int = 2,
+    draws: int = 3,
+) -> Reading:
+    """Return φ in the form that all measures share; see `measure`. A box of size 0 gives 0."""
+    require_radius(epsilon=epsilon)
+    options = {"epsilon": epsilon, "subspace": subspace, "iterations": iterations, "restarts": restarts, "draws": draws}
+    meter = Meter("epsilon-sharpness", objective, theta, options, unit="%")
+    if epsilon == 0:
+        return meter.reading(0.0, bound="lower")
+    found = measure(
+        objective, theta, seed=seed, epsilon=epsilon, subspace=subspace, iterations=iterations, restarts=restarts, draws=draws
+    )
+    meter.passes = 2 * found.evaluations
+    solves = [phi for phi in found.phi_of_restarts if phi is not None]
+    return meter.reading(
+        found.phi,
+        standard_error=found.standard_error,
+        bound="lower",
+        lowest_solve=min(solves, default=None),
+        highest_solve=max(solves, default=None),
+        sign_ascent=found.phi_of_sign_ascent[0],
+        share_at_bound=found.share_at_bound,
+        rise=found.rise,
     )
 
 

@@ -20,8 +20,10 @@ from sharpcli.results import (
     HessianResult,
     InspectResult,
     LayerDistance,
+    MeasuresResult,
     PathResult,
     RecipesResult,
+    ReparamResult,
     Result,
     SharpnessResult,
     TrainResult,
@@ -62,6 +64,47 @@ def _titled(part: RenderableType) -> list[RenderableType]:
 
 
 def _sharpness(result: SharpnessResult) -> list[RenderableType]:
+    return _readings(result) if result.readings else _measurements(result)
+
+
+def _readings(result: SharpnessResult) -> list[RenderableType]:
+    table = new_table(f"Sharpness of {heading(result.checkpoint)}", "measure", "value", "unit", "passes", "seconds")
+    for one in result.readings:
+        sign = "≥ " if one.bound == "lower" and one.value else ""
+        error = "" if one.standard_error is None else f" ± {one.standard_error:.2g}"
+        shown = one.status if one.value is None else f"{sign}{number(one.value)}{error}"
+        table.add_row(one.label, shown, one.unit, str(one.passes), f"{one.seconds:.1f}")
+    told = [
+        dim(f"{one.label}: " + ", ".join(f"{key.replace('_', ' ')} {number(value)}" for key, value in one.details.items()))
+        for one in result.readings
+        if one.details
+    ]
+    under = conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm)
+    note = dim(
+        "≥: a lower bound from a search; ± standard error over random draws; ‖w‖ = "
+        f"{result.weight_norm:.4g}. What each means, and when it misleads: sharpcli sharpness --list"
+    )
+    return [table, *told, under, note, Text()]
+
+
+def _measures(result: MeasuresResult) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    for row in result.rows:
+        parts.append(Text(row.name, style="bold"))
+        parts.append(Text(f"  {row.summary}"))
+        lines = {
+            "definition": row.definition, "options": row.options, "invariant under": row.invariant, "misleads": row.misleads,
+            "cost": row.cost, "paper": row.reference,
+        }  # fmt: skip
+        parts += [dim(f"  {name:15}  {line}") for name, line in lines.items()]
+        parts.append(Text())
+    return [
+        *parts,
+        Text("Use one with 'sharpcli sharpness CKPT --measure NAME:OPTION=VALUE,...', or all of them with --measure all."),
+    ]
+
+
+def _measurements(result: SharpnessResult) -> list[RenderableType]:
     table = new_table(
         f"ε-sharpness of {heading(result.checkpoint)}",
         "subspace", "epsilon", "phi", "phi of restarts", "phi of sign ascent", "rise", "share at bound", "evaluations",
@@ -231,6 +274,16 @@ def _recipes(result: RecipesResult) -> list[RenderableType]:
     return [*parts, Text("Use one with 'sharpcli train --recipe NAME'; any other option overrides what it sets.")]
 
 
+def _reparam(result: ReparamResult) -> list[RenderableType]:
+    taken = f"and taken back in '{result.into}'" if result.into else "so the logits are, too"
+    return [
+        Text(f"'{result.layer}' of {result.checkpoint.path} was multiplied by {result.factor:g}, {taken}."),
+        Text(f"Largest change of an output beyond that: {result.difference:.1e} of the largest output."),
+        dim(f"‖w‖ from {result.weight_norm_before:.5g} to {result.weight_norm_after:.5g}"),
+        Text(f"Written to {result.written}. Next: sharpcli sharpness {result.checkpoint.path} {result.written} --measure all"),
+    ]
+
+
 _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
     HessianResult: draw_hessian,
     SharpnessResult: _sharpness,
@@ -240,6 +293,8 @@ _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
     InspectResult: _inspect,
     TrainResult: _train,
     RecipesResult: _recipes,
+    MeasuresResult: _measures,
+    ReparamResult: _reparam,
 }
 
 _SUMMARIES: dict[type[Result], Callable[..., list[RenderableType]]] = {HessianResult: draw_side_by_side}

@@ -35,8 +35,50 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one measure says. `value` is None where it failed, which is never told as 0.
+
+    `bound` is "lower" where an inexact search gave the value, None where it is exact or an estimate with a standard
+    error. `passes` counts passes over the data, a gradient as two.
+    """
+
+    measure: str
+    options: dict[str, Any]
+    label: str = ""
+    value: float | None
+    unit: str
+    standard_error: float | None
+    bound: str | None
+    status: str
+    details: dict[str, float | None]
+    passes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureRow:
+    """A measure that `sharpness` knows: what it is, when it does not change, when it misleads, what it costs."""
+
+    name: str
+    summary: str
+    definition: str
+    invariant: str
+    misleads: str
+    cost: str
+    options: str
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuresResult(Result):
+    """Every measure."""
+
+    rows: tuple[MeasureRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SharpnessResult(Result):
-    """Keskar's ε-sharpness for each box size and subspace."""
+    """Keskar's ε-sharpness for each box size and subspace, and the readings of other measures that were asked for."""
 
     checkpoint: Subject
     conditions: Conditions
@@ -45,6 +87,7 @@ class SharpnessResult(Result):
     gradient_norm: float
     weight_norm: float
     measurements: tuple[Measurement, ...]
+    readings: tuple[Reading, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,3 +279,17 @@ class RecipesResult(Result):
     """Every recipe that `train` knows."""
 
     rows: tuple[RecipeRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReparamResult(Result):
+    """What was rescaled; `difference` is the largest change of an output, relative to the largest output."""
+
+    checkpoint: Subject
+    written: str
+    layer: str
+    into: str | None
+    factor: float
+    difference: float
+    weight_norm_before: float
+    weight_norm_after: float

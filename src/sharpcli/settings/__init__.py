@@ -9,6 +9,7 @@ from sharpcli.settings.analyses import (
     DistanceSettings,
     InspectSettings,
     InterpolateSettings,
+    ReparamSettings,
     SharpnessSettings,
 )
 from sharpcli.settings.base import REPEATED, AnalysisSettings, SubjectSettings, chosen
@@ -23,6 +24,7 @@ __all__ = [
     "HessianSettings",
     "InspectSettings",
     "InterpolateSettings",
+    "ReparamSettings",
     "SharpnessSettings",
     "SubjectSettings",
     "TrainSettings",

@@ -15,8 +15,12 @@ METRICS = ("hessian", "sharpness", "distance")
 
 @dataclass(frozen=True, kw_only=True)
 class SharpnessSettings(AnalysisSettings):
-    """How to measure Keskar's ε-sharpness."""
+    """Which definitions of sharpness to measure; without any, Keskar's ε-sharpness in the boxes that are given."""
 
+    measure: tuple[str, ...] = option(
+        (), "A measure by name with its options, NAME[:OPTION=VALUE,...], or all. Repeat for several.", "NAME[:...]"
+    )
+    list: bool = option(False, "Print every measure with definition, invariances, cost and paper, and end.")
     epsilon: tuple[float, ...] = option((1e-3, 5e-4), "Box sizes ε, separated by commas.", "E[,E]")
     subspace: tuple[int, ...] = option(
         (0, 100), "Dimensions p of the random subspace, separated by commas; 0 is the full space.", "P[,P]"
@@ -108,3 +112,21 @@ class CompareSettings(AnalysisSettings):
 @dataclass(frozen=True, kw_only=True)
 class InspectSettings(AnalysisSettings):
     """What to check a file against."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReparamSettings(AnalysisSettings):
+    """What to rescale."""
+
+    factor: float = option(2.0, "What to multiply the layer by, greater than 0.", "X")
+    layer: str | None = option(
+        None, "Layer to multiply, as the checkpoint names it. Default: the first; the last for --logits.", "NAME"
+    )
+    into: str | None = option(None, "Layer that takes the factor back. Default: the next one.", "NAME")
+    logits: bool = option(False, "Multiply the logits instead: no prediction changes, but the loss does.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least("factor", self.factor, 0, strictly=True)
+        if self.logits and self.into:
+            raise SettingsError("--logits takes nothing back, but --into is given.", "Give one of the two.")

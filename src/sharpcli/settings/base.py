@@ -17,7 +17,13 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "float64")
 LOSSES = ("ce", "mse")
 SPLITS = ("train", "test")
-REPEATED = ("model_arg", "data_arg", "params", "sweep")  # One value a time; the other tuples are one text with commas.
+REPEATED = (
+    "model_arg",
+    "data_arg",
+    "params",
+    "sweep",
+    "measure",
+)  # One value a time; the other tuples are one text with commas.
 
 
 _Settings = TypeVar("_Settings", bound="SubjectSettings")

@@ -1,0 +1,133 @@
+"""From words to measures: `NAME[:option=value,...]`, checked against what the measure takes, and run one by one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from sharpcli import __version__, plugins, progress
+from sharpcli.arguments import check_arguments, parse_arguments
+from sharpcli.errors import SettingsError
+from sharpcli.objective import Objective
+from sharpcli.results import MeasureRow, MeasuresResult, Reading
+from sharpcli.settings import SharpnessSettings
+
+_FOLDER = "measures"
+_ALL = "all"
+_SIZES = ("epsilon", "rho", "sigma", "radius", "target", "m")
+_GIVEN = ("objective", "theta", "seed")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One measure with its options."""
+
+    name: str
+    plug_in: ModuleType
+    options: dict[str, Any]
+
+
+def asked(texts: Sequence[str]) -> list[Asked]:
+    """Return the measures that texts ask for; "all" is every measure in every version that its file lists.
+
+    Raises:
+        SettingsError: An unknown measure or option, or a value of the wrong type.
+    """
+    found = []
+    for text in texts:
+        name, _, options = text.partition(":")
+        if name == _ALL:
+            if options:
+                raise SettingsError("--measure all takes no options.", "Name the measures one by one.")
+            for each in plugins.names(_FOLDER):
+                plug_in = plugins.load(_FOLDER, each)
+                found += [Asked(each, plug_in, dict(variant)) for variant in plug_in.VARIANTS]
+            continue
+        plug_in = plugins.load(_FOLDER, name.replace("_", "-"))
+        chosen = parse_arguments(_pieces(options))
+        chosen = {key: str(value) if key == "norm" else _switch(value) for key, value in chosen.items()}
+        check_arguments(plug_in.read, chosen, reserved=_GIVEN)
+        found.append(Asked(name.replace("_", "-"), plug_in, chosen))
+    return found
+
+
+def readings(measures: Sequence[Asked], objective: Objective, theta: Tensor, *, seed: int) -> tuple[Reading, ...]:
+    """Run measures one after the other; one that a small model or this loss has no room for is left out of "all"."""
+    found = []
+    with progress.task("measures", total=len(measures)) as shown:
+        for one in measures:
+            reading: Reading = one.plug_in.read(objective, theta, seed=seed, **one.options)
+            found.append(replace(reading, label=_label(one, reading)))
+            shown.advance(1)
+    failed = [reading.measure for reading in found if reading.value is None]
+    if failed:
+        progress.warn(f"{len(failed)} of {len(found)} measurements failed: {', '.join(failed)}.")
+    return tuple(found)
+
+
+def _label(one: Asked, reading: Reading) -> str:
+    """Return the name of a measure with the size that it depends on, and with every option that is not its default."""
+    defaults = {name: option.default for name, option in inspect.signature(one.plug_in.read).parameters.items()}
+    shown = {key: value for key, value in reading.options.items() if value != defaults[key] or key in _SIZES}
+    return " ".join([one.name, *(f"{key}={_typed(value)}" for key, value in shown.items())])
+
+
+def fitting(measures: Sequence[Asked], objective: Objective) -> list[Asked]:
+    """Leave out versions of "all" that cannot be: a subspace larger than the model, logits of a loss without any."""
+    kept = []
+    for one in measures:
+        too_large = one.options.get("subspace", 0) > objective.space.dimension
+        if too_large or (one.name == "logit-normalised" and objective.loss_name != "ce"):
+            progress.warn(f"{one.name} is left out: it does not fit this model and loss.")
+        else:
+            kept.append(one)
+    return kept
+
+
+def measures() -> MeasuresResult:
+    """Return every measure with what a reader must know of it."""
+    rows = []
+    for name in plugins.names(_FOLDER):
+        plug_in = plugins.load(_FOLDER, name)
+        documentation = plug_in.__doc__ or ""
+        options = [
+            f"{option.name}={_typed(option.default)}"
+            for option in inspect.signature(plug_in.read).parameters.values()
+            if option.name not in _GIVEN
+        ]
+        rows.append(
+            MeasureRow(
+                name=name,
+                summary=plugins.summary(_FOLDER, name),
+                definition=plug_in.DEFINITION,
+                invariant="; ".join(
+                    f"{', '.join(what)}{f' ({when})' if when else ''}" for when, what in plug_in.INVARIANT.items()
+                )
+                or "nothing",
+                misleads=plug_in.MISLEADS,
+                cost=plug_in.COST,
+                options=", ".join(options),
+                reference=documentation.partition("Reference: ")[2].strip().replace("\n", " "),
+            )
+        )
+    return MeasuresResult(
+        settings=SharpnessSettings().to_dict(), provenance={"sharpcli": __version__}, seconds=0.0, rows=tuple(rows)
+    )
+
+
+def _pieces(options: str) -> list[str]:
+    return [piece for piece in options.split(",") if piece.strip()]
+
+
+def _switch(value: object) -> object:
+    """Read true and false as they are typed on a command line."""
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _typed(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

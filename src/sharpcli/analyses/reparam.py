@@ -1,0 +1,133 @@
+"""Rescale weights so that the function stays what it is: what a measure says of both shows what it is invariant under."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli import checkpoints
+from sharpcli.analyses._account import account
+from sharpcli.analyses._opening import Opened, open_checkpoint
+from sharpcli.errors import InputError, SettingsError, closest
+from sharpcli.results import ReparamResult
+from sharpcli.settings import ReparamSettings, chosen
+
+_SAMPLES = 64
+_AGREEMENT = 1e-4  # Of the largest output, in the precision of the file.
+_BatchNorm = nn.modules.batchnorm._BatchNorm
+_Convolution = nn.modules.conv._ConvNd
+
+
+def reparam(
+    source: str | Path, target: str | Path, settings: ReparamSettings | None = None, **options: object
+) -> ReparamResult:
+    """Multiply one layer by a factor and take it back in the next, or multiply the logits; then check the outputs.
+
+    A layer before BatchNorm (in eval mode): the running mean and variance are scaled with it, the variance so that
+    with the ε of the layer nothing is left over. A layer before another, with a positively homogeneous activation
+    between them: the other is divided. Logits: the last linear layer is multiplied, which changes no prediction.
+
+    Args:
+        source: File, or run folder.
+        target: File to write.
+        settings: What to do.
+        **options: Its fields, in place of settings.
+
+    Raises:
+        InputError: The outputs changed by more than rounding: there is no such symmetry between the two layers.
+        SettingsError: An unknown layer, or a factor that is out of range.
+
+    References:
+        Dinh et al., Sharp Minima Can Generalize For Deep Nets, ICML 2017, section 5.
+    """
+    settings = chosen(ReparamSettings, settings, options)
+    with account(settings) as book:
+        opened = open_checkpoint(source, settings)
+        model = copy.deepcopy(opened.model)
+        layer, into = _scale(model, settings)
+        inputs = opened.data.train.inputs[:_SAMPLES]
+        before, after = (_outputs(one, inputs) for one in (opened.model, model))
+        expected = settings.factor * before if settings.logits else before
+        difference = float((after - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+        if not difference <= _AGREEMENT:
+            raise InputError(
+                f"Rescaling '{layer}' against '{into}' changes the outputs by {difference:.2g} of their size.",
+                "Only ReLU, pooling or flattening may stand between the two; name the other with --into.",
+            )
+        _write(Path(target), opened, model, {"layer": layer, "into": into, "factor": settings.factor})
+        return ReparamResult(
+            checkpoint=opened.subject(),
+            written=str(target),
+            layer=layer,
+            into=into,
+            factor=settings.factor,
+            difference=difference,
+            weight_norm_before=_norm(opened.model),
+            weight_norm_after=_norm(model),
+            **book.entries(opened.runtime),
+        )
+
+
+def _scale(model: nn.Module, settings: ReparamSettings) -> tuple[str, str | None]:
+    """Rescale in place; return the layer and what takes it back, or None for logits."""
+    layers = {
+        name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | _Convolution | _BatchNorm)
+    }
+    movable = [name for name, module in layers.items() if not isinstance(module, _BatchNorm)]
+    if not movable:
+        raise InputError("The model has no linear or convolutional layer to rescale.", "Use another model.")
+    name = settings.layer or (movable[-1] if settings.logits else movable[0])
+    if name not in movable:
+        raise SettingsError(f"There is no layer called '{name}'.", closest(name, movable))
+    with torch.no_grad():
+        for parameter in layers[name].parameters():
+            parameter.mul_(settings.factor)
+        if settings.logits:
+            return name, None
+        order = list(layers)
+        following = order[order.index(name) + 1 :]
+        partner = settings.into or (following[0] if following else None)
+        if partner is None or partner not in layers:
+            where = f"called '{partner}'" if partner else f"after '{name}'"
+            raise SettingsError(f"There is no layer {where} to take the factor back.", f"Known: {', '.join(order)}.")
+        _take_back(layers[partner], partner, settings.factor)
+    return name, partner
+
+
+def _take_back(layer: nn.Module, name: str, factor: float) -> None:
+    """Make a layer undo that its inputs are multiplied by a factor."""
+    if not isinstance(layer, _BatchNorm):
+        layer.weight.div_(factor)  # type: ignore[operator]
+        return
+    if layer.running_mean is None or layer.running_var is None:
+        raise InputError(f"The BatchNorm layer '{name}' keeps no running statistics to rescale.", "Use another layer.")
+    layer.running_mean.mul_(factor)
+    # (c² v' with c² (v + ε) = v' + ε): the ε of the layer is scaled with the variance.
+    layer.running_var.copy_(factor**2 * (layer.running_var + layer.eps) - layer.eps)
+    if bool((layer.running_var < 0).any()):
+        raise SettingsError(
+            f"A factor of {factor:g} would make variances of '{name}' negative, because of its ε.", "Use a larger factor."
+        )
+
+
+def _outputs(model: nn.Module, inputs: Tensor) -> Tensor:
+    model = copy.deepcopy(model).double().eval()
+    with torch.no_grad():
+        outputs: Tensor = model(inputs.double() if inputs.is_floating_point() else inputs)
+    return outputs
+
+
+def _norm(model: nn.Module) -> float:
+    return math.sqrt(sum(float(parameter.detach().double().square().sum()) for parameter in model.parameters()))
+
+
+def _write(target: Path, opened: Opened, model: nn.Module, how: dict[str, object]) -> None:
+    """Write the weights with what the file says of itself, but for what is no longer true."""
+    untrue = ("init", "final") if how["into"] is None else ("init",)
+    metadata = {key: value for key, value in opened.checkpoint.metadata.items() if key not in untrue}
+    name = f"{metadata.get('name') or metadata.get('mode') or opened.checkpoint.path.stem} rescaled"
+    checkpoints.write(target, model.state_dict(), {**metadata, "name": name, "reparam": how})

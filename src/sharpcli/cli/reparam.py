@@ -1,0 +1,36 @@
+"""sharpcli reparam"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sharpcli.cli.options import with_options
+from sharpcli.cli.running import answer, check_place
+from sharpcli.settings import ReparamSettings
+
+NAME = "reparam"
+
+
+@with_options(ReparamSettings, plot=False)
+def command(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Checkpoint file or run folder.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="File to write; it must not exist.")],
+    values: Any = None,
+    how: Any = None,
+) -> None:
+    """Rescale a checkpoint without changing its function, to see which measures move."""
+
+    def compute(settings: ReparamSettings) -> Sequence[Any]:
+        from sharpcli.analyses.reparam import reparam
+        from sharpcli.errors import SettingsError
+
+        check_place(Path(target))
+        if Path(target).exists():
+            raise SettingsError(f"{target} exists already.", "Choose another name, or remove it.")
+        return [reparam(source, target, settings)]
+
+    answer(NAME, ReparamSettings, values, compute, how)

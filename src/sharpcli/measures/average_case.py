@@ -1,0 +1,43 @@
+"""Average-case sharpness: the mean rise of the loss under Gaussian noise in the weights.
+
+Reference: Neyshabur et al., NeurIPS 2017; Andriushchenko et al., ICML 2023 (also the adaptive version).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_radius
+from sharpcli.objective import Objective
+from sharpcli.results import Reading
+
+DEFINITION = "E f(θ + σ g) - f(θ), g ~ N(0, I); adaptive: g scaled by |θ|, entry by entry"
+INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
+MISLEADS = (
+    "To second order ½ σ² tr H: it grows with the number of parameters, and unless adaptive with the scale of the weights."
+)
+COST = "2 × samples evaluations"
+VARIANTS: tuple[dict[str, object], ...] = ({}, {"adaptive": True, "sigma": 0.1})
+
+
+def read(
+    objective: Objective, theta: Tensor, *, seed: int = 0, sigma: float = 0.01, samples: int = 20, adaptive: bool = False
+) -> Reading:
+    """Return the mean rise over seeded directions, both signs of each, with its standard error.
+
+    Args:
+        objective: f, the mean loss.
+        theta: Shape (P,).
+        seed: Of the noise.
+        sigma: Standard deviation σ ≥ 0 of the noise; a fraction of each weight if adaptive.
+        samples: Directions.
+        adaptive: Noise in proportion to |θ|.
+
+    Raises:
+        SettingsError: A size is out of range.
+    """
+    require_radius(sigma=sigma)
+    meter = Meter("average-case", objective, theta, {"sigma": sigma, "samples": samples, "adaptive": adaptive})
+    scale = theta.abs() if adaptive else 1.0
+    value, error = mean_rise(meter, lambda sample: scale * gaussian(theta, seed, 21, sample), samples, sigma, "average case")
+    return meter.reading(value, standard_error=error)

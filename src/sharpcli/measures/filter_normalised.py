@@ -1,0 +1,42 @@
+"""Filter-normalised rise: the mean rise of the loss along random directions whose filters are as long as the weights' own.
+
+Reference: Li et al., NeurIPS 2018, section 4 (the directions; the mean rise at one radius stands for their pictures).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_radius
+from sharpcli.objective import Objective
+from sharpcli.parameters import filter_normalised
+from sharpcli.results import Reading
+
+DEFINITION = "E f(θ + r d) - f(θ), each filter of d scaled to ‖filter of θ‖; biases and norms stay"
+INVARIANT = {"": (RELU_PAIRS, BATCH_NORM)}
+MISLEADS = "A few random directions of a space of millions: it sees the trace, not the top of the spectrum."
+COST = "2 × samples evaluations"
+VARIANTS: tuple[dict[str, object], ...] = ({},)
+
+
+def read(objective: Objective, theta: Tensor, *, seed: int = 0, radius: float = 0.1, samples: int = 20) -> Reading:
+    """Return the mean rise over seeded directions, both signs of each, with its standard error.
+
+    Args:
+        objective: f, the mean loss.
+        theta: Shape (P,).
+        seed: Of the directions.
+        radius: r ≥ 0, a fraction of every filter's norm.
+        samples: Directions.
+
+    Raises:
+        SettingsError: A size is out of range.
+    """
+    require_radius(radius=radius)
+    meter = Meter("filter-normalised", objective, theta, {"radius": radius, "samples": samples})
+
+    def direction(sample: int) -> Tensor:
+        return filter_normalised(gaussian(theta, seed, 24, sample), theta, objective.space)
+
+    value, error = mean_rise(meter, direction, samples, radius, "filter-normalised")
+    return meter.reading(value, standard_error=error)

@@ -1,0 +1,46 @@
+"""Logit-normalised sharpness: adaptive worst-case sharpness of the loss of logits of mean 0 and norm 1.
+
+Reference: Andriushchenko et al., ICML 2023, section 3 (logit normalisation), with their adaptive ℓ∞ ball.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from sharpcli.errors import SettingsError
+from sharpcli.measures import worst_case
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS
+from sharpcli.objective import Objective
+from sharpcli.results import Reading
+
+LOGIT_SCALE = "rescaled logits"
+DEFINITION = "worst case, ‖δ / |θ|‖∞ ≤ ρ, of the cross-entropy of (z - mean z) / ‖z - mean z‖₂"
+INVARIANT = {"": (RELU_PAIRS, BATCH_NORM, LOGIT_SCALE)}
+MISLEADS = "It is about another loss than the one that was trained: unit logits never fit perfectly, so it stays away from 0."
+COST = "restarts × steps gradients"
+VARIANTS: tuple[dict[str, object], ...] = ({},)
+
+
+def read(
+    objective: Objective,
+    theta: Tensor,
+    *,
+    seed: int = 0,
+    rho: float = 0.01,
+    norm: str = "inf",
+    steps: int = 20,
+    restarts: int = 2,
+) -> Reading:
+    """Return the best rise that projected gradient ascent finds; see `worst_case.read`.
+
+    Raises:
+        SettingsError: A size is out of range, or the loss is not cross-entropy.
+    """
+    if objective.loss_name != "ce":
+        raise SettingsError("Logits are only normalised for cross-entropy.", "Leave logit-normalised out, or use --loss ce.")
+    other = replace(objective, loss_name="ce-unit-logits")
+    found = worst_case.read(other, theta, seed=seed, rho=rho, norm=norm, adaptive=True, steps=steps, restarts=restarts)
+    options = {"rho": rho, "norm": norm, "steps": steps, "restarts": restarts}
+    return replace(found, measure="logit-normalised", options=options, details={**found.details, "loss": other.loss(theta)})

@@ -1,0 +1,80 @@
+"""m-sharpness: worst-case sharpness of the loss over m samples, averaged over batches, as SAM sees it while it trains.
+
+Reference: Foret et al., ICLR 2021, section 4.1; Andriushchenko et al., ICML 2023 (m = 128).
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.measures._ascent import Ball, climb
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_positive, require_radius
+from sharpcli.objective import Objective
+from sharpcli.results import Reading
+from sharpcli.runtime import generator
+
+DEFINITION = "mean over batches B of m samples of max f_B(θ + δ) - f_B(θ), ‖δ‖₂ ≤ ρ"
+INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
+MISLEADS = "It rises as m falls, for any weights: compare at one m. A lower bound, batch by batch."
+COST = "steps gradients of m samples a batch"
+VARIANTS: tuple[dict[str, object], ...] = ({},)
+
+
+def read(
+    objective: Objective,
+    theta: Tensor,
+    *,
+    seed: int = 0,
+    m: int = 128,
+    rho: float = 0.05,
+    adaptive: bool = False,
+    batches: int = 8,
+    steps: int = 10,
+) -> Reading:
+    """Return the mean over batches, drawn once without replacement, with its standard error.
+
+    Args:
+        objective: f, the mean loss over N samples.
+        theta: Shape (P,).
+        seed: Of batches and starts.
+        m: Samples a batch; at most N.
+        rho: Radius ρ ≥ 0.
+        adaptive: Whether the ball is scaled by |θ|.
+        batches: Most batches to take; as many as there are if that is less.
+        steps: Of each ascent.
+
+    Raises:
+        SettingsError: A size is out of range.
+    """
+    require_radius(rho=rho)
+    require_positive(m=m, batches=batches)
+    meter = Meter(
+        "m-sharpness", objective, theta, {"m": m, "rho": rho, "adaptive": adaptive, "batches": batches, "steps": steps}
+    )
+    if rho == 0:
+        return meter.reading(0.0, bound="lower")
+    order = torch.randperm(objective.num_samples, generator=generator(seed, 23)).to(objective.inputs.device)
+    chosen = [part for part in torch.split(order, m) if len(part) == min(m, objective.num_samples)][:batches]
+    rises, scale = [], theta.abs() if adaptive else None
+    with progress.task("m-sharpness", total=len(chosen) * steps) as shown:
+        for number, part in enumerate(chosen):
+            own = Meter("", of_samples(objective, part), theta, {})
+            found = climb(own, Ball(rho, 2.0, scale), steps=steps, restarts=1, seed=seed + number, shown=shown)
+            rises.append(found.rise if found.rise is not None else float("nan"))
+            meter.passes += own.passes
+    error = statistics.stdev(rises) / len(rises) ** 0.5 if len(rises) > 1 else None
+    return meter.reading(statistics.fmean(rises), standard_error=error, bound="lower", batches=float(len(rises)))
+
+
+def of_samples(objective: Objective, chosen: Tensor) -> Objective:
+    """Return the mean loss over some of the samples of an objective."""
+    inputs, targets = objective.inputs[chosen], objective.targets[chosen]
+    terms = max(objective.criterion.count(targets), 1)
+    return replace(
+        objective, inputs=inputs, targets=targets, num_terms=terms, chunk_size=min(objective.chunk_size, len(chosen))
+    )

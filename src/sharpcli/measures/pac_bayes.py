@@ -1,0 +1,79 @@
+"""PAC-Bayes flatness: the largest Gaussian noise in the weights that keeps the mean rise of the loss below a target.
+
+Reference: Neyshabur et al., NeurIPS 2017; Jiang et al., ICLR 2020 (also the version in proportion to |w|), for the search.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_positive
+from sharpcli.objective import Objective
+from sharpcli.results import Reading
+
+DEFINITION = "the largest standard deviation σ with E f(θ + σ g) - f(θ) ≤ target; adaptive: g scaled by |θ|"
+INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
+MISLEADS = (
+    "Larger is flatter. σ is a standard deviation, not a variance. The same directions serve every σ, so its error is theirs."
+)
+COST = "about 15 × 2 × samples evaluations"
+VARIANTS: tuple[dict[str, object], ...] = ({}, {"adaptive": True})
+_GROWTH, _MOST, _FIRST, _LEAST = 2.0, 1e6, 1e-3, 1e-9
+
+
+def read(
+    objective: Objective,
+    theta: Tensor,
+    *,
+    seed: int = 0,
+    target: float = 0.1,
+    samples: int = 8,
+    tolerance: float = 0.01,
+    adaptive: bool = False,
+) -> Reading:
+    """Bracket σ by doubling or halving it, then bisect its logarithm; every σ meets the same directions.
+
+    Args:
+        objective: f, the mean loss.
+        theta: Shape (P,).
+        seed: Of the directions.
+        target: Rise of the loss, greater than 0.
+        samples: Directions, both signs of each.
+        tolerance: Relative width of the bracket at the end.
+        adaptive: Noise in proportion to |θ|; σ is then a fraction.
+
+    Returns:
+        σ; failed if no σ reaches the target.
+
+    Raises:
+        SettingsError: A size is out of range.
+    """
+    require_positive(target=target, tolerance=tolerance)
+    options = {"target": target, "samples": samples, "tolerance": tolerance, "adaptive": adaptive}
+    meter = Meter("pac-bayes", objective, theta, options, unit="fraction" if adaptive else "weight")
+    scale = theta.abs() if adaptive else 1.0
+
+    def too_far(sigma: float) -> bool:
+        rise, _ = mean_rise(meter, lambda sample: scale * gaussian(theta, seed, 25, sample), samples, sigma, "pac-bayes")
+        return not rise <= target  # A rise that is not finite is too far, too.
+
+    low, high = 0.0, _FIRST
+    while not too_far(high):
+        low, high = high, high * _GROWTH
+        if high > _MOST:
+            return meter.reading(None)
+    if not low:
+        low = high / _GROWTH
+        while too_far(low):
+            low, high = low / _GROWTH, low
+            if low < _LEAST:
+                return meter.reading(None)
+    while high / low > 1 + tolerance:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if too_far(middle) else (middle, high)
+    with progress.task("pac-bayes", total=1):
+        rise, error = mean_rise(meter, lambda sample: scale * gaussian(theta, seed, 25, sample), samples, low, "pac-bayes")
+    return meter.reading(low, upper=high, rise=rise, rise_standard_error=error)

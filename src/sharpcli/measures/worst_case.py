@@ -1,0 +1,70 @@
+"""Worst-case sharpness: the largest rise of the loss in an ℓ2 or ℓ∞ ball around the weights.
+
+Reference: Foret et al., ICLR 2021 (SAM, ℓ2); Kwon et al., ICML 2021 (adaptive); Andriushchenko et al., ICML 2023.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.errors import SettingsError
+from sharpcli.measures._ascent import NORMS, Ball, climb
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_radius
+from sharpcli.objective import Objective
+from sharpcli.results import Reading
+
+DEFINITION = "max f(θ + δ) - f(θ) over ‖δ‖ ≤ ρ in ℓ2 or ℓ∞; adaptive: ‖δ / |θ|‖ ≤ ρ, entry by entry"
+INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
+MISLEADS = (
+    "A lower bound. In ℓ∞ it grows with the number of parameters. A weight of exactly 0 does not move in the adaptive ball."
+)
+COST = "restarts × steps gradients"
+VARIANTS: tuple[dict[str, object], ...] = (
+    {},
+    {"norm": "inf", "rho": 0.001},
+    {"adaptive": True, "rho": 0.5},
+    {"adaptive": True, "norm": "inf", "rho": 0.01},
+)
+
+
+def read(
+    objective: Objective,
+    theta: Tensor,
+    *,
+    seed: int = 0,
+    rho: float = 0.05,
+    norm: str = "2",
+    adaptive: bool = False,
+    steps: int = 20,
+    restarts: int = 2,
+) -> Reading:
+    """Return the best rise that projected gradient ascent finds, on the device of θ.
+
+    Args:
+        objective: f, the mean loss.
+        theta: Shape (P,).
+        seed: Of the random starts.
+        rho: Radius ρ ≥ 0; a fraction of each weight if adaptive.
+        norm: "2" or "inf".
+        adaptive: Whether the ball is scaled by |θ|.
+        steps: Of each ascent.
+        restarts: Ascents, each from its own random point of the ball.
+
+    Raises:
+        SettingsError: A size is out of range, or there is no such norm.
+        NumericalError: The loss is not finite somewhere in the ball.
+    """
+    require_radius(rho=rho)
+    if str(norm) not in NORMS:
+        raise SettingsError(f"The option norm is '{norm}', but must be 2 or inf.", "Write norm=2 or norm=inf.")
+    options = {"rho": rho, "norm": str(norm), "adaptive": adaptive, "steps": steps, "restarts": restarts}
+    meter = Meter("worst-case", objective, theta, options)
+    if rho == 0:
+        return meter.reading(0.0, bound="lower")
+    ball = Ball(rho, NORMS[str(norm)], theta.abs() if adaptive else None)
+    with progress.task("worst case", total=steps * restarts) as shown:
+        found = climb(meter, ball, steps=steps, restarts=restarts, seed=seed, shown=shown)
+    return meter.reading(
+        found.rise, bound="lower", lowest_restart=min(found.rises), highest_restart=max(found.rises), at_the_rim=found.share
+    )

@@ -1,0 +1,242 @@
+"""Every measure on linear regression, whose loss is a quadratic, and against its definition written out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy
+import pytest
+import torch
+from scipy.optimize import brentq
+from torch import Tensor, nn
+
+from sharpcli.measures import (
+    average_case,
+    filter_normalised,
+    fisher_rao,
+    gradient_noise,
+    gradient_norm,
+    logit_normalised,
+    m_sharpness,
+    pac_bayes,
+    worst_case,
+)
+from sharpcli.objective import Objective
+from sharpcli.parameters import filter_normalised as normalised
+from sharpcli.runtime import Runtime, generator
+from tests.nets import data_for, made_model, objective, outputs_of
+
+SEEDS = [0, 1, 2]
+
+
+def regression(size: int = 6, seed: int = 0, *, at_minimum: bool = True) -> tuple[Objective, Tensor, Tensor]:
+    """Return linear regression with its Hessian and gradient."""
+    random = torch.Generator().manual_seed(seed)
+    inputs, targets = (torch.randn(40, width, generator=random, dtype=torch.float64) for width in (size, 1))
+    torch.manual_seed(seed)
+    model = nn.Linear(size, 1, bias=False).double()
+    if at_minimum:
+        with torch.no_grad():
+            model.weight.copy_(torch.linalg.lstsq(inputs, targets).solution.T)
+    made = Objective.of(model, inputs, targets, loss="mse", runtime=Runtime.open("cpu", "float64"))
+    return made, inputs.T @ inputs / 40, made.gradient(made.parameters())
+
+
+def highest_on_ball(hessian: Tensor, slope: Tensor, rho: float) -> float:
+    """Return max bᵀδ + ½ δᵀHδ over ‖δ‖ = ρ, by its secular equation: (μ - H) δ = b with μ above the spectrum."""
+    values, vectors = (part.numpy() for part in torch.linalg.eigh(hessian))
+    b = vectors.T @ slope.numpy()
+    if numpy.abs(b).max() < 1e-12:
+        return 0.5 * rho**2 * values[-1]
+    low = values[-1] + numpy.abs(b[-1]) / rho * 1e-9
+    shift = brentq(
+        lambda mu: numpy.linalg.norm(b / (mu - values)) - rho, low + 1e-13, values[-1] + numpy.linalg.norm(b) / rho + 1
+    )
+    delta = b / (shift - values)
+    return float(b @ delta + 0.5 * (values * delta**2).sum())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_average_case_is_half_sigma_squared_times_the_trace(seed: int, adaptive: bool):
+    made, hessian, _ = regression(seed=seed, at_minimum=False)
+    theta = made.parameters()
+    found = average_case.read(made, theta, seed=seed, sigma=0.3, samples=400, adaptive=adaptive)
+    scale = theta.abs() if adaptive else torch.ones_like(theta)
+    exact = 0.5 * 0.09 * float((torch.diag(hessian) * scale**2).sum())
+    assert abs(found.value - exact) < 4 * found.standard_error
+    assert found.standard_error < 0.1 * exact
+    assert found.passes == 801
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("at_minimum", [True, False])
+def test_the_worst_case_in_a_euclidean_ball(seed: int, at_minimum: bool):
+    made, hessian, slope = regression(seed=seed, at_minimum=at_minimum)
+    found = worst_case.read(made, made.parameters(), seed=seed, rho=0.5, steps=60, restarts=4)
+    exact = highest_on_ball(hessian, slope, 0.5)
+    assert found.value <= exact * (1 + 1e-9)
+    assert found.value > 0.999 * exact
+    assert found.bound == "lower"
+    assert found.details["at_the_rim"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_worst_case_in_a_cube_is_in_a_corner(seed: int, adaptive: bool):
+    made, hessian, slope = regression(seed=seed, at_minimum=False)
+    theta = made.parameters()
+    found = worst_case.read(made, theta, seed=seed, rho=0.3, norm="inf", adaptive=adaptive, steps=20, restarts=20)
+    widths = 0.3 * (theta.abs() if adaptive else torch.ones_like(theta)).numpy()
+    corners = numpy.array(list(itertools.product((-1, 1), repeat=len(theta)))) * widths
+    exact = float((corners @ slope.numpy() + 0.5 * numpy.einsum("ci,ij,cj->c", corners, hessian.numpy(), corners)).max())
+    assert found.value == pytest.approx(exact, rel=1e-9)
+
+
+def test_the_adaptive_ball_in_two_norms_against_its_definition():
+    made, hessian, slope = regression(at_minimum=False)
+    theta = made.parameters()
+    found = worst_case.read(made, theta, rho=0.4, adaptive=True, steps=60, restarts=4)
+    scale = torch.diag(theta.abs())
+    assert found.value == pytest.approx(highest_on_ball(scale @ hessian @ scale, scale @ slope, 0.4), rel=1e-3)
+
+
+def test_weights_of_exactly_zero_do_not_move_in_an_adaptive_ball():
+    """Division by |w| = 0 gives NaN in a peer; here the ball has no width there."""
+    made, hessian, _ = regression()
+    theta = made.parameters()
+    theta[::2] = 0
+    for norm in ("2", "inf"):
+        found = worst_case.read(made, theta, rho=0.5, norm=norm, adaptive=True, restarts=4)
+        assert found.status == "ok"
+        assert math.isfinite(found.value)
+        assert found.value > 0
+    assert worst_case.read(made, torch.zeros_like(theta), rho=0.5, adaptive=True).status == "failed"
+    assert hessian.shape == (6, 6)
+
+
+def test_m_sharpness_of_all_samples_is_the_worst_case():
+    made, hessian, slope = regression(at_minimum=False)
+    found = m_sharpness.read(made, made.parameters(), m=40, rho=0.5, steps=60)
+    assert found.value == pytest.approx(highest_on_ball(hessian, slope, 0.5), rel=1e-3)
+    assert found.details["batches"] == 1
+
+
+def test_m_sharpness_is_the_mean_over_batches():
+    made, _, _ = regression(at_minimum=False)
+    theta = made.parameters()
+    found = m_sharpness.read(made, theta, m=10, rho=0.5, batches=4, steps=60)
+    order = torch.randperm(40, generator=generator(0, 23))
+    exact = []
+    for part in order.split(10):
+        x, y = made.inputs[part], made.targets[part]
+        slope = x.T @ (x @ theta.view(-1, 1) - y) / 10
+        exact.append(highest_on_ball(x.T @ x / 10, slope.flatten(), 0.5))
+    assert found.value == pytest.approx(sum(exact) / 4, rel=5e-3)
+    assert found.standard_error == pytest.approx(torch.tensor(exact).std().item() / 2, rel=0.05)
+
+
+def test_directions_have_the_norms_of_the_filters_and_nothing_in_vectors():
+    """A peer applies the rule element by element to vectors, another to whole tensors."""
+    problem = objective("conv")
+    theta = problem.parameters()
+    direction = normalised(torch.randn(len(theta), dtype=torch.float64), theta, problem.space)
+    for name, part in problem.space.split(direction).items():
+        weights = problem.space.split(theta)[name]
+        if weights.ndim < 2:
+            assert not part.any()
+        else:
+            torch.testing.assert_close(part.flatten(1).norm(dim=1), weights.flatten(1).norm(dim=1), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_filter_normalised_rise_of_a_quadratic(seed: int):
+    """One filter of n weights: the direction is uniform on a sphere of radius ‖w‖, so the mean is ½ r² ‖w‖² tr H / n."""
+    made, hessian, _ = regression(seed=seed, at_minimum=False)
+    theta = made.parameters()
+    found = filter_normalised.read(made, theta, seed=seed, radius=0.5, samples=400)
+    exact = 0.5 * 0.25 * float(theta @ theta) * float(hessian.trace()) / 6
+    assert abs(found.value - exact) < 4 * found.standard_error
+
+
+def test_random_directions_have_mean_zero_and_are_orthogonal_to_each_other():
+    """A peer draws them from [0, 1], so that two of them have cosine 0.75."""
+    from sharpcli.measures._reading import gaussian
+
+    first, second = (gaussian(torch.zeros(100_000, dtype=torch.float64), 0, 21, sample) for sample in range(2))
+    assert abs(float(first.mean())) < 4 / 100_000**0.5
+    assert abs(float(first @ second) / float(first.norm() * second.norm())) < 4 / 100_000**0.5
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_pac_bayes_finds_the_sigma_of_its_own_directions(seed: int):
+    """σ is a standard deviation: a peer hands its square to the generator and so reports a variance."""
+    made, hessian, _ = regression(seed=seed)
+    found = pac_bayes.read(made, made.parameters(), seed=seed, target=0.2, samples=200, tolerance=1e-3)
+    assert found.details["rise"] <= 0.2
+    assert found.details["rise"] == pytest.approx(0.2, rel=3e-3)
+    wanted = math.sqrt(2 * 0.2 / float(hessian.trace()))
+    relative = found.details["rise_standard_error"] / 0.2 / 2
+    assert abs(found.value / wanted - 1) < 4 * relative + 1e-3
+    assert found.details["upper"] / found.value <= 1.001
+
+
+def test_pac_bayes_fails_where_no_noise_reaches_the_target():
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs + 0 * self.weight.sum()
+
+    made = Objective.of(Flat(), torch.randn(5, 2).double(), torch.zeros(5).long(), runtime=Runtime.open("cpu", "float64"))
+    found = pac_bayes.read(made, made.parameters(), samples=2)
+    assert found.status == "failed"
+    assert found.value is None
+
+
+def sample_gradients(problem: Objective, name: str) -> Tensor:
+    """Return ∇ℓ_i of each sample, shape (N, P), one by one."""
+    model = made_model(name)
+    inputs, targets = data_for(name)
+    rows = []
+    for sample in range(len(inputs)):
+        loss = problem.criterion.terms(model.eval()(inputs[sample : sample + 1]), targets[sample : sample + 1]).sum()
+        rows.append(torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv"])
+def test_the_fisher_rao_norm_is_that_of_the_samples_gradients(name: str):
+    problem = objective(name)
+    rows, theta = sample_gradients(problem, name), problem.parameters()
+    found = fisher_rao.read(problem, theta)
+    assert found.value == pytest.approx(float((rows @ theta).square().mean().sqrt()), rel=1e-10)
+
+
+def test_the_gradient_noise_of_single_samples_is_exact():
+    problem = objective("mlp")
+    rows, theta = sample_gradients(problem, "mlp"), problem.parameters()
+    trace, square = float(rows.var(0).sum()), float(rows.mean(0).square().sum())
+    found = gradient_noise.read(problem, theta, groups=len(rows))
+    assert found.details["trace_of_covariance"] == pytest.approx(trace, rel=1e-9)
+    assert found.value == pytest.approx(trace / square, rel=1e-9)
+    grouped = [gradient_noise.read(problem, theta, seed=seed, groups=10).details["trace_of_covariance"] for seed in range(60)]
+    mean, error = numpy.mean(grouped), numpy.std(grouped, ddof=1) / 60**0.5
+    assert abs(mean - trace) < 4 * error
+    assert gradient_norm.read(problem, theta).value == pytest.approx(square**0.5, rel=1e-9)
+
+
+def test_unit_logits_are_those_of_their_definition():
+    problem = objective("mlp")
+    theta = problem.parameters()
+    outputs = outputs_of(problem)(theta)
+    outputs = outputs.view(len(problem.targets), -1)
+    unit = outputs - outputs.mean(1, keepdim=True)
+    unit = unit / unit.norm(dim=1, keepdim=True)
+    wanted = nn.functional.cross_entropy(unit, problem.targets)
+    found = logit_normalised.read(problem, theta)
+    assert found.details["loss"] == pytest.approx(float(wanted), rel=1e-10)
+    assert found.value > 0

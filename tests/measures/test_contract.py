@@ -1,0 +1,207 @@
+"""What every definition of sharpness owes its reader; a new file in measures/ is tested here without a new line."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sharpcli
+from sharpcli import plugins
+from sharpcli.analyses._measuring import asked
+from sharpcli.errors import SettingsError
+from tests.nets import objective
+
+NAMES = plugins.names("measures")
+VARIANTS = [(name, dict(variant)) for name in NAMES for variant in plugins.load("measures", name).VARIANTS]
+SIZES = ("epsilon", "rho", "sigma", "radius")
+FEW = {"samples": 3, "steps": 3, "restarts": 1, "draws": 1, "batches": 2, "m": 20, "iterations": 2, "groups": 5, "subspace": 5}
+
+
+def short(name: str, variant: dict[str, Any]) -> dict[str, Any]:
+    """Return options that make a measure quick, its variant kept."""
+    known = inspect.signature(plugins.load("measures", name).read).parameters
+    few = {key: value for key, value in FEW.items() if key in known and (key != "subspace" or key in variant)}
+    return {**variant, **few}
+
+
+def named(case: Any) -> str:
+    return case if isinstance(case, str) else " ".join(f"{key}={value}" for key, value in case.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_measure_says_what_it_is(name: str):
+    plug_in = plugins.load("measures", name)
+    for word in ("DEFINITION", "MISLEADS", "COST"):
+        assert getattr(plug_in, word)
+    assert plug_in.VARIANTS[0] == {}
+    parameters = list(inspect.signature(plug_in.read).parameters.values())
+    assert [parameter.name for parameter in parameters[:3]] == ["objective", "theta", "seed"]
+    assert all(parameter.default is not inspect.Parameter.empty for parameter in parameters[2:])
+    for options in plug_in.VARIANTS:
+        text = ",".join(f"{key}={str(value).lower()}" for key, value in options.items())
+        assert asked([f"{name}:{text}"])[0].options == options
+
+
+@pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=named)
+def test_same_seed_same_answer_and_weights_untouched(name: str, variant: dict[str, Any]):
+    problem = objective("conv")
+    theta = problem.parameters()
+    before, model = theta.clone(), {key: value.clone() for key, value in problem.model.state_dict().items()}
+    first, again = (plugins.load("measures", name).read(problem, theta, seed=3, **short(name, variant)) for _ in range(2))
+    assert first.status == "ok"
+    assert first.value == again.value
+    assert first.standard_error == again.standard_error
+    assert first.measure == name
+    assert first.unit
+    assert first.passes > 0
+    assert first.options.items() >= {key: value for key, value in variant.items() if key != "subspace"}.items()
+    assert torch.equal(theta, before)
+    assert all(torch.equal(model[key], value) for key, value in problem.model.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=named)
+def test_the_batch_size_does_not_matter(name: str, variant: dict[str, Any]):
+    found = []
+    for chunk in (7, 101):
+        problem = objective("conv", chunk_size=chunk)
+        found.append(plugins.load("measures", name).read(problem, problem.parameters(), **short(name, variant)).value)
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+SIZED = [
+    (name, variant, key)
+    for name, variant in VARIANTS
+    for key in SIZES
+    if key in inspect.signature(plugins.load("measures", name).read).parameters
+]
+
+
+@pytest.mark.parametrize(("name", "variant", "size"), SIZED, ids=named)
+def test_a_size_of_zero_gives_zero_and_a_bad_one_is_refused(name: str, variant: dict[str, Any], size: str):
+    problem = objective("conv")
+    read, theta = plugins.load("measures", name).read, problem.parameters()
+    options = {**short(name, variant), size: 0.0}
+    assert read(problem, theta, **options).value == 0
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(SettingsError, match=size):
+            read(problem, theta, **{**options, size: bad})
+
+
+@pytest.mark.parametrize(("name", "variant", "size"), SIZED, ids=named)
+def test_a_larger_size_gives_a_larger_change(name: str, variant: dict[str, Any], size: str):
+    problem = objective("conv")
+    read, theta = plugins.load("measures", name).read, problem.parameters()
+    options = short(name, variant) | ({"steps": 10} if "steps" in short(name, variant) else {})
+    small, large = (read(problem, theta, **{**options, size: value}) for value in (0.05, 0.2))
+    assert 0 < abs(small.value) < abs(large.value)
+    assert small.bound != "lower" or small.value > 0
+
+
+RESCALED = ("rescaled ReLU pairs", "rescaled layers before BatchNorm", "rescaled logits")
+NET = """from torch import nn
+def net():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Train a net with both kinds of symmetry, and rescale it in each."""
+    folder = tmp_path_factory.mktemp("rescaled")
+    random = np.random.default_rng(0)
+    classes = np.arange(90) % 3
+    images = random.normal(size=(90, 1, 8, 8)).astype(np.float32)
+    images[np.arange(90), 0, classes] += 1
+    np.savez(folder / "d.npz", x_train=images[:60], y_train=classes[:60], x_test=images[60:], y_test=classes[60:])
+    (folder / "net.py").write_text(NET)
+    model = f"{folder / 'net.py'}:net"
+    run = (
+        sharpcli.train(
+            model=model, data=f"npz:{folder / 'd.npz'}", steps=60, batch_size=20, dtype="float64", out=str(folder / "run")
+        )
+        .rows[0]
+        .checkpoint
+    )
+    how: dict[str, dict[str, Any]] = {
+        RESCALED[0]: {"layer": "4", "into": "6"},
+        RESCALED[1]: {"layer": "1", "into": "2"},
+        RESCALED[2]: {"logits": True},
+    }
+    files = {"": run}
+    for kind, options in how.items():
+        files[kind] = str(folder / f"{kind}.pt")
+        sharpcli.reparam(run, files[kind], factor=4.0, model=model, dtype="float64", **options)
+    return {"model": model, "files": files}
+
+
+@pytest.mark.parametrize("kind", RESCALED)
+def test_a_rescaled_checkpoint_is_the_same_function(versions: dict[str, Any], kind: str):
+    rows = sharpcli.compare([versions["files"][""], versions["files"][kind]], model=versions["model"], metrics="hessian",
+                            dtype="float64").rows  # fmt: skip
+    assert rows[0].test_accuracy == rows[1].test_accuracy
+    if kind != "rescaled logits":
+        assert rows[0].train_loss == pytest.approx(rows[1].train_loss, rel=1e-9)
+        assert rows[0].test_loss == pytest.approx(rows[1].test_loss, rel=1e-9)
+    assert abs(rows[0].lambda_max / rows[1].lambda_max - 1) > 0.01  # The Hessian is invariant under none of them.
+
+
+@pytest.mark.parametrize("kind", RESCALED)
+@pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=named)
+def test_what_is_said_to_be_invariant_stays_and_all_else_moves(
+    versions: dict[str, Any], name: str, variant: dict[str, Any], kind: str
+):
+    fine = {"tolerance": 1e-4} if name == "pac-bayes" else {}
+    text = ",".join(f"{key}={str(value).lower()}" for key, value in {**variant, **fine}.items())
+    values = [
+        sharpcli.sharpness(versions["files"][which], measure=f"{name}:{text}", model=versions["model"], dtype="float64")
+        .readings[0]
+        .value
+        for which in ("", kind)
+    ]
+    claims = plugins.load("measures", name).INVARIANT
+    holds = any(
+        kind in what for when, what in claims.items() if not when or (when == "adaptive=true" and variant.get("adaptive"))
+    )
+    if holds:
+        assert values[0] == pytest.approx(values[1], rel=1e-4)
+    else:
+        assert abs(values[0] / values[1] - 1) > 1e-3
+
+
+def test_the_command_line_lists_and_refuses(sharpcli: Callable[..., Any], final: Path) -> None:
+    listed = sharpcli("sharpness", "--list")
+    assert listed.exit_code == 0
+    for name in NAMES:
+        assert f"\n{name}\n" in f"\n{listed.stdout}"
+    for words, word in (
+        (["--measure", "worst"], "worst-case"),
+        (["--measure", "worst-case:rho=-1"], "rho"),
+        (["--measure", "worst-case:radius=1"], "rho"),
+        (["--measure", "worst-case:norm=1"], "norm"),
+        (["--measure", "average-case:sigma"], "sigma"),
+        (["--measure", "all:rho=1"], "all"),
+    ):
+        answer = sharpcli("sharpness", final, *words)
+        assert answer.exit_code == 2
+        assert answer.stdout == ""
+        assert word in answer.stderr
+    assert sharpcli("sharpness").exit_code == 2
+
+
+def test_all_of_them_on_a_tiny_model(sharpcli: Callable[..., Any], final: Path) -> None:
+    import json
+
+    answer = sharpcli("sharpness", final, "--measure", "all", "--json")
+    assert answer.exit_code == 0, answer.stderr
+    rows = json.loads(answer.stdout)["result"]["readings"]
+    assert {row["measure"] for row in rows} == set(NAMES)
+    assert len({row["label"] for row in rows}) == len(rows)
+    assert all(row["status"] == "ok" for row in rows)
