@@ -236,7 +236,7 @@ TABLE = [
     (2, "train " + TINY + " --lr 0", "--lr"),
     (2, "train " + TINY + " --lr nan", "--lr"),
     (2, "train " + TINY + " --momentum 1", "--momentum"),
-    (2, "train " + TINY + " --warmup 1", "--warmup"),
+    (2, "train " + TINY + " --warmup -1", "--warmup"),
     (2, "train " + TINY + " --optimizer lion", "--optimizer"),
     (2, "train " + TINY + " --schedule exponential", "--schedule"),
     (2, "train " + TINY + " --seed 99999999999999999999 --steps 1", "--seed"),

@@ -23,6 +23,7 @@ LINES = {
     "distance": "distance {a} --per-layer",
     "compare": "compare {a} {b}",
     "inspect": "inspect {a}",
+    "reparam": "reparam {a} {out}",
 }
 FUNCTIONS: dict[str, dict[str, Any]] = {
     "hessian": {"topk": 3},

@@ -42,8 +42,8 @@ def probe(code: str) -> tuple[int, set[str], str]:
     return exit_code, set(loaded), done.stdout
 
 
-def test_all_seven_commands_are_here() -> None:
-    assert set(COMMANDS) == {"train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect"}
+def test_all_commands_are_here() -> None:
+    assert set(COMMANDS) == {"train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam"}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)

@@ -205,3 +205,16 @@ def test_all_of_them_on_a_tiny_model(sharpcli: Callable[..., Any], final: Path) 
     assert {row["measure"] for row in rows} == set(NAMES)
     assert len({row["label"] for row in rows}) == len(rows)
     assert all(row["status"] == "ok" for row in rows)
+
+
+def test_the_page_about_measures_is_what_the_measures_say() -> None:
+    """Written by tools/write_measures.py; a change to a measure needs a new page."""
+    import importlib.util
+
+    root = Path(__file__).parents[2]
+    spec = importlib.util.spec_from_file_location("write_measures", root / "tools" / "write_measures.py")
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    assert spec.loader is not None
+    spec.loader.exec_module(module)
+    assert (root / "docs" / "measures.md").read_text(encoding="utf-8") == module.page()

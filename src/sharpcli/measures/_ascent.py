@@ -66,8 +66,9 @@ def climb(meter: Meter, ball: Ball, *, steps: int, restarts: int, seed: int, sho
     base = meter.loss(torch.zeros_like(meter.theta))
     rises, shares = [], []
     for attempt in range(restarts):
-        start = gaussian(meter.theta, seed, 22, attempt)
-        place = ball.inside(0.5 * ball.steepest(start) if ball.norm == 2 else start / 2)
+        # A place, not an offset: where the ball is scaled, the start does not depend on the scale of the weights.
+        place = gaussian(meter.theta, seed, 22, attempt)
+        place = ball.inside(place / (2 if ball.norm == math.inf else 2 * float(torch.linalg.vector_norm(place.double()))))
         highest, share = -math.inf, 0.0
         for step in range(steps):
             loss, gradient = meter.slope(ball.offset(place))

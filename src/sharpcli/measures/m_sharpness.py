@@ -22,7 +22,7 @@ DEFINITION = "mean over batches B of m samples of max f_B(θ + δ) - f_B(θ), �
 INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
 MISLEADS = "It rises as m falls, for any weights: compare at one m. A lower bound, batch by batch."
 COST = "steps gradients of m samples a batch"
-VARIANTS: tuple[dict[str, object], ...] = ({},)
+VARIANTS: tuple[dict[str, object], ...] = ({}, {"adaptive": True, "rho": 0.5})
 
 
 def read(
