@@ -40,6 +40,7 @@ def test_an_option_overrides_and_takes_back_what_excludes_it():
     assert planned("keskar-sb", lr=0.5).lr == 0.5
     assert planned("geiping-fb", epochs=7.0).updates == 7
     assert planned("hoffer-ra", steps=9).updates == 9
+    assert planned("hoffer-ra", epochs=20.0).updates == pytest.approx(planned("hoffer-sb", epochs=20.0).updates, rel=0.07)
     assert planned("sam", asam=1.0).sam == 0
     assert planned("asam").sam == 0
     assert planned("sam").augment == ("crop", "flip")

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sharpcli import checkpoints
 from sharpcli.analyses._account import account
+from sharpcli.analyses._growth import growth
 from sharpcli.analyses._opening import describe
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
-from sharpcli.results import Displacement, DistanceResult, LayerDistance
+from sharpcli.results import Displacement, DistanceResult, LayerDistance, Way
 from sharpcli.runtime import Runtime
 from sharpcli.settings import DistanceSettings, chosen
 
 
 def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, **options: object) -> DistanceResult:
     """Measure ‖w - w₀‖₂ over all parameters, in float64; BatchNorm's statistics are not parameters.
+
+    Of a run folder it also tells the length of the way through the saved steps, and whether distances grow as log t
+    or as a power of t: by distances.jsonl where training has written it, else by the saved steps.
 
     Args:
         checkpoint: File, or run folder; a run folder also gives its saved steps.
@@ -41,7 +48,9 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
         final = checkpoints.read(checkpoint)
         init = checkpoints.read(settings.init) if settings.init else checkpoints.initial_weights(final)
         whole = displacement(final, init, per_layer=settings.per_layer)
-        steps = checkpoints.saved_steps(Path(checkpoint).expanduser(), final)
+        place = Path(checkpoint).expanduser()
+        steps = checkpoints.saved_steps(place, final)
+        along = tuple(displacement(step, init) for step in steps)
         return DistanceResult(
             checkpoint=describe(final),
             reference=str(init.path),
@@ -53,7 +62,9 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
             init_norm=whole.init_norm,
             max_change=whole.max_change,
             layers=whole.layers,
-            steps=tuple(displacement(step, init) for step in steps),
+            steps=along,
+            way=_way(init, steps),
+            growth=growth(_lines(place, along), settings.fit_from, settings.fit_to),
             **book.entries(runtime),
         )
 
@@ -88,13 +99,51 @@ def displacement(final: Checkpoint, init: Checkpoint, *, per_layer: bool = False
         relative=relative,
         cosine=cosine,
         max_change=float((ends - starts).abs().max()),
-        layers=tuple(_layer(name, *pair) for name, pair in pairs.items()) if per_layer else (),
+        layers=tuple(_layer(name, *pair, wanted[name].shape) for name, pair in pairs.items()) if per_layer else (),
     )
 
 
-def _layer(name: str, end: Tensor, start: Tensor) -> LayerDistance:
+def _way(init: Checkpoint, steps: list[Checkpoint]) -> Way | None:
+    """Measure the way from the start through the saved steps."""
+    if not steps:
+        return None
+    names = steps[0].parameter_names()
+    places = [torch.cat([_flat(one.state[name]) for name in names]) for one in (init, *steps)]
+    stretches = [after - before for before, after in itertools.pairwise(places)]
+    lengths = [float(stretch.norm()) for stretch in stretches]
+    gone = float((places[-1] - places[0]).norm())
+    return Way(
+        length=sum(lengths),
+        displacement=gone,
+        straightness=gone / sum(lengths) if sum(lengths) else None,
+        stretches=tuple(lengths),
+        turns=tuple(_compare(after, before)[2] for before, after in itertools.pairwise(stretches)),
+    )
+
+
+def _lines(place: Path, steps: tuple[Displacement, ...]) -> list[dict[str, Any]]:
+    """Return distances by update: those that training wrote down, else those of the saved steps."""
+    written = place / "distances.jsonl"
+    if place.is_dir() and written.is_file():
+        try:
+            return [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+        except ValueError as error:
+            raise InputError(f"{written} is damaged.", "Remove it; the saved steps are used then.") from error
+    return [{"step": one.step, "distance": one.distance} for one in steps if one.step]
+
+
+def _layer(name: str, end: Tensor, start: Tensor, shape: torch.Size) -> LayerDistance:
     gone, relative, cosine = _compare(end, start)
-    return LayerDistance(name=name, size=len(end), norm=float(end.norm()), distance=gone, relative=relative, cosine=cosine)
+    about: dict[str, Any] = {}
+    if len(shape) > 1 and shape[0]:
+        moved, lengths = ((part.view(shape[0], -1)).norm(dim=1) for part in (end - start, start))
+        ratios = (moved / lengths)[lengths > 0]
+        if len(ratios):
+            about = {"filter_relative_mean": float(ratios.mean()), "filter_relative_max": float(ratios.max())}
+        about["filters"] = shape[0]
+    return LayerDistance(
+        name=name, size=len(end), norm=float(end.norm()), distance=gone, relative=relative, cosine=cosine, **about
+    )
 
 
 def _compare(end: Tensor, start: Tensor) -> tuple[float, float | None, float | None]:

@@ -166,13 +166,31 @@ def _distance(result: DistanceResult) -> list[RenderableType]:
         for one in result.steps:
             steps.add_row(number(one.step), number(one.distance), number(one.relative), number(one.cosine))
         parts.append(steps)
+    if result.way is not None:
+        turns = ", ".join(number(turn, 3) for turn in result.way.turns)
+        parts.append(dim(
+            f"way through the saved steps {result.way.length:.5g}, displacement {result.way.displacement:.5g} "
+            f"(straightness {number(result.way.straightness, 3)}){f'; cosines of its turns: {turns}' if turns else ''}"
+        ))  # fmt: skip
+    if result.growth is not None:
+        parts.append(Text(result.growth.sentence))
     return [*parts, dim(f"over {result.num_parameters} parameters; BatchNorm statistics are not parameters"), Text()]
 
 
 def _layers(layers: Sequence[LayerDistance]) -> Table:
-    table = new_table("Per layer", "name", "size", "norm", "distance", "relative", "cosine")
+    columns = ("name", "size", "norm", "distance", "relative", "cosine", "filters", "relative of filters, mean", "max")
+    table = new_table("Per layer", *columns)
     for one in layers:
-        table.add_row(one.name, str(one.size), number(one.norm), number(one.distance), number(one.relative), number(one.cosine))
+        values = (
+            one.norm,
+            one.distance,
+            one.relative,
+            one.cosine,
+            one.filters,
+            one.filter_relative_mean,
+            one.filter_relative_max,
+        )
+        table.add_row(one.name, str(one.size), *map(number, values))
     return table
 
 

@@ -7,6 +7,8 @@ from sharpcli.results.analyses import (
     Curve,
     Displacement,
     DistanceResult,
+    Growth,
+    GrowthFit,
     InspectResult,
     LayerDistance,
     Measurement,
@@ -20,6 +22,7 @@ from sharpcli.results.analyses import (
     SharpnessResult,
     TrainResult,
     TrainRow,
+    Way,
 )
 from sharpcli.results.base import (
     SCHEMA,
@@ -60,7 +63,10 @@ __all__ = [
     "RecipeRow",
     "RecipesResult",
     "ReparamResult",
+    "Growth",
+    "GrowthFit",
     "TrainRow",
+    "Way",
     "TrainResult",
     "Subject",
     "Conditions",

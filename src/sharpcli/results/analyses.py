@@ -132,6 +132,51 @@ class LayerDistance:
     distance: float
     relative: float | None
     cosine: float | None
+    filters: int | None = None
+    filter_relative_mean: float | None = None
+    filter_relative_max: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowthFit:
+    """One form of growth with t updates: "log", a + b log t, or "power", c t^p; residuals are data minus fit."""
+
+    form: str
+    parameters: dict[str, float]
+    r_squared: float
+    aic: float
+    residuals: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """Distances against updates with both fits; `preferred` is None where Akaike's criterion does not tell them apart.
+
+    `aic_difference` is that of the power law minus that of the logarithm: greater than 0 speaks for the logarithm.
+    Distances of one run are not independent, so the criterion is surer of itself than it should be.
+    """
+
+    steps: tuple[int, ...]
+    distances: tuple[float, ...]
+    fits: tuple[GrowthFit, ...]
+    preferred: str | None
+    aic_difference: float
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """The way through the saved steps of a run: how long it is, and how much it turns.
+
+    `straightness` is displacement over length, 1 for a straight line. `turns` are the cosines of the angle between each
+    stretch and the next.
+    """
+
+    length: float
+    displacement: float
+    straightness: float | None
+    stretches: tuple[float, ...]
+    turns: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +209,8 @@ class DistanceResult(Result):
     max_change: float
     layers: tuple[LayerDistance, ...]
     steps: tuple[Displacement, ...]
+    way: Way | None = None
+    growth: Growth | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,11 +58,9 @@ class Preset:
 
     def fill(self, settings: TrainSettings) -> TrainSettings:
         """Return settings with everything that the user left open as this recipe has it."""
-        untouched = {entry.name for entry in fields(settings) if getattr(settings, entry.name) == entry.default}
-        for pair in _EITHER:
-            if not untouched.issuperset(pair):
-                untouched -= set(pair)
-        return replace(settings, **{name: value for name, value in self.values.items() if name in untouched})
+        own = {entry.name for entry in fields(settings) if getattr(settings, entry.name) != entry.default}
+        taken_back = {name for pair in _EITHER if own.intersection(pair) for name in pair}
+        return replace(settings, **{name: value for name, value in self.values.items() if name not in own | taken_back})
 
 
 def names() -> list[str]:
