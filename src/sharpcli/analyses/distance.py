@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sharpcli.analyses._growth import growth
 from sharpcli.analyses._opening import describe
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
-from sharpcli.results import Displacement, DistanceResult, LayerDistance, Way
+from sharpcli.results import Displacement, DistanceResult, Growth, LayerDistance, Way
 from sharpcli.runtime import Runtime
 from sharpcli.settings import DistanceSettings, chosen
 
@@ -64,7 +65,7 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
             layers=whole.layers,
             steps=along,
             way=_way(init, steps),
-            growth=growth(_lines(place, along), settings.fit_from, settings.fit_to),
+            growth=_growth(final, _lines(place, along), settings),
             **book.entries(runtime),
         )
 
@@ -101,6 +102,18 @@ def displacement(final: Checkpoint, init: Checkpoint, *, per_layer: bool = False
         max_change=float((ends - starts).abs().max()),
         layers=tuple(_layer(name, *pair, wanted[name].shape) for name, pair in pairs.items()) if per_layer else (),
     )
+
+
+def _growth(final: Checkpoint, lines: list[dict[str, Any]], settings: DistanceSettings) -> Growth | None:
+    """Fit both forms, and say so where the rate changed meanwhile: the claim is about the phase of one high rate."""
+    found = growth(lines, settings.fit_from, settings.fit_to)
+    schedule = final.metadata.get("recipe", {}).get("schedule")
+    if found is None or schedule in (None, "constant") or settings.fit_to is not None:
+        return found
+    caution = (
+        f" The learning rate changed meanwhile ({schedule}): Hoffer's claim is about the phase of one high rate, see --fit-to."
+    )
+    return replace(found, sentence=found.sentence + caution)
 
 
 def _way(init: Checkpoint, steps: list[Checkpoint]) -> Way | None:

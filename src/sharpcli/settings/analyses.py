@@ -89,7 +89,7 @@ class DistanceSettings(AnalysisSettings):
     init: str | None = option(None, "Reference weights. Default: the initial weights of the checkpoint's own run.", "FILE")
     per_layer: bool = option(False, "Add one row a tensor, with the mean and the largest relative distance of its filters.")
     fit_from: int = option(1, "First update of a run that the fits of log t and t^p count.", "N")
-    fit_to: int | None = option(None, "Last one. Default: all, or those before the learning rate first falls.", "N")
+    fit_to: int | None = option(None, "Last one, such as the last at the first learning rate. Default: all.", "N")
 
     def __post_init__(self) -> None:
         super().__post_init__()
