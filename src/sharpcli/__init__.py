@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from sharpcli.analyses.interpolate import interpolate as interpolate
     from sharpcli.analyses.reparam import reparam as reparam
     from sharpcli.analyses.sharpness import sharpness as sharpness
+    from sharpcli.analyses.surface import surface as surface
     from sharpcli.analyses.train import train as train
     from sharpcli.objective import Objective as Objective
     from sharpcli.runtime import Runtime as Runtime
 
-_COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam")
+_COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam", "surface")
 _HOMES = {name: f"sharpcli.analyses.{name}" for name in _COMMANDS} | {
     "hessian_all": "sharpcli.analyses.hessian",
     "Objective": "sharpcli.objective",
@@ -37,6 +38,7 @@ __all__ = [
     "interpolate",
     "reparam",
     "sharpness",
+    "surface",
     "train",
 ]
 

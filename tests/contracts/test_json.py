@@ -24,6 +24,7 @@ LINES = {
     "compare": "compare {a} {b}",
     "inspect": "inspect {a}",
     "reparam": "reparam {a} {out}",
+    "surface": "surface {a} --points 3",
 }
 FUNCTIONS: dict[str, dict[str, Any]] = {
     "hessian": {"topk": 3},

@@ -43,7 +43,17 @@ def probe(code: str) -> tuple[int, set[str], str]:
 
 
 def test_all_commands_are_here() -> None:
-    assert set(COMMANDS) == {"train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam"}
+    assert set(COMMANDS) == {
+        "train",
+        "hessian",
+        "sharpness",
+        "interpolate",
+        "distance",
+        "compare",
+        "inspect",
+        "reparam",
+        "surface",
+    }
 
 
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sharpcli import __version__
-from sharpcli.cli import compare, distance, hessian, inspect, interpolate, reparam, sharpness, train
+from sharpcli.cli import compare, distance, hessian, inspect, interpolate, reparam, sharpness, surface, train
 
 app = typer.Typer(
     name="sharpcli",
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (train, hessian, sharpness, interpolate, distance, compare, inspect, reparam):
+for _command in (train, hessian, sharpness, interpolate, distance, compare, inspect, reparam, surface):
     app.command(name=_command.NAME, help=getattr(_command, "HELP", None))(_command.command)
 
 

@@ -14,7 +14,8 @@ from sharpcli.errors import SettingsError
 from sharpcli.render.figure import finish, mesh, styles
 from sharpcli.render.hessian_figures import draw_hessian
 from sharpcli.render.labels import distinct
-from sharpcli.results import CompareResult, CompareRow, DistanceResult, HessianResult, PathResult, Result
+from sharpcli.render.surface_figures import draw_surface
+from sharpcli.results import CompareResult, CompareRow, DistanceResult, HessianResult, PathResult, Result, SurfaceResult
 
 FORMATS = ("png", "pdf", "svg")
 _LOG_RATIO = 30.0  # A loss that varies by more than this factor is drawn on a logarithmic axis.
@@ -143,4 +144,5 @@ _DRAWERS: dict[type[Result], Callable[..., Figure]] = {
     PathResult: _paths,
     DistanceResult: _distances,
     CompareResult: _compare,
+    SurfaceResult: draw_surface,
 }

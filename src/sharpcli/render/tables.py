@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 from rich.console import Console, RenderableType
@@ -26,6 +27,7 @@ from sharpcli.results import (
     ReparamResult,
     Result,
     SharpnessResult,
+    SurfaceResult,
     TrainResult,
 )
 
@@ -302,6 +304,31 @@ def _reparam(result: ReparamResult) -> list[RenderableType]:
     ]
 
 
+def _surface(result: SurfaceResult) -> list[RenderableType]:
+    table = new_table(f"Loss surface of {heading(result.checkpoint)}", "quantity", "value")
+    finite = [value for row in result.loss for value in row if math.isfinite(value)]
+    rows = {
+        "loss at the origin": result.loss_at_origin, "smallest on the grid": min(finite, default=None),
+        "largest on the grid": max(finite, default=None), "points": len(result.alphas) * len(result.betas),
+        "points not finite": result.not_finite,
+    }  # fmt: skip
+    for name, value in rows.items():
+        table.add_row(name, number(value, 6))
+    axes = [
+        dim(f"{name}; length {length:.4g}, from {values[0]:.4g} to {values[-1]:.4g}")
+        for name, length, values in zip(result.axes, result.lengths, (result.alphas, result.betas), strict=True)
+    ]
+    parts: list[RenderableType] = [table, *axes]
+    if result.marks:
+        marks = new_table("Points", "point", "alpha", "beta", "distance from the plane")
+        for mark in result.marks:
+            marks.add_row(mark.name, number(mark.alpha), number(mark.beta), number(mark.distance_from_plane))
+        parts.append(marks)
+    conditions = result.conditions
+    about = f"{conditions.split} loss ({conditions.loss_function}), N = {conditions.num_samples}, BatchNorm {result.batch_norm}"
+    return [*parts, dim(f"{about}, {result.seconds:.1f} s"), Text()]
+
+
 _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
     HessianResult: draw_hessian,
     SharpnessResult: _sharpness,
@@ -313,6 +340,7 @@ _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
     RecipesResult: _recipes,
     MeasuresResult: _measures,
     ReparamResult: _reparam,
+    SurfaceResult: _surface,
 }
 
 _SUMMARIES: dict[type[Result], Callable[..., list[RenderableType]]] = {HessianResult: draw_side_by_side}

@@ -11,6 +11,7 @@ from sharpcli.settings.analyses import (
     InterpolateSettings,
     ReparamSettings,
     SharpnessSettings,
+    SurfaceSettings,
 )
 from sharpcli.settings.base import REPEATED, AnalysisSettings, SubjectSettings, chosen
 from sharpcli.settings.hessian import HessianSettings
@@ -27,6 +28,7 @@ __all__ = [
     "ReparamSettings",
     "SharpnessSettings",
     "SubjectSettings",
+    "SurfaceSettings",
     "TrainSettings",
     "chosen",
 ]

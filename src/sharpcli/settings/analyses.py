@@ -10,6 +10,7 @@ from sharpcli.settings.base import SPLITS, AnalysisSettings, option, require_at_
 
 BN_POLICIES = ("recompute", "eval")
 PATHS = ("linear", "arc")
+AXES = ("random", "eigen", "pca")
 METRICS = ("hessian", "sharpness", "distance")
 
 
@@ -69,17 +70,48 @@ class InterpolateSettings(AnalysisSettings):
         Raises:
             SettingsError: The range is not LO:HI with LO < HI, both finite.
         """
-        low, _, high = self.range.partition(":")
-        try:
-            bounds = float(low), float(high)
-        except ValueError:
-            raise SettingsError(f"--range '{self.range}' is not LO:HI.", "Write it as --range -0.5:1.5.") from None
-        if not all(map(math.isfinite, bounds)) or bounds[0] >= bounds[1]:
-            raise SettingsError(
-                f"--range {self.range} does not rise from a lower to a higher number.",
-                f"Turn it round: --range {high}:{low}." if bounds[0] > bounds[1] else "Write it as --range -0.5:1.5.",
-            )
-        return bounds
+        return _bounds(self.range)
+
+
+def _bounds(text: str) -> tuple[float, float]:
+    """Read LO:HI."""
+    low, _, high = text.partition(":")
+    try:
+        bounds = float(low), float(high)
+    except ValueError:
+        raise SettingsError(f"--range '{text}' is not LO:HI.", "Write it as --range -0.5:1.5.") from None
+    if not all(map(math.isfinite, bounds)) or bounds[0] >= bounds[1]:
+        raise SettingsError(
+            f"--range {text} does not rise from a lower to a higher number.",
+            f"Turn it round: --range {high}:{low}." if bounds[0] > bounds[1] else "Write it as --range -0.5:1.5.",
+        )
+    return bounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceSettings(AnalysisSettings):
+    """Which plane to look at, and how finely."""
+
+    axes: str = option("random", "random (filter-normalised), eigen (of the Hessian) or pca (of a run's saved steps).", "NAME")
+    range: str | None = option(None, "Range of both coordinates. Default: -1:1, or what the marked points need.", "LO:HI")
+    points: int = option(25, "Points along each axis.", "N")
+    bn: str = option("recompute", "BatchNorm statistics at each point: recompute them, or eval (those stored).", "NAME")
+    state: str | None = option(None, "Keep the points in this file as they come, and go on from there.", "FILE")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("axes", self.axes, AXES)
+        require_choice("bn", self.bn, BN_POLICIES)
+        require_at_least("points", self.points, 2)
+        self.bounds()
+
+    def bounds(self) -> tuple[float, float] | None:
+        """Return the lowest and the highest coordinate, or None if no range was given.
+
+        Raises:
+            SettingsError: The range is not LO:HI with LO < HI, both finite.
+        """
+        return None if self.range is None else _bounds(self.range)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,179 @@
+"""The loss over a plane of weight space: around one checkpoint, through three, or along a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+
+from sharpcli import checkpoints, files, progress
+from sharpcli.analyses._account import account
+from sharpcli.analyses._opening import Opened, label, open_checkpoint
+from sharpcli.analyses._plane import Plane, eigen_plane, plane_through, principal_plane, random_plane
+from sharpcli.batchnorm import batch_norms
+from sharpcli.errors import InputError, NumericalError, SettingsError
+from sharpcli.objective import Objective
+from sharpcli.results import Mark, SurfaceResult
+from sharpcli.settings import SurfaceSettings, chosen
+
+_MARGIN = 0.25  # Of the extent of the marks, on each side, where no range is given.
+_KEEP_SECONDS = 10.0
+
+Grid = NDArray[numpy.float64]
+
+
+def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None, **options: object) -> SurfaceResult:
+    """Evaluate the loss on a grid in a plane.
+
+    One checkpoint is the centre of two random or two eigenvector axes; three span the plane through them; a run folder
+    with saved steps gives the principal plane of its way. Coarse points come first, the others between them later, and
+    with `state` they are kept as they come.
+
+    Args:
+        paths: One or three checkpoints, or one run folder for `axes="pca"`.
+        settings: What to do.
+        **options: Its fields, in place of settings.
+
+    Returns:
+        Losses by row β and column α; one that is not finite is a gap (None in JSON), and is counted.
+
+    Raises:
+        SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
+
+    References:
+        Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018.
+    """
+    settings = chosen(SurfaceSettings, settings, options)
+    if len(paths) not in (1, 3):
+        raise SettingsError(
+            f"A surface needs one checkpoint or three, not {len(paths)}.", "Name one, or three that span a plane."
+        )
+    with account(settings) as book:
+        opened = [open_checkpoint(path, settings) for path in paths]
+        objective = opened[0].objective()
+        plane = _plane(opened, Path(paths[0]).expanduser(), objective, settings)
+        alphas, betas = _ranges(plane, settings)
+        statistics = opened[0].objective("train") if settings.bn == "recompute" and batch_norms(opened[0].model) else None
+
+        def loss(alpha: float, beta: float) -> float:
+            theta = plane.point(alpha, beta)
+            return objective.evaluate(theta, statistics.recompute_buffers(theta) if statistics else None).loss
+
+        identity = {"paths": [one.checkpoint.sha256() for one in opened], "settings": _relevant(settings)}
+        losses = fill(loss, alphas, betas, _Kept(settings.state, identity))
+        centre = loss(0.0, 0.0)
+        if not math.isfinite(centre):
+            raise NumericalError("The loss at the origin of the plane is not finite.", "Use another checkpoint.")
+        return SurfaceResult(
+            checkpoint=opened[0].subject(),
+            conditions=opened[0].conditions(objective, settings.split),
+            batch_norm=settings.bn if batch_norms(opened[0].model) else "none",
+            axes=plane.names,
+            lengths=tuple(float(axis.double().norm()) for axis in plane.axes),
+            explained=plane.explained,
+            eigenvalues=plane.eigenvalues,
+            alphas=tuple(alphas),
+            betas=tuple(betas),
+            loss=tuple(tuple(float(value) for value in row) for row in losses),
+            loss_at_origin=centre,
+            marks=tuple(Mark(name=name, alpha=a, beta=b, distance_from_plane=away) for name, a, b, away in plane.marks),
+            not_finite=int((~numpy.isfinite(losses)).sum()),
+            **book.entries(opened[0].runtime),
+        )
+
+
+def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: Sequence[float], kept: _Kept) -> Grid:
+    """Evaluate a function on a grid, coarse points first; return rows of β, columns of α.
+
+    Every point is evaluated at its own coordinates: nothing is carried from one to the next.
+    """
+    losses, done = kept.restore((len(betas), len(alphas)))
+    saved = time.monotonic()
+    with progress.task("surface", total=losses.size) as shown:
+        shown.advance(int(done.sum()))
+        try:
+            for row, column in _coarse_first(len(betas), len(alphas)):
+                if done[row, column]:
+                    continue
+                losses[row, column], done[row, column] = loss(alphas[column], betas[row]), True
+                shown.advance(1, loss=f"{losses[row, column]:.4g}")
+                if time.monotonic() - saved > _KEEP_SECONDS:
+                    kept.keep(losses, done)
+                    saved = time.monotonic()
+        finally:
+            kept.keep(losses, done)
+    return losses
+
+
+class _Kept:
+    """Points that have been evaluated, in a file, so that an interrupted surface can be gone on with."""
+
+    def __init__(self, place: str | None, identity: dict[str, Any]) -> None:
+        self.place, self.identity = place, json.dumps(identity, sort_keys=True)
+
+    def restore(self, shape: tuple[int, int]) -> tuple[Grid, NDArray[numpy.bool_]]:
+        empty = numpy.full(shape, math.nan), numpy.zeros(shape, dtype=bool)
+        if self.place is None or not Path(self.place).exists():
+            return empty
+        content = files.read_object(Path(self.place))
+        if not isinstance(content, dict) or content.get("identity") != self.identity:
+            raise SettingsError(
+                f"{self.place} holds another surface.", "Use the settings that it was begun with, or another --state."
+            )
+        return content["loss"].numpy().copy(), content["done"].numpy().copy()
+
+    def keep(self, losses: Grid, done: NDArray[numpy.bool_]) -> None:
+        if self.place is not None:
+            content = {"identity": self.identity, "loss": torch.from_numpy(losses), "done": torch.from_numpy(done)}
+            files.write_object(Path(self.place), content)
+
+
+def _coarse_first(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    """Yield all places of a grid: every eighth of both first, then every fourth, ..."""
+    seen = set()
+    for stride in (8, 4, 2, 1):
+        for place in ((row, column) for row in range(0, rows, stride) for column in range(0, columns, stride)):
+            if place not in seen:
+                seen.add(place)
+                yield place
+
+
+def _plane(opened: list[Opened], folder: Path, objective: Objective, settings: SurfaceSettings) -> Plane:
+    theta = objective.parameters()
+    if len(opened) > 1:
+        points = [one.objective().parameters() for one in opened]
+        if len({len(point) for point in points}) > 1:
+            raise InputError("The checkpoints are of different architectures.", "Name checkpoints of one model.")
+        return plane_through(points, [label(one.checkpoint) for one in opened])
+    if settings.axes == "pca":
+        final = opened[0].checkpoint
+        steps = checkpoints.saved_steps(folder, final)
+        along = [torch.cat([step.state[name].reshape(-1) for name in objective.space.names]).to(theta) for step in steps]
+        return principal_plane(along, [str(step.metadata.get("step")) for step in steps])
+    if settings.axes == "eigen":
+        return eigen_plane(objective, theta, settings.seed)
+    return random_plane(objective, theta, settings.seed)
+
+
+def _ranges(plane: Plane, settings: SurfaceSettings) -> tuple[list[float], list[float]]:
+    """Return the coordinates of columns and rows: as asked for, else such that all marks are inside, else -1 to 1."""
+    found = []
+    for places in ([alpha for _, alpha, _, _ in plane.marks], [beta for _, _, beta, _ in plane.marks]):
+        low, high = settings.bounds() or ((min(places), max(places)) if places else (-1.0, 1.0))
+        if settings.bounds() is None and places:
+            low, high = low - _MARGIN * (high - low), high + _MARGIN * (high - low)
+        found.append([round(float(value), 12) for value in numpy.linspace(low, high, settings.points)])
+    return found[0], found[1]
+
+
+def _relevant(settings: SurfaceSettings) -> dict[str, Any]:
+    """Return what the numbers depend on."""
+    indifferent = ("state", "batch_size", "device", "data_root", "download")
+    return {key: value for key, value in settings.to_dict().items() if key not in indifferent}

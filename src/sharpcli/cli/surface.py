@@ -1,0 +1,32 @@
+"""sharpcli surface"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from sharpcli.cli.options import with_options
+from sharpcli.cli.running import answer
+from sharpcli.settings import SurfaceSettings
+
+NAME = "surface"
+
+
+@with_options(SurfaceSettings, plot=True)
+def command(
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="CKPT [B C]", help="One checkpoint, or three; a run folder for --axes pca.")
+    ],
+    values: Any = None,
+    how: Any = None,
+) -> None:
+    """The loss over a plane: around a checkpoint, through three, or in the principal plane of a run."""
+
+    def compute(settings: SurfaceSettings) -> Sequence[Any]:
+        from sharpcli.analyses.surface import surface
+
+        return [surface(checkpoints, settings)]
+
+    answer(NAME, SurfaceSettings, values, compute, how)
