@@ -1,31 +1,6 @@
 """What the commands answer: plain numbers in frozen dataclasses, versioned JSON. Standard library only."""
 
-from sharpcli.results.analyses import (
-    Check,
-    CompareResult,
-    CompareRow,
-    Curve,
-    Displacement,
-    DistanceResult,
-    Growth,
-    GrowthFit,
-    InspectResult,
-    LayerDistance,
-    Mark,
-    Measurement,
-    MeasureRow,
-    MeasuresResult,
-    PathResult,
-    Reading,
-    RecipeRow,
-    RecipesResult,
-    ReparamResult,
-    SharpnessResult,
-    SurfaceResult,
-    TrainResult,
-    TrainRow,
-    Way,
-)
+from sharpcli.results.analyses import Check, CompareResult, CompareRow, InspectResult
 from sharpcli.results.base import (
     SCHEMA,
     Conditions,
@@ -33,6 +8,18 @@ from sharpcli.results.base import (
     Subject,
     document,
     plain,
+)
+from sharpcli.results.geometry import (
+    Curve,
+    Displacement,
+    DistanceResult,
+    Growth,
+    GrowthFit,
+    LayerDistance,
+    Mark,
+    PathResult,
+    SurfaceResult,
+    Way,
 )
 from sharpcli.results.hessian import (
     Bound,
@@ -46,6 +33,8 @@ from sharpcli.results.hessian import (
     Moments,
     Parts,
 )
+from sharpcli.results.sharpness import Measurement, MeasureRow, MeasuresResult, Reading, ReparamResult, SharpnessResult
+from sharpcli.results.training import RecipeRow, RecipesResult, TrainResult, TrainRow
 
 __all__ = [
     "Measurement",

@@ -1,0 +1,110 @@
+"""Tables of paths, distances and surfaces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sharpcli.render.table import dim, heading, new_table, number, percent
+from sharpcli.results import (
+    Curve,
+    DistanceResult,
+    LayerDistance,
+    PathResult,
+    SurfaceResult,
+)
+
+
+def draw_path(result: PathResult) -> list[RenderableType]:
+    """Return losses along a path."""
+    columns = [f"{curve.split} {what}" for curve in result.curves for what in ("loss", "accuracy")]
+    table = new_table(
+        f"{result.path} path: α = 0 is {result.start.path}, α = 1 is {result.end.path}", "alpha", *columns, left=0
+    )
+    for row, alpha in enumerate(result.alphas):
+        cells = [cell for curve in result.curves for cell in (f"{curve.loss[row]:.4g}", percent(curve.accuracy[row]))]
+        table.add_row(f"{alpha:.3g}", *cells, style="bold" if alpha in (0, 1) else "")
+    bars = Text("\n".join(_barrier(curve) for curve in result.curves))
+    note = dim(f"distance between the ends {result.distance:.4g}; BatchNorm {result.batch_norm}; {result.seconds:.1f} s")
+    return [table, bars, note, Text()]
+
+
+def _barrier(curve: Curve) -> str:
+    gaps = f"; {curve.not_finite} points not finite" if curve.not_finite else ""
+    where = f" at α = {curve.barrier_alpha:.3g}" if curve.barrier else ""
+    return f"barrier ({curve.split}) {curve.barrier:.4g}{where}{gaps}"
+
+
+def draw_distance(result: DistanceResult) -> list[RenderableType]:
+    """Return distances in all, per layer, along a run."""
+    table = new_table(f"Distance of {result.checkpoint.path} from {result.reference}", "quantity", "value")
+    rows = {
+        "distance ‖w−w₀‖": result.distance, "relative to ‖w₀‖": result.relative, "cosine(w, w₀)": result.cosine,
+        "norm ‖w‖": result.norm, "init norm ‖w₀‖": result.init_norm, "max change": result.max_change,
+    }  # fmt: skip
+    for name, value in rows.items():
+        table.add_row(name, number(value, 6))
+    parts: list[RenderableType] = [table]
+    if result.layers:
+        parts.append(_layers(result.layers))
+    if result.steps:
+        steps = new_table("Along the saved steps", "step", "distance", "relative", "cosine", left=0)
+        for one in result.steps:
+            steps.add_row(number(one.step), number(one.distance), number(one.relative), number(one.cosine))
+        parts.append(steps)
+    if result.way is not None:
+        turns = ", ".join(number(turn, 3) for turn in result.way.turns)
+        parts.append(dim(
+            f"way through the saved steps {result.way.length:.5g}, displacement {result.way.displacement:.5g} "
+            f"(straightness {number(result.way.straightness, 3)}){f'; cosines of its turns: {turns}' if turns else ''}"
+        ))  # fmt: skip
+    if result.growth is not None:
+        parts.append(Text(result.growth.sentence))
+    return [*parts, dim(f"over {result.num_parameters} parameters; BatchNorm statistics are not parameters"), Text()]
+
+
+def _layers(layers: Sequence[LayerDistance]) -> Table:
+    columns = ("name", "size", "norm", "distance", "relative", "cosine", "filters", "relative of filters, mean", "max")
+    table = new_table("Per layer", *columns)
+    for one in layers:
+        values = (
+            one.norm,
+            one.distance,
+            one.relative,
+            one.cosine,
+            one.filters,
+            one.filter_relative_mean,
+            one.filter_relative_max,
+        )
+        table.add_row(one.name, str(one.size), *map(number, values))
+    return table
+
+
+def draw_surface(result: SurfaceResult) -> list[RenderableType]:
+    """Return what a surface spans."""
+    table = new_table(f"Loss surface of {heading(result.checkpoint)}", "quantity", "value")
+    finite = [value for row in result.loss for value in row if math.isfinite(value)]
+    rows = {
+        "loss at the origin": result.loss_at_origin, "smallest on the grid": min(finite, default=None),
+        "largest on the grid": max(finite, default=None), "points": len(result.alphas) * len(result.betas),
+        "points not finite": result.not_finite,
+    }  # fmt: skip
+    for name, value in rows.items():
+        table.add_row(name, number(value, 6))
+    axes = [
+        dim(f"{name}; length {length:.4g}, from {values[0]:.4g} to {values[-1]:.4g}")
+        for name, length, values in zip(result.axes, result.lengths, (result.alphas, result.betas), strict=True)
+    ]
+    parts: list[RenderableType] = [table, *axes]
+    if result.marks:
+        marks = new_table("Points", "point", "alpha", "beta", "distance from the plane")
+        for mark in result.marks:
+            marks.add_row(mark.name, number(mark.alpha), number(mark.beta), number(mark.distance_from_plane))
+        parts.append(marks)
+    conditions = result.conditions
+    about = f"{conditions.split} loss ({conditions.loss_function}), N = {conditions.num_samples}, BatchNorm {result.batch_norm}"
+    return [*parts, dim(f"{about}, {result.seconds:.1f} s"), Text()]

@@ -1,0 +1,94 @@
+"""Tables of measures of sharpness."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from sharpcli.render.table import conditions_line, dim, heading, new_table, number, percent
+from sharpcli.results import (
+    MeasuresResult,
+    ReparamResult,
+    SharpnessResult,
+)
+
+
+def draw_sharpness(result: SharpnessResult) -> list[RenderableType]:
+    """Return readings, or Keskar's measurements where no measure was named."""
+    return _readings(result) if result.readings else _measurements(result)
+
+
+def _readings(result: SharpnessResult) -> list[RenderableType]:
+    table = new_table(f"Sharpness of {heading(result.checkpoint)}", "measure", "value", "unit", "passes", "seconds")
+    for one in result.readings:
+        sign = "≥ " if one.bound == "lower" and one.value else ""
+        error = "" if one.standard_error is None else f" ± {one.standard_error:.2g}"
+        shown = one.status if one.value is None else f"{sign}{number(one.value)}{error}"
+        table.add_row(one.label, shown, one.unit, str(one.passes), f"{one.seconds:.1f}")
+    told = [
+        dim(f"{one.label}: " + ", ".join(f"{key.replace('_', ' ')} {number(value)}" for key, value in one.details.items()))
+        for one in result.readings
+        if one.details
+    ]
+    under = conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm)
+    note = dim(
+        "≥: a lower bound from a search; ± standard error over random draws; ‖w‖ = "
+        f"{result.weight_norm:.4g}. What each means, and when it misleads: sharpcli sharpness --list"
+    )
+    return [table, *told, under, note, Text()]
+
+
+def draw_measures(result: MeasuresResult) -> list[RenderableType]:
+    """Return every measure with what a reader must know."""
+    parts: list[RenderableType] = []
+    for row in result.rows:
+        parts.append(Text(row.name, style="bold"))
+        parts.append(Text(f"  {row.summary}"))
+        lines = {
+            "definition": row.definition, "options": row.options, "invariant under": row.invariant, "misleads": row.misleads,
+            "cost": row.cost, "paper": row.reference,
+        }  # fmt: skip
+        parts += [dim(f"  {name:15}  {line}") for name, line in lines.items()]
+        parts.append(Text())
+    return [
+        *parts,
+        Text("Use one with 'sharpcli sharpness CKPT --measure NAME:OPTION=VALUE,...', or all of them with --measure all."),
+    ]
+
+
+def _measurements(result: SharpnessResult) -> list[RenderableType]:
+    table = new_table(
+        f"ε-sharpness of {heading(result.checkpoint)}",
+        "subspace", "epsilon", "phi", "phi of restarts", "phi of sign ascent", "rise", "share at bound", "evaluations",
+        "status",
+    )  # fmt: skip
+    for one in result.measurements:
+        table.add_row(
+            f"p = {one.subspace}" if one.subspace else "full",
+            f"{one.epsilon:g}",
+            number(one.phi) if one.standard_error is None else f"{number(one.phi)} ± {one.standard_error:.2g}",
+            ", ".join(number(phi) for phi in one.phi_of_restarts),
+            ", ".join(number(phi) for phi in one.phi_of_sign_ascent),
+            number(one.rise),
+            percent(one.share_at_bound),
+            str(one.evaluations),
+            one.status,
+        )
+    under = conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm)
+    note = dim(
+        "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the best of all solves; "
+        "for p > 0 the mean over random subspaces ± standard error; "
+        f"it grows with P and with ‖w‖ = {result.weight_norm:.4g}, {result.seconds:.1f} s"
+    )
+    return [table, under, note, Text()]
+
+
+def draw_reparam(result: ReparamResult) -> list[RenderableType]:
+    """Return what was rescaled."""
+    taken = f"and taken back in '{result.into}'" if result.into else "so the logits are, too"
+    return [
+        Text(f"'{result.layer}' of {result.checkpoint.path} was multiplied by {result.factor:g}, {taken}."),
+        Text(f"Largest change of an output beyond that: {result.difference:.1e} of the largest output."),
+        dim(f"‖w‖ from {result.weight_norm_before:.5g} to {result.weight_norm_after:.5g}"),
+        Text(f"Written to {result.written}. Next: sharpcli sharpness {result.checkpoint.path} {result.written} --measure all"),
+    ]

@@ -1,0 +1,104 @@
+"""What the measures of sharpness answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sharpcli.results.base import Conditions, Result, Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One ε-sharpness. `phi` is a percentage and a lower bound of the true maximum; None if a search failed.
+
+    In a random subspace it is the mean over draws of the subspace, `phi_of_draws`, with its standard error;
+    each draw is the best of its L-BFGS-B solves (`phi_of_restarts`, draw by draw) and of one sign ascent.
+    """
+
+    measure: str
+    epsilon: float
+    subspace: int | None
+    phi: float | None
+    rise: float | None
+    max_loss: float | None
+    standard_error: float | None
+    phi_of_draws: tuple[float | None, ...]
+    phi_of_restarts: tuple[float | None, ...]
+    phi_of_sign_ascent: tuple[float | None, ...]
+    evaluations: int
+    iterations: tuple[int, ...]
+    share_at_bound: float | None
+    status: str
+    solver_messages: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one measure says. `value` is None where it failed, which is never told as 0.
+
+    `bound` is "lower" where an inexact search gave the value, None where it is exact or an estimate with a standard
+    error. `passes` counts passes over the data, a gradient as two.
+    """
+
+    measure: str
+    options: dict[str, Any]
+    label: str = ""
+    value: float | None
+    unit: str
+    standard_error: float | None
+    bound: str | None
+    status: str
+    details: dict[str, float | None]
+    passes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureRow:
+    """A measure that `sharpness` knows: what it is, when it does not change, when it misleads, what it costs."""
+
+    name: str
+    summary: str
+    definition: str
+    invariant: str
+    misleads: str
+    cost: str
+    options: str
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuresResult(Result):
+    """Every measure."""
+
+    rows: tuple[MeasureRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharpnessResult(Result):
+    """Keskar's ε-sharpness for each box size and subspace, and the readings of other measures that were asked for."""
+
+    checkpoint: Subject
+    conditions: Conditions
+    loss: float
+    accuracy: float | None
+    gradient_norm: float
+    weight_norm: float
+    measurements: tuple[Measurement, ...]
+    readings: tuple[Reading, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReparamResult(Result):
+    """What was rescaled; `difference` is the largest change of an output, relative to the largest output."""
+
+    checkpoint: Subject
+    written: str
+    layer: str
+    into: str | None
+    factor: float
+    difference: float
+    weight_norm_before: float
+    weight_norm_after: float
