@@ -10,6 +10,7 @@ import torch
 import sharpcli
 from sharpcli import checkpoints
 from sharpcli.analyses import interpolate as module
+from sharpcli.analyses._path_curvature import second_differences
 from sharpcli.errors import NumericalError
 from sharpcli.settings import InterpolateSettings
 
@@ -100,3 +101,49 @@ def test_files_are_untouched(runs: list[str]):
     sharpcli.interpolate(*runs, points=3)
     assert [Path(path).read_bytes() for path in runs] == before
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_curvature_along_a_path_is_that_of_the_checkpoints_at_its_ends(runs: list[str]):
+    """With BatchNorm's statistics recomputed, as `hessian --bn recompute` has them; every point starts near the one before."""
+    result = sharpcli.interpolate(*runs, range="0:1", points=3, curvature=True, dtype="float64", split="train")
+    found = result.curvature
+    assert set(found.verdicts) == {"certified"}
+    for place, path in ((0, runs[0]), (2, runs[1])):
+        alone = sharpcli.hessian(path, topk=1, bn="recompute", dtype="float64")
+        assert found.lambda_max[place] == pytest.approx(alone.lambda_max, rel=1e-3)
+    assert found.along[0] is None
+    assert found.along[2] is None
+    low, middle, high = result.curves[0].loss
+    assert found.along[1] == pytest.approx((low - 2 * middle + high) / 0.25 / result.distance**2, rel=1e-6)
+    assert found.along[1] <= found.lambda_max[1]
+    assert sharpcli.interpolate(*runs, points=3).curvature is None
+
+
+def test_second_differences_of_a_parabola_are_exact_on_any_grid():
+    places = [-1.0, -0.25, 0.0, 0.3, 1.0]
+    found = second_differences(places, [3 * place**2 - place + 2 for place in places])
+    assert found[0] is found[-1] is None
+    assert found[1:-1] == pytest.approx([6, 6, 6])
+    assert second_differences(places, [1.0, math.nan, 1.0, 1.0, 1.0])[1:4] == [None, None, 0]
+    assert second_differences([0.0, 1.0], [1.0, 2.0]) == [None, None]
+
+
+def test_the_curvature_along_a_straight_path_is_the_hessian_in_its_direction():
+    """On linear regression, whose Hessian is the same everywhere: dᵀHd of the unit direction, and λmax."""
+    from sharpcli.analyses._path_curvature import path_curvature
+    from tests.measures.test_closed_forms import regression
+
+    made, hessian, _ = regression()
+    start, end = made.parameters(), made.parameters() + torch.arange(6.0, dtype=torch.float64)
+    alphas = [0.0, 0.4, 0.5, 1.0]
+    losses = [made.loss(torch.lerp(start, end, alpha)) for alpha in alphas]
+    length = float((end - start).norm())
+    settings = InterpolateSettings(dtype="float64")
+    found = path_curvature(made, alphas, losses, lambda alpha: (torch.lerp(start, end, alpha), {}), length, settings)
+    direction = (end - start) / length
+    assert found.along[1:3] == pytest.approx([float(direction @ hessian @ direction)] * 2, rel=1e-8)
+    assert found.lambda_max == pytest.approx([float(torch.linalg.eigvalsh(hessian)[-1])] * 4, rel=1e-6)
+    gap = path_curvature(made, alphas, [losses[0], math.inf, *losses[2:]], lambda alpha: (torch.lerp(start, end, alpha), {}),
+                         length, settings)  # fmt: skip
+    assert gap.lambda_max[1] is None
+    assert gap.verdicts[1] == "no Hessian"

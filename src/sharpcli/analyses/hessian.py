@@ -86,14 +86,29 @@ def hessian_all(
     return results
 
 
-def largest(objective: Objective, settings: HessianSettings, planner: Planner | None = None) -> Eigenpairs:
-    """Run Lanczos on the objective's Hessian at its own weights, by a planner that may have planned for others like it.
+def largest(
+    objective: Objective,
+    settings: HessianSettings,
+    planner: Planner | None = None,
+    *,
+    theta: Tensor | None = None,
+    warm: Tensor | None = None,
+) -> Eigenpairs:
+    """Run Lanczos on the objective's Hessian, by a planner that may have planned for others like it.
+
+    Args:
+        objective: f.
+        settings: What to look for.
+        planner: Default: a new one.
+        theta: Where, shape (P,). Default: the objective's own weights.
+        warm: Vectors (J, P) to start near to.
 
     Raises:
         SettingsError: More eigenvalues are asked for than there are parameters.
     """
     planner = planner or planner_for(settings)
-    return _solve(_operator(objective, objective.parameters(), settings, planner), settings, None, None)
+    theta = objective.parameters() if theta is None else theta
+    return _solve(_operator(objective, theta, settings, planner), settings, None, None, warm)
 
 
 def planner_for(settings: HessianSettings) -> Planner:

@@ -14,6 +14,7 @@ from torch import Tensor
 from sharpcli import progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import Opened, agree, open_checkpoint
+from sharpcli.analyses._path_curvature import path_curvature
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.linalg.reductions import norm
@@ -65,6 +66,10 @@ def interpolate(
                 shown.advance(1, alpha=f"{alpha:.2f}", loss=f"{rows[splits[0]][-1].loss:.4g}")
         path.check_ends(alphas, rows)
         curves = tuple(_curve(split, alphas, evaluations) for split, evaluations in rows.items())
+        length = norm(path.ends[1] - path.ends[0])
+        curvature = None
+        if settings.curvature:
+            curvature = path_curvature(path.objectives[splits[0]], alphas, curves[0].loss, path.place, length, settings)
         return PathResult(
             start=first.subject(),
             end=second.subject(),
@@ -74,7 +79,8 @@ def interpolate(
             barrier=curves[0].barrier,
             alphas=tuple(alphas),
             curves=curves,
-            distance=norm(path.ends[1] - path.ends[0]),
+            distance=length,
+            curvature=curvature,
             **book.entries(first.runtime),
         )
 
@@ -103,9 +109,13 @@ class _Path:
         self.buffers = tuple(_statistics(opened, self.objectives[splits[0]]) for opened in self.opened)
 
     def evaluate(self, alpha: float, splits: Sequence[str]) -> dict[str, Evaluation]:
-        theta = self.point(alpha)
-        buffers = self._buffers(theta, alpha)
+        theta, buffers = self.place(alpha)
         return {split: self.objectives[split].evaluate(theta, buffers) for split in splits}
+
+    def place(self, alpha: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weights at α, and the BatchNorm statistics that belong to them."""
+        theta = self.point(alpha)
+        return theta, self._buffers(theta, alpha)
 
     def point(self, alpha: float) -> Tensor:
         """Return the weights at α; the line is exact at both ends, and constant where they are equal."""

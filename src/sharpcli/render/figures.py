@@ -15,7 +15,16 @@ from sharpcli.render.figure import finish, mesh, styles
 from sharpcli.render.hessian_figures import draw_hessian
 from sharpcli.render.labels import distinct
 from sharpcli.render.surface_figures import draw_surface
-from sharpcli.results import CompareResult, CompareRow, DistanceResult, HessianResult, PathResult, Result, SurfaceResult
+from sharpcli.results import (
+    CompareResult,
+    CompareRow,
+    DistanceResult,
+    HessianResult,
+    PathCurvature,
+    PathResult,
+    Result,
+    SurfaceResult,
+)
 
 FORMATS = ("png", "pdf", "svg")
 _LOG_RATIO = 30.0  # A loss that varies by more than this factor is drawn on a logarithmic axis.
@@ -50,8 +59,9 @@ def draw(results: Sequence[Result], path: Path) -> bytes:
 
 def _paths(results: Sequence[PathResult]) -> Figure:
     """Draw loss and accuracy along each path, train and test, one column a path."""
-    figure = Figure(figsize=(1.6 + 4.4 * len(results), 6.0), layout="constrained")
-    grid = figure.subplots(2, len(results), sharex="col", sharey="row", squeeze=False)
+    bent = any(result.curvature for result in results)
+    figure = Figure(figsize=(1.6 + 4.4 * len(results), 8.4 if bent else 6.0), layout="constrained")
+    grid = figure.subplots(2 + bent, len(results), sharex="col", sharey="row", squeeze=False)
     everywhere = [loss for result in results for curve in result.curves for loss in curve.loss if math.isfinite(loss)]
     logarithmic = min(everywhere) > 0 and max(everywhere) > _LOG_RATIO * min(everywhere)
     for column, result in enumerate(results):
@@ -66,8 +76,16 @@ def _paths(results: Sequence[PathResult]) -> Figure:
             ylabel="loss (nats)" if result.loss_function == "ce" else "loss (half squared error)",
             title="{} (α = 0) to {} (α = 1)".format(*distinct([result.start, result.end])),
         )
-        lower.set(xlabel=f"α along the {result.path} path", ylabel="accuracy (%)")
-        for axes in (upper, lower):
+        lower.set(ylabel="accuracy (%)")
+        panels = [upper, lower]
+        if result.curvature is not None:
+            panels.append(grid[2][column])
+            for (name, values), style in zip(_curvatures(result.curvature), styles(), strict=False):
+                panels[2].plot(result.alphas, values, label=name, **style)
+            panels[2].set_yscale("symlog", linthresh=1.0)
+            panels[2].set(ylabel="curvature")
+        panels[-1].set(xlabel=f"α along the {result.path} path")
+        for axes in panels:
             for end in (0, 1):
                 axes.axvline(end, color="0.6", linewidth=0.8)
             low, high = result.alphas[0], result.alphas[-1]
@@ -76,6 +94,16 @@ def _paths(results: Sequence[PathResult]) -> Figure:
             axes.set_xlim(low, high)
             finish(axes)
     return figure
+
+
+def _curvatures(found: PathCurvature) -> list[tuple[str, list[float]]]:
+    """Return the lines of the panel of curvature, gaps as NaN."""
+    lines = {"λmax of the Hessian": found.lambda_max, "along the path": found.along}
+    return [
+        (name, [math.nan if value is None else value for value in values])
+        for name, values in lines.items()
+        if any(value is not None for value in values)
+    ]
 
 
 def _distances(results: Sequence[DistanceResult]) -> Figure:

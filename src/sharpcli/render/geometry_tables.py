@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sharpcli.render.labels import distinct
 from sharpcli.render.table import dim, heading, new_table, number, percent
 from sharpcli.results import (
     Curve,
@@ -22,15 +23,30 @@ from sharpcli.results import (
 def draw_path(result: PathResult) -> list[RenderableType]:
     """Return losses along a path."""
     columns = [f"{curve.split} {what}" for curve in result.curves for what in ("loss", "accuracy")]
+    bent = result.curvature
+    columns += ["lambda max", "along the path"] if bent else []
     table = new_table(
         f"{result.path} path: α = 0 is {result.start.path}, α = 1 is {result.end.path}", "alpha", *columns, left=0
     )
     for row, alpha in enumerate(result.alphas):
         cells = [cell for curve in result.curves for cell in (f"{curve.loss[row]:.4g}", percent(curve.accuracy[row]))]
+        cells += [number(bent.lambda_max[row]), number(bent.along[row])] if bent else []
         table.add_row(f"{alpha:.3g}", *cells, style="bold" if alpha in (0, 1) else "")
     bars = Text("\n".join(_barrier(curve) for curve in result.curves))
     note = dim(f"distance between the ends {result.distance:.4g}; BatchNorm {result.batch_norm}; {result.seconds:.1f} s")
     return [table, bars, note, Text()]
+
+
+def draw_barriers(results: Sequence[PathResult]) -> list[RenderableType]:
+    """Return the barrier between any two of several checkpoints, on the first split."""
+    subjects = list({subject.path: subject for result in results for subject in (result.start, result.end)}.values())
+    names = distinct(subjects)
+    found = {frozenset((result.start.path, result.end.path)): result.barrier for result in results}
+    table = new_table(f"Barriers of the {results[0].curves[0].split} loss", "", *names)
+    for name, row in zip(names, subjects, strict=True):
+        cells = [number(found.get(frozenset((row.path, column.path)))) if row is not column else "0" for column in subjects]
+        table.add_row(name, *cells)
+    return [table]
 
 
 def _barrier(curve: Curve) -> str:

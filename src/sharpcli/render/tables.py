@@ -9,7 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from sharpcli.render.geometry_tables import draw_distance, draw_path, draw_surface
+from sharpcli.render.geometry_tables import draw_barriers, draw_distance, draw_path, draw_surface
 from sharpcli.render.hessian_tables import draw_hessian, draw_side_by_side
 from sharpcli.render.labels import distinct
 from sharpcli.render.sharpness_tables import draw_measures, draw_reparam, draw_sharpness
@@ -135,4 +135,7 @@ _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
     SurfaceResult: draw_surface,
 }
 
-_SUMMARIES: dict[type[Result], Callable[..., list[RenderableType]]] = {HessianResult: draw_side_by_side}
+_SUMMARIES: dict[type[Result], Callable[..., list[RenderableType]]] = {
+    HessianResult: draw_side_by_side,
+    PathResult: draw_barriers,
+}

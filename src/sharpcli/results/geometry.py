@@ -25,6 +25,19 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PathCurvature:
+    """Curvature at each point of a path, of the loss on the first split.
+
+    `along` is the second difference of the loss in units of weight length, dᵀHd of the unit direction d of a straight
+    path, so at most `lambda_max` but for the width of the differences; None at both ends and on other paths.
+    """
+
+    lambda_max: tuple[float | None, ...]
+    verdicts: tuple[str, ...]
+    along: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PathResult(Result):
     """Loss and accuracy along one path; α = 0 is `start`, α = 1 is `end`. `barrier` is that of the first split."""
 
@@ -37,6 +50,7 @@ class PathResult(Result):
     alphas: tuple[float, ...]
     curves: tuple[Curve, ...]
     distance: float
+    curvature: PathCurvature | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,6 +56,9 @@ class InterpolateSettings(AnalysisSettings):
     bn: str = option(
         "recompute", "BatchNorm statistics along the path: recompute them at each point, or eval (stored ones, mixed).", "NAME"
     )
+    curvature: bool = option(
+        False, "Also λmax of the Hessian at each point, and the curvature of the loss along a straight path."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

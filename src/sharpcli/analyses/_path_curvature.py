@@ -1,0 +1,83 @@
+"""Curvature along a path: that of the curve itself, and the largest of the whole Hessian at each of its points."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.analyses._report import largest_of
+from sharpcli.analyses.hessian import largest, planner_for
+from sharpcli.objective import Objective
+from sharpcli.results import PathCurvature
+from sharpcli.settings import HessianSettings, InterpolateSettings
+
+
+def path_curvature(
+    objective: Objective,
+    alphas: Sequence[float],
+    losses: Sequence[float],
+    place: Callable[[float], tuple[Tensor, Mapping[str, Tensor]]],
+    length: float,
+    settings: InterpolateSettings,
+) -> PathCurvature:
+    """Measure λmax at each point of a path, and the second derivative of the loss along a straight one.
+
+    Searches start at the eigenvector of the point before, and share one plan. Where the loss is not finite there is
+    no Hessian: a gap.
+
+    Args:
+        objective: The mean loss; its own weights do not matter.
+        alphas: Points, rising.
+        losses: Of the objective, at the points.
+        place: Weights (P,) and BatchNorm statistics at a point.
+        length: Euclidean distance between the ends.
+        settings: For path, seed and precision.
+    """
+    chosen = HessianSettings(topk=1, seed=settings.seed, dtype=settings.dtype, device=settings.device)
+    planner, warm = planner_for(chosen), None
+    tops: list[float | None] = []
+    verdicts: list[str] = []
+    with progress.task("curvature along the path", total=len(alphas)) as shown:
+        for alpha, loss in zip(alphas, losses, strict=True):
+            if not math.isfinite(loss):
+                tops.append(None)
+                verdicts.append("no Hessian")
+                continue
+            theta, buffers = place(alpha)
+            pairs = largest(_with(objective, buffers), chosen, planner, theta=theta, warm=warm)
+            warm = pairs.vectors[:1]
+            tops.append(largest_of(pairs))
+            verdicts.append(pairs.verdicts[0])
+            shown.advance(1, lambda_max=f"{float(pairs.values[0]):.4g}")
+    along = second_differences(alphas, losses)
+    straight = settings.path == "linear" and length > 0
+    return PathCurvature(
+        lambda_max=tuple(tops),
+        verdicts=tuple(verdicts),
+        along=tuple(None if value is None or not straight else value / length**2 for value in along),
+    )
+
+
+def second_differences(places: Sequence[float], values: Sequence[float]) -> list[float | None]:
+    """Return the second derivative of the parabola through each point and its neighbours; None at the ends and at gaps."""
+    found: list[float | None] = [None]
+    for before, here, after in zip(range(len(places)), range(1, len(places)), range(2, len(places)), strict=False):
+        left, right = places[here] - places[before], places[after] - places[here]
+        slopes = (values[here] - values[before]) / left, (values[after] - values[here]) / right
+        value = 2 * (slopes[1] - slopes[0]) / (left + right)
+        found.append(value if math.isfinite(value) else None)
+    return [*found, None][: len(places)]
+
+
+def _with(objective: Objective, buffers: Mapping[str, Tensor]) -> Objective:
+    """Return the objective of a model that has these BatchNorm statistics."""
+    if not buffers:
+        return objective
+    model = copy.deepcopy(objective.model)
+    model.load_state_dict(dict(buffers), strict=False)
+    return replace(objective, model=model)
