@@ -296,6 +296,12 @@ class Objective:
         """Return the first samples."""
         return Chunk(0, self.inputs[:count], self.targets[:count])
 
+    def among(self, chosen: Tensor) -> Objective:
+        """Return the mean loss over some of the samples, by their numbers, shape (B,)."""
+        inputs, targets = self.inputs[chosen], self.targets[chosen]
+        terms = max(self.criterion.count(targets), 1)
+        return replace(self, inputs=inputs, targets=targets, num_terms=terms, chunk_size=min(self.chunk_size, len(chosen)))
+
     def widened(self, chunk: Chunk) -> Objective:
         """Return the mean loss over the samples of one chunk, which stay one chunk, in float64."""
         runtime = replace(self.runtime, dtype=torch.float64)

@@ -10,6 +10,7 @@ import torch
 import sharpcli
 from sharpcli import checkpoints
 from sharpcli.analyses import interpolate as module
+from sharpcli.analyses._bezier import bezier, trained_control
 from sharpcli.analyses._path_curvature import second_differences
 from sharpcli.errors import NumericalError
 from sharpcli.settings import InterpolateSettings
@@ -147,3 +148,34 @@ def test_the_curvature_along_a_straight_path_is_the_hessian_in_its_direction():
                          length, settings)  # fmt: skip
     assert gap.lambda_max[1] is None
     assert gap.verdicts[1] == "no Hessian"
+
+
+def test_a_bezier_curve_goes_through_both_ends_and_is_trained_around_the_barrier(runs: list[str]):
+    """Two seeds' solutions with BatchNorm: the straight path has a barrier, and the curve a lower one."""
+    words = {"path": "bezier", "range": "0:1", "points": 7, "bezier_steps": 200, "bezier_batch": 30}
+    first, again = (sharpcli.interpolate(*runs, **words) for _ in range(2))
+    straight = sharpcli.interpolate(*runs, range="0:1", points=7)
+    assert first.curves == again.curves
+    assert first.straight_barrier == pytest.approx(straight.barrier, rel=1e-6)
+    assert straight.straight_barrier is None
+    assert first.barrier < 0.8 * first.straight_barrier
+    for place in (0, -1):
+        assert first.curves[0].loss[place] == pytest.approx(straight.curves[0].loss[place], rel=1e-6)
+
+
+def test_the_control_point_of_a_bowl_is_where_it_should_be():
+    """For f = ½ |H^½ (θ - θ*)|² the best curve minimises E f: C - θ* = -E[w ((1-α)² a + α² b)] / E[w²], w = 2α(1-α)."""
+    from tests.measures.test_closed_forms import regression
+
+    made, _, _ = regression(at_minimum=True)
+    best = made.parameters()
+    offsets = torch.tensor([[1.0, 0, 0, 0, 0, 0], [0, 0.5, 0, 0, 0, 0]], dtype=torch.float64)
+    start, end = best + offsets[0], best + offsets[1]
+    found = trained_control(made, start, end, steps=6000, batch=40, seed=0)
+    alpha = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    w = 2 * alpha * (1 - alpha)
+    shares = [-(w * (1 - alpha) ** 2).mean() / (w**2).mean(), -(w * alpha**2).mean() / (w**2).mean()]
+    wanted = best + shares[0] * offsets[0] + shares[1] * offsets[1]
+    assert float((found - wanted).norm() / (end - start).norm()) < 0.05
+    assert torch.equal(bezier(start, found, end, 0.0), start)
+    assert torch.equal(bezier(start, found, end, 1.0), end)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.analyses._account import account
+from sharpcli.analyses._bezier import bezier, trained_control
 from sharpcli.analyses._opening import Opened, agree, open_checkpoint
 from sharpcli.analyses._path_curvature import path_curvature
 from sharpcli.batchnorm import batch_norms
@@ -30,7 +31,8 @@ def interpolate(
 ) -> PathResult:
     """Evaluate the loss on the way from one checkpoint (α = 0) to another (α = 1).
 
-    The linear path is (1-α)·A + α·B; the arc is cos(απ/2)·A + sin(απ/2)·B. With BatchNorm its
+    The linear path is (1-α)·A + α·B; the arc is cos(απ/2)·A + sin(απ/2)·B; a Bézier curve is
+    (1-α)²·A + 2α(1-α)·C + α²·B, with C trained so that the loss along it is small. With BatchNorm its
     statistics are recomputed at every point from the training data, or, with "eval", mixed
     linearly like the weights, variances kept positive.
 
@@ -80,6 +82,7 @@ def interpolate(
             alphas=tuple(alphas),
             curves=curves,
             distance=length,
+            straight_barrier=path.straight_barrier(alphas, splits[0]),
             curvature=curvature,
             **book.entries(first.runtime),
         )
@@ -99,6 +102,8 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
 class _Path:
     """The points between two sets of weights, with the statistics that belong to each."""
 
+    control: Tensor | None = None
+
     def __init__(self, first: Opened, second: Opened, settings: InterpolateSettings, splits: Sequence[str]) -> None:
         self.opened, self.settings = (first, second), settings
         self.objectives = {split: first.objective(split) for split in splits}
@@ -107,6 +112,7 @@ class _Path:
         self.statistics_from = first.objective("train") if self.recomputes else None
         self.ends = (self.objectives[splits[0]].parameters(), second.objective(splits[0]).parameters())
         self.buffers = tuple(_statistics(opened, self.objectives[splits[0]]) for opened in self.opened)
+        self.control = self._control() if settings.path == "bezier" else None
 
     def evaluate(self, alpha: float, splits: Sequence[str]) -> dict[str, Evaluation]:
         theta, buffers = self.place(alpha)
@@ -121,8 +127,34 @@ class _Path:
         """Return the weights at α; the line is exact at both ends, and constant where they are equal."""
         if self.settings.path == "linear":
             return torch.lerp(*self.ends, alpha)
+        if self.control is not None:
+            return bezier(self.ends[0], self.control, self.ends[1], alpha)
         a, b = math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2)
         return a * self.ends[0] + b * self.ends[1]
+
+    def straight_barrier(self, alphas: Sequence[float], split: str) -> float | None:
+        """Return the barrier of the straight path, which a curved one was trained to go around."""
+        if self.control is None:
+            return None
+        inside = [alpha for alpha in alphas if 0 <= alpha <= 1]
+        points = [torch.lerp(*self.ends, alpha) for alpha in inside]
+        found = [
+            self.objectives[split].evaluate(point, self._buffers(point, alpha))
+            for alpha, point in zip(inside, points, strict=True)
+        ]
+        return _curve(split, inside, found).barrier
+
+    def _control(self) -> Tensor:
+        """Train the control point on the training data, BatchNorm normalising each batch by itself."""
+        how = {"bn": "batch", "bn_block": self.settings.bezier_batch} if batch_norms(self.opened[0].model) else {}
+        objective = self.opened[0].objective("train", **how)
+        return trained_control(
+            objective,
+            *self.ends,
+            steps=self.settings.bezier_steps,
+            batch=self.settings.bezier_batch,
+            seed=self.settings.seed,
+        )
 
     def _buffers(self, theta: Tensor, alpha: float) -> dict[str, Tensor]:
         if self.statistics_from is not None:

@@ -6,7 +6,6 @@ Reference: Foret et al., ICLR 2021, section 4.1; Andriushchenko et al., ICML 202
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -63,18 +62,9 @@ def read(
     rises, scale = [], theta.abs() if adaptive else None
     with progress.task("m-sharpness", total=len(chosen) * steps) as shown:
         for number, part in enumerate(chosen):
-            own = Meter("", of_samples(objective, part), theta, {})
+            own = Meter("", objective.among(part), theta, {})
             found = climb(own, Ball(rho, 2.0, scale), steps=steps, restarts=1, seed=seed + number, shown=shown)
             rises.append(found.rise if found.rise is not None else float("nan"))
             meter.passes += own.passes
     error = statistics.stdev(rises) / len(rises) ** 0.5 if len(rises) > 1 else None
     return meter.reading(statistics.fmean(rises), standard_error=error, bound="lower", batches=float(len(rises)))
-
-
-def of_samples(objective: Objective, chosen: Tensor) -> Objective:
-    """Return the mean loss over some of the samples of an objective."""
-    inputs, targets = objective.inputs[chosen], objective.targets[chosen]
-    terms = max(objective.criterion.count(targets), 1)
-    return replace(
-        objective, inputs=inputs, targets=targets, num_terms=terms, chunk_size=min(objective.chunk_size, len(chosen))
-    )

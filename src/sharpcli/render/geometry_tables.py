@@ -33,6 +33,8 @@ def draw_path(result: PathResult) -> list[RenderableType]:
         cells += [number(bent.lambda_max[row]), number(bent.along[row])] if bent else []
         table.add_row(f"{alpha:.3g}", *cells, style="bold" if alpha in (0, 1) else "")
     bars = Text("\n".join(_barrier(curve) for curve in result.curves))
+    if result.straight_barrier is not None:
+        bars.append(f"\nbarrier of the straight path ({result.curves[0].split}) {result.straight_barrier:.4g}")
     note = dim(f"distance between the ends {result.distance:.4g}; BatchNorm {result.batch_norm}; {result.seconds:.1f} s")
     return [table, bars, note, Text()]
 

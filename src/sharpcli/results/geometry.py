@@ -39,7 +39,10 @@ class PathCurvature:
 
 @dataclass(frozen=True, kw_only=True)
 class PathResult(Result):
-    """Loss and accuracy along one path; α = 0 is `start`, α = 1 is `end`. `barrier` is that of the first split."""
+    """Loss and accuracy along one path; α = 0 is `start`, α = 1 is `end`. `barrier` is that of the first split.
+
+    `straight_barrier` is that of the linear path at the same points, for a Bézier curve that was trained around it.
+    """
 
     start: Subject
     end: Subject
@@ -50,6 +53,7 @@ class PathResult(Result):
     alphas: tuple[float, ...]
     curves: tuple[Curve, ...]
     distance: float
+    straight_barrier: float | None = None
     curvature: PathCurvature | None = None
 
 

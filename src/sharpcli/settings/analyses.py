@@ -9,7 +9,7 @@ from sharpcli.errors import SettingsError
 from sharpcli.settings.base import SPLITS, AnalysisSettings, option, require_at_least, require_choice
 
 BN_POLICIES = ("recompute", "eval")
-PATHS = ("linear", "arc")
+PATHS = ("linear", "arc", "bezier")
 AXES = ("random", "eigen", "pca")
 METRICS = ("hessian", "sharpness", "distance")
 
@@ -51,7 +51,9 @@ class InterpolateSettings(AnalysisSettings):
     _splits = (*SPLITS, "both")
     range: str = option("-0.5:1.5", "Range of α; 0 is A and 1 is B, and both are always included.", "LO:HI")
     points: int = option(21, "Evenly spaced values of α, ends included.", "N")
-    path: str = option("linear", "linear, or arc: sin(απ/2)·B + cos(απ/2)·A.", "NAME")
+    path: str = option("linear", "linear; arc: sin(απ/2)·B + cos(απ/2)·A; bezier: curved, its control point trained.", "NAME")
+    bezier_steps: int = option(500, "Steps of Adam that train the control point.", "N")
+    bezier_batch: int = option(128, "Samples a step.", "N")
     split: str = option("both", "train, test or both.", "NAME")
     bn: str = option(
         "recompute", "BatchNorm statistics along the path: recompute them at each point, or eval (stored ones, mixed).", "NAME"
@@ -64,7 +66,8 @@ class InterpolateSettings(AnalysisSettings):
         super().__post_init__()
         require_choice("path", self.path, PATHS)
         require_choice("bn", self.bn, BN_POLICIES)
-        require_at_least("points", self.points, 2)
+        for name, least in (("points", 2), ("bezier_steps", 1), ("bezier_batch", 2)):
+            require_at_least(name.replace("_", "-"), getattr(self, name), least)
         self.bounds()
 
     def bounds(self) -> tuple[float, float]:

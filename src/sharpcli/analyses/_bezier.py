@@ -1,0 +1,58 @@
+"""A curved path of low loss between two solutions: a quadratic Bézier curve whose control point is trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.errors import NumericalError
+from sharpcli.objective import Objective
+from sharpcli.runtime import generator
+
+_STREAM = 33
+_RATE = 0.02  # Of the root mean square of B - A, which is how far the weights have to go.
+
+
+def bezier(start: Tensor, control: Tensor, end: Tensor, alpha: float) -> Tensor:
+    """Return (1-α)² A + 2α(1-α) C + α² B; both ends are exact."""
+    return (1 - alpha) ** 2 * start + 2 * alpha * (1 - alpha) * control + alpha**2 * end
+
+
+def trained_control(objective: Objective, start: Tensor, end: Tensor, *, steps: int, batch: int, seed: int) -> Tensor:
+    """Return the control point C that makes the mean loss along the curve small, shape (P,).
+
+    Each step draws one place α ~ U(0, 1) and one batch, and descends the loss there by Adam, whose rate falls to 0 on a
+    straight line; it begins at the middle of the straight path.
+
+    Args:
+        objective: The training loss, whose BatchNorm normalises the batch at hand if there is any.
+        start: A, shape (P,).
+        end: B, shape (P,).
+        steps: Of Adam.
+        batch: Samples a step.
+        seed: Of places and batches.
+
+    Raises:
+        NumericalError: The loss is no longer finite.
+
+    References:
+        Garipov et al., Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs, NeurIPS 2018, section 3.
+    """
+    control = ((start + end) / 2).clone()
+    rate = _RATE * float((end - start).square().mean().sqrt())
+    optimizer = torch.optim.Adam([control], lr=rate)
+    random = generator(seed, _STREAM)
+    with progress.task("train the control point", total=steps) as shown:
+        for step in range(steps):
+            alpha = float(torch.rand((), generator=random))
+            chosen = torch.randint(objective.num_samples, (min(batch, objective.num_samples),), generator=random)
+            some = objective.among(chosen.to(objective.inputs.device))
+            loss, slope = some.loss_and_gradient(bezier(start, control, end, alpha))
+            control.grad = (2 * alpha * (1 - alpha) * slope).to(control.dtype)
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+            optimizer.step()
+            shown.advance(1, loss=f"{loss:.4g}")
+    if not bool(torch.isfinite(control).all()):
+        raise NumericalError("The control point of the Bézier curve is no longer finite.", "Use fewer --bezier-steps.")
+    return control
