@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sharpcli import checkpoints, progress
 from sharpcli.batchnorm import batch_norms
@@ -127,6 +128,14 @@ class Opened:
         data = metadata.get("data", {})
         same = metadata.get("loss") == self.loss and data.get(f"num_{split}") == num_samples
         return metadata.get("final", {}).get(f"{split}_loss") if same else None
+
+
+def outputs_in_float64(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return what a copy of a model answers in eval mode and float64, to tell two models from each other."""
+    model = copy.deepcopy(model).double().eval()
+    with torch.no_grad():
+        outputs: Tensor = model(inputs.double() if inputs.is_floating_point() else inputs)
+    return outputs
 
 
 def agree(stored: float, found: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.analyses._account import account
+from sharpcli.analyses._alignment import align
 from sharpcli.analyses._bezier import bezier, trained_control
-from sharpcli.analyses._opening import Opened, agree, open_checkpoint
+from sharpcli.analyses._opening import Opened, agree, open_checkpoint, outputs_in_float64
 from sharpcli.analyses._path_curvature import path_curvature
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, NumericalError, SettingsError
@@ -23,6 +25,7 @@ from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import Curve, PathResult
 from sharpcli.settings import InterpolateSettings, chosen
 
+_SAMPLES = 64
 _SELF_CHECK = 1e-5  # Relative difference allowed between a path's end and the checkpoint evaluated by itself.
 
 
@@ -57,6 +60,9 @@ def interpolate(
     with account(settings) as book:
         first, second = (open_checkpoint(path, settings) for path in (start, end))
         _require_same_layout(first, second)
+        share = None
+        if settings.align:
+            second, share = _aligned(first, second, settings)
         splits = ("train", "test") if settings.split == "both" else (settings.split,)
         path = _Path(first, second, settings, splits)
         alphas = _alphas(settings)
@@ -83,6 +89,7 @@ def interpolate(
             curves=curves,
             distance=length,
             straight_barrier=path.straight_barrier(alphas, splits[0]),
+            aligned_share=share,
             curvature=curvature,
             **book.entries(first.runtime),
         )
@@ -97,6 +104,18 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
     if len(paths) < 2:
         raise SettingsError("Interpolation needs two checkpoints.", "Name both ends: sharpcli interpolate A B.")
     return [interpolate(start, end, settings) for start, end in itertools.combinations(paths, 2)]
+
+
+def _aligned(first: Opened, second: Opened, settings: InterpolateSettings) -> tuple[Opened, float]:
+    """Return the second checkpoint with its units permuted, after checking that its function is what it was."""
+    model, share = align(first.model, second.model, seed=settings.seed)
+    inputs = second.data.test.inputs[:_SAMPLES]
+    before, after = (outputs_in_float64(one, inputs) for one in (second.model, model))
+    if not torch.allclose(before, after, rtol=_SELF_CHECK, atol=_SELF_CHECK * float(before.abs().max())):
+        raise InputError(
+            f"Permuting the units of {second.checkpoint.path} changes what it computes.", "Leave --align out for this model."
+        )
+    return replace(second, model=model), share
 
 
 class _Path:

@@ -7,11 +7,11 @@ import math
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sharpcli import checkpoints
 from sharpcli.analyses._account import account
-from sharpcli.analyses._opening import Opened, open_checkpoint
+from sharpcli.analyses._opening import Opened, open_checkpoint, outputs_in_float64
 from sharpcli.errors import InputError, SettingsError, closest
 from sharpcli.results import ReparamResult
 from sharpcli.settings import ReparamSettings, chosen
@@ -50,7 +50,7 @@ def reparam(
         model = copy.deepcopy(opened.model)
         layer, into = _scale(model, settings)
         inputs = opened.data.train.inputs[:_SAMPLES]
-        before, after = (_outputs(one, inputs) for one in (opened.model, model))
+        before, after = (outputs_in_float64(one, inputs) for one in (opened.model, model))
         expected = settings.factor * before if settings.logits else before
         difference = float((after - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
         if not difference <= _AGREEMENT:
@@ -112,13 +112,6 @@ def _take_back(layer: nn.Module, name: str, factor: float) -> None:
         raise SettingsError(
             f"A factor of {factor:g} would make variances of '{name}' negative, because of its ε.", "Use a larger factor."
         )
-
-
-def _outputs(model: nn.Module, inputs: Tensor) -> Tensor:
-    model = copy.deepcopy(model).double().eval()
-    with torch.no_grad():
-        outputs: Tensor = model(inputs.double() if inputs.is_floating_point() else inputs)
-    return outputs
 
 
 def _norm(model: nn.Module) -> float:

@@ -35,6 +35,8 @@ def draw_path(result: PathResult) -> list[RenderableType]:
     bars = Text("\n".join(_barrier(curve) for curve in result.curves))
     if result.straight_barrier is not None:
         bars.append(f"\nbarrier of the straight path ({result.curves[0].split}) {result.straight_barrier:.4g}")
+    if result.aligned_share is not None:
+        bars.append(f"\nend aligned with the start: {percent(result.aligned_share)} of the hidden units moved")
     note = dim(f"distance between the ends {result.distance:.4g}; BatchNorm {result.batch_norm}; {result.seconds:.1f} s")
     return [table, bars, note, Text()]
 

@@ -42,6 +42,7 @@ class PathResult(Result):
     """Loss and accuracy along one path; α = 0 is `start`, α = 1 is `end`. `barrier` is that of the first split.
 
     `straight_barrier` is that of the linear path at the same points, for a Bézier curve that was trained around it.
+    `aligned_share` is the share of hidden units that were moved, where the end was aligned with the start.
     """
 
     start: Subject
@@ -54,6 +55,7 @@ class PathResult(Result):
     curves: tuple[Curve, ...]
     distance: float
     straight_barrier: float | None = None
+    aligned_share: float | None = None
     curvature: PathCurvature | None = None
 
 
