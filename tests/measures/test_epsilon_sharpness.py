@@ -156,3 +156,20 @@ def test_the_sign_ascent_ends_in_a_corner_that_its_gradient_points_to(seed: int)
     uphill = made.gradient(box.point(corner)).numpy()
     assert numpy.array_equal(numpy.sign(uphill), numpy.sign(corner))
     assert 0 < search.best - search.base <= _brute_force(hessian, slope.numpy(), box.widths) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_start_towards_the_top_eigenvector_is_one_more_solve(seed: int):
+    made, hessian, slope = _regression(8, seed, at_minimum=True)
+    theta = made.parameters()
+    plain = epsilon_sharpness.measure(made, theta, epsilon=0.3, restarts=2, seed=seed)
+    found = epsilon_sharpness.measure(made, theta, epsilon=0.3, restarts=2, seed=seed, eigenvector=True)
+    assert found.phi_of_restarts[:2] == plain.phi_of_restarts
+    assert len(found.phi_of_restarts) == 3
+    assert found.phi_of_sign_ascent == plain.phi_of_sign_ascent
+    assert found.phi >= plain.phi
+    box = epsilon_sharpness._make_box(theta, 0.3, 0, seed)
+    start = epsilon_sharpness._towards_eigenvector(made, theta, box, seed)
+    top = numpy.linalg.eigh(hessian)[1][:, -1]
+    assert abs(numpy.sign(start) @ numpy.sign(top)) == 8
+    assert (numpy.abs(start) == 0.5 * box.widths).all()

@@ -50,6 +50,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
                 iterations=settings.iterations,
                 restarts=settings.restarts,
                 draws=settings.draws,
+                eigenvector=settings.eigenvector,
             )
             for subspace in _fitting(settings.subspace, objective.space.dimension)
             for epsilon in settings.epsilon

@@ -30,8 +30,11 @@ from scipy.optimize import Bounds, OptimizeResult, minimize
 from torch import Tensor
 
 from sharpcli import progress
+from sharpcli.curvature.operators import operator_of
 from sharpcli.errors import SettingsError
-from sharpcli.linalg.reductions import accumulator_of, combine, gram, project
+from sharpcli.linalg.lanczos import eigenpairs
+from sharpcli.linalg.reductions import accumulator_of, combine, dot, gram, project
+from sharpcli.linalg.search import Wanted
 from sharpcli.measures._reading import Meter, require_radius
 from sharpcli.objective import Objective
 from sharpcli.results import Measurement, Reading
@@ -98,6 +101,7 @@ def measure(
     iterations: int = 10,
     restarts: int = 2,
     draws: int = 3,
+    eigenvector: bool = False,
 ) -> Measurement:
     """Return φ(ε, A): the best of several L-BFGS-B solves and of one sign ascent.
 
@@ -110,6 +114,8 @@ def measure(
         iterations: L-BFGS-B iterations of each solve, and steps of the sign ascent; 10 in the paper.
         restarts: Number of solves, each from its own random start.
         draws: Number of matrices A, each with its own solves; φ is the mean over them. One in the full space.
+        eigenvector: One more solve in the full space, from the corner that the top eigenvector of the Hessian points to;
+            among `phi_of_restarts` it is the last.
 
     Returns:
         φ in percent, with every search's own φ. `status` is "failed", and φ None, if no point of a
@@ -126,7 +132,10 @@ def measure(
     with progress.task(label, total=draws * (restarts + 1)) as shown:
         for draw in range(draws):
             box = _make_box(theta, epsilon, subspace, seed, draw)
-            found.append(_search_box(_Search(objective, box, base), iterations, restarts, (seed, 2, draw), shown))
+            starts = [_inside(box.widths, (seed, 2, draw, attempt)) for attempt in range(restarts + 1)]
+            if eigenvector and not subspace:
+                starts.insert(-1, _towards_eigenvector(objective, theta, box, seed))
+            found.append(_search_box(_Search(objective, box, base), iterations, starts, shown))
     phis = [_phi(draw.best, base) for draw in found]
     solid = [phi for phi in phis if phi is not None]
     failed = len(solid) < len(phis)
@@ -161,15 +170,25 @@ def read(
     iterations: int = 10,
     restarts: int = 2,
     draws: int = 3,
+    eigenvector: bool = False,
 ) -> Reading:
     """Return φ in the form that all measures share; see `measure`. A box of size 0 gives 0."""
     require_radius(epsilon=epsilon)
     options = {"epsilon": epsilon, "subspace": subspace, "iterations": iterations, "restarts": restarts, "draws": draws}
+    options |= {"eigenvector": eigenvector}
     meter = Meter("epsilon-sharpness", objective, theta, options, unit="%")
     if epsilon == 0:
         return meter.reading(0.0, bound="lower")
     found = measure(
-        objective, theta, seed=seed, epsilon=epsilon, subspace=subspace, iterations=iterations, restarts=restarts, draws=draws
+        objective,
+        theta,
+        seed=seed,
+        epsilon=epsilon,
+        subspace=subspace,
+        iterations=iterations,
+        restarts=restarts,
+        draws=draws,
+        eigenvector=eigenvector,
     )
     meter.passes = 2 * found.evaluations
     solves = [phi for phi in found.phi_of_restarts if phi is not None]
@@ -185,18 +204,25 @@ def read(
     )
 
 
-def _search_box(search: _Search, iterations: int, restarts: int, seeds: tuple[int, ...], shown: progress.Task) -> _Search:
-    """Run all solves and the sign ascent in one box; the search keeps the highest point of each, and of all."""
-    for attempt in range(restarts + 1):
+def _search_box(search: _Search, iterations: int, starts: list[numpy.ndarray], shown: progress.Task) -> _Search:
+    """Solve from every start but the last, and ascend from that; the search keeps the highest point of each, and of all."""
+    for attempt, start in enumerate(starts):
         search.attempt = -numpy.inf
-        start = _inside(search.box.widths, (*seeds, attempt))
-        if attempt < restarts:
+        if attempt < len(starts) - 1:
             search.solves.append(_climb(search, start, iterations))
         else:
             _ascend(search, start, iterations)
         search.highest.append(search.attempt)
         shown.advance(1, phi=f"{100 * (search.best - search.base) / (1 + search.base):.4g}")
     return search
+
+
+def _towards_eigenvector(objective: Objective, theta: Tensor, box: _Box, seed: int) -> numpy.ndarray:
+    """Return the point half way to the corner that the top eigenvector points to, on the side that is uphill."""
+    vector = eigenpairs(operator_of("hessian", objective, theta), Wanted(1), seed=seed).vectors[0]
+    side = 1.0 if dot(vector, objective.gradient(theta).to(vector.dtype)) >= 0 else -1.0
+    start: numpy.ndarray = 0.5 * side * box.widths * numpy.sign(vector.cpu().double().numpy())
+    return start
 
 
 def _phi(highest: float, base: float) -> float | None:

@@ -28,6 +28,7 @@ class SharpnessSettings(AnalysisSettings):
     )
     iterations: int = option(10, "L-BFGS-B iterations of each solve (10 in the paper).", "N")
     restarts: int = option(2, "Solves from different random starts; the best counts.", "N")
+    eigenvector: bool = option(False, "One more full-space solve, started towards the top eigenvector of the Hessian.")
     draws: int = option(3, "Random subspaces of each dimension; phi is the mean over them.", "N")
 
     def __post_init__(self) -> None:
