@@ -43,6 +43,7 @@ def test_an_option_overrides_and_takes_back_what_excludes_it():
     assert planned("hoffer-ra", epochs=20.0).updates == pytest.approx(planned("hoffer-sb", epochs=20.0).updates, rel=0.07)
     assert planned("sam", asam=1.0).sam == 0
     assert planned("asam").sam == 0
+    assert planned("keskar-sb", mode="fullbatch").batch_size == CIFAR
     assert planned("sam").augment == ("crop", "flip")
     assert planned("sam", augment="none").augment == ()
     assert planned("nitanda-tail", average="none").average == ()

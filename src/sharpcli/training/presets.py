@@ -60,6 +60,7 @@ class Preset:
         """Return settings with everything that the user left open as this recipe has it."""
         own = {entry.name for entry in fields(settings) if getattr(settings, entry.name) != entry.default}
         taken_back = {name for pair in _EITHER if own.intersection(pair) for name in pair}
+        taken_back |= {"batch_size"} if "mode" in own else set()  # Each mode has a batch size of its own.
         return replace(settings, **{name: value for name, value in self.values.items() if name not in own | taken_back})
 
 
