@@ -173,3 +173,21 @@ def test_a_start_towards_the_top_eigenvector_is_one_more_solve(seed: int):
     top = numpy.linalg.eigh(hessian)[1][:, -1]
     assert abs(numpy.sign(start) @ numpy.sign(top)) == 8
     assert (numpy.abs(start) == 0.5 * box.widths).all()
+
+
+@pytest.mark.parametrize("at_minimum", [True, False])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_ascent_on_the_device_reaches_the_corner_of_the_brute_force(at_minimum: bool, seed: int):
+    made, hessian, slope = _regression(8, seed, at_minimum=at_minimum)
+    theta = made.parameters()
+    rise = _brute_force(hessian, slope.numpy(), 0.3 * (theta.abs().numpy() + 1))
+    found = [
+        epsilon_sharpness.read(made, theta, epsilon=0.3, solver="ascent", seed=start, iterations=20).details["rise"]
+        for start in range(30)
+    ]
+    assert max(found) == pytest.approx(rise, rel=1e-9)
+    phi = epsilon_sharpness.read(made, theta, epsilon=0.3, solver="ascent", seed=0)
+    assert phi.value == pytest.approx(100 * phi.details["rise"] / (1 + made.loss(theta)))
+    for options in ({"solver": "scipy"}, {"solver": "ascent", "subspace": 4}):
+        with pytest.raises(SettingsError, match="solver"):
+            epsilon_sharpness.read(made, theta, **options)

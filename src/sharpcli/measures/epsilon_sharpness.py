@@ -35,6 +35,7 @@ from sharpcli.errors import SettingsError
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.reductions import accumulator_of, combine, dot, gram, project
 from sharpcli.linalg.search import Wanted
+from sharpcli.measures._ascent import NORMS, Ball, climb
 from sharpcli.measures._reading import Meter, require_radius
 from sharpcli.objective import Objective
 from sharpcli.results import Measurement, Reading
@@ -44,7 +45,8 @@ DEFINITION = "φ = 100 (max f(θ + Az) - f(θ)) / (1 + f(θ)) over |z_i| ≤ ε 
 INVARIANT: dict[str, tuple[str, ...]] = {}
 MISLEADS = "A lower bound that grows with P and with ‖θ‖; the + 1 in the box breaks the invariance that the rest suggests."
 COST = "draws × (restarts + 1) × about 12 gradients"
-VARIANTS: tuple[dict[str, object], ...] = ({}, {"subspace": 100})
+VARIANTS: tuple[dict[str, object], ...] = ({}, {"solver": "ascent"}, {"subspace": 100})
+_SOLVERS = ("lbfgsb", "ascent")
 _FIRST_STEP = 10.0  # Widths of the box that a coordinate of mean slope would go in the first step.
 
 
@@ -171,14 +173,31 @@ def read(
     restarts: int = 2,
     draws: int = 3,
     eigenvector: bool = False,
+    solver: str = "lbfgsb",
 ) -> Reading:
-    """Return φ in the form that all measures share; see `measure`. A box of size 0 gives 0."""
+    """Return φ in the form that all measures share; see `measure`. A box of size 0 gives 0.
+
+    With `solver="ascent"` one projected sign ascent on the device takes the place of L-BFGS-B, for a fifth of the time
+    at values that are as high (docs/performance.md); of 2 * iterations steps, in the full space only.
+    """
     require_radius(epsilon=epsilon)
-    options = {"epsilon": epsilon, "subspace": subspace, "iterations": iterations, "restarts": restarts, "draws": draws}
-    options |= {"eigenvector": eigenvector}
+    if solver not in _SOLVERS:
+        raise SettingsError(f"The option solver is '{solver}', but must be lbfgsb or ascent.", "Write solver=ascent.")
+    if solver == "ascent" and subspace:
+        raise SettingsError("solver=ascent is for the full space.", "Leave subspace out, or use solver=lbfgsb.")
+    options: dict[str, object] = {
+        "epsilon": epsilon,
+        "subspace": subspace,
+        "iterations": iterations,
+        "restarts": restarts,
+        "draws": draws,
+    }
+    options |= {"eigenvector": eigenvector, "solver": solver}
     meter = Meter("epsilon-sharpness", objective, theta, options, unit="%")
     if epsilon == 0:
         return meter.reading(0.0, bound="lower")
+    if solver == "ascent":
+        return _ascended(meter, epsilon, iterations, seed)
     found = measure(
         objective,
         theta,
@@ -202,6 +221,16 @@ def read(
         share_at_bound=found.share_at_bound,
         rise=found.rise,
     )
+
+
+def _ascended(meter: Meter, epsilon: float, iterations: int, seed: int) -> Reading:
+    """Climb in the box, which in the full space is a scaled ℓ∞ ball, without leaving the device."""
+    base = meter.objective.loss(meter.theta)
+    steps, ball = 2 * iterations, Ball(epsilon, NORMS["inf"], meter.theta.abs() + 1)
+    with progress.task("ε-sharpness by ascent", total=steps) as shown:
+        found = climb(meter, ball, steps=steps, restarts=1, seed=seed, shown=shown)
+    phi = None if found.rise is None else 100 * found.rise / (1 + base)
+    return meter.reading(phi, bound="lower", rise=found.rise)
 
 
 def _search_box(search: _Search, iterations: int, starts: list[numpy.ndarray], shown: progress.Task) -> _Search:
