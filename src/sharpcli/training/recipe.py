@@ -99,10 +99,6 @@ class Recipe:
         schedule = Schedule(self.schedule_updates, self.final_lr, self.drops)
         return self.lr * SCHEDULES[self.schedule](schedule, update - self.warmup)
 
-    def averaging_start(self, share: float) -> int:
-        """Return after how many updates an average begins that leaves out this share of the run."""
-        return math.floor(share * self.updates)
-
 
 def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int, has_batch_norm: bool) -> Recipe:
     """Fill in what the user left open.
