@@ -17,6 +17,7 @@ from sharpcli.measures import (
     fisher_rao,
     gradient_noise,
     gradient_norm,
+    local_volume,
     logit_normalised,
     m_sharpness,
     pac_bayes,
@@ -25,7 +26,7 @@ from sharpcli.measures import (
 from sharpcli.objective import Objective
 from sharpcli.parameters import filter_normalised as normalised
 from sharpcli.runtime import Runtime, generator
-from tests.nets import data_for, made_model, objective, outputs_of
+from tests.nets import data_for, dense_hessian, made_model, objective, outputs_of
 
 SEEDS = [0, 1, 2]
 
@@ -240,3 +241,27 @@ def test_unit_logits_are_those_of_their_definition():
     found = logit_normalised.read(problem, theta)
     assert found.details["loss"] == pytest.approx(float(wanted), rel=1e-10)
     assert found.value > 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", ["mlp", "conv"])
+def test_the_local_volume_is_that_of_the_dense_spectrum(seed: int, name: str):
+    problem = objective(name)
+    values = torch.linalg.eigvalsh(dense_hessian(problem)).clamp_min(0)
+    exact = 0.5 * float(torch.log1p(problem.num_terms * 0.1**2 * values).sum())
+    found = local_volume.read(problem, problem.parameters(), seed=seed, sigma=0.1, probes=12)
+    assert abs(found.value - exact) < 4 * found.standard_error + 1e-6 * exact
+    assert found.standard_error < 0.2 * exact
+    assert 0 < found.details["of_outliers"] < found.value
+
+
+def test_the_local_volume_of_a_bowl_is_exact_and_is_that_of_sampling():
+    """Six eigenvalues are all found one by one; and the definition itself, by Monte Carlo."""
+    made, hessian, _ = regression()
+    found = local_volume.read(made, made.parameters(), sigma=0.2)
+    values = torch.linalg.eigvalsh(hessian)
+    assert found.value == pytest.approx(0.5 * float(torch.log1p(40 * 0.04 * values).sum()), rel=1e-5)
+    drawn = 0.2 * torch.randn(400_000, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = torch.exp(-40 * 0.5 * torch.einsum("ni,ij,nj->n", drawn, hessian, drawn))
+    error = float(weights.std() / weights.mean()) / 400_000**0.5
+    assert abs(-math.log(float(weights.mean())) - found.value) < 4 * error

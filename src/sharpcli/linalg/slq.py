@@ -8,6 +8,7 @@ what it returns is the quadrature of a measure near the probe's own, which is al
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy
@@ -103,9 +104,13 @@ class SpectralDensity:
     def moment(self, order: int) -> Estimate:
         """Return the mean over all eigenvalues of λ^order, in the unit of the operator to that power.
 
-        Order 1 is tr(A) / P. The interval is Student's t over the probes.
+        Order 1 is tr(A) / P.
         """
-        estimate, half = self._mean(self.nodes[None] ** order)
+        return self.mean_of(lambda nodes: nodes**order)
+
+    def mean_of(self, function: Callable[[Array], Array]) -> Estimate:
+        """Return the mean over all eigenvalues of a function of them; its interval is Student's t over the probes."""
+        estimate, half = self._mean(function(self.nodes)[None])
         error = float(half[0]) / student_quantile(self.probes - 1) if self.probes else 0.0
         value, width = float(estimate[0]), float(half[0])
         return Estimate(value=value, standard_error=error, lower=value - width, upper=value + width, samples=self.probes)
