@@ -8,7 +8,7 @@ BENCH ?=
 
 # One small net, Adam at one learning rate for all three, stopped at one training loss: what differs is the batch.
 RECIPE := --model mlp --model-arg hidden=32,32 --optimizer adam --lr 1e-3 --schedule constant --warmup 0 \
-  --weight-decay 0 --clip 0 --stop-train-loss 0.1 --epochs 1500
+  --weight-decay 0 --clip 0 --stop-train-loss 0.1 --epochs 1500 --eval-every 25
 
 .PHONY: help demo test check format lint types install samples bench clean
 

@@ -31,7 +31,9 @@ from sharpcli.training.tracking import DistanceTracker, SharpnessTracker, is_log
 from sharpcli.training.update import Updater
 
 STATE = "last.pt"
-_NEAR, _CLOSER = 1.5, 5  # Within half of the wanted loss, evaluate five times as often.
+# Near the wanted loss evaluate more often, and very near to it more often still: one pass of small batches can overshoot,
+# and runs are to be compared at one loss.
+_NEAR = ((1.1, 25), (1.5, 5))
 _END, _LOSS = "end of schedule", "training loss"
 
 
@@ -285,10 +287,11 @@ class Run:
         return theta
 
     def _is_due(self) -> bool:
-        """Tell whether to evaluate now: more often near the wanted loss, which one pass of small batches can overshoot."""
+        """Tell whether to evaluate now."""
         every, wanted, metrics = self.recipe.eval_every, self.recipe.stop_train_loss, self.records.lines["metrics"]
-        if wanted is not None and metrics and metrics[-1]["train_loss"] <= _NEAR * wanted:
-            every = max(1, every // _CLOSER)
+        if wanted is not None and metrics:
+            closer = next((times for factor, times in _NEAR if metrics[-1]["train_loss"] <= factor * wanted), 1)
+            every = max(1, every // closer)
         return self.updates % every == 0 or self.updates == self.recipe.updates
 
     def _reached(self, loss: float) -> bool:
