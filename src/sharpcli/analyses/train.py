@@ -146,7 +146,7 @@ class _Planned:
         """Make the run, or take it up where it was left."""
         variant, settings = self.variant, self.variant.settings
         if variant.preset is not None:
-            progress.say(f"{variant.name}: {variant.preset.words()}")
+            progress.say(f"{variant.name}: {variant.preset.words(settings)}")
             progress.say(f"{variant.name}: {variant.preset.source}: {variant.preset.where}")
         resuming = settings.resume and (self.place / STATE).exists()
         if settings.resume and not resuming and (self.place / "final.pt").exists():

@@ -47,9 +47,14 @@ class Preset:
     extends: str | None
     own: dict[str, Any]
 
-    def words(self) -> str:
-        """Return what it sets as one would type it."""
-        return " ".join(_words(name, value) for name, value in self.values.items())
+    def words(self, filled: TrainSettings | None = None) -> str:
+        """Return what it sets as one would type it; of settings that it has filled, only what they have from it."""
+        kept = (
+            self.values.items()
+            if filled is None
+            else [part for part in self.values.items() if getattr(filled, part[0]) == part[1]]
+        )
+        return " ".join(_words(name, value) for name, value in kept)
 
     def own_words(self) -> str:
         """Return the same, as changes to the recipe that it extends."""
