@@ -107,3 +107,10 @@ def test_what_training_wrote_down_is_what_is_fitted(runs: Path, tmp_path: Path):
     (tmp_path / "run" / "distances.jsonl").write_text("half a li")
     with pytest.raises(InputError, match=r"distances\.jsonl"):
         sharpcli.distance(tmp_path / "run")
+
+
+def test_the_way_from_foreign_weights_with_a_wrappers_prefix(runs: Path, tmp_path: Path):
+    state = torch.load(runs / "sgd" / "init.pt", weights_only=True)["state_dict"]
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "wrapped.pt")
+    found = sharpcli.distance(runs / "sgd", init=str(tmp_path / "wrapped.pt"))
+    assert found.way == sharpcli.distance(runs / "sgd").way

@@ -188,6 +188,9 @@ def test_the_command_line_lists_and_refuses(sharpcli: Callable[..., Any], final:
         (["--measure", "worst-case:norm=1"], "norm"),
         (["--measure", "average-case:sigma"], "sigma"),
         (["--measure", "all:rho=1"], "all"),
+        (["--measure", "worst-case:restarts=0"], "restarts"),
+        (["--measure", "average-case:samples=0"], "samples"),
+        (["--measure", "epsilon-sharpness:draws=0"], "draws"),
     ):
         answer = sharpcli("sharpness", final, *words)
         assert answer.exit_code == 2

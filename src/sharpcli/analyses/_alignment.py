@@ -69,7 +69,7 @@ def align(first: nn.Module, second: nn.Module, *, seed: int) -> tuple[nn.Module,
         InputError: The model is no chain, or permuting its units would change its function.
 
     References:
-        Ainsworth, Hayase and Srinivasa, Git Re-Basin, ICLR 2023, section 3.2 and algorithm 1.
+        Ainsworth, Hayase and Srinivasa, Git Re-Basin, ICLR 2023, algorithm 1.
     """
     moved = copy.deepcopy(second)
     ours, theirs = _chain(first), _chain(moved)

@@ -47,6 +47,7 @@ def path_curvature(
             if not math.isfinite(loss):
                 tops.append(None)
                 verdicts.append("no Hessian")
+                shown.advance(1)
                 continue
             theta, buffers = place(alpha)
             pairs = largest(_with(objective, buffers), chosen, planner, theta=theta, warm=warm)

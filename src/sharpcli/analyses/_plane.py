@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from sharpcli.curvature.operators import operator_of
 from sharpcli.errors import InputError
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
+from sharpcli.measures._reading import gaussian
 from sharpcli.objective import Objective
 from sharpcli.parameters import filter_normalised
-from sharpcli.runtime import generator
 
 _STREAM = 31
 _SMALL = 1e-9  # Relative length below which a point adds no direction of its own.
@@ -39,7 +39,7 @@ class Plane:
     names: tuple[str, str]
     marks: tuple[tuple[str, float, float, float], ...] = ()
     explained: tuple[float, ...] = ()
-    eigenvalues: tuple[float, ...] = field(default=())
+    eigenvalues: tuple[float, ...] = ()
 
     def point(self, alpha: float, beta: float) -> Tensor:
         """Return the weights at (α, β)."""
@@ -50,8 +50,7 @@ def random_plane(objective: Objective, theta: Tensor, seed: int) -> Plane:
     """Span a plane by two random filter-normalised directions (Li et al. 2018); 1 is as long as the filters are."""
     rows = []
     for axis in range(2):
-        drawn = torch.randn(len(theta), generator=generator(seed, _STREAM, axis)).to(theta.device, theta.dtype)
-        rows.append(filter_normalised(drawn, theta, objective.space))
+        rows.append(filter_normalised(gaussian(theta, seed, _STREAM, axis), theta, objective.space))
     names = ("α, random direction, filter-normalised", "β, random direction, filter-normalised")
     return Plane(theta, torch.stack(rows), names)
 

@@ -121,7 +121,11 @@ def _way(init: Checkpoint, steps: list[Checkpoint]) -> Way | None:
     if not steps:
         return None
     names = steps[0].parameter_names()
-    places = [torch.cat([_flat(one.state[name]) for name in names]) for one in (init, *steps)]
+    states = [init.state, *({name: step.state[name] for name in names} for step in steps)]
+    if not set(names) <= init.state.keys():  # Prefixes of wrappers, as in `displacement`.
+        states = [checkpoints.bare(state) for state in states]
+        names = list(states[1])
+    places = [torch.cat([_flat(state[name]) for name in names]) for state in states]
     stretches = [after - before for before, after in itertools.pairwise(places)]
     lengths = [float(stretch.norm()) for stretch in stretches]
     gone = float((places[-1] - places[0]).norm())

@@ -33,18 +33,20 @@ def reparam(
 
     Args:
         source: File, or run folder.
-        target: File to write.
+        target: File to write; it must not exist.
         settings: What to do.
         **options: Its fields, in place of settings.
 
     Raises:
         InputError: The outputs changed by more than rounding: there is no such symmetry between the two layers.
-        SettingsError: An unknown layer, or a factor that is out of range.
+        SettingsError: An unknown layer, a factor that is out of range, or a target that exists.
 
     References:
         Dinh et al., Sharp Minima Can Generalize For Deep Nets, ICML 2017, section 5.
     """
     settings = chosen(ReparamSettings, settings, options)
+    if Path(target).exists():
+        raise SettingsError(f"{target} exists already.", "Choose another name, or remove it.")
     with account(settings) as book:
         opened = open_checkpoint(source, settings)
         model = copy.deepcopy(opened.model)

@@ -26,11 +26,8 @@ def command(
 
     def compute(settings: ReparamSettings) -> Sequence[Any]:
         from sharpcli.analyses.reparam import reparam
-        from sharpcli.errors import SettingsError
 
         check_place(Path(target))
-        if Path(target).exists():
-            raise SettingsError(f"{target} exists already.", "Choose another name, or remove it.")
         return [reparam(source, target, settings)]
 
     answer(NAME, ReparamSettings, values, compute, how)

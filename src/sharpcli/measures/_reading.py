@@ -39,10 +39,10 @@ class Meter:
     passes: int = 0
     _began: float = field(default_factory=time.perf_counter, init=False)
 
-    def loss(self, offset: Tensor, base: Tensor | None = None) -> float:
+    def loss(self, offset: Tensor) -> float:
         """Return f(θ + offset)."""
         self.passes += 1
-        return self.objective.loss((self.theta if base is None else base) + offset)
+        return self.objective.loss(self.theta + offset)
 
     def slope(self, offset: Tensor) -> tuple[float, Tensor]:
         """Return f and ∇f at θ + offset, the gradient of the type of θ."""

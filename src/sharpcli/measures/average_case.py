@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_radius
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_positive, require_radius
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 
@@ -37,6 +37,7 @@ def read(
         SettingsError: A size is out of range.
     """
     require_radius(sigma=sigma)
+    require_positive(samples=samples)
     meter = Meter("average-case", objective, theta, {"sigma": sigma, "samples": samples, "adaptive": adaptive})
     scale = theta.abs() if adaptive else 1.0
     value, error = mean_rise(meter, lambda sample: scale * gaussian(theta, seed, 21, sample), samples, sigma, "average case")

@@ -36,7 +36,7 @@ from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.reductions import accumulator_of, combine, dot, gram, project
 from sharpcli.linalg.search import Wanted
 from sharpcli.measures._ascent import NORMS, Ball, climb
-from sharpcli.measures._reading import Meter, require_radius
+from sharpcli.measures._reading import Meter, require_positive, require_radius
 from sharpcli.objective import Objective
 from sharpcli.results import Measurement, Reading
 from sharpcli.runtime import generator
@@ -180,7 +180,8 @@ def read(
     With `solver="ascent"` one projected sign ascent on the device takes the place of L-BFGS-B: two to four times as fast, at
     0.88 to 1.02 of its value (docs/performance.md); of 2 * iterations steps, in the full space only.
     """
-    require_radius(epsilon=epsilon)
+    require_radius(epsilon=epsilon, subspace=subspace)
+    require_positive(iterations=iterations, restarts=restarts, draws=draws)
     if solver not in _SOLVERS:
         raise SettingsError(f"The option solver is '{solver}', but must be lbfgsb or ascent.", "Write solver=ascent.")
     if solver == "ascent" and subspace:

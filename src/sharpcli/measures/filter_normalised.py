@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_radius
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_positive, require_radius
 from sharpcli.objective import Objective
 from sharpcli.parameters import filter_normalised
 from sharpcli.results import Reading
@@ -33,6 +33,7 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, radius: float = 
         SettingsError: A size is out of range.
     """
     require_radius(radius=radius)
+    require_positive(samples=samples)
     meter = Meter("filter-normalised", objective, theta, {"radius": radius, "samples": samples})
 
     def direction(sample: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Fisher-Rao norm: how much the loss changes, sample by sample, as all weights grow in proportion.
 
-Reference: Liang et al., AISTATS 2019, definition 2 (with the labels of the data, hence the empirical Fisher matrix).
+Reference: Liang et al., AISTATS 2019 (with the labels of the data, hence the empirical Fisher matrix).
 """
 
 from __future__ import annotations

@@ -45,16 +45,16 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
         parts = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
         return objective.space.flatten(parts)
 
-    sums, sizes = [], []
+    # Σ n_j |g_j - ḡ|² = Σ |s_j|² / n_j - |Σ s_j|² / Σ n_j with sums s_j over n_j terms: one vector is kept, not one a group.
+    total, squares, terms, number = torch.zeros_like(theta, dtype=torch.float64), 0.0, 0, 0
     with progress.task("gradient noise", total=min(groups, objective.num_samples)) as shown:
         for group in objective.groups(groups, seed):
-            sums.append(objective.sum_over(group.chunks, slope).double())
-            sizes.append(group.num_terms)
+            part = objective.sum_over(group.chunks, slope).double()
+            total += part
+            squares += float(part @ part) / group.num_terms
+            terms, number = terms + group.num_terms, number + 1
             shown.advance(1)
     meter.passes = 2
-    counts = torch.tensor(sizes, dtype=torch.float64, device=theta.device)
-    total = torch.stack(sums).sum(0) / counts.sum()
-    # Of groups of b_j terms the mean deviates by Σ / b_j, so each squared deviation counts b_j times.
-    spread = float(sum(count * (part / count - total).square().sum() for part, count in zip(sums, counts, strict=True)))
-    trace, square = spread / (len(sums) - 1), float(total.square().sum())
+    square = float(total @ total) / terms**2
+    trace = (squares - terms * square) / (number - 1)
     return meter.reading(trace / square if square else None, trace_of_covariance=trace, squared_gradient=square)

@@ -1,6 +1,6 @@
 """Local volume: how many nats of Gaussian weight noise the quadratic basin does not hold (the log of an Occam factor).
 
-Reference: MacKay, Bayesian Interpolation, 1992, section 4 (Occam factor); Chaudhari et al., ICLR 2017, for local entropy.
+Reference: MacKay, Bayesian Interpolation, 1992 (Occam factor); Chaudhari et al., ICLR 2017, for local entropy.
 """
 
 from __future__ import annotations

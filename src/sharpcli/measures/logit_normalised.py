@@ -1,6 +1,6 @@
 """Logit-normalised sharpness: adaptive worst-case sharpness of the loss of logits of mean 0 and norm 1.
 
-Reference: Andriushchenko et al., ICML 2023, section 3 (logit normalisation), with their adaptive ℓ∞ ball.
+Reference: Andriushchenko et al., ICML 2023 (logit normalisation), with their adaptive ℓ∞ ball.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def read(
         SettingsError: A size is out of range.
     """
     require_radius(rho=rho)
-    require_positive(m=m, batches=batches)
+    require_positive(m=m, batches=batches, steps=steps)
     meter = Meter(
         "m-sharpness", objective, theta, {"m": m, "rho": rho, "adaptive": adaptive, "batches": batches, "steps": steps}
     )

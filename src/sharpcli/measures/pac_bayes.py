@@ -9,7 +9,6 @@ import math
 
 from torch import Tensor
 
-from sharpcli import progress
 from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_positive
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
@@ -51,14 +50,16 @@ def read(
     Raises:
         SettingsError: A size is out of range.
     """
-    require_positive(target=target, tolerance=tolerance)
+    require_positive(target=target, tolerance=tolerance, samples=samples)
     options = {"target": target, "samples": samples, "tolerance": tolerance, "adaptive": adaptive}
     meter = Meter("pac-bayes", objective, theta, options, unit="fraction" if adaptive else "weight")
     scale = theta.abs() if adaptive else 1.0
 
+    def mean(sigma: float) -> tuple[float, float | None]:
+        return mean_rise(meter, lambda sample: scale * gaussian(theta, seed, 25, sample), samples, sigma, "pac-bayes")
+
     def too_far(sigma: float) -> bool:
-        rise, _ = mean_rise(meter, lambda sample: scale * gaussian(theta, seed, 25, sample), samples, sigma, "pac-bayes")
-        return not rise <= target  # A rise that is not finite is too far, too.
+        return not mean(sigma)[0] <= target  # A rise that is not finite is too far, too.
 
     low, high = 0.0, _FIRST
     while not too_far(high):
@@ -74,6 +75,5 @@ def read(
     while high / low > 1 + tolerance:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if too_far(middle) else (middle, high)
-    with progress.task("pac-bayes", total=1):
-        rise, error = mean_rise(meter, lambda sample: scale * gaussian(theta, seed, 25, sample), samples, low, "pac-bayes")
+    rise, error = mean(low)
     return meter.reading(low, upper=high, rise=rise, rise_standard_error=error)

@@ -10,7 +10,7 @@ from torch import Tensor
 from sharpcli import progress
 from sharpcli.errors import SettingsError
 from sharpcli.measures._ascent import NORMS, Ball, climb
-from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_radius
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_positive, require_radius
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 
@@ -56,6 +56,7 @@ def read(
         NumericalError: The loss is not finite somewhere in the ball.
     """
     require_radius(rho=rho)
+    require_positive(steps=steps, restarts=restarts)
     if str(norm) not in NORMS:
         raise SettingsError(f"The option norm is '{norm}', but must be 2 or inf.", "Write norm=2 or norm=inf.")
     options = {"rho": rho, "norm": str(norm), "adaptive": adaptive, "steps": steps, "restarts": restarts}

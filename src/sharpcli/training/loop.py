@@ -230,7 +230,11 @@ class Run:
             buffers = dict(self.model.named_buffers())
             if batch_norms(self.model):
                 buffers |= self._train.recompute_buffers(theta)
-            evaluations = self._evaluate_at(theta, buffers)
+            try:
+                evaluations = self._evaluate_at(theta, buffers)
+            except NumericalError:  # The last weights are good, and must not be lost with their average.
+                progress.warn(f"The average {average.kind} has no finite loss, and is not kept.")
+                continue
             state = {**self.model.state_dict(), **self._train.space.split(theta), **buffers}
             known = {name: tensor for name, tensor in state.items() if name in self.model.state_dict()}
             outcome = Outcome(self.updates, *evaluations, self._last_rate(), "average")

@@ -28,7 +28,7 @@ _MOST_PRODUCTS = 100
 
 
 def is_log_spaced(update: int) -> bool:
-    """Tell whether a number of updates is one of about 20 a decade: 1, 2, 3, ..., 10, 11, 12, 14, 16, ..., 100, 112, ..."""
+    """Tell whether a number of updates is one of about 20 a decade: 1, 2, 3, ..., 10, 11, 13, 14, 16, ..., 100, 112, ..."""
     if update < 1:
         return False
     power = round(_PER_DECADE * math.log10(update))
@@ -37,7 +37,7 @@ def is_log_spaced(update: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class DistanceTracker:
-    """Follows ‖w_t - w_0‖ over all trainable parameters, at log-spaced updates (Hoffer et al. 2017, section 3).
+    """Follows ‖w_t - w_0‖ over all trainable parameters, at log-spaced updates (Hoffer et al. 2017).
 
     Attributes:
         space: Layout of the parameters.
