@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sharpcli import progress
 from sharpcli.errors import SettingsError
-from sharpcli.measures import epsilon_sharpness
+from sharpcli.measures import epsilon_sharpness, worst_case
+from sharpcli.measures._ascent import climb
+from sharpcli.measures._box_search import BoxSearch
+from sharpcli.measures._reading import Meter
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 from tests.nets import objective
@@ -48,13 +52,16 @@ def test_full_space_reaches_the_brute_force_maximum(at_minimum: bool, seed: int,
     assert found.share_at_bound == 1
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_default_two_solves_are_never_above_and_mostly_at_the_maximum(seed: int):
-    made, hessian, slope = _regression(10, seed, at_minimum=True)
-    theta = made.parameters()
-    rise = _brute_force(hessian, slope.numpy(), 1e-3 * (theta.abs().numpy() + 1))
-    found = epsilon_sharpness.measure(made, theta, seed=seed)
-    assert 0.7 * rise <= found.rise <= rise * (1 + 1e-6)
+def test_the_default_searches_are_never_above_the_maximum_and_near_it_on_average():
+    """Random quadratics in ten dimensions have many local maxima: this is as hard as it gets."""
+    shares = []
+    for seed in range(60):
+        made, hessian, slope = _regression(10, seed, at_minimum=True)
+        theta = made.parameters()
+        rise = _brute_force(hessian, slope.numpy(), 1e-3 * (theta.abs().numpy() + 1))
+        shares.append(epsilon_sharpness.measure(made, theta, seed=seed).rise / rise)
+    assert max(shares) <= 1 + 1e-6
+    assert numpy.mean(shares) > 0.82  # 0.87 with a standard error of 0.015 when this was written.
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -66,7 +73,7 @@ def test_subspace_reaches_the_brute_force_maximum(seed: int):
     box = epsilon_sharpness._make_box(theta, 0.05, 6, seed)
     matrix = box.rows.numpy().T
     widths = 0.05 * (numpy.abs(numpy.linalg.pinv(matrix) @ theta.numpy()) + 1)
-    assert box.widths == pytest.approx(widths, rel=1e-9)
+    assert box.rho * box.scale.numpy() == pytest.approx(widths, rel=1e-9)
     rise = _brute_force(matrix.T @ hessian @ matrix, matrix.T @ slope.numpy(), widths)
     assert found.rise == pytest.approx(rise, rel=1e-6)
     assert found.subspace == 6
@@ -149,13 +156,33 @@ def test_the_sign_ascent_ends_in_a_corner_that_its_gradient_points_to(seed: int)
     made, hessian, slope = _regression(8, seed, at_minimum=True)
     theta = made.parameters()
     box = epsilon_sharpness._make_box(theta, 1e-3, 0, seed)
-    search = epsilon_sharpness._Search(made, box, made.loss(theta))
-    epsilon_sharpness._ascend(search, epsilon_sharpness._inside(box.widths, (seed,)), 10)
-    corner = search.best_offset
-    assert numpy.abs(corner) == pytest.approx(box.widths)
-    uphill = made.gradient(box.point(corner)).numpy()
-    assert numpy.array_equal(numpy.sign(uphill), numpy.sign(corner))
-    assert 0 < search.best - search.base <= _brute_force(hessian, slope.numpy(), box.widths) * (1 + 1e-6)
+    with progress.task("", total=None) as shown:
+        found = climb(Meter("", made, theta, {}), box, steps=10, restarts=1, seeds=(seed,), shown=shown)
+    assert torch.equal(found.place.abs(), torch.ones(8, dtype=torch.float64))
+    uphill = made.gradient(theta + box.offset(found.place))
+    assert torch.equal(uphill.sign(), found.place)
+    assert 0 < found.rise <= _brute_force(hessian, slope.numpy(), box.rho * box.scale.numpy()) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("norm", ["2", "inf"])
+def test_an_ascent_finds_the_higher_of_two_opposite_sides_whatever_its_start(norm: str, seed: int):
+    """The loss is even to second order, and on one side three times as high: half of all starts lead to the other."""
+
+    class Lopsided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(6, dtype=torch.float64))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            along = inputs @ self.weight
+            return (along * (1 + along / 4)).unsqueeze(1)
+
+    inputs = torch.tensor([[0.5, -0.3, 0.2, -0.2, 0.1, 0.1]])
+    made = Objective.of(Lopsided(), inputs, torch.zeros(1, 1), loss="mse", runtime=Runtime.open("cpu", "float64"))
+    reach = float(inputs.double().norm(p=2 if norm == "2" else 1))
+    found = worst_case.read(made, made.parameters(), rho=1.0, norm=norm, restarts=1, seed=seed)
+    assert found.value == pytest.approx((reach * (1 + reach / 4)) ** 2 / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -169,10 +196,13 @@ def test_a_start_towards_the_top_eigenvector_is_one_more_solve(seed: int):
     assert found.phi_of_sign_ascent == plain.phi_of_sign_ascent
     assert found.phi >= plain.phi
     box = epsilon_sharpness._make_box(theta, 0.3, 0, seed)
-    start = epsilon_sharpness._towards_eigenvector(made, theta, box, seed)
+    widths = box.rho * box.scale.numpy()
+    meter = Meter("", made, theta, {})
+    start = BoxSearch(meter, box).towards(epsilon_sharpness._uphill(meter, seed))
+    assert meter.passes > 4  # Its products are part of the price.
     top = numpy.linalg.eigh(hessian)[1][:, -1]
     assert abs(numpy.sign(start) @ numpy.sign(top)) == 8
-    assert (numpy.abs(start) == 0.5 * box.widths).all()
+    assert numpy.abs(start) == pytest.approx(0.5 * widths)
 
 
 @pytest.mark.parametrize("at_minimum", [True, False])
@@ -188,6 +218,25 @@ def test_the_ascent_on_the_device_comes_near_the_corner_of_the_brute_force_and_n
     assert 0.99 * rise <= max(found) <= rise * (1 + 1e-9)
     phi = epsilon_sharpness.read(made, theta, epsilon=0.3, solver="ascent", seed=0)
     assert phi.value == pytest.approx(100 * phi.details["rise"] / (1 + made.loss(theta)))
-    for options in ({"solver": "scipy"}, {"solver": "ascent", "subspace": 4}):
-        with pytest.raises(SettingsError, match="solver"):
-            epsilon_sharpness.read(made, theta, **options)
+    with pytest.raises(SettingsError, match="solver"):
+        epsilon_sharpness.read(made, theta, solver="scipy")
+
+
+@pytest.mark.parametrize("subspace", [0, 5])
+def test_each_solver_counts_its_own_searches(subspace: int):
+    made, _, _ = _regression(8, 0, at_minimum=True)
+    theta = made.parameters()
+    found = {
+        solver: epsilon_sharpness.measure(made, theta, epsilon=0.3, subspace=subspace, solver=solver, draws=2)
+        for solver in ("both", "lbfgsb", "ascent")
+    }
+    draws = 2 if subspace else 1
+    assert {name: (len(one.phi_of_restarts), len(one.phi_of_sign_ascent)) for name, one in found.items()} == {
+        "both": (2 * draws, draws),
+        "lbfgsb": (2 * draws, 0),
+        "ascent": (0, 2 * draws),
+    }
+    for one in found.values():
+        assert one.phi == pytest.approx(numpy.mean(one.phi_of_draws))
+        assert one.passes > one.evaluations
+    assert found["both"].phi >= found["lbfgsb"].phi

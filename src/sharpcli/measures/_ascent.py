@@ -9,32 +9,41 @@ import torch
 from torch import Tensor
 
 from sharpcli import progress
+from sharpcli.linalg.reductions import accumulator_of, combine, project
 from sharpcli.measures._reading import Meter, gaussian
 
 NORMS = {"2": 2.0, "inf": math.inf}
+_SCOUTING = 3  # Steps that show which of two opposite sides is the higher one.
 
 
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """All δ with ‖δ / scale‖ ≤ ρ; where the scale is 0, δ is 0.
+    """All δ = A (scale · u) with ‖u‖ ≤ ρ; u / ρ is a place, of the ball of radius 1. Where the scale is 0, nothing moves.
 
     Attributes:
         rho: ρ.
         norm: 2 or infinity.
-        scale: Shape (P,), at least 0; None for 1.
+        scale: Shape (p,), at least 0; None for 1.
+        rows: Aᵀ, shape (p, P), of a subspace; None for the identity.
     """
 
     rho: float
     norm: float
     scale: Tensor | None
+    rows: Tensor | None = None
 
     def offset(self, place: Tensor) -> Tensor:
-        """Return δ for a place of the ball of radius 1 around 0."""
-        return self.rho * (place if self.scale is None else self.scale * place)
+        """Return δ (P,) for a place (p,)."""
+        scaled = self.rho * (place if self.scale is None else self.scale * place)
+        return scaled if self.rows is None else combine(scaled.to(accumulator_of(self.rows)), self.rows)
+
+    def along(self, gradient: Tensor) -> Tensor:
+        """Return the gradient by z = scale · u (p,) for one by θ (P,)."""
+        return gradient if self.rows is None else project(self.rows, gradient).to(gradient.dtype)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return the place of norm 1 that a gradient in θ points to most; 0 where it has no part that can move."""
-        slope = gradient if self.scale is None else self.scale * gradient
+        """Return the place of norm 1 that a gradient by θ points to most; 0 where it has no part that can move."""
+        slope = self.along(gradient) if self.scale is None else self.scale * self.along(gradient)
         if self.norm == math.inf:
             return slope.sign()
         length = torch.linalg.vector_norm(slope.double())
@@ -44,43 +53,72 @@ class Ball:
         """Return the nearest place of the ball of radius 1."""
         if self.norm == math.inf:
             return place.clamp(-1, 1)
-        length = float(torch.linalg.vector_norm(place.double()))
+        length = self.size(place)
         return place / length if length > 1 else place
 
+    def size(self, place: Tensor) -> float:
+        """Return the norm of a place: 1 at the rim."""
+        return float(torch.linalg.vector_norm(place.double(), self.norm))
 
-@dataclass(frozen=True)
+    def anywhere(self, theta: Tensor, *seeds: int) -> Tensor:
+        """Return a random place well inside. As it is no offset, it does not depend on the scale of the weights."""
+        place = gaussian(theta if self.rows is None else self.rows[:, 0], *seeds)
+        return self.inside(place / (2 if self.norm == math.inf else 2 * self.size(place)))
+
+
+@dataclass(frozen=True, eq=False)
 class Climbed:
-    """How high an ascent came: the best rise, that of each restart, and how near to the rim the best place was."""
+    """How high an ascent came: the best rise, that of each restart, and the place of the best."""
 
     rise: float | None
     rises: tuple[float, ...]
-    share: float | None
+    place: Tensor
 
 
-def climb(meter: Meter, ball: Ball, *, steps: int, restarts: int, seed: int, shown: progress.Task) -> Climbed:
+@dataclass(frozen=True, eq=False)
+class _Top:
+    """The highest point of one ascent."""
+
+    loss: float
+    place: Tensor
+
+
+def num_steps(steps: int, restarts: int) -> int:
+    """Return how many steps `climb` takes."""
+    return restarts * (steps + 2 * _SCOUTING)
+
+
+def climb(meter: Meter, ball: Ball, *, steps: int, restarts: int, seeds: tuple[int, ...], shown: progress.Task) -> Climbed:
     """Climb from random places; every point that was evaluated counts, and one that is not higher than θ is no rise.
 
-    For half of the steps each goes as far as the ball is wide, which for a convex loss means from rim to higher rim
-    (Frank and Wolfe 1956); then half as far each time.
+    At a minimum the loss is even to second order, so an ascent ends on either of two opposite sides, by the chance of
+    its start, and one of them can be far higher. Each restart therefore goes a few steps from its place, as many from
+    the mirror image of where that led, and on from the higher of the two.
     """
     base = meter.loss(torch.zeros_like(meter.theta))
-    rises, shares = [], []
+    tops = []
     for attempt in range(restarts):
-        # A place, not an offset: where the ball is scaled, the start does not depend on the scale of the weights.
-        place = gaussian(meter.theta, seed, 22, attempt)
-        place = ball.inside(place / (2 if ball.norm == math.inf else 2 * float(torch.linalg.vector_norm(place.double()))))
-        highest, share = -math.inf, 0.0
-        for step in range(steps):
-            loss, gradient = meter.slope(ball.offset(place))
-            if loss - base > highest:
-                highest, share = loss - base, float(torch.linalg.vector_norm(place.double(), ball.norm))
-            length = 2.0 if step < steps / 2 else 2.0 ** (steps / 2 - step)
-            place = ball.inside(place + length * ball.steepest(gradient))
-            shown.advance(1, rise=f"{highest:.4g}")
-        last = meter.loss(ball.offset(place)) - base
-        if last > highest:
-            highest, share = last, float(torch.linalg.vector_norm(place.double(), ball.norm))
-        rises.append(highest)
-        shares.append(share)
-    best = max(rises)
-    return Climbed(best if best > 0 else None, tuple(rises), shares[rises.index(best)])
+        one = _ascend(meter, ball, ball.anywhere(meter.theta, *seeds, 22, attempt), _SCOUTING, base, shown)
+        other = _ascend(meter, ball, -one.place, _SCOUTING, base, shown)
+        tops.append(_ascend(meter, ball, (one if one.loss >= other.loss else other).place, steps, base, shown))
+    best = max(tops, key=lambda top: top.loss)
+    rises = tuple(top.loss - base for top in tops)
+    return Climbed(max(rises) if max(rises) > 0 else None, rises, best.place)
+
+
+def _ascend(meter: Meter, ball: Ball, place: Tensor, steps: int, base: float, shown: progress.Task) -> _Top:
+    """Step from rim to rim, which for a convex loss means from high to higher; where it falls, go back and half as far.
+
+    The steps are those of Frank and Wolfe 1956, with a length of 2 radii until the first fall.
+    """
+    length, top, uphill = 2.0, _Top(-math.inf, place), torch.zeros_like(place)
+    for _ in range(steps):
+        loss, gradient = meter.slope(ball.offset(place))
+        if loss > top.loss:
+            top, uphill = _Top(loss, place), ball.steepest(gradient)
+        else:
+            length /= 2
+        place = ball.inside(top.place + length * uphill)
+        shown.advance(1, rise=f"{top.loss - base:.4g}")
+    last = meter.loss(ball.offset(place))
+    return _Top(last, place) if last > top.loss else top

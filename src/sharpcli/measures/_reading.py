@@ -29,6 +29,8 @@ class Meter:
         theta: Weights, shape (P,).
         options: As they were asked for.
         unit: Of the value.
+        passes: Over the data, a gradient as two.
+        evaluations: Points at which the loss was asked for.
     """
 
     name: str
@@ -37,16 +39,17 @@ class Meter:
     options: Mapping[str, object]
     unit: str = "loss"
     passes: int = 0
+    evaluations: int = 0
     _began: float = field(default_factory=time.perf_counter, init=False)
 
     def loss(self, offset: Tensor) -> float:
         """Return f(θ + offset)."""
-        self.passes += 1
+        self.passes, self.evaluations = self.passes + 1, self.evaluations + 1
         return self.objective.loss(self.theta + offset)
 
     def slope(self, offset: Tensor) -> tuple[float, Tensor]:
         """Return f and ∇f at θ + offset, the gradient of the type of θ."""
-        self.passes += 2
+        self.passes, self.evaluations = self.passes + 2, self.evaluations + 1
         loss, gradient = self.objective.loss_and_gradient(self.theta + offset)
         return loss, gradient.to(self.theta.dtype)
 

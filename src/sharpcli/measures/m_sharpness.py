@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sharpcli import progress
-from sharpcli.measures._ascent import Ball, climb
+from sharpcli.measures._ascent import Ball, climb, num_steps
 from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_positive, require_radius
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
@@ -20,7 +20,7 @@ from sharpcli.runtime import generator
 DEFINITION = "mean over batches B of m samples of max f_B(θ + δ) - f_B(θ), ‖δ‖₂ ≤ ρ"
 INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
 MISLEADS = "It rises as m falls, for any weights: compare at one m. A lower bound, batch by batch."
-COST = "steps gradients of m samples a batch"
+COST = "(steps + 6) gradients of m samples a batch"
 VARIANTS: tuple[dict[str, object], ...] = ({}, {"adaptive": True, "rho": 0.5})
 
 
@@ -45,7 +45,7 @@ def read(
         rho: Radius ρ ≥ 0.
         adaptive: Whether the ball is scaled by |θ|.
         batches: Most batches to take; as many as there are if that is less.
-        steps: Of each ascent.
+        steps: Of each ascent, after six that choose between opposite sides.
 
     Raises:
         SettingsError: A size is out of range.
@@ -60,10 +60,10 @@ def read(
     order = torch.randperm(objective.num_samples, generator=generator(seed, 23)).to(objective.inputs.device)
     chosen = [part for part in torch.split(order, m) if len(part) == min(m, objective.num_samples)][:batches]
     rises, scale = [], theta.abs() if adaptive else None
-    with progress.task("m-sharpness", total=len(chosen) * steps) as shown:
+    with progress.task("m-sharpness", total=len(chosen) * num_steps(steps, 1)) as shown:
         for number, part in enumerate(chosen):
             own = Meter("", objective.among(part), theta, {})
-            found = climb(own, Ball(rho, 2.0, scale), steps=steps, restarts=1, seed=seed + number, shown=shown)
+            found = climb(own, Ball(rho, 2.0, scale), steps=steps, restarts=1, seeds=(seed, number), shown=shown)
             rises.append(found.rise if found.rise is not None else float("nan"))
             meter.passes += own.passes
     error = statistics.stdev(rises) / len(rises) ** 0.5 if len(rises) > 1 else None

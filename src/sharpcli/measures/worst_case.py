@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.errors import SettingsError
-from sharpcli.measures._ascent import NORMS, Ball, climb
+from sharpcli.measures._ascent import NORMS, Ball, climb, num_steps
 from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_positive, require_radius
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
@@ -19,7 +19,7 @@ INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
 MISLEADS = (
     "A lower bound. In ℓ∞ it grows with the number of parameters. A weight of exactly 0 does not move in the adaptive ball."
 )
-COST = "restarts × steps gradients"
+COST = "restarts × (steps + 6) gradients"
 VARIANTS: tuple[dict[str, object], ...] = (
     {},
     {"norm": "inf", "rho": 0.001},
@@ -36,7 +36,7 @@ def read(
     rho: float = 0.05,
     norm: str = "2",
     adaptive: bool = False,
-    steps: int = 20,
+    steps: int = 14,
     restarts: int = 2,
 ) -> Reading:
     """Return the best rise that projected gradient ascent finds, on the device of θ.
@@ -48,7 +48,7 @@ def read(
         rho: Radius ρ ≥ 0; a fraction of each weight if adaptive.
         norm: "2" or "inf".
         adaptive: Whether the ball is scaled by |θ|.
-        steps: Of each ascent.
+        steps: Of each ascent, after six that choose between opposite sides.
         restarts: Ascents, each from its own random point of the ball.
 
     Raises:
@@ -64,8 +64,12 @@ def read(
     if rho == 0:
         return meter.reading(0.0, bound="lower")
     ball = Ball(rho, NORMS[str(norm)], theta.abs() if adaptive else None)
-    with progress.task("worst case", total=steps * restarts) as shown:
-        found = climb(meter, ball, steps=steps, restarts=restarts, seed=seed, shown=shown)
+    with progress.task("worst case", total=num_steps(steps, restarts)) as shown:
+        found = climb(meter, ball, steps=steps, restarts=restarts, seeds=(seed,), shown=shown)
     return meter.reading(
-        found.rise, bound="lower", lowest_restart=min(found.rises), highest_restart=max(found.rises), at_the_rim=found.share
+        found.rise,
+        bound="lower",
+        lowest_restart=min(found.rises),
+        highest_restart=max(found.rises),
+        at_the_rim=ball.size(found.place),
     )

@@ -13,7 +13,8 @@ class Measurement:
     """One ε-sharpness. `phi` is a percentage and a lower bound of the true maximum; None if a search failed.
 
     In a random subspace it is the mean over draws of the subspace, `phi_of_draws`, with its standard error;
-    each draw is the best of its L-BFGS-B solves (`phi_of_restarts`, draw by draw) and of one sign ascent.
+    each draw is the best of its L-BFGS-B solves (`phi_of_restarts`, draw by draw) and of its sign ascents
+    (`phi_of_sign_ascent`). `evaluations` counts points, `passes` passes over the data, a gradient as two.
     """
 
     measure: str
@@ -27,6 +28,7 @@ class Measurement:
     phi_of_restarts: tuple[float | None, ...]
     phi_of_sign_ascent: tuple[float | None, ...]
     evaluations: int
+    passes: int
     iterations: tuple[int, ...]
     share_at_bound: float | None
     status: str
