@@ -232,7 +232,7 @@ def test_each_solver_counts_its_own_searches(subspace: int):
     }
     draws = 2 if subspace else 1
     assert {name: (len(one.phi_of_restarts), len(one.phi_of_sign_ascent)) for name, one in found.items()} == {
-        "both": (2 * draws, draws),
+        "both": (2 * draws, 2 * draws),
         "lbfgsb": (2 * draws, 0),
         "ascent": (0, 2 * draws),
     }

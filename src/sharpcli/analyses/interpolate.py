@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from sharpcli.linalg.reductions import norm
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import Curve, PathResult
 from sharpcli.settings import InterpolateSettings, chosen
+from sharpcli.together import at_once, evaluate_together
 
 _SAMPLES = 64
 _SELF_CHECK = 1e-5  # Relative difference allowed between a path's end and the checkpoint evaluated by itself.
@@ -68,10 +69,10 @@ def interpolate(
         alphas = _alphas(settings)
         rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
         with progress.task(f"{first.subject().label} → {second.subject().label}", total=len(alphas)) as shown:
-            for alpha in alphas:
-                for split, evaluation in path.evaluate(alpha, splits).items():
-                    rows[split].append(evaluation)
-                shown.advance(1, alpha=f"{alpha:.2f}", loss=f"{rows[splits[0]][-1].loss:.4g}")
+            for some in path.in_groups(alphas):
+                for split, evaluations in path.evaluate(some, splits).items():
+                    rows[split] += evaluations
+                shown.advance(len(some), alpha=f"{some[-1]:.2f}", loss=f"{rows[splits[0]][-1].loss:.4g}")
         path.check_ends(alphas, rows)
         curves = tuple(_curve(split, alphas, evaluations) for split, evaluations in rows.items())
         length = norm(path.ends[1] - path.ends[0])
@@ -133,9 +134,15 @@ class _Path:
         self.buffers = tuple(_statistics(opened, self.objectives[splits[0]]) for opened in self.opened)
         self.control = self._control() if settings.path == "bezier" else None
 
-    def evaluate(self, alpha: float, splits: Sequence[str]) -> dict[str, Evaluation]:
-        theta, buffers = self.place(alpha)
-        return {split: self.objectives[split].evaluate(theta, buffers) for split in splits}
+    def in_groups(self, alphas: Sequence[float]) -> Iterator[Sequence[float]]:
+        """Cut points into groups that are evaluated in one pass."""
+        size = at_once(next(iter(self.objectives.values())))
+        return (alphas[start : start + size] for start in range(0, len(alphas), size))
+
+    def evaluate(self, alphas: Sequence[float], splits: Sequence[str]) -> dict[str, list[Evaluation]]:
+        """Return the evaluations at some points, by split."""
+        thetas, buffers = zip(*map(self.place, alphas), strict=True)
+        return {split: evaluate_together(self.objectives[split], thetas, buffers) for split in splits}
 
     def place(self, alpha: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weights at α, and the BatchNorm statistics that belong to them."""

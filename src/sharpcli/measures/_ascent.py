@@ -13,7 +13,7 @@ from sharpcli.linalg.reductions import accumulator_of, combine, project
 from sharpcli.measures._reading import Meter, gaussian
 
 NORMS = {"2": 2.0, "inf": math.inf}
-_SCOUTING = 3  # Steps that show which of two opposite sides is the higher one.
+_SCOUTING = 6  # Steps that show which of two opposite sides is the higher one.
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ With f the mean loss, x the weights and, for a matrix A (n, p),
 
 A is the identity (full space) or has independent N(0, 1) entries (random subspace). The maximum is sought by L-BFGS-B and
 by a sign ascent on the device, so φ is always a lower bound. The ascent looks at both of two opposite corners, which
-random starts alone do not: on a large-batch solution it was up to 1.7 times as high (docs/performance.md). A⁺x comes
+random starts alone do not: it was up to 1.7 times as high (docs/performance.md). A⁺x comes
 from the p x p Gram system (AᵀA) c = Aᵀx, never from a dense pseudo-inverse.
 
 Reference: Keskar et al., ICLR 2017, Metric 2.1, equation (3), tables 3 and 4.
@@ -38,7 +38,7 @@ from sharpcli.runtime import generator
 DEFINITION = "φ = 100 (max f(θ + Az) - f(θ)) / (1 + f(θ)) over |z_i| ≤ ε (|(A⁺θ)_i| + 1)"
 INVARIANT: dict[str, tuple[str, ...]] = {}
 MISLEADS = "A lower bound that grows with P and with ‖θ‖; the + 1 in the box breaks the invariance that the rest suggests."
-COST = "draws × (restarts × about 12 + 18) gradients; solver=ascent: draws × restarts × about 18"
+COST = "draws × restarts × about 36 gradients, of which 24 are the ascent's"
 VARIANTS: tuple[dict[str, object], ...] = ({}, {"solver": "ascent"}, {"subspace": 100})
 _SOLVERS = ("both", "lbfgsb", "ascent")
 _PASSES_OF_A_PRODUCT = 4
@@ -57,7 +57,7 @@ def measure(
     eigenvector: bool = False,
     solver: str = "both",
 ) -> Measurement:
-    """Return φ(ε, A): the best of several L-BFGS-B solves and of a sign ascent, or of one kind alone.
+    """Return φ(ε, A): the best of several L-BFGS-B solves and sign ascents, or of one kind alone.
 
     Args:
         objective: f, the mean loss.
@@ -66,11 +66,11 @@ def measure(
         epsilon: ε > 0. No unit.
         subspace: p, at most P; 0 is the full space.
         iterations: L-BFGS-B iterations of each solve, and last steps of each sign ascent; 10 in the paper.
-        restarts: Number of solves, each from its own random start.
+        restarts: Number of searches of either kind, each from its own random start.
         draws: Number of matrices A, each with its own solves; φ is the mean over them. One in the full space.
         eigenvector: One more solve in the full space, from the corner that the top eigenvector of the Hessian points to;
             among `phi_of_restarts` it is the last.
-        solver: "lbfgsb"; "ascent", `restarts` sign ascents and nothing else; or "both": the solves and one ascent.
+        solver: "lbfgsb", "ascent", or "both".
 
     Returns:
         φ in percent, with every search's own φ. `status` is "failed", and φ None, if no point of a
@@ -82,7 +82,7 @@ def measure(
     """
     started, meter = time.perf_counter(), Meter("epsilon-sharpness", objective, theta, {})
     base, draws = meter.loss(torch.zeros_like(theta)), draws if subspace else 1
-    ascents = {"both": 1, "lbfgsb": 0, "ascent": restarts}[solver]
+    ascents = 0 if solver == "lbfgsb" else restarts
     found, climbed = [], []
     label = f"ε-sharpness ε={epsilon:g} {f'p={subspace}' if subspace else 'full space'}"
     solves = 0 if solver == "ascent" else restarts + (eigenvector and not subspace)

@@ -20,7 +20,7 @@ from sharpcli.runtime import generator
 DEFINITION = "mean over batches B of m samples of max f_B(θ + δ) - f_B(θ), ‖δ‖₂ ≤ ρ"
 INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
 MISLEADS = "It rises as m falls, for any weights: compare at one m. A lower bound, batch by batch."
-COST = "(steps + 6) gradients of m samples a batch"
+COST = "(steps + 12) gradients of m samples a batch"
 VARIANTS: tuple[dict[str, object], ...] = ({}, {"adaptive": True, "rho": 0.5})
 
 
@@ -45,7 +45,7 @@ def read(
         rho: Radius ρ ≥ 0.
         adaptive: Whether the ball is scaled by |θ|.
         batches: Most batches to take; as many as there are if that is less.
-        steps: Of each ascent, after six that choose between opposite sides.
+        steps: Of each ascent, after twelve that choose between opposite sides.
 
     Raises:
         SettingsError: A size is out of range.

@@ -19,7 +19,7 @@ INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
 MISLEADS = (
     "A lower bound. In ℓ∞ it grows with the number of parameters. A weight of exactly 0 does not move in the adaptive ball."
 )
-COST = "restarts × (steps + 6) gradients"
+COST = "restarts × (steps + 12) gradients"
 VARIANTS: tuple[dict[str, object], ...] = (
     {},
     {"norm": "inf", "rho": 0.001},
@@ -36,7 +36,7 @@ def read(
     rho: float = 0.05,
     norm: str = "2",
     adaptive: bool = False,
-    steps: int = 14,
+    steps: int = 10,
     restarts: int = 2,
 ) -> Reading:
     """Return the best rise that projected gradient ascent finds, on the device of θ.
@@ -48,7 +48,7 @@ def read(
         rho: Radius ρ ≥ 0; a fraction of each weight if adaptive.
         norm: "2" or "inf".
         adaptive: Whether the ball is scaled by |θ|.
-        steps: Of each ascent, after six that choose between opposite sides.
+        steps: Of each ascent, after twelve that choose between opposite sides.
         restarts: Ascents, each from its own random point of the ball.
 
     Raises:

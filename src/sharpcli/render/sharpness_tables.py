@@ -59,7 +59,7 @@ def draw_measures(result: MeasuresResult) -> list[RenderableType]:
 def _measurements(result: SharpnessResult) -> list[RenderableType]:
     table = new_table(
         f"ε-sharpness of {heading(result.checkpoint)}",
-        "subspace", "epsilon", "phi", "phi of restarts", "phi of sign ascent", "rise", "share at bound", "evaluations",
+        "subspace", "epsilon", "phi", "phi of L-BFGS-B", "phi of ascent", "rise", "share at bound", "evaluations",
         "status",
     )  # fmt: skip
     for one in result.measurements:
@@ -76,7 +76,7 @@ def _measurements(result: SharpnessResult) -> list[RenderableType]:
         )
     under = conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm)
     note = dim(
-        "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the best of all solves; "
+        "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the best of all searches; "
         "for p > 0 the mean over random subspaces ± standard error; "
         f"it grows with P and with ‖w‖ = {result.weight_norm:.4g}, {result.seconds:.1f} s"
     )

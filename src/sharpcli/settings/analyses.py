@@ -27,7 +27,7 @@ class SharpnessSettings(AnalysisSettings):
         (0, 100), "Dimensions p of the random subspace, separated by commas; 0 is the full space.", "P[,P]"
     )
     iterations: int = option(10, "L-BFGS-B iterations of each solve (10 in the paper).", "N")
-    restarts: int = option(2, "Solves from different random starts; the best counts.", "N")
+    restarts: int = option(2, "L-BFGS-B solves and sign ascents, each from a random start; the best counts.", "N")
     eigenvector: bool = option(False, "One more full-space solve, started towards the top eigenvector of the Hessian.")
     draws: int = option(3, "Random subspaces of each dimension; phi is the mean over them.", "N")
 
