@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import itertools
+from functools import partial
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from torch import nn
 
 import sharpcli
-from sharpcli.analyses import _alignment
-from sharpcli.analyses._alignment import align
+from sharpcli import plugins
+from sharpcli.analyses._alignment import align, matched, permute
+from sharpcli.analyses._wiring import wire
 from sharpcli.errors import InputError
 
 
@@ -24,43 +28,85 @@ def convolutional() -> nn.Module:
     return nn.Sequential(first, nn.Flatten(), nn.Linear(80, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 3))
 
 
-def trained(build) -> nn.Module:
+def built_in(name: str, **arguments: object) -> nn.Module:
+    return plugins.load("models", name).build(input_shape=(1, 8, 8), num_classes=3, **arguments)
+
+
+def distinct(build) -> nn.Module:
+    """Return a model of which no two units are alike."""
     torch.manual_seed(0)
     model = build().double()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-            nn.init.normal_(module.weight)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 1:
+            tensor.data.add_(0.5 * torch.rand_like(tensor))
     return model.eval()
 
 
-@pytest.mark.parametrize("build", [dense, convolutional])
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_shuffled_units_are_put_back(build, seed: int):
-    model = trained(build)
+BUILT_IN = [
+    ("mlp", {}), ("f1", {"width": 20, "norm": "group"}), ("convnet", {}), ("c1", {}), ("c2", {"width": 4}),
+    ("resnet8", {"width": 8}), ("resnet8", {"width": 8, "norm": "none"}), ("resnet8", {"width": 8, "norm": "group"}),
+    ("resnet18", {"width": 8, "norm": "group"}), ("resnet18", {"width": 8, "shortcut": "padded"}), ("resnet50", {"width": 4}),
+    ("wrn16-4", {"width": 8, "norm": "group"}), ("wrn28-10", {"width": 8}), ("densenet121", {"growth": 4}),
+]  # fmt: skip
+BUILDS = [dense, convolutional, *(partial(built_in, name, **arguments) for name, arguments in BUILT_IN)]
+NAMES = ["dense", "convolutional", *(" ".join([name, *map(str, arguments.values())]) for name, arguments in BUILT_IN)]
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=NAMES)
+def test_shuffled_units_are_put_back(build):
+    model = distinct(build)
     shuffled = copy.deepcopy(model)
-    links = _alignment._chain(shuffled)
-    random = torch.Generator().manual_seed(seed)
-    for place, link in enumerate(links[:-1]):
-        _alignment._permute(links, place, torch.randperm(link.units, generator=random))
+    random = numpy.random.default_rng(0)
+    for units in wire(shuffled):
+        permute(units, matched(random.normal(size=(units.count, units.count)), sorted(units.runs))[1])
     images = torch.randn(8, 1, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(shuffled(images), model(images))  # A permutation is no other function.
-    assert not torch.equal(links[0].weight, _alignment._chain(model)[0].weight)
     before = {name: tensor.clone() for name, tensor in shuffled.state_dict().items()}
-    found, share = align(model, shuffled, seed=seed)
+    found, share = align(model, shuffled, seed=0)
     assert share > 0.5
     for name, tensor in found.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]), name
     assert all(torch.equal(before[name], tensor) for name, tensor in shuffled.state_dict().items())
-    assert align(model, model, seed=seed)[1] == 0
+    assert align(model, model, seed=0)[1] == 0
 
 
-def test_what_is_no_chain_is_refused():
+@pytest.mark.parametrize("build", BUILDS, ids=NAMES)
+def test_every_hidden_tensor_is_wired(build):
+    """Of each layer but the last every parameter has units on its first axis, and of each but the first on its second."""
+    model = build()
+    uses = {(use.tensor.data_ptr(), use.axis) for units in wire(model) for use in units.uses}
+    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    assert all((weight.data_ptr(), 0) in uses for weight in weights[:-1])
+    assert all((weight.data_ptr(), 1) in uses for weight in weights[1:])
+    assert (weights[-1].data_ptr(), 0) not in uses
+    assert (weights[0].data_ptr(), 1) not in uses
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("runs", [(), (2,), (4,), (2, 4), (3,)])
+def test_runs_stay_together_and_the_best_order_is_found(runs: tuple[int, ...], seed: int):
+    """Against every permutation of six or eight that keeps the runs together."""
+    size = 6 if runs in ((), (3,)) else 8
+    gain = numpy.random.default_rng(seed).normal(size=(size, size))
+
+    def keeps(order: tuple[int, ...]) -> bool:
+        return all(
+            len({place // run for place in order[start : start + run]}) == 1 for run in runs for start in range(0, size, run)
+        )
+
+    best = max(gain[range(size), order].sum() for order in itertools.permutations(range(size)) if keeps(order))
+    total, order = matched(gain, runs)
+    assert keeps(tuple(order))
+    assert total == pytest.approx(best)
+    assert gain[range(size), order].sum() == pytest.approx(best)
+
+
+def test_what_cannot_be_permuted_is_refused():
     for build in (
-        lambda: nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8), nn.Flatten(), nn.Linear(288, 3)),
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
         lambda: nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(144, 3)),
+        lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.InstanceNorm2d(4), nn.Flatten(), nn.Linear(144, 3)),
+        lambda: built_in("densenet121", growth=4, norm="group"),
     ):
         with pytest.raises(InputError, match="permute"):
             align(build(), build(), seed=0)

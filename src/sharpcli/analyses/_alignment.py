@@ -1,127 +1,83 @@
-"""Permute the hidden units of one network to resemble another's: the same function, at other weights.
-
-Only chains are aligned: layers one after the other, with nothing that mixes or joins channels between them.
-"""
+"""Permute the hidden units of one network to resemble another's: the same function, at other weights."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from torch import nn
 
-from sharpcli.errors import InputError
+from sharpcli.analyses._wiring import Units, wire
 from sharpcli.runtime import generator
 
 _STREAM = 34
 _MOST_ROUNDS = 50
-_BatchNorm = nn.modules.batchnorm._BatchNorm
-_INDIFFERENT = (
-    nn.Identity, nn.Flatten, nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.MaxPool2d, nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d, nn.Dropout, nn.Dropout2d,
-)  # fmt: skip
-
-
-@dataclass(eq=False)
-class _Link:
-    """A layer with weights, and the norms whose channels are its outputs."""
-
-    layer: nn.Module
-    norms: list[nn.Module] = field(default_factory=list)
-
-    @property
-    def units(self) -> int:
-        return len(self.weight)
-
-    @property
-    def weight(self) -> Tensor:
-        weight = self.layer.weight
-        assert isinstance(weight, Tensor)
-        return weight
-
-    def tensors(self) -> list[Tensor]:
-        """Return all tensors with one entry or row an output, as they are in the modules."""
-        found: list[Tensor] = [*self.layer.parameters(recurse=False)]
-        for norm in self.norms:
-            found += [tensor for tensor in (*norm.parameters(recurse=False), *norm.buffers(recurse=False)) if tensor.ndim]
-        return found
-
-    def rows(self) -> Tensor:
-        """Return what each output depends on, shape (units, ...), float64."""
-        return torch.cat([tensor.detach().double().reshape(self.units, -1) for tensor in self.tensors()], dim=1)
-
-    def columns(self, units: int) -> Tensor:
-        """Return what depends on each of so many inputs, shape (units, ...), float64; a channel may be several inputs."""
-        wide = self.weight.detach().double()
-        return wide.reshape(len(wide), units, -1).transpose(0, 1).reshape(units, -1)
+_ROUNDING = 1e-12  # Of the largest gain: less is no improvement.
 
 
 def align(first: nn.Module, second: nn.Module, *, seed: int) -> tuple[nn.Module, float]:
     """Return a copy of the second model with its units permuted to match the first's, and the share that moved.
 
-    Weight matching: for one layer after the other, in random order, the permutation of its outputs that makes the inner
-    product of both networks' weights largest, given those of its neighbours, until none changes.
+    Weight matching: for one set of units after the other, in random order, the permutation that makes the inner
+    product of both networks' weights largest, given those of all others, until none changes.
 
     Raises:
-        InputError: The model is no chain, or permuting its units would change its function.
+        InputError: The model has layers of other kinds than `_wiring.wire` knows.
 
     References:
         Ainsworth, Hayase and Srinivasa, Git Re-Basin, ICLR 2023, algorithm 1.
     """
     moved = copy.deepcopy(second)
-    ours, theirs = _chain(first), _chain(moved)
+    ours, theirs = wire(first), wire(moved)
     random = generator(seed, _STREAM)
-    shares = [numpy.arange(link.units) for link in theirs[:-1]]
+    places = [numpy.arange(units.count) for units in theirs]
     for _ in range(_MOST_ROUNDS):
         changed = False
-        for place in torch.randperm(len(theirs) - 1, generator=random).tolist():
-            units = theirs[place].units
-            gain = ours[place].rows() @ theirs[place].rows().T
-            gain += ours[place + 1].columns(units) @ theirs[place + 1].columns(units).T
-            _, order = linear_sum_assignment(gain.cpu().numpy(), maximize=True)
-            if (order != numpy.arange(units)).any():
-                _permute(theirs, place, torch.from_numpy(order))
-                shares[place] = shares[place][order]
+        for place in torch.randperm(len(theirs), generator=random).tolist():
+            gain = _gain(ours[place], theirs[place])
+            total, order = matched(gain, sorted(theirs[place].runs))
+            if total - gain.trace() > _ROUNDING * numpy.abs(gain).sum():
+                permute(theirs[place], order)
+                places[place] = places[place][order]
                 changed = True
         if not changed:
             break
-    total = sum(len(share) for share in shares)
-    return moved, sum(int((share != numpy.arange(len(share))).sum()) for share in shares) / max(total, 1)
+    stayed = sum(int((units == numpy.arange(len(units))).sum()) for units in places)
+    return moved, 1 - stayed / sum(len(units) for units in places)
 
 
-def _permute(links: list[_Link], place: int, order: Tensor) -> None:
-    """Put the outputs of a layer, and the inputs of the next, into another order."""
-    units = links[place].units
-    with torch.no_grad():
-        for tensor in links[place].tensors():
-            tensor.copy_(tensor[order.to(tensor.device)].clone())
-        weight = links[place + 1].weight
-        shape = (len(weight), units, -1)
-        weight.copy_(weight.reshape(shape)[:, order.to(weight.device)].reshape(weight.shape).clone())
+def matched(gain: NDArray[Any], runs: Sequence[int]) -> tuple[float, NDArray[Any]]:
+    """Return the largest sum of gain[i, order[i]] over the permutations that keep runs together, and the order.
+
+    Args:
+        gain: Shape (n, n).
+        runs: Sizes of consecutive units that stay together, rising, each a multiple of the one before; the units of a
+            run may change places, and whole runs may.
+    """
+    if not runs:
+        rows, columns = linear_sum_assignment(gain, maximize=True)
+        return float(gain[rows, columns].sum()), columns
+    size, count = runs[-1], len(gain) // runs[-1]
+    cells = gain.reshape(count, size, count, size).swapaxes(1, 2)
+    inner = [[matched(cells[row, column], runs[:-1]) for column in range(count)] for row in range(count)]
+    total, outer = matched(numpy.array([[value for value, _ in row] for row in inner]), ())
+    return total, numpy.concatenate([inner[row][column][1] + size * column for row, column in enumerate(outer)])
 
 
-def _chain(model: nn.Module) -> list[_Link]:
-    """Return the layers of a model in which each feeds the next, channel by channel."""
-    links: list[_Link] = []
-    for module in _flat(model):
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
-            links.append(_Link(module))
-        elif isinstance(module, _BatchNorm) and links:
-            links[-1].norms.append(module)
-        elif not isinstance(module, _INDIFFERENT):
-            raise InputError(
-                f"Units cannot be permuted across a {type(module).__name__}: --align is for plain chains of layers.",
-                "Leave --align out, or use a model such as mlp, f1, c1 or c2.",
-            )
-    if len(links) < 2:
-        raise InputError("The model has no hidden units to permute.", "Leave --align out.")
-    return links
+def permute(units: Units, order: NDArray[Any]) -> None:
+    """Put units into another order wherever they are used."""
+    for use in units.uses:
+        use.permute(torch.from_numpy(order))
 
 
-def _flat(module: nn.Module) -> list[nn.Module]:
-    if isinstance(module, nn.Sequential):
-        return [part for child in module for part in _flat(child)]
-    return [module]
+def _gain(ours: Units, theirs: Units) -> NDArray[Any]:
+    """Return the inner products of what belongs to each unit of one network with what belongs to each of the other's."""
+    total = sum(one.rows() @ other.rows().T.to(one.tensor.device) for one, other in zip(ours.uses, theirs.uses, strict=True))
+    assert isinstance(total, torch.Tensor)
+    found: NDArray[Any] = total.cpu().numpy()
+    return found
