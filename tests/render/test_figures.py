@@ -1,11 +1,15 @@
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 from matplotlib import image
 
 import sharpcli
 from sharpcli.errors import SettingsError
-from sharpcli.render.figures import _paths, check_format, draw
+from sharpcli.render.figures import check_format, draw
+from sharpcli.render.path_figures import draw_paths
 from sharpcli.results import PathResult
 
 SAMPLES = Path(__file__).parents[2] / "sample_checkpoints"
@@ -17,7 +21,7 @@ def path_result() -> PathResult:
 
 
 def test_a_path_shows_both_losses_and_accuracies_with_axes_named(path_result: PathResult):
-    upper, lower = _paths([path_result]).axes
+    upper, lower = draw_paths([path_result]).axes
     assert len(upper.get_lines()) >= 2
     assert len(lower.get_lines()) >= 2
     assert "loss" in upper.get_ylabel()
@@ -30,15 +34,34 @@ def test_a_path_shows_both_losses_and_accuracies_with_axes_named(path_result: Pa
 
 def test_lines_differ_without_colour(path_result: PathResult):
     """Figures are read in grey too: marker and dash must tell the lines apart."""
-    lines = [line for line in _paths([path_result]).axes[0].get_lines() if line.get_label().startswith(("train", "test"))]
+    lines = [line for line in draw_paths([path_result]).axes[0].get_lines() if line.get_label().startswith(("train", "test"))]
     assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == len(lines) == 2
 
 
 def test_what_is_drawn_is_what_was_measured(path_result: PathResult):
-    upper = _paths([path_result]).axes[0]
+    upper = draw_paths([path_result]).axes[0]
     train = next(line for line in upper.get_lines() if line.get_label().startswith("train"))
     assert list(train.get_xdata()) == list(path_result.alphas)
     assert list(train.get_ydata()) == list(path_result.curves[0].loss)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_several_checkpoints_have_a_matrix_of_barriers_for_each_split(path_result: PathResult, count: int):
+    """Three beside their paths, more by themselves."""
+    subjects = [replace(path_result.start, path=f"{name}.pt", label=name) for name in "abcd"[:count]]
+    results = [
+        replace(path_result, start=start, end=end, curves=tuple(replace(curve, barrier=number) for curve in path_result.curves))
+        for number, (start, end) in enumerate(itertools.combinations(subjects, 2), start=1)
+    ]
+    panels = draw_paths(results).axes
+    assert len(panels) == (2 * 3 + 2 if count == 3 else 2)
+    for axes, split in zip(panels[-2:], ("train", "test"), strict=True):
+        assert split in axes.get_title()
+        shown = numpy.array([float(text.get_text()) for text in axes.texts]).reshape(count, count)
+        assert (shown == shown.T).all()
+        assert (shown.diagonal() == 0).all()
+        assert shown[numpy.triu_indices(count, 1)].tolist() == list(range(1, len(results) + 1))
+        assert [label.get_text() for label in axes.get_yticklabels()] == list("abcd"[:count])
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,20 +13,19 @@ from sharpcli.errors import SettingsError
 from sharpcli.render.figure import finish, mesh, styles
 from sharpcli.render.hessian_figures import draw_hessian
 from sharpcli.render.labels import distinct
+from sharpcli.render.path_figures import draw_paths
 from sharpcli.render.surface_figures import draw_surface
 from sharpcli.results import (
     CompareResult,
     CompareRow,
     DistanceResult,
     HessianResult,
-    PathCurvature,
     PathResult,
     Result,
     SurfaceResult,
 )
 
 FORMATS = ("png", "pdf", "svg")
-_LOG_RATIO = 30.0  # A loss that varies by more than this factor is drawn on a logarithmic axis.
 
 
 def check_format(path: Path) -> None:
@@ -55,55 +53,6 @@ def draw(results: Sequence[Result], path: Path) -> bytes:
     with rc_context({"svg.hashsalt": "sharpcli"}):
         figure.savefig(buffer, format=path.suffix.lower().removeprefix("."), dpi=150, metadata=metadata)
     return buffer.getvalue()
-
-
-def _paths(results: Sequence[PathResult]) -> Figure:
-    """Draw loss and accuracy along each path, train and test, one column a path."""
-    bent = any(result.curvature for result in results)
-    figure = Figure(figsize=(1.6 + 4.4 * len(results), 8.4 if bent else 6.0), layout="constrained")
-    grid = figure.subplots(2 + bent, len(results), sharex="col", sharey="row", squeeze=False)
-    everywhere = [loss for result in results for curve in result.curves for loss in curve.loss if math.isfinite(loss)]
-    logarithmic = min(everywhere) > 0 and max(everywhere) > _LOG_RATIO * min(everywhere)
-    for column, result in enumerate(results):
-        upper, lower = grid[0][column], grid[1][column]
-        for curve, style in zip(result.curves, styles(), strict=False):
-            upper.plot(result.alphas, curve.loss, label=f"{curve.split} (barrier {curve.barrier:.3g})", **style)
-            percents = [math.nan if value is None else 100 * value for value in curve.accuracy]
-            lower.plot(result.alphas, percents, label=curve.split, **style)
-        if logarithmic:
-            upper.set_yscale("log")
-        upper.set(
-            ylabel="loss (nats)" if result.loss_function == "ce" else "loss (half squared error)",
-            title="{} (α = 0) to {} (α = 1)".format(*distinct([result.start, result.end])),
-        )
-        lower.set(ylabel="accuracy (%)")
-        panels = [upper, lower]
-        if result.curvature is not None:
-            panels.append(grid[2][column])
-            for (name, values), style in zip(_curvatures(result.curvature), styles(), strict=False):
-                panels[2].plot(result.alphas, values, label=name, **style)
-            panels[2].set_yscale("symlog", linthresh=1.0)
-            panels[2].set(ylabel="curvature")
-        panels[-1].set(xlabel=f"α along the {result.path} path")
-        for axes in panels:
-            for end in (0, 1):
-                axes.axvline(end, color="0.6", linewidth=0.8)
-            low, high = result.alphas[0], result.alphas[-1]
-            axes.axvspan(low, 0, color="0.93", zorder=0)
-            axes.axvspan(1, high, color="0.93", zorder=0)
-            axes.set_xlim(low, high)
-            finish(axes)
-    return figure
-
-
-def _curvatures(found: PathCurvature) -> list[tuple[str, list[float]]]:
-    """Return the lines of the panel of curvature, gaps as NaN."""
-    lines = {"λmax of the Hessian": found.lambda_max, "along the path": found.along}
-    return [
-        (name, [math.nan if value is None else value for value in values])
-        for name, values in lines.items()
-        if any(value is not None for value in values)
-    ]
 
 
 def _distances(results: Sequence[DistanceResult]) -> Figure:
@@ -169,7 +118,7 @@ def _compare(results: Sequence[CompareResult]) -> Figure:
 
 _DRAWERS: dict[type[Result], Callable[..., Figure]] = {
     HessianResult: draw_hessian,
-    PathResult: _paths,
+    PathResult: draw_paths,
     DistanceResult: _distances,
     CompareResult: _compare,
     SurfaceResult: draw_surface,

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sharpcli.render.labels import distinct
+from sharpcli.render.barriers import barrier_matrix
 from sharpcli.render.table import dim, heading, new_table, number, percent
 from sharpcli.results import (
     Curve,
@@ -42,15 +42,15 @@ def draw_path(result: PathResult) -> list[RenderableType]:
 
 
 def draw_barriers(results: Sequence[PathResult]) -> list[RenderableType]:
-    """Return the barrier between any two of several checkpoints, on the first split."""
-    subjects = list({subject.path: subject for result in results for subject in (result.start, result.end)}.values())
-    names = distinct(subjects)
-    found = {frozenset((result.start.path, result.end.path)): result.barrier for result in results}
-    table = new_table(f"Barriers of the {results[0].curves[0].split} loss", "", *names)
-    for name, row in zip(names, subjects, strict=True):
-        cells = [number(found.get(frozenset((row.path, column.path)))) if row is not column else "0" for column in subjects]
-        table.add_row(name, *cells)
-    return [table]
+    """Return the barrier between any two of several checkpoints, a table for each split."""
+    parts: list[RenderableType] = []
+    for split in (curve.split for curve in results[0].curves):
+        names, rows = barrier_matrix(results, split)
+        table = new_table(f"Barriers of the {split} loss", "", *names)
+        for name, row in zip(names, rows, strict=True):
+            table.add_row(name, *map(number, row))
+        parts.append(table)
+    return parts
 
 
 def _barrier(curve: Curve) -> str:

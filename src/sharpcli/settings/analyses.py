@@ -59,9 +59,7 @@ class InterpolateSettings(AnalysisSettings):
     bn: str = option(
         "recompute", "BatchNorm statistics along the path: recompute them at each point, or eval (stored ones, mixed).", "NAME"
     )
-    align: bool = option(
-        False, "Permute B's hidden units to match A's first (weight matching; same function)."
-    )
+    align: bool = option(False, "Permute B's hidden units to match A's first (weight matching; same function).")
     curvature: bool = option(
         False, "Also λmax of the Hessian at each point, and the curvature of the loss along a straight path."
     )

@@ -1,0 +1,25 @@
+"""The barrier between any two of several checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sharpcli.render.labels import distinct
+from sharpcli.results import PathResult
+
+
+def barrier_matrix(results: Sequence[PathResult], split: str) -> tuple[list[str], list[list[float]]]:
+    """Return the names of the checkpoints and, row by row, the barrier of the split's loss from each to each; 0 to itself.
+
+    Args:
+        results: One for every pair.
+        split: Of which every result has a curve.
+    """
+    subjects = list({subject.path: subject for result in results for subject in (result.start, result.end)}.values())
+    found = {
+        frozenset((result.start.path, result.end.path)): next(curve.barrier for curve in result.curves if curve.split == split)
+        for result in results
+    }
+    return distinct(subjects), [
+        [found[frozenset((row.path, column.path))] if row is not column else 0.0 for column in subjects] for row in subjects
+    ]
