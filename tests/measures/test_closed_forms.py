@@ -224,9 +224,28 @@ def test_the_gradient_noise_of_single_samples_is_exact():
     found = gradient_noise.read(problem, theta, groups=len(rows))
     assert found.details["trace_of_covariance"] == pytest.approx(trace, rel=1e-9)
     assert found.value == pytest.approx(trace / square, rel=1e-9)
-    grouped = [gradient_noise.read(problem, theta, seed=seed, groups=10).details["trace_of_covariance"] for seed in range(60)]
-    mean, error = numpy.mean(grouped), numpy.std(grouped, ddof=1) / 60**0.5
-    assert abs(mean - trace) < 4 * error
+    assert found.standard_error == 0
+
+
+def test_the_gradient_noise_of_groups_is_unbiased_and_its_error_what_it_says():
+    problem = objective("mlp")
+    rows, theta = sample_gradients(problem, "mlp"), problem.parameters()
+    wanted = float(rows.var(0).sum()) / float(rows.mean(0).square().sum())
+    found = [gradient_noise.read(problem, theta, seed=seed, groups=10) for seed in range(100)]
+    values = [one.value for one in found]
+    assert abs(numpy.mean(values) - wanted) < 4 * numpy.std(values, ddof=1) / 10
+    random = torch.Generator().manual_seed(0)
+    inputs, targets = (torch.randn(2000, size, generator=random, dtype=torch.float64) for size in (5, 1))
+    many = Objective.of(nn.Linear(5, 1).double(), inputs, targets, loss="mse", runtime=Runtime.open("cpu", "float64"))
+    found = [gradient_noise.read(many, many.parameters(), seed=seed, groups=20) for seed in range(100)]
+    spread = numpy.std([one.value for one in found], ddof=1)
+    assert numpy.mean([one.standard_error for one in found]) == pytest.approx(spread, rel=0.25)
+
+
+def test_the_gradient_norm_is_that_of_the_mean():
+    problem = objective("mlp")
+    square = float(sample_gradients(problem, "mlp").mean(0).square().sum())
+    theta = problem.parameters()
     assert gradient_norm.read(problem, theta).value == pytest.approx(square**0.5, rel=1e-9)
 
 

@@ -5,6 +5,9 @@ Reference: McCandlish et al., An Empirical Model of Large-Batch Training, 2018, 
 
 from __future__ import annotations
 
+import math
+import statistics
+
 import torch
 from torch import Tensor
 
@@ -17,14 +20,15 @@ from sharpcli.results import Reading
 DEFINITION = "B = tr Σ / |∇f|², Σ the covariance of the samples' gradients"
 INVARIANT: dict[str, tuple[str, ...]] = {}
 MISLEADS = "At a minimiser |∇f| is nearly 0 and B explodes: read tr Σ then, which is among the details."
-COST = "1 gradient"
+COST = "2 gradients"
 VARIANTS: tuple[dict[str, object], ...] = ({},)
 
 
 def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50) -> Reading:
     """Return B from the gradients of groups of samples drawn at random.
 
-    Between groups of b samples, b / (k - 1) Σ |g_j - ḡ|² is an unbiased estimate of tr Σ (with N - 1 in its own divisor).
+    Between groups of b samples, b / (k - 1) Σ |g_j - ḡ|² is an unbiased estimate of tr Σ (with N - 1 in its own divisor); the
+    standard error is that of drawing the groups, not of drawing the data, and too large for groups of a few samples.
 
     Args:
         objective: f, the mean loss over N samples with one loss term each.
@@ -45,16 +49,19 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
         parts = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
         return objective.space.flatten(parts)
 
-    # Σ n_j |g_j - ḡ|² = Σ |s_j|² / n_j - |Σ s_j|² / Σ n_j with sums s_j over n_j terms: one vector is kept, not one a group.
-    total, squares, terms, number = torch.zeros_like(theta, dtype=torch.float64), 0.0, 0, 0
+    gradient, deviations = objective.gradient(theta), []
     with progress.task("gradient noise", total=min(groups, objective.num_samples)) as shown:
         for group in objective.groups(groups, seed):
-            part = objective.sum_over(group.chunks, slope).double()
-            total += part
-            squares += float(part @ part) / group.num_terms
-            terms, number = terms + group.num_terms, number + 1
+            apart = objective.sum_over(group.chunks, slope).double() / group.num_terms - gradient
+            deviations.append(group.num_terms * float(apart @ apart))
             shown.advance(1)
-    meter.passes = 2
-    square = float(total @ total) / terms**2
-    trace = (squares - terms * square) / (number - 1)
-    return meter.reading(trace / square if square else None, trace_of_covariance=trace, squared_gradient=square)
+    meter.passes, number = 4, len(deviations)
+    trace, square = sum(deviations) / (number - 1), float(gradient @ gradient)
+    # Where every group is one sample nothing is left to chance.
+    error = statistics.stdev(deviations) * math.sqrt(number) / (number - 1) if number < objective.num_samples else 0.0
+    return meter.reading(
+        trace / square if square else None,
+        standard_error=error / square if square else None,
+        trace_of_covariance=trace,
+        squared_gradient=square,
+    )
