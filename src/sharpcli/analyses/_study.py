@@ -1,0 +1,80 @@
+"""What the runs of one command share: data, and the weights they all begin with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli import checkpoints
+from sharpcli.analyses._variants import Variant
+from sharpcli.batchnorm import batch_norms
+from sharpcli.datasets._resolve import resolve as resolve_data
+from sharpcli.datasets._splits import DataSplits
+from sharpcli.models._resolve import resolve as resolve_model
+from sharpcli.objective import Objective
+from sharpcli.parameters import ParameterSpace
+from sharpcli.runtime import Runtime
+from sharpcli.settings import TrainSettings
+from sharpcli.training.recipe import Recipe, plan
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What runs share.
+
+    Attributes:
+        settings: Of the first of them.
+        model: With the initial weights; never trained itself.
+        init: Those weights and buffers by name.
+        init_sha256: Of them.
+    """
+
+    settings: TrainSettings
+    runtime: Runtime
+    data: DataSplits
+    model: nn.Module
+    init: dict[str, Tensor]
+    init_sha256: str
+
+    @staticmethod
+    def open(settings: TrainSettings) -> Study:
+        """Load the data and build the model, at random by the seed, or from a checkpoint.
+
+        Raises:
+            SharpcliError: Either is unusable; see `sharpcli.errors`.
+        """
+        runtime = Runtime.open(settings.device, settings.dtype)
+        data = resolve_data(
+            settings.data or "", root=settings.data_root, download=settings.download, arguments=settings.data_arg
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            model = resolve_model(
+                settings.model or "", input_shape=data.input_shape, num_classes=data.num_classes, arguments=settings.model_arg
+            )
+        model.to(runtime.dtype)
+        if settings.init_from:
+            start = checkpoints.read(settings.init_from)
+            start.require_finite()
+            checkpoints.fit(start, model)
+        init = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        return Study(settings, runtime, data, model, init, checkpoints.state_sha256(init))
+
+    @property
+    def space(self) -> ParameterSpace:
+        """Layout of the trainable parameters."""
+        return ParameterSpace.of(self.model)
+
+    @property
+    def loss(self) -> str:
+        """Name of the loss, without smoothing."""
+        return self.settings.loss or "ce"
+
+    def recipe(self, variant: Variant) -> Recipe:
+        """Fill in the numbers of a run that its settings leave open."""
+        has_batch_norm = bool(batch_norms(self.model))
+        few = self.data.train.inputs[:1000], self.data.train.targets[:1000]
+        chunk = Objective.of(self.model, *few, loss=self.loss, runtime=self.runtime).chunk_size
+        return plan(variant.mode, variant.settings, len(self.data.train), chunk_size=chunk, has_batch_norm=has_batch_norm)

@@ -1,0 +1,76 @@
+"""How a run ended, and the averages of its weights as models of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.batchnorm import batch_norms
+from sharpcli.errors import NumericalError
+from sharpcli.objective import Evaluation
+from sharpcli.training.judge import Judge
+from sharpcli.training.methods.averaging import Average
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    updates: int
+    train: Evaluation
+    test: Evaluation
+    last_learning_rate: float
+    stopped_by: str
+
+
+@dataclass(frozen=True, eq=False)
+class AveragedWeights:
+    """An average of the weights, with BatchNorm's statistics recomputed for it.
+
+    Attributes:
+        kind: "tail", "ema" or "swa".
+        count: Iterates in it.
+        state: Parameters and buffers by name.
+        outcome: Its losses.
+    """
+
+    kind: str
+    count: int
+    state: dict[str, Tensor]
+    outcome: Outcome
+
+
+def finished(
+    averages: Sequence[Average], judge: Judge, parameters: Sequence[Tensor], updates: int, rate: float
+) -> list[AveragedWeights]:
+    """Return the averages that have begun, each with BatchNorm's statistics recomputed over the training data.
+
+    Args:
+        averages: Of the run.
+        judge: Of the run, with the model as it ended.
+        parameters: Of the model, for their types.
+        updates: That were taken.
+        rate: Of the last of them.
+    """
+    found, own = [], judge.model.state_dict()
+    for average in averages:
+        if not average.means:
+            progress.warn(f"The average {average.kind} begins after update {average.start}, which the run did not reach.")
+            continue
+        means = [mean.to(old.dtype) for mean, old in zip(average.means, parameters, strict=True)]
+        theta = judge.train.space.flatten(means)
+        buffers = dict(judge.model.named_buffers())
+        if batch_norms(judge.model):
+            buffers |= judge.train.recompute_buffers(theta)
+        try:
+            evaluations = judge.evaluate_at(theta, buffers, updates)
+        except NumericalError:  # The last weights are good, and must not be lost with their average.
+            progress.warn(f"The average {average.kind} has no finite loss, and is not kept.")
+            continue
+        state = {**own, **judge.train.space.split(theta), **buffers}
+        known = {name: tensor for name, tensor in state.items() if name in own}
+        found.append(AveragedWeights(average.kind, average.count, known, Outcome(updates, *evaluations, rate, "average")))
+    return found

@@ -1,0 +1,108 @@
+"""How good a model in training is: both splits evaluated, when that is due, whether it is enough, and what was good last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli.datasets._splits import DataSplits, Split
+from sharpcli.errors import NumericalError
+from sharpcli.objective import Evaluation, Objective
+from sharpcli.runtime import Runtime
+from sharpcli.training.recipe import Recipe
+from sharpcli.training.tracking import theta_of
+
+LAST_GOOD = "last-good.pt"
+# Near the wanted loss evaluate more often, and very near to it more often still: one pass of small batches can overshoot,
+# and runs are to be compared at one loss.
+_NEAR = ((1.1, 25), (1.5, 5))
+
+Both = tuple[Evaluation, Evaluation]
+
+
+@dataclass(eq=False)
+class Judge:
+    """Evaluates a model in eval mode over both splits, plain loss and no augmentation.
+
+    Attributes:
+        model: In training; its weights and buffers are read, never changed.
+        recipe: For the loss that is wanted, and how often to evaluate.
+        train: The mean loss over the training data.
+        test: Over the test data.
+        folder: Of the run, for messages.
+        good: The number of updates and the weights that were evaluated last.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    train: Objective
+    test: Objective
+    folder: Path
+    good: tuple[int, dict[str, Tensor]] | None = None
+
+    @staticmethod
+    def of(model: nn.Module, data: DataSplits, *, loss: str, recipe: Recipe, runtime: Runtime, folder: Path) -> Judge:
+        """Bind a model to data."""
+
+        def objective(part: Split) -> Objective:
+            return Objective.of(model, part.inputs, part.targets, loss=loss, runtime=runtime)
+
+        return Judge(model, recipe, objective(data.train), objective(data.test), folder)
+
+    def evaluate(self, updates: int) -> Both:
+        """Return loss and accuracy over training and test data with the model as it is now, which is kept as good.
+
+        Raises:
+            NumericalError: A loss is not finite.
+        """
+        found = self.evaluate_at(theta_of(self.train.space, self.model), dict(self.model.named_buffers()), updates)
+        self.good = updates, {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        return found
+
+    def evaluate_at(self, theta: Tensor, buffers: Mapping[str, Tensor], updates: int) -> Both:
+        """Return the same at other weights (P,) and buffers.
+
+        Raises:
+            NumericalError: A loss is not finite.
+        """
+        found = self.train.evaluate(theta, buffers), self.test.evaluate(theta, buffers)
+        if not all(math.isfinite(evaluation.loss) for evaluation in found):
+            raise self.diverged(updates)
+        return found
+
+    def require_finite(self, updates: int) -> Tensor:
+        """Return the weights (P,), of which nothing is kept that is not finite: the next loss would only show it later.
+
+        Raises:
+            NumericalError: They are not.
+        """
+        theta = theta_of(self.train.space, self.model)
+        if not bool(torch.isfinite(theta).all()):
+            raise self.diverged(updates)
+        return theta
+
+    def is_due(self, updates: int, metrics: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether to evaluate now, from the lines of what was evaluated before."""
+        every, wanted = self.recipe.eval_every, self.recipe.stop_train_loss
+        if wanted is not None and metrics:
+            closer = next((times for factor, times in _NEAR if metrics[-1]["train_loss"] <= factor * wanted), 1)
+            every = max(1, every // closer)
+        return updates % every == 0 or updates == self.recipe.updates
+
+    def is_reached(self, loss: float) -> bool:
+        """Tell whether a training loss is as low as is wanted."""
+        return self.recipe.stop_train_loss is not None and loss <= self.recipe.stop_train_loss
+
+    def diverged(self, updates: int) -> NumericalError:
+        """Return what to raise when a number is no longer finite."""
+        kept = "" if self.good is None else f"; the weights after update {self.good[0]} are in {self.folder / LAST_GOOD}"
+        return NumericalError(
+            f"Training '{self.recipe.mode}' diverged at update {updates}: the loss is no longer finite{kept}.",
+            "Use a lower --lr, a longer --warmup, or --clip 1.",
+        )

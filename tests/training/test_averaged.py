@@ -1,0 +1,45 @@
+"""Averages as models of their own: what cannot be evaluated is left out, and nothing else is lost with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sharpcli import progress
+from sharpcli.datasets._splits import DataSplits, Split
+from sharpcli.runtime import Runtime, generator
+from sharpcli.settings import TrainSettings
+from sharpcli.training.averaged import finished
+from sharpcli.training.judge import Judge
+from sharpcli.training.methods.averaging import Average
+from sharpcli.training.recipe import plan
+
+
+def _judge(tmp_path: Path) -> Judge:
+    random = generator(0)
+    parts = [Split(torch.randn(24, 5, generator=random), torch.arange(24) % 3) for _ in range(2)]
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    recipe = plan("sgd", TrainSettings(mode=("sgd",), batch_size=8), 24, chunk_size=8, has_batch_norm=True)
+    runtime = Runtime.open("cpu", "float32")
+    return Judge.of(model, DataSplits("toy", *parts, 3), loss="ce", recipe=recipe, runtime=runtime, folder=tmp_path)
+
+
+def test_an_average_without_a_finite_loss_is_told_and_left_out(tmp_path: Path):
+    judge = _judge(tmp_path)
+    parameters = list(judge.model.parameters())
+    averages = [Average("ema", 0.9, 0, 1), Average("tail", 0.5, 0, 1), Average("swa", 0.5, 10, 1)]
+    for average in averages:
+        average.see(1, parameters)
+    averages[0].means[0].fill_(torch.inf)
+    with progress.gathering() as said:
+        found = finished(averages, judge, parameters, 1, 0.1)
+    assert [one.kind for one in found] == ["tail"]
+    assert found[0].outcome.train == judge.train.evaluate(
+        judge.train.parameters(), judge.train.recompute_buffers(judge.train.parameters())
+    )
+    assert set(found[0].state) == set(judge.model.state_dict())
+    assert ["ema has no finite loss" in line for line in said] == [True, False]
+    assert "swa begins after update 10" in said[1]
