@@ -93,7 +93,10 @@ def locate(path: str | Path) -> Path:
     Raises:
         InputError: There is no such file.
     """
-    place = Path(path).expanduser()
+    try:
+        place = Path(path).expanduser()
+    except RuntimeError:  # There is no such user.
+        place = Path(path)
     try:
         is_folder = bool(str(path)) and place.is_dir()
         is_file = bool(str(path)) and place.is_file()
@@ -136,8 +139,10 @@ def _ours(place: Path, content: dict[str, Any]) -> Checkpoint:
     """Take in what `write` wrote; whoever else wrote such a file may have left something out."""
     state, metadata = content.get("state_dict"), content.get("metadata")
     sound = isinstance(state, dict) and bool(state) and all(isinstance(part, Tensor) for part in state.values())
-    records = metadata if isinstance(metadata, dict) else {"model": None}
-    if not sound or not all(isinstance(records.get(key, {}), dict) for key in ("model", "data", "recipe", "final", "init")):
+    records: dict[str, Any] = metadata if isinstance(metadata, dict) else {"model": None}
+    sound = sound and all(isinstance(records.get(key, {}), dict) for key in ("model", "data", "recipe", "final", "init"))
+    sound = sound and ("init" not in records or {"path", "sha256"} <= set(records["init"]))
+    if not sound or not set(records.get("parameters") or ()) <= set(state or ()):
         raise InputError(
             f"{place} says that it is a sharpcli checkpoint, but its contents are not.", "Write it again with 'sharpcli train'."
         )
@@ -147,9 +152,10 @@ def _ours(place: Path, content: dict[str, Any]) -> Checkpoint:
 def _dense(checkpoint: Checkpoint) -> Checkpoint:
     """Refuse tensors that are not stored entry by entry, such as sparse ones."""
     for name, tensor in checkpoint.state.items():
-        if tensor.layout != torch.strided or tensor.is_quantized:
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             raise InputError(
-                f"'{name}' in {checkpoint.path} is sparse or quantized.", "Save it as a plain tensor, such as with .to_dense()."
+                f"'{name}' in {checkpoint.path} is sparse, quantized or without data.",
+                "Save it as a plain tensor, such as with .to_dense().",
             )
     return checkpoint
 
@@ -240,8 +246,20 @@ def saved_steps(place: Path, final: Checkpoint) -> list[Checkpoint]:
     """Return the saved steps of a run in order, if a run folder was named and has any."""
     if not place.is_dir():
         return []
-    saved = [read(path) for path in place.glob("step-*.pt")]
-    steps = sorted(saved, key=lambda checkpoint: int(checkpoint.metadata.get("step", 0)))
-    if steps and steps[-1].metadata.get("step") != final.metadata.get("step"):
+    steps = sorted((read(path) for path in place.glob("step-*.pt")), key=_step)
+    if steps and steps[-1].sha256() != final.sha256():
         steps.append(final)
     return steps
+
+
+def _step(checkpoint: Checkpoint) -> int:
+    """Return the number of updates that a saved step says, or else that its file is named after.
+
+    Raises:
+        InputError: Neither is a number.
+    """
+    step = checkpoint.metadata.get("step", checkpoint.path.stem.partition("-")[2])
+    try:
+        return int(step)
+    except (TypeError, ValueError):
+        raise InputError(f"{checkpoint.path} does not say after how many updates it was saved.", "Name it step-N.pt.") from None

@@ -101,6 +101,22 @@ def test_runs_stay_together_and_the_best_order_is_found(runs: tuple[int, ...], s
     assert gain[range(size), order].sum() == pytest.approx(best)
 
 
+def test_statistics_move_with_their_units_and_do_not_decide_which_match():
+    """They change with the scale of what is before them, which the next layer takes back."""
+    first, second = distinct(convolutional), distinct(convolutional)
+    with torch.no_grad():
+        for tensor in second.parameters():
+            tensor.add_(torch.randn_like(tensor))
+    other = copy.deepcopy(second)
+    for module in other.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(0, 1000)
+            module.running_var.mul_(1000 * torch.rand_like(module.running_var))
+    ours, theirs = (align(first, model, seed=0)[0] for model in (second, other))
+    for (name, one), two in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, two), name
+
+
 def test_what_cannot_be_permuted_is_refused():
     for build in (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),

@@ -156,6 +156,8 @@ def test_a_bezier_curve_goes_through_both_ends_and_is_trained_around_the_barrier
     first, again = (sharpcli.interpolate(*runs, **words) for _ in range(2))
     straight = sharpcli.interpolate(*runs, range="0:1", points=7)
     assert first.curves == again.curves
+    in_parts = sharpcli.interpolate(*runs, **words, batch_size=11)  # Memory, not the blocks that BatchNorm normalises.
+    assert in_parts.curves[0].loss == pytest.approx(first.curves[0].loss, rel=1e-5)
     assert first.straight_barrier == pytest.approx(straight.barrier, rel=1e-6)
     assert straight.straight_barrier is None
     assert first.barrier < 0.8 * first.straight_barrier

@@ -71,6 +71,10 @@ def write_damaged(folder: Path, final: Path) -> None:
     torch.save({"format": "sharpcli", "format_version": 1}, folder / "no-state.pt")
     odd = {"format": "sharpcli", "format_version": 1, "state_dict": state, "metadata": {"model": "mlp", "data": "mnist"}}
     torch.save(odd, folder / "odd-metadata.pt")
+    for name, more in (("unknown-parameters", {"parameters": ["gone"]}), ("odd-init", {"init": {}})):
+        torch.save({"format": "sharpcli", "format_version": 1, "state_dict": state, "metadata": more}, folder / f"{name}.pt")
+    torch.save({"weight": torch.ones(3, 2, device="meta")}, folder / "meta.pt")
+    torch.save({"tokens": torch.arange(3)}, folder / "integers.pt")
     safetensors.torch.save_file({"weight": torch.ones(3, 2)}, folder / "other.safetensors")
 
 
@@ -130,6 +134,12 @@ TABLE = [
     (3, "hessian {bad}/version-2.pt", "2"),
     (3, "inspect {bad}/no-state.pt", "no-state.pt"),
     (3, "hessian {bad}/odd-metadata.pt", "odd-metadata.pt"),
+    (3, "inspect {bad}/unknown-parameters.pt", "unknown-parameters.pt"),
+    (3, "distance {bad}/odd-init.pt", "odd-init.pt"),
+    (3, "inspect {bad}/meta.pt", "without data"),
+    (3, "distance {bad}/integers.pt --init {bad}/integers.pt", "no parameters"),
+    (3, "inspect ~nosuchuser/x.pt", "~nosuchuser"),
+    (2, "sharpness {run} --measure gradient-norm --epsilon 0.01", "--epsilon"),
     # It would need code to be read.
     (3, "hessian {bad}/namespace.pt", "argparse.Namespace"),
     (3, "hessian {bad}/touch.pt", "code"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import numpy
 import pytest
@@ -11,6 +12,7 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
+from sharpcli.errors import NumericalError
 from sharpcli.measures import (
     average_case,
     filter_normalised,
@@ -209,7 +211,7 @@ def sample_gradients(problem: Objective, name: str) -> Tensor:
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv"])
+@pytest.mark.parametrize("name", ["mlp", "conv", "attention", "lstm"])
 def test_the_fisher_rao_norm_is_that_of_the_samples_gradients(name: str):
     problem = objective(name)
     rows, theta = sample_gradients(problem, name), problem.parameters()
@@ -247,6 +249,42 @@ def test_the_gradient_norm_is_that_of_the_mean():
     square = float(sample_gradients(problem, "mlp").mean(0).square().sum())
     theta = problem.parameters()
     assert gradient_norm.read(problem, theta).value == pytest.approx(square**0.5, rel=1e-9)
+
+
+def test_a_single_sample_has_no_gradient_noise():
+    found = gradient_noise.read(regression()[0].among(torch.tensor([0])), regression()[0].parameters())
+    assert (found.status, found.value) == ("failed", None)
+
+
+def test_m_sharpness_fails_where_a_batch_has_no_rise_and_leaves_out_ignored_ones():
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return (inputs * self.weight).sum(1, keepdim=True) * torch.tensor([1.0, -1.0], dtype=torch.float64)
+
+    inputs = torch.tensor([[1.0, 0.5], [0.0, 0.0], [0.3, 1.0], [0.2, 0.1]])
+    runtime = Runtime.open("cpu", "float64")
+    made = Objective.of(Flat(), inputs, torch.tensor([0, 1, 0, -100]), runtime=runtime)
+    found = m_sharpness.read(made, made.parameters(), m=1)
+    assert (found.status, found.value, found.details["failed"]) == ("failed", None, 1)
+    made = Objective.of(Flat(), inputs, torch.tensor([0, -100, 0, -100]), runtime=runtime)
+    assert m_sharpness.read(made, made.parameters(), m=1).details["batches"] == 2
+
+
+def test_pac_bayes_ends_where_numbers_are_no_finer():
+    made, _, _ = regression()
+    found = pac_bayes.read(made, made.parameters(), samples=1, tolerance=1e-17)
+    assert found.details["upper"] == pytest.approx(found.value, rel=1e-14)
+
+
+def test_a_size_at_which_the_loss_overflows_is_named():
+    made, _, _ = regression()
+    with pytest.raises(NumericalError) as raised:
+        worst_case.read(made, made.parameters(), rho=1e200)
+    assert re.search(r"e\+(199|200)", raised.value.hint)
 
 
 def test_unit_logits_are_those_of_their_definition():

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import sharpcli
-from sharpcli import plugins
+from sharpcli import checkpoints, plugins
 from sharpcli.analyses._measuring import asked
 from sharpcli.errors import SettingsError
 from tests.nets import objective
@@ -140,6 +140,17 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         files[kind] = str(folder / f"{kind}.pt")
         sharpcli.reparam(run, files[kind], factor=4.0, model=model, dtype="float64", **options)
     return {"model": model, "files": files}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_what_is_not_rescaled_stays_as_it_is_in_the_file(versions: dict[str, Any], tmp_path: Path, dtype: torch.dtype):
+    first = checkpoints.read(versions["files"][""])
+    state = {name: part.to(dtype) if part.is_floating_point() else part for name, part in first.state.items()}
+    checkpoints.write(tmp_path / "a.pt", state, {**first.metadata, "final": {}})
+    sharpcli.reparam(tmp_path / "a.pt", str(tmp_path / "b.pt"), factor=4.0, model=versions["model"], layer="4", into="6")
+    found = checkpoints.read(tmp_path / "b.pt").state
+    assert {name: part.dtype for name, part in found.items()} == {name: part.dtype for name, part in state.items()}
+    assert [name for name in state if not torch.equal(found[name], state[name])] == ["4.weight", "4.bias", "6.weight"]
 
 
 @pytest.mark.parametrize("kind", RESCALED)

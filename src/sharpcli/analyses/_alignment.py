@@ -76,8 +76,12 @@ def permute(units: Units, order: NDArray[Any]) -> None:
 
 
 def _gain(ours: Units, theirs: Units) -> NDArray[Any]:
-    """Return the inner products of what belongs to each unit of one network with what belongs to each of the other's."""
-    total = sum(one.rows() @ other.rows().T.to(one.tensor.device) for one, other in zip(ours.uses, theirs.uses, strict=True))
+    """Return the inner products of the weights of each unit of one network with those of each of the other's."""
+    total = sum(
+        one.rows() @ other.rows().T.to(one.tensor.device)
+        for one, other in zip(ours.uses, theirs.uses, strict=True)
+        if one.learned
+    )
     assert isinstance(total, torch.Tensor)
     found: NDArray[Any] = total.cpu().numpy()
     return found

@@ -57,7 +57,7 @@ def asked(texts: Sequence[str]) -> list[Asked]:
 
 
 def readings(measures: Sequence[Asked], objective: Objective, theta: Tensor, *, seed: int) -> tuple[Reading, ...]:
-    """Run measures one after the other; one that a small model or this loss has no room for is left out of "all"."""
+    """Run measures one after the other, and warn of those that failed."""
     found = []
     with progress.task("measures", total=len(measures)) as shown:
         for one in measures:

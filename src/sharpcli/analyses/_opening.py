@@ -69,15 +69,8 @@ class Opened:
         if how.get("bn") == "batch":  # Data are often sorted by class; a block of one class would be normalised by that class.
             mixed = torch.randperm(len(part), generator=generator(self.settings.seed, 8))
             part = Split(part.inputs[mixed], part.targets[mixed])
-        return Objective.of(
-            self.model,
-            part.inputs,
-            part.targets,
-            loss=self.loss,
-            runtime=self.runtime,
-            chunk_size=self.settings.batch_size,
-            **how,
-        )
+        how = {"chunk_size": self.settings.batch_size, **how}
+        return Objective.of(self.model, part.inputs, part.targets, loss=self.loss, runtime=self.runtime, **how)
 
     def subject(self) -> Subject:
         """Return what the file says about itself."""

@@ -38,7 +38,9 @@ def path_curvature(
         length: Euclidean distance between the ends.
         settings: For path, seed and precision.
     """
-    chosen = HessianSettings(topk=1, seed=settings.seed, dtype=settings.dtype, device=settings.device)
+    chosen = HessianSettings(
+        topk=1, seed=settings.seed, dtype=settings.dtype, device=settings.device, batch_size=settings.batch_size
+    )
     planner, warm = planner_for(chosen), None
     tops: list[float | None] = []
     verdicts: list[str] = []

@@ -33,6 +33,7 @@ class Use:
         start: Where the part begins along it.
         width: Entries along it for each unit, such as the pixels of a channel that was flattened.
         count: Units.
+        learned: Whether it is of a parameter; statistics move with their units, but say nothing of which match.
     """
 
     tensor: Tensor
@@ -40,6 +41,7 @@ class Use:
     start: int
     width: int
     count: int
+    learned: bool
 
     def rows(self) -> Tensor:
         """Return what belongs to each unit, shape (count, ...), float64."""
@@ -156,7 +158,7 @@ class _Wiring:
     def _use(self, tensor: Tensor, axis: int, layout: Layout) -> None:
         width, start = tensor.shape[axis] // sum(units.count for units in layout), 0
         for units in layout:
-            units.uses.append(Use(tensor, axis, start, width, units.count))
+            units.uses.append(Use(tensor, axis, start, width, units.count, isinstance(tensor, nn.Parameter)))
             start += width * units.count
 
     def _make(self, count: int) -> Units:

@@ -45,13 +45,21 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
         raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")
     with account(settings) as book:
         rows: list[CompareRow] = []
-        sizes, planner = (0, 0), planner_for(HessianSettings(batch_size=settings.batch_size))
+        sizes, measured_on = set[tuple[int, int]](), set[tuple[str, str]]()
+        planner = planner_for(HessianSettings(batch_size=settings.batch_size))
         with progress.task("compare", total=len(paths)) as shown:
             for path in paths:
                 opened = open_checkpoint(path, settings)
-                row, sizes = _row(opened, settings, planner)
+                row, size = _row(opened, settings, planner)
                 rows.append(row)
+                sizes.add(size)
+                measured_on.add((opened.loss, opened.data.fingerprint()))
                 shown.advance(1, last=row.checkpoint.label)
+        if len(measured_on) > 1:
+            progress.warn(
+                "These checkpoints are measured on different data or losses, so the rows do not compare; say which with "
+                "--data and --loss."
+            )
         losses = [row.train_loss for row in rows]
         if max(losses) > _LOSS_RATIO * min(losses):
             progress.warn(
@@ -61,8 +69,8 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
         return CompareResult(
             rows=tuple(rows),
             epsilon=settings.epsilon,
-            num_train=sizes[0],
-            num_test=sizes[1],
+            num_train=size[0] if len(sizes) == 1 else None,
+            num_test=size[1] if len(sizes) == 1 else None,
             **book.entries(opened.runtime),
         )
 

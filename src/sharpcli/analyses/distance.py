@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sharpcli import checkpoints
+from sharpcli import checkpoints, progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._growth import growth
 from sharpcli.analyses._opening import describe
@@ -65,7 +65,7 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
             layers=whole.layers,
             steps=along,
             way=_way(init, steps),
-            growth=_growth(final, _lines(place, along), settings),
+            growth=_growth(final, _lines(place, along, settings), settings),
             **book.entries(runtime),
         )
 
@@ -88,6 +88,8 @@ def displacement(final: Checkpoint, init: Checkpoint, *, per_layer: bool = False
                 f"{final.path} and {init.path} do not hold the same tensors: '{name}' differs.",
                 "Give weights of the same model.",
             )
+    if not any(tensor.numel() for tensor in wanted.values()):
+        raise InputError(f"{final.path} holds no parameters.", "Give a file with floating-point weights.")
     pairs = {name: (_flat(tensor), _flat(given[name])) for name, tensor in wanted.items()}
     ends, starts = (torch.cat([pair[side] for pair in pairs.values()]) for side in (0, 1))
     gone, relative, cosine = _compare(ends, starts)
@@ -108,6 +110,8 @@ def _growth(final: Checkpoint, lines: list[dict[str, Any]], settings: DistanceSe
     """Fit both forms, and say so where the rate changed meanwhile: the claim is about the phase of one high rate."""
     found = growth(lines, settings.fit_from, settings.fit_to)
     schedule = final.metadata.get("recipe", {}).get("schedule")
+    if found is None and (settings.fit_from > 1 or settings.fit_to is not None):
+        progress.warn("There are too few distances between --fit-from and --fit-to for a fit.")
     if found is None or schedule in (None, "constant") or settings.fit_to is not None:
         return found
     caution = (
@@ -138,13 +142,14 @@ def _way(init: Checkpoint, steps: list[Checkpoint]) -> Way | None:
     )
 
 
-def _lines(place: Path, steps: tuple[Displacement, ...]) -> list[dict[str, Any]]:
-    """Return distances by update: those that training wrote down, else those of the saved steps."""
+def _lines(place: Path, steps: tuple[Displacement, ...], settings: DistanceSettings) -> list[dict[str, Any]]:
+    """Return distances by update: those that training wrote down, from its own start, else those of the saved steps."""
     written = place / "distances.jsonl"
-    if place.is_dir() and written.is_file():
+    if place.is_dir() and written.is_file() and not settings.init:
         try:
-            return [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
-        except ValueError as error:
+            lines = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+            return [{key: float(line[key]) for key in ("step", "distance")} for line in lines]
+        except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{written} is damaged.", "Remove it; the saved steps are used then.") from error
     return [{"step": one.step, "distance": one.distance} for one in steps if one.step]
 

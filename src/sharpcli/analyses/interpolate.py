@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -16,6 +17,7 @@ from sharpcli import progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._alignment import align
 from sharpcli.analyses._bezier import bezier, trained_control
+from sharpcli.analyses._comparable import require_comparable
 from sharpcli.analyses._opening import Opened, agree, open_checkpoint, outputs_in_float64
 from sharpcli.analyses._path_curvature import path_curvature
 from sharpcli.batchnorm import batch_norms
@@ -47,10 +49,11 @@ def interpolate(
         **options: Its fields, in place of settings, such as `interpolate("a.pt", "b.pt", points=41)`.
 
     Returns:
-        Curves for each split and the barrier max over 0 <= α <= 1 of L(α) - ((1-α)L(0) + αL(1)).
+        Curves for each split and the barrier max over 0 <= α <= 1 of L(α) - ((1-α)L(0) + αL(1)); None where a loss
+        between the ends is not finite.
 
     Raises:
-        InputError: The architectures differ.
+        InputError: Architectures, losses or data differ.
         NumericalError: An end of the path does not give the loss of the checkpoint by itself.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
 
@@ -60,7 +63,7 @@ def interpolate(
     settings = chosen(InterpolateSettings, settings, options)
     with account(settings) as book:
         first, second = (open_checkpoint(path, settings) for path in (start, end))
-        _require_same_layout(first, second)
+        require_comparable(first, second)
         share = None
         if settings.align:
             second, share = _aligned(first, second, settings)
@@ -172,7 +175,9 @@ class _Path:
 
     def _control(self) -> Tensor:
         """Train the control point on the training data, BatchNorm normalising each batch by itself."""
-        how = {"bn": "batch", "bn_block": self.settings.bezier_batch} if batch_norms(self.opened[0].model) else {}
+        how: dict[str, Any] = {}
+        if batch_norms(self.opened[0].model):  # Its blocks are the batches, whatever memory the evaluation is to take.
+            how = {"bn": "batch", "bn_block": self.settings.bezier_batch, "chunk_size": None}
         objective = self.opened[0].objective("train", **how)
         return trained_control(
             objective,
@@ -197,14 +202,14 @@ class _Path:
                 theta = own.parameters()
                 buffers = opened.objective("train").recompute_buffers(theta) if self.recomputes else None
                 alone, along = own.evaluate(theta, buffers), evaluations[alphas.index(alpha)]
+                stored = own.evaluate(theta) if buffers else alone
+                opened.check_loss(stored, split)
                 if not math.isclose(alone.loss, along.loss, rel_tol=_SELF_CHECK, abs_tol=1e-7):
                     raise NumericalError(
                         f"At α = {alpha:g} the path gives {split} loss {along.loss:.6g}, "
                         f"but {opened.checkpoint.path} by itself gives {alone.loss:.6g}.",
                         "The curve cannot be trusted; please report this with both files.",
                     )
-                stored = own.evaluate(theta) if buffers else alone
-                opened.check_loss(stored, split)
                 if not agree(stored.loss, alone.loss):
                     progress.warn(
                         f"At α = {alpha:g} the {split} loss is {alone.loss:.6g} with BatchNorm statistics recomputed, but "
@@ -222,16 +227,6 @@ def _statistics(opened: Opened, objective: Objective) -> dict[str, Tensor]:
     }
 
 
-def _require_same_layout(first: Opened, second: Opened) -> None:
-    ours, theirs = ({name: tensor.shape for name, tensor in opened.model.state_dict().items()} for opened in (first, second))
-    for name in (*ours, *theirs):
-        if ours.get(name) != theirs.get(name):
-            raise InputError(
-                f"{first.checkpoint.path} and {second.checkpoint.path} are of different architectures: '{name}' differs.",
-                "Interpolate between checkpoints of one model.",
-            )
-
-
 def _alphas(settings: InterpolateSettings) -> list[float]:
     """Return the evenly spaced points, and 0 and 1."""
     low, high = settings.bounds()
@@ -242,18 +237,17 @@ def _alphas(settings: InterpolateSettings) -> list[float]:
 def _curve(split: str, alphas: Sequence[float], evaluations: Sequence[Evaluation]) -> Curve:
     losses = [evaluation.loss for evaluation in evaluations]
     low, high = losses[alphas.index(0.0)], losses[alphas.index(1.0)]
-    rises = {
-        alpha: loss - (low + alpha * (high - low))
-        for alpha, loss in zip(alphas, losses, strict=True)
-        if 0 <= alpha <= 1 and math.isfinite(loss)
-    }
-    peak = max(rises, key=lambda alpha: rises[alpha])
+    rises = {alpha: loss - (low + alpha * (high - low)) for alpha, loss in zip(alphas, losses, strict=True) if 0 <= alpha <= 1}
+    peak: float | None = max(rises, key=lambda alpha: rises[alpha])
+    if not all(map(math.isfinite, rises.values())):
+        progress.warn(f"The {split} loss is not finite everywhere between the ends, so there is no telling the barrier.")
+        peak = None
     return Curve(
         split=split,
         num_samples=evaluations[0].num_samples,
         loss=tuple(losses),
         accuracy=tuple(evaluation.accuracy for evaluation in evaluations),
-        barrier=max(rises[peak], 0.0),
+        barrier=None if peak is None else max(rises[peak], 0.0),
         barrier_alpha=peak,
         not_finite=sum(not math.isfinite(loss) for loss in losses),
     )

@@ -50,6 +50,8 @@ def reparam(
     with account(settings) as book:
         opened = open_checkpoint(source, settings)
         model = copy.deepcopy(opened.model)
+        if any(tensor.dtype == torch.float64 for tensor in opened.checkpoint.state.values()):  # What is not scaled stays.
+            checkpoints.fit(opened.checkpoint, model.double())
         layer, into = _scale(model, settings)
         inputs = opened.data.train.inputs[:_SAMPLES]
         before, after = (outputs_in_float64(one, inputs) for one in (opened.model, model))
@@ -125,4 +127,6 @@ def _write(target: Path, opened: Opened, model: nn.Module, how: dict[str, object
     untrue = ("init", "final") if how["into"] is None else ("init",)
     metadata = {key: value for key, value in opened.checkpoint.metadata.items() if key not in untrue}
     name = f"{metadata.get('name') or metadata.get('mode') or opened.checkpoint.path.stem} rescaled"
-    checkpoints.write(target, model.state_dict(), {**metadata, "name": name, "reparam": how})
+    original = checkpoints.bare(opened.checkpoint.state)
+    state = {key: tensor.to(original[key].dtype) if key in original else tensor for key, tensor in model.state_dict().items()}
+    checkpoints.write(target, state, {**metadata, "name": name, "reparam": how})

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from sharpcli import checkpoints, files, progress
 from sharpcli.analyses._account import account
+from sharpcli.analyses._comparable import require_comparable
 from sharpcli.analyses._opening import Opened, label, open_checkpoint
 from sharpcli.analyses._plane import Plane, eigen_plane, plane_through, principal_plane, random_plane
 from sharpcli.batchnorm import batch_norms
-from sharpcli.errors import InputError, NumericalError, SettingsError
+from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.objective import Objective
 from sharpcli.results import Mark, SurfaceResult
 from sharpcli.settings import SurfaceSettings, chosen
@@ -56,7 +57,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
             f"A surface needs one checkpoint or three, not {len(paths)}.", "Name one, or three that span a plane."
         )
     with account(settings) as book:
-        opened = [open_checkpoint(path, settings) for path in paths]
+        opened = _opened(paths, settings)
         objective = opened[0].objective()
         plane = _plane(opened, Path(paths[0]).expanduser(), objective, settings)
         alphas, betas = _ranges(plane, settings)
@@ -66,7 +67,13 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
             theta = plane.point(alpha, beta)
             return objective.evaluate(theta, statistics.recompute_buffers(theta) if statistics else None).loss
 
-        identity = {"paths": [one.checkpoint.sha256() for one in opened], "settings": _relevant(settings)}
+        identity = {
+            "paths": [one.checkpoint.sha256() for one in opened],
+            "data": opened[0].data.fingerprint(),
+            "loss": opened[0].loss,
+            "plane": checkpoints.state_sha256({"origin": plane.origin, "axes": plane.axes}),
+            "settings": _relevant(settings),
+        }
         losses = fill(loss, alphas, betas, _Kept(settings.state, identity))
         centre = loss(0.0, 0.0)
         if not math.isfinite(centre):
@@ -87,6 +94,23 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
             not_finite=int((~numpy.isfinite(losses)).sum()),
             **book.entries(opened[0].runtime),
         )
+
+
+def _opened(paths: Sequence[str | Path], settings: SurfaceSettings) -> list[Opened]:
+    """Open one or three checkpoints, which must be of one model, loss and data, and have the losses that they say."""
+    if len(paths) == 3 and settings.axes != SurfaceSettings.axes:
+        raise SettingsError(f"--axes {settings.axes} is for one checkpoint; three span their own plane.", "Leave --axes out.")
+    opened = [open_checkpoint(path, settings) for path in paths]
+    for other in opened[1:]:
+        require_comparable(opened[0], other)
+    if len(opened) == 3 and settings.bn == "eval" and batch_norms(opened[0].model):
+        raise SettingsError(
+            "Between three checkpoints there are no stored BatchNorm statistics.", "Use --bn recompute, the default."
+        )
+    for one in opened:
+        objective = one.objective()
+        one.check_loss(objective.evaluate(objective.parameters()), settings.split)
+    return opened
 
 
 def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: Sequence[float], kept: _Kept) -> Grid:
@@ -149,8 +173,6 @@ def _plane(opened: list[Opened], folder: Path, objective: Objective, settings: S
     theta = objective.parameters()
     if len(opened) > 1:
         points = [one.objective().parameters() for one in opened]
-        if len({len(point) for point in points}) > 1:
-            raise InputError("The checkpoints are of different architectures.", "Name checkpoints of one model.")
         return plane_through(points, [label(one.checkpoint) for one in opened])
     if settings.axes == "pca":
         final = opened[0].checkpoint

@@ -44,12 +44,17 @@ class Sandwich:
         slopes = torch.autograd.grad(given, leaves, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
         return Sandwich(leaves, given, dummy, slopes, middle)
 
-    def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
-        """Return JᵀMJv."""
+    def along(self, parts: Sequence[Tensor], *, keep: bool) -> Tensor:
+        """Return Jv, of the shape of `given`."""
         # A parameter that is not used has a slope that depends on nothing.
         pairs = [(slope, part) for slope, part in zip(self.slopes, parts, strict=True) if slope.requires_grad]
         slopes, directions = zip(*pairs, strict=True)
         (along,) = torch.autograd.grad(slopes, self.dummy, directions, retain_graph=keep)
+        return along
+
+    def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
+        """Return JᵀMJv."""
+        along = self.along(parts, keep=keep)
         with torch.no_grad():
             back = self.middle(along.contiguous())
         return torch.autograd.grad(self.given, self.leaves, back, retain_graph=keep, allow_unused=True, materialize_grads=True)

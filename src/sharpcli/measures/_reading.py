@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sharpcli import progress
-from sharpcli.errors import SettingsError
+from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 from sharpcli.runtime import generator
@@ -50,7 +50,12 @@ class Meter:
     def slope(self, offset: Tensor) -> tuple[float, Tensor]:
         """Return f and ∇f at θ + offset, the gradient of the type of θ."""
         self.passes, self.evaluations = self.passes + 2, self.evaluations + 1
-        loss, gradient = self.objective.loss_and_gradient(self.theta + offset)
+        try:
+            loss, gradient = self.objective.loss_and_gradient(self.theta + offset)
+        except NumericalError as error:
+            moved = float(offset.abs().max())
+            error.hint = f"It is not finite where a weight has moved by {moved:.3g}: use a smaller size."
+            raise
         return loss, gradient.to(self.theta.dtype)
 
     def reading(

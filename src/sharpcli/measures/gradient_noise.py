@@ -36,6 +36,9 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
         seed: Of the groups.
         groups: k, at least 2 and at most N.
 
+    Returns:
+        B; failed with a single sample or group, or where the gradient is 0.
+
     Raises:
         SettingsError: Too few groups.
     """
@@ -56,6 +59,8 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
             deviations.append(group.num_terms * float(apart @ apart))
             shown.advance(1)
     meter.passes, number = 4, len(deviations)
+    if number < 2:
+        return meter.reading(None)
     trace, square = sum(deviations) / (number - 1), float(gradient @ gradient)
     # Where every group is one sample nothing is left to chance.
     error = statistics.stdev(deviations) * math.sqrt(number) / (number - 1) if number < objective.num_samples else 0.0

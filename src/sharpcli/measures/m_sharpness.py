@@ -63,8 +63,13 @@ def read(
     with progress.task("m-sharpness", total=len(chosen) * num_steps(steps, 1)) as shown:
         for number, part in enumerate(chosen):
             own = Meter("", objective.among(part), theta, {})
+            if not own.objective.criterion.count(own.objective.targets):
+                continue  # Nothing but ignored targets: no loss to climb.
             found = climb(own, Ball(rho, 2.0, scale), steps=steps, restarts=1, seeds=(seed, number), shown=shown)
-            rises.append(found.rise if found.rise is not None else float("nan"))
+            rises.append(found.rise)
             meter.passes += own.passes
-    error = statistics.stdev(rises) / len(rises) ** 0.5 if len(rises) > 1 else None
-    return meter.reading(statistics.fmean(rises), standard_error=error, bound="lower", batches=float(len(rises)))
+    solid = [rise for rise in rises if rise is not None]
+    if not solid or len(solid) < len(rises):
+        return meter.reading(None, bound="lower", batches=float(len(rises)), failed=float(len(rises) - len(solid)))
+    error = statistics.stdev(solid) / len(solid) ** 0.5 if len(solid) > 1 else None
+    return meter.reading(statistics.fmean(solid), standard_error=error, bound="lower", batches=float(len(rises)))

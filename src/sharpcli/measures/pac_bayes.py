@@ -74,6 +74,8 @@ def read(
                 return meter.reading(None)
     while high / low > 1 + tolerance:
         middle = math.sqrt(low * high)
+        if not low < middle < high:
+            break  # The bracket is as narrow as numbers are.
         low, high = (low, middle) if too_far(middle) else (middle, high)
     rise, error = mean(low)
     return meter.reading(low, upper=high, rise=rise, rise_standard_error=error)

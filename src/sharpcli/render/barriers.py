@@ -8,8 +8,8 @@ from sharpcli.render.labels import distinct
 from sharpcli.results import PathResult
 
 
-def barrier_matrix(results: Sequence[PathResult], split: str) -> tuple[list[str], list[list[float]]]:
-    """Return the names of the checkpoints and, row by row, the barrier of the split's loss from each to each; 0 to itself.
+def barrier_matrix(results: Sequence[PathResult], split: str) -> tuple[list[str], list[list[float | None]]]:
+    """Return the names of the checkpoints and, row by row, the barrier from each to each; None where it is not known.
 
     Args:
         results: One for every pair.

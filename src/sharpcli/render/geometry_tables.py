@@ -56,7 +56,7 @@ def draw_barriers(results: Sequence[PathResult]) -> list[RenderableType]:
 def _barrier(curve: Curve) -> str:
     gaps = f"; {curve.not_finite} points not finite" if curve.not_finite else ""
     where = f" at α = {curve.barrier_alpha:.3g}" if curve.barrier else ""
-    return f"barrier ({curve.split}) {curve.barrier:.4g}{where}{gaps}"
+    return f"barrier ({curve.split}) {number(curve.barrier)}{where}{gaps}"
 
 
 def draw_distance(result: DistanceResult) -> list[RenderableType]:

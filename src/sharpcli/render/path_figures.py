@@ -48,10 +48,12 @@ def _height(results: Sequence[PathResult]) -> float:
 def _matrix(axes: Axes, results: Sequence[PathResult], split: str) -> None:
     """Draw barriers as a grid of numbers on grey."""
     names, rows = barrier_matrix(results, split)
-    axes.imshow(rows, cmap="Greys", vmin=0, vmax=2 * max(max(row) for row in rows) or 1)  # Light enough for black numbers.
+    heights = [[math.nan if value is None else value for value in row] for row in rows]
+    highest = max((value for row in heights for value in row if math.isfinite(value)), default=0.0)
+    axes.imshow(heights, cmap="Greys", vmin=0, vmax=2 * highest or 1)  # Light enough for black numbers.
     for row, values in enumerate(rows):
         for column, value in enumerate(values):
-            axes.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=8)
+            axes.text(column, row, _shown(value), ha="center", va="center", fontsize=8)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_title(f"barrier of the {split} loss", fontsize=10)
@@ -66,7 +68,7 @@ def _paths(figure: FigureBase, results: Sequence[PathResult]) -> None:
     for column, result in enumerate(results):
         upper, lower = grid[0][column], grid[1][column]
         for curve, style in zip(result.curves, styles(), strict=False):
-            upper.plot(result.alphas, curve.loss, label=f"{curve.split} (barrier {curve.barrier:.3g})", **style)
+            upper.plot(result.alphas, curve.loss, label=f"{curve.split} (barrier {_shown(curve.barrier)})", **style)
             percents = [math.nan if value is None else 100 * value for value in curve.accuracy]
             lower.plot(result.alphas, percents, label=curve.split, **style)
         if logarithmic:
@@ -92,6 +94,10 @@ def _paths(figure: FigureBase, results: Sequence[PathResult]) -> None:
             axes.axvspan(1, high, color="0.93", zorder=0)
             axes.set_xlim(low, high)
             finish(axes)
+
+
+def _shown(barrier: float | None) -> str:
+    return "–" if barrier is None else f"{barrier:.3g}"
 
 
 def _curvatures(found: PathCurvature) -> list[tuple[str, list[float]]]:

@@ -85,11 +85,11 @@ def _compare(result: CompareResult) -> list[RenderableType]:
             number(row.batch_size),
             number(row.updates),
         )
+    samples = f"{result.num_train} train and {result.num_test} test samples" if result.num_train else "not the same samples"
     note = dim(
         f"gap = test loss − train loss ± standard error; lambda max of the Hessian; phi = ε-sharpness, ε = {result.epsilon:g}, "
         f"full space, percent, both on the {result.settings['split']} split; distance = ‖w−w₀‖; "
-        f"{result.num_train} train and {result.num_test} test samples; "
-        f"{result.seconds:.1f} s"
+        f"{samples}; {result.seconds:.1f} s"
     )
     notes = [
         Text(f"{name}: {text}", style="yellow") for name, row in zip(names, result.rows, strict=True) for text in row.notes

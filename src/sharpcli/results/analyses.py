@@ -32,12 +32,12 @@ class CompareRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareResult(Result):
-    """One row a checkpoint."""
+    """One row a checkpoint; the numbers of samples are None where rows differ in them."""
 
     rows: tuple[CompareRow, ...]
     epsilon: float
-    num_train: int
-    num_test: int
+    num_train: int | None
+    num_test: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ class Curve:
     num_samples: int
     loss: tuple[float, ...]
     accuracy: tuple[float | None, ...]
-    barrier: float
-    barrier_alpha: float
+    barrier: float | None
+    barrier_alpha: float | None
     not_finite: int
 
 
@@ -50,7 +50,7 @@ class PathResult(Result):
     path: str
     loss_function: str
     batch_norm: str
-    barrier: float
+    barrier: float | None
     alphas: tuple[float, ...]
     curves: tuple[Curve, ...]
     distance: float

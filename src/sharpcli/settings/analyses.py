@@ -43,6 +43,12 @@ class SharpnessSettings(AnalysisSettings):
         require_at_least("iterations", self.iterations, 1)
         require_at_least("restarts", self.restarts, 1)
         require_at_least("draws", self.draws, 1)
+        for name in ("epsilon", "subspace", "iterations", "restarts", "eigenvector", "draws"):
+            if self.measure and getattr(self, name) != getattr(SharpnessSettings, name):
+                raise SettingsError(
+                    f"--{name} is of the measurement without --measure.",
+                    f"Write it into the measure, as in --measure epsilon-sharpness:{name}=...",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,42 @@
+"""Whether two checkpoints can stand on one path or in one plane: the same model, loss and data."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from sharpcli.analyses._opening import Opened, outputs_in_float64
+from sharpcli.errors import InputError
+
+_SAMPLES = 64
+_AGREEMENT = 1e-5  # Of the largest output.
+
+
+def require_comparable(first: Opened, second: Opened) -> None:
+    """Refuse checkpoints between which a loss would be that of neither.
+
+    Raises:
+        InputError: Tensors differ in name or shape, or the models, losses or data do.
+    """
+    names = f"{first.checkpoint.path} and {second.checkpoint.path}"
+    ours, theirs = ({name: tensor.shape for name, tensor in opened.model.state_dict().items()} for opened in (first, second))
+    for name in (*ours, *theirs):
+        if ours.get(name) != theirs.get(name):
+            raise InputError(f"{names} are of different architectures: '{name}' differs.", "Name checkpoints of one model.")
+    if first.loss != second.loss:
+        raise InputError(
+            f"{names} were trained on different losses: {first.loss} and {second.loss}.", "Say which to measure with --loss."
+        )
+    if first.data.fingerprint() != second.data.fingerprint():
+        raise InputError(f"{names} were trained on different data.", "Say which to measure on with --data.")
+    in_other = copy.deepcopy(first.model)
+    in_other.load_state_dict(second.model.state_dict())
+    inputs = first.data.test.inputs[:_SAMPLES]
+    here, there = (outputs_in_float64(model, inputs) for model in (in_other, second.model))
+    # Weights so large that outputs overflow tell nothing; where they are evaluated it is said.
+    if not torch.allclose(here, there, rtol=_AGREEMENT, atol=_AGREEMENT * float(there.abs().max()), equal_nan=True):
+        raise InputError(
+            f"{names} have the same tensors but are of different models: the weights of one give other outputs in the other.",
+            "Name checkpoints of one model; activations and arguments count.",
+        )
