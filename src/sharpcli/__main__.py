@@ -1,5 +1,6 @@
 """python -m sharpcli"""
 
-from sharpcli.cli.app import main
+from sharpcli.cli.entry import main
 
-main()
+if __name__ == "__main__":
+    main()

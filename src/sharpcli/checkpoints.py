@@ -152,10 +152,10 @@ def _ours(place: Path, content: dict[str, Any]) -> Checkpoint:
 def _dense(checkpoint: Checkpoint) -> Checkpoint:
     """Refuse tensors that are not stored entry by entry, such as sparse ones."""
     for name, tensor in checkpoint.state.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
             raise InputError(
-                f"'{name}' in {checkpoint.path} is sparse, quantized or without data.",
-                "Save it as a plain tensor, such as with .to_dense().",
+                f"'{name}' in {checkpoint.path} is sparse, quantized, complex or without data.",
+                "Save it as a plain tensor of real numbers, such as with .to_dense().",
             )
     return checkpoint
 

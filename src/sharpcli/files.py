@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -63,14 +63,23 @@ def read_object(place: Path) -> Any:
     Raises:
         InputError: The file is missing, damaged, no PyTorch file, or needs code to be read.
     """
+    _open(place).close()
     try:
+        if zipfile.is_zipfile(place):
+            with zipfile.ZipFile(place) as archive:  # torch does not compare the sums that are stored for this.
+                if archive.testzip() is not None:
+                    raise _damaged(place)
         with warnings.catch_warnings():  # What they warn of is refused below, in our own words.
             warnings.simplefilter("ignore")
             return torch.load(place, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check its permissions.") from error
+    except InputError:
+        raise
     except Exception as error:  # torch raises a dozen kinds for files it cannot read
         raise _explain(place, error) from error
+
+
+def _damaged(place: Path) -> InputError:
+    return InputError(f"{place} is damaged or cut short.", "Copy it again from where it was written.")
 
 
 def _explain(place: Path, error: Exception) -> InputError:
@@ -94,7 +103,7 @@ def _explain(place: Path, error: Exception) -> InputError:
     ):
         return InputError(f"{place} is a zip archive, but not a PyTorch checkpoint.", "Give a file written by torch.save.")
     if head == b"PK":
-        return InputError(f"{place} is damaged or cut short.", "Copy it again from where it was written.")
+        return _damaged(place)
     return InputError(f"{place} is not a PyTorch checkpoint.", "Give a file written by torch.save or safetensors.")
 
 
@@ -110,8 +119,19 @@ def is_safetensors(place: Path) -> bool:
 def _open(place: Path) -> BinaryIO:
     try:
         return place.open("rb")
+    except IsADirectoryError as error:
+        raise InputError(f"Cannot read {place}: it is a folder.", "Name a file.") from error
     except OSError as error:
         raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check its permissions.") from error
+
+
+def safetensors_metadata(place: Path) -> dict[str, str]:
+    """Return the words that a safetensors file holds beside its tensors; {} for any other file."""
+    try:
+        with safe_open(place, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
 
 
 def read_safetensors(place: Path) -> dict[str, Tensor]:

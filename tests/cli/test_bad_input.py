@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -75,6 +77,12 @@ def write_damaged(folder: Path, final: Path) -> None:
         torch.save({"format": "sharpcli", "format_version": 1, "state_dict": state, "metadata": more}, folder / f"{name}.pt")
     torch.save({"weight": torch.ones(3, 2, device="meta")}, folder / "meta.pt")
     torch.save({"tokens": torch.arange(3)}, folder / "integers.pt")
+    torch.save({**state, "1.bias": torch.ones(4, dtype=torch.complex64)}, folder / "complex.pt")
+    torch.save({"weight": torch.randn(100, 100)}, folder / "large.pt")
+    content = bytearray((folder / "large.pt").read_bytes())
+    (folder / "truncated.pt").write_bytes(content[: len(content) // 2])
+    content[len(content) // 2] ^= 255  # In the middle of the weights.
+    (folder / "flipped.pt").write_bytes(content)
     safetensors.torch.save_file({"weight": torch.ones(3, 2)}, folder / "other.safetensors")
 
 
@@ -140,6 +148,15 @@ TABLE = [
     (3, "distance {bad}/integers.pt --init {bad}/integers.pt", "no parameters"),
     (3, "inspect ~nosuchuser/x.pt", "~nosuchuser"),
     (2, "sharpness {run} --measure gradient-norm --epsilon 0.01", "--epsilon"),
+    (2, "sharpness {run} --epsilon 0.01,0.01", "twice"),
+    (2, "hessian {run} --topk 1 --vectors {bad}/plain.pt", "--vectors"),
+    (2, "reparam {run} {bad}/out.safetensors", ".pt"),
+    (3, "hessian {bad}/flipped.pt " + TINY, "damaged"),
+    (3, "inspect {bad}/truncated.pt", "damaged"),
+    (3, "inspect {bad}/complex.pt", "complex"),
+    (3, "surface {run} --state {bad}", "folder"),
+    (4, "surface {run} --range 1e38:2e38 --points 2 --plot {bad}/gone.png", "--range"),
+    (2, "compare {run} --metrics ,", "--metrics"),
     # It would need code to be read.
     (3, "hessian {bad}/namespace.pt", "argparse.Namespace"),
     (3, "hessian {bad}/touch.pt", "code"),
@@ -318,6 +335,30 @@ def test_a_command_line_that_cannot_be_read(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+@pytest.mark.parametrize("option", ["plot", "vectors", "state", "model", "data"])
+def test_an_empty_value_is_no_value(option: str, sharpcli: Callable[..., Any], places: dict[str, Path]) -> None:
+    """As of a variable of the shell that is not set: nothing is silently left out."""
+    answer = sharpcli("hessian", places["run"], "--topk", 1, f"--{option}", "")
+    assert answer.exit_code == 2
+    assert answer.stdout == ""
+    assert f"--{option} is empty" in answer.stderr
+
+
+def test_vectors_may_be_written_again(sharpcli: Callable[..., Any], places: dict[str, Path], tmp_path: Path) -> None:
+    for _ in range(2):
+        assert sharpcli("hessian", places["run"], "--topk", 1, "--vectors", tmp_path / "v.safetensors").exit_code == 0
+
+
+def test_ctrl_c_while_it_is_loaded_is_no_traceback() -> None:
+    code = (
+        "import builtins, sys; real = builtins.__import__\n"
+        "def stop(name, *rest):\n    if name == 'sharpcli.cli.app': raise KeyboardInterrupt\n    return real(name, *rest)\n"
+        "import sharpcli.cli.entry as entry; builtins.__import__ = stop; entry.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: Interrupted.\n")
+
+
 @pytest.mark.parametrize("line", ["hessian {run}", "sharpness {run}", "train " + TINY + " --steps 1"])
 def test_no_cuda_here(
     line: str, sharpcli: Callable[..., Any], places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -111,6 +111,22 @@ def test_a_sweep_trains_once_for_each_value(sharpcli: Run, pictures: list[str], 
     assert labels == ["sgd-lr0.01-seed0", "sgd-lr0.01-seed1"]
 
 
+def test_a_swept_path_is_one_folder_inside_out(sharpcli: Run, pictures: list[str], tmp_path: Path, monkeypatch: Any) -> None:
+    first = sharpcli("train", *pictures, "--steps", 1, "--batch-size", 8, "--out", tmp_path / "first")
+    assert first.exit_code == 0, first.stderr
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    sweep = f"init-from=../../first/sgd/init.pt,{tmp_path}/first/sgd/final.pt"
+    answer = sharpcli("train", *pictures, "--steps", 1, "--batch-size", 8, "--out", "out", "--sweep", sweep)
+    assert answer.exit_code == 0, answer.stderr
+    runs = [path.parent for path in tmp_path.rglob("final.pt") if path.parent.name != "sgd"]
+    assert len(runs) == 2
+    assert all(run.parent == tmp_path / "a" / "b" / "out" for run in runs)
+    clash = sharpcli("train", *pictures, "--steps", 1, "--out", "out2", "--sweep", "init-from=x/a.pt,x-a.pt")
+    assert clash.exit_code == 2
+    assert "same folder" in clash.stderr
+
+
 def test_one_value_of_a_sweep_is_the_run_of_that_option(train: Callable[..., Path], sharpcli: Run) -> None:
     swept = train("--steps", 3, "--batch-size", 8, "--sweep", "lr=0.02", name="swept")
     alone = train("--steps", 3, "--batch-size", 8, "--lr", 0.02, name="alone")

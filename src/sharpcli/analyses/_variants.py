@@ -46,12 +46,22 @@ def variants(settings: TrainSettings) -> list[Variant]:
     for base in bases:
         for values in itertools.product(*(values for _, values in sweeps)):
             chosen = dict(zip(keys, values, strict=True))
-            tail = "".join(f"-{key.replace('_', '-')}{value}" for key, value in chosen.items())
+            tail = "".join(f"-{key.replace('_', '-')}{_word(value)}" for key, value in chosen.items())
             # What is swept is the user's own choice, so it comes before a recipe fills in the rest.
             own = replace(settings, **chosen)
             filled = base.preset.fill(own) if base.preset else own
             found.append(replace(base, name=base.name + tail, settings=filled))
+    names = [variant.name for variant in found]
+    if len(set(names)) < len(names):
+        raise SettingsError("--sweep would give two runs the same folder.", "Name values that differ in more than punctuation.")
     return found
+
+
+def _word(value: object) -> str:
+    """Return a value as a part of the name of one folder: a path is no folders within folders, and leads nowhere else."""
+    text = str(value)
+    word = "".join(letter if letter.isalnum() or letter in "-.+_=," else "-" for letter in text)
+    return word if word == text else word.strip("-.")
 
 
 def _of_recipes(settings: TrainSettings) -> list[Variant]:

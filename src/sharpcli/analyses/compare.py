@@ -60,6 +60,8 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
                 "These checkpoints are measured on different data or losses, so the rows do not compare; say which with "
                 "--data and --loss."
             )
+        if len({row.checkpoint.sha256 for row in rows}) < len(rows):
+            progress.warn("Some of these checkpoints hold the same weights.")
         losses = [row.train_loss for row in rows]
         if max(losses) > _LOSS_RATIO * min(losses):
             progress.warn(

@@ -29,6 +29,7 @@ from sharpcli.settings import HessianSettings, chosen
 
 _MEMORY_SHARE = 0.4  # Of the free memory, for basis vectors.
 _LEAST_SHARE = 8  # Of the memory given one such part goes to the samples that pass at once, whatever the vectors take.
+_VECTORS = "sharpcli eigenvectors"  # Says what a file is.
 _REPEATS = {"float32": 1e-5, "float64": 1e-9}  # Relative difference of two losses at the same weights that is rounding.
 
 
@@ -120,6 +121,8 @@ def _analyse(
     path: str | Path, settings: HessianSettings, planner: Planner, warm: Tensor | None
 ) -> tuple[HessianResult, Tensor | None]:
     """Return the answer for one checkpoint and split, and the eigenvectors found."""
+    if settings.vectors:
+        _require_own(Path(settings.vectors))
     with account(settings) as book:
         opened = open_checkpoint(path, settings)
         objective = opened.objective(**settings.matrix())
@@ -249,6 +252,16 @@ def _identity(opened: Opened, settings: HessianSettings) -> dict[str, object]:
     }
 
 
+def _require_own(path: Path) -> None:
+    """Refuse to write eigenvectors over a file that holds anything else, such as the checkpoint itself.
+
+    Raises:
+        SettingsError: There is such a file.
+    """
+    if path.is_file() and not files.safetensors_metadata(path).get("format") == _VECTORS:
+        raise SettingsError(f"{path} exists already, and holds no eigenvectors.", "Choose another name for --vectors.")
+
+
 def _write_vectors(path: Path, pairs: Eigenpairs, objective: Objective) -> None:
     """Write the eigenvectors (K, P), and each again as tensors in the shapes of the parameters."""
     tensors = {"eigenvalues": pairs.values, "eigenvectors": pairs.vectors.cpu().contiguous()}
@@ -256,9 +269,7 @@ def _write_vectors(path: Path, pairs: Eigenpairs, objective: Objective) -> None:
     for rank, vector in zip(pairs.ranks, pairs.vectors.cpu(), strict=True):
         for name, part in objective.space.split(vector).items():
             tensors[f"{rank}/{name}"] = part.clone()
-    files.write_bytes(
-        path, save(tensors, metadata={"format": "sharpcli eigenvectors", "order": "\n".join(objective.space.names)})
-    )
+    files.write_bytes(path, save(tensors, metadata={"format": _VECTORS, "order": "\n".join(objective.space.names)}))
 
 
 def _saved(place: str | Path) -> list[Path]:

@@ -45,6 +45,8 @@ def reparam(
         Dinh et al., Sharp Minima Can Generalize For Deep Nets, ICML 2017, section 5.
     """
     settings = chosen(ReparamSettings, settings, options)
+    if Path(target).suffix == ".safetensors":
+        raise SettingsError(f"{target} would not be a safetensors file.", "Let its name end in .pt.")
     if Path(target).exists():
         raise SettingsError(f"{target} exists already.", "Choose another name, or remove it.")
     with account(settings) as book:

@@ -76,8 +76,8 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
         }
         losses = fill(loss, alphas, betas, _Kept(settings.state, identity))
         centre = loss(0.0, 0.0)
-        if not math.isfinite(centre):
-            raise NumericalError("The loss at the origin of the plane is not finite.", "Use another checkpoint.")
+        if not numpy.isfinite(losses).any():
+            raise NumericalError("No point of the plane has a finite loss.", "Use a smaller --range.")
         return SurfaceResult(
             checkpoint=opened[0].subject(),
             conditions=opened[0].conditions(objective, settings.split),
@@ -119,6 +119,7 @@ def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: 
     Every point is evaluated at its own coordinates: nothing is carried from one to the next.
     """
     losses, done = kept.restore((len(betas), len(alphas)))
+    kept.keep(losses, done)  # What cannot be written shows here, before the work.
     saved = time.monotonic()
     with progress.task("surface", total=losses.size) as shown:
         shown.advance(int(done.sum()))

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from sharpcli.cli.options import Answering, build
-from sharpcli.errors import InputError, NotConvergedError, SharpcliError
+from sharpcli.errors import InputError, NotConvergedError, SettingsError, SharpcliError
 
 _INTERRUPTED = 130
 
@@ -43,6 +43,8 @@ def answer(
     try:
         _prepare_process()
         chosen = build(settings, values)
+        if how.plot == "":
+            raise SettingsError("--plot is empty.", "Give it the name of a file.")
         if how.plot:
             _check_format(Path(how.plot))
         for place in filter(None, (how.plot, values.get("vectors"))):
@@ -71,14 +73,13 @@ def answer(
 
 def _how_to_go_on(command: str, values: dict[str, Any]) -> str:
     if command == "train":
-        return "Go on with the same command and --resume, in place of --overwrite."
-    if values.get("state"):
-        return f"The search is kept in {values['state']}: the same command goes on from there."
-    return (
-        "Nothing was written. With --state FOLDER a search can be gone on with."
-        if "state" in values
-        else "Nothing was written."
-    )
+        return "What was saved can be gone on with: the same command and --resume, in place of --overwrite."
+    state = values.get("state")
+    if state and Path(state).exists():
+        return f"What was done is kept in {state}: the same command goes on from there."
+    if "state" in values and not state:
+        return "Nothing was written. With --state the work can be gone on with."
+    return "Nothing was written."
 
 
 def _prepare_process() -> None:

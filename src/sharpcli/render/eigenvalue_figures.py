@@ -183,6 +183,7 @@ def _scale_values(axes: Axes, lines: Sequence[Line], more: Sequence[float]) -> N
     if any(one.value <= 0 for one in every):
         axes.axhline(0, color="0.6", linewidth=0.8)
     if not sizes or max(sizes) < _NARROW * min(sizes):
+        axes.ticklabel_format(axis="y", useOffset=False)  # An offset in a corner is overlooked.
         return
     if lowest > 0:
         axes.set_yscale("log")

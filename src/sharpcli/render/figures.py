@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from sharpcli.errors import SettingsError
-from sharpcli.render.figure import finish, mesh, styles
+from sharpcli.render.figure import finish, mark_decades, mesh, styles
 from sharpcli.render.hessian_figures import draw_hessian
 from sharpcli.render.labels import distinct
 from sharpcli.render.path_figures import draw_paths
@@ -88,6 +88,8 @@ def _distances(results: Sequence[DistanceResult]) -> Figure:
         grid[1].set(ylabel="data − fit")
         mesh(grid[1])
     grid[-1].set_xlabel("updates")
+    low, high = axes.get_xlim()
+    mark_decades(axes.xaxis, low, high, low)
     return figure
 
 

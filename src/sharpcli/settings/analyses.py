@@ -36,6 +36,8 @@ class SharpnessSettings(AnalysisSettings):
         for name, values in (("epsilon", self.epsilon), ("subspace", self.subspace)):
             if not values:
                 raise SettingsError(f"--{name} is empty.", f"Give --{name} at least one value.")
+            if len(set(values)) < len(values):
+                raise SettingsError(f"--{name} names the same value twice.", "Give each value once.")
         for value in self.epsilon:
             require_at_least("epsilon", value, 0, strictly=True)
         for dimension in self.subspace:
@@ -156,6 +158,8 @@ class CompareSettings(AnalysisSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.metrics:
+            raise SettingsError("--metrics is empty.", f"Name one or more of {', '.join(METRICS)}.")
         for name in self.metrics:
             require_choice("metrics", name, METRICS)
         require_at_least("epsilon", self.epsilon, 0, strictly=True)

@@ -127,6 +127,9 @@ class SubjectSettings:
                 object.__setattr__(self, name, value)
             elif not _fits(value, hint):
                 raise _wrong_type(name, value)
+            if value == "" or (isinstance(value, tuple) and "" in value):
+                word = name.replace("_", "-")
+                raise SettingsError(f"--{word} is empty or has an empty part.", f"Give --{word} a value, or leave it out.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
