@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,42 @@ def test_divergence_leaves_the_last_weights_that_were_evaluated(
     same = torch.load(tmp_path / "sgd" / f"step-{step}.pt", weights_only=True)["state_dict"]
     assert all(torch.equal(good["state_dict"][name], same[name]) for name in same)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in same.values())
+
+
+INTERRUPTED = """import os
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.drop, self.last = nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 3)
+        self.passes = 0
+    def forward(self, inputs):
+        outputs = self.last(self.drop(self.norm(self.first(inputs.flatten(1)))))
+        if self.training:
+            self.passes += 1
+            if os.environ.get("BREAK_AT") == str(self.passes):
+                raise KeyboardInterrupt
+        return outputs
+"""
+
+
+@pytest.mark.parametrize("place", [1, 7, 12])
+def test_a_second_ctrl_c_in_the_midst_of_an_update_leaves_what_was_saved_before(place: int, tmp_path: Path) -> None:
+    """BatchNorm and dropout have seen half of an update then; a state of it would not go on to the same bytes."""
+    (tmp_path / "net.py").write_text(INTERRUPTED)
+    random, classes = np.random.default_rng(0), np.arange(60) % 3
+    images = random.normal(size=(60, 64)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x_train=images[:40], y_train=classes[:40], x_test=images[40:], y_test=classes[40:])
+    words = ["--mode", "sgd", "--model", f"{tmp_path / 'net.py'}:Net", "--data", f"npz:{tmp_path / 'd.npz'}", "--steps", 20,
+             "--batch-size", 10, "--eval-every", 4, "--track-sharpness", 10, "--state-seconds", 1e-9]  # fmt: skip
+    go = partial(subprocess.run, capture_output=True, text=True, check=False, timeout=120)
+    assert go(line(*words, "--out", tmp_path / "whole")).returncode == 0
+    broken = go(line(*words, "--out", tmp_path / "broken"), env={**os.environ, "BREAK_AT": str(place)})
+    assert broken.returncode == 130, broken.stderr
+    resumed = go(line(*words, "--out", tmp_path / "broken", "--resume"))
+    assert resumed.returncode == 0, resumed.stderr
+    whole, broken_run = tmp_path / "whole" / "sgd", tmp_path / "broken" / "sgd"
+    assert (broken_run / "final.pt").read_bytes() == (whole / "final.pt").read_bytes()
+    for name in ("metrics", "distances", "sharpness"):
+        assert timeless(broken_run / f"{name}.jsonl") == timeless(whole / f"{name}.jsonl")

@@ -43,3 +43,16 @@ def test_an_average_without_a_finite_loss_is_told_and_left_out(tmp_path: Path):
     assert set(found[0].state) == set(judge.model.state_dict())
     assert ["ema has no finite loss" in line for line in said] == [True, False]
     assert "swa begins after update 10" in said[1]
+
+
+def test_tied_weights_are_averaged_under_all_their_names(tmp_path: Path):
+    judge = _judge(tmp_path)
+    judge.model.further = judge.model[0]
+    parameters = list(judge.model.parameters())
+    average = Average("tail", 0.5, 0, 1)
+    average.see(1, parameters)
+    for mean in average.means:
+        mean.mul_(2)
+    found = finished([average], judge, parameters, 1, 0.1)[0].state
+    assert torch.equal(found["0.weight"], 2 * parameters[0].detach())
+    assert torch.equal(found["further.weight"], found["0.weight"])

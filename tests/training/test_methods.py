@@ -88,6 +88,70 @@ def test_the_gradient_penalty_is_that_of_double_backward(step: float, error: flo
     assert torch.equal(weights(model), before)
 
 
+def test_the_penalty_of_a_net_with_dropout_is_that_of_the_units_it_kept():
+    """Two passes with other units dropped would differ by the size of the gradient, and that is divided by the step."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 4)).double()
+    run = updater(model, grad_penalty=0.5)
+    run.batches.in_blocks = False  # The twin takes the samples in order.
+    torch.manual_seed(7)
+    run.gradient(0)
+    found, after = slopes(model), torch.rand(1)
+    torch.manual_seed(7)
+    model.train()
+    inputs, targets = images()
+    g = gradient_at(model, inputs, targets, create_graph=True)
+    assert torch.equal(torch.rand(1), after)  # As if there had been one pass.
+    penalty = torch.autograd.grad(sum((part * part.detach()).sum() for part in g), list(model.parameters()))
+    wanted = 0.3 / 4 * 0.5 * flat(list(penalty))
+    assert float((found - flat([part.detach() for part in g]) - wanted).norm() / wanted.norm()) < 0.05
+
+
+class Einsum(nn.Module):
+    """Its gradient comes transposed in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(64, 4) / 8)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.einsum("bd,dc->bc", inputs.flatten(1), self.weight)
+
+
+class Permuted(nn.Module):
+    """Norms over the last axis between convolutions, as in ConvNeXt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Conv2d(1, 6, 3), nn.LayerNorm(6), nn.Conv2d(6, 4, 2, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.second(self.norm(self.first(inputs).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)).mean((2, 3))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("build", [Einsum, Permuted])
+@pytest.mark.parametrize("chunk", [None, 40])
+def test_a_step_moves_each_weight_by_its_own_slope_however_it_lies_in_memory(build, optimizer: str, chunk: int | None):
+    """Fused optimizers walk memory without a look at strides."""
+    torch.manual_seed(0)
+    model = build().double()
+    twin = copy.deepcopy(model)
+    momentum = 0.9 if optimizer == "adam" else 0.0
+    run = updater(model, optimizer=optimizer, lr=0.1, chunk_size=chunk, momentum=momentum)
+    make = torch.optim.SGD(twin.parameters(), lr=0.1)
+    if optimizer == "adam":
+        make = torch.optim.Adam(twin.parameters(), lr=0.1, betas=(0.9, 0.999), fused=False, foreach=False)
+    inputs, targets = images()
+    for update in range(3):
+        run.gradient(update)
+        run.step(update)
+        make.zero_grad()
+        functional.cross_entropy(twin(inputs), targets).backward()
+        make.step()
+    torch.testing.assert_close(weights(model), weights(twin), rtol=1e-9, atol=1e-12)
+
+
 def test_the_penalty_fades_with_the_learning_rate():
     model, found = net(), []
     recipe = updater(model, grad_penalty=40.0).recipe

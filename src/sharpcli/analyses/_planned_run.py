@@ -22,7 +22,7 @@ from sharpcli.results import TrainRow
 from sharpcli.training.averaged import Outcome
 from sharpcli.training.keeping import STATE, refuse_other
 from sharpcli.training.loop import Run
-from sharpcli.training.recipe import Recipe
+from sharpcli.training.recipe import Recipe, idle_options
 from sharpcli.training.update import Updater
 
 
@@ -42,6 +42,8 @@ class PlannedRun:
             _run_folder.refuse_to_overwrite(self.place)
         weights = sum(tensor.nbytes for tensor in self.study.init.values())
         _run_folder.require_room(self.place, recipe, weights)
+        for sentence in idle_options(settings, recipe):
+            progress.warn(f"{name}: {sentence}")
         has_batch_norm = bool(batch_norms(self.study.model))
         if has_batch_norm and recipe.chunk_size < recipe.batch_size and settings.ghost_bn is None:
             progress.warn(
@@ -67,7 +69,7 @@ class PlannedRun:
             rows = self._finished()
         else:
             rows = self._train(resuming=resuming)
-        wanted = settings.stop_train_loss
+        wanted = self.recipe.stop_train_loss
         if wanted is not None and rows[0].train_loss > wanted:
             progress.warn(
                 f"{variant.name} ended at train loss {rows[0].train_loss:.4g}, above --stop-train-loss {wanted:g}: "

@@ -12,12 +12,15 @@ from sharpcli.analyses._variants import Variant
 from sharpcli.batchnorm import batch_norms
 from sharpcli.datasets._resolve import resolve as resolve_data
 from sharpcli.datasets._splits import DataSplits
+from sharpcli.losses import IGNORED
 from sharpcli.models._resolve import resolve as resolve_model
 from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
 from sharpcli.runtime import Runtime
 from sharpcli.settings import TrainSettings
 from sharpcli.training.recipe import Recipe, plan
+
+_SAMPLES = 1000  # At most; as many as tell how many pass at once.
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +78,9 @@ class Study:
     def recipe(self, variant: Variant) -> Recipe:
         """Fill in the numbers of a run that its settings leave open."""
         has_batch_norm = bool(batch_norms(self.model))
-        few = self.data.train.inputs[:1000], self.data.train.targets[:1000]
+        inputs, targets = self.data.train.inputs, self.data.train.targets
+        told = targets.is_floating_point() | (targets != IGNORED)
+        counted = told.reshape(len(targets), -1).any(1).nonzero()[:_SAMPLES, 0]
+        few = inputs[counted], targets[counted]
         chunk = Objective.of(self.model, *few, loss=self.loss, runtime=self.runtime).chunk_size
         return plan(variant.mode, variant.settings, len(self.data.train), chunk_size=chunk, has_batch_norm=has_batch_norm)

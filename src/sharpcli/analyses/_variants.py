@@ -42,6 +42,8 @@ def variants(settings: TrainSettings) -> list[Variant]:
     keys = [key for key, _ in sweeps]
     if len(set(keys)) < len(keys):
         raise SettingsError("--sweep names the same option twice.", "Give all its values at once, such as lr=0.01,0.1.")
+    if "batch_size" in keys and len(settings.mode) > 1:
+        raise _same_batches()
     found = []
     for base in bases:
         for values in itertools.product(*(values for _, values in sweeps)):
@@ -78,10 +80,14 @@ def _of_recipes(settings: TrainSettings) -> list[Variant]:
 def _of_modes(settings: TrainSettings) -> list[Variant]:
     modes = ["sgd" if mode == AUTO else mode for mode in settings.mode]
     if settings.batch_size is not None and len(modes) > 1:
-        raise SettingsError(
-            "--batch-size with several modes would make them the same.", "Train the modes one at a time, with one --out."
-        )
+        raise _same_batches()
     return [Variant(mode, mode, settings, None) for mode in modes]
+
+
+def _same_batches() -> SettingsError:
+    return SettingsError(
+        "--batch-size with several modes would make them the same.", "Train the modes one at a time, with one --out."
+    )
 
 
 def _swept(text: str) -> tuple[str, tuple[Any, ...]]:

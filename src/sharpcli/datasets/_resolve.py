@@ -73,7 +73,7 @@ def _letters(name: str) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """Return numbers that change when a file, or any file in a folder, is rewritten; () if it is missing."""
+    """Return numbers that change when a file, or any in a folder, is rewritten, moved or renamed; () if it is missing."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    states = [file.stat() for file in files]
-    return (len(states), max((s.st_mtime_ns for s in states), default=0), sum(s.st_size for s in states))
+    states = ((str(file), file.stat()) for file in sorted(files))
+    return tuple(hash((name, state.st_mtime_ns, state.st_size)) for name, state in states)

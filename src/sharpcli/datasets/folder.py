@@ -80,7 +80,7 @@ def _decode_all(folder: Any, size: int | None, grayscale: bool) -> Tensor:
 def _decode(folder: Any, path: str, size: int | None, grayscale: bool) -> NDArray[np.uint8]:
     try:
         image = folder.loader(path)  # PIL, in RGB
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError) as error:  # PIL tells damage by any of them.
         raise InputError(f"The image '{path}' cannot be read.", "Replace or remove it.") from error
     if grayscale:
         image = image.convert("L")

@@ -175,14 +175,14 @@ class TrainSettings(SubjectSettings):
 
     def _check_numbers(self) -> None:
         """Refuse what is out of range."""
-        positive = ("epochs", "lr", "stop_train_loss", "state_seconds")
+        positive = ("epochs", "lr", "state_seconds")
         counts = (
             "steps", "batch_size", "chunk_size", "eval_every", "save_every", "base_batch", "schedule_steps", "ghost_bn",
             "proximal_steps", "augment_copies", "track_sharpness",
         )  # fmt: skip
         not_negative = (
             "weight_decay", "clip", "momentum", "warmup", "final_lr", "grad_penalty", "sam", "asam", "proximal", "adversarial",
-            "label_smoothing", "example_noise", "coordinate_noise", "additive_noise",
+            "label_smoothing", "example_noise", "coordinate_noise", "additive_noise", "stop_train_loss",
         )  # fmt: skip
         for names, least, strictly in ((positive, 0, True), (counts, 1, False), (not_negative, 0, False)):
             for name in names:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sharpcli import progress
 from sharpcli.batchnorm import batch_norms
@@ -55,7 +55,7 @@ def finished(
         updates: That were taken.
         rate: Of the last of them.
     """
-    found, own = [], judge.model.state_dict()
+    found, own = list[AveragedWeights](), judge.model.state_dict()
     for average in averages:
         if not average.means:
             progress.warn(f"The average {average.kind} begins after update {average.start}, which the run did not reach.")
@@ -70,7 +70,14 @@ def finished(
         except NumericalError:  # The last weights are good, and must not be lost with their average.
             progress.warn(f"The average {average.kind} has no finite loss, and is not kept.")
             continue
-        state = {**own, **judge.train.space.split(theta), **buffers}
+        state = {**own, **_under_all_names(judge.model, judge.train.space.split(theta)), **buffers}
         known = {name: tensor for name, tensor in state.items() if name in own}
         found.append(AveragedWeights(average.kind, average.count, known, Outcome(updates, *evaluations, rate, "average")))
     return found
+
+
+def _under_all_names(model: nn.Module, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return parameters also under the further names of those that are tied."""
+    owners = {id(tensor): name for name, tensor in model.named_parameters()}
+    every = ((name, owners[id(tensor)]) for name, tensor in model.named_parameters(remove_duplicate=False))
+    return {name: parts[owner] for name, owner in every if owner in parts}

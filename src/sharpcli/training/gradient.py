@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -103,8 +103,18 @@ def mean_gradient(slopes: Slopes, blocks: Iterator[Block], parameters: Sequence[
                 totals = [part.double() for part in totals]
             torch._foreach_add_(totals, parts)
     for parameter, slope in zip(parameters, totals, strict=True):
-        parameter.grad = slope.to(parameter.dtype)
+        parameter.grad = _laid_out(slope, parameter)
     return total / divisor
+
+
+def _laid_out(slope: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Return a gradient in type and memory layout of its parameter.
+
+    `autograd.grad` gives whatever layout an operation has left, and torch's fused optimizers walk the memory of both
+    without a look at strides: they would add it to other weights.
+    """
+    slope = slope.to(parameter.dtype)
+    return slope if slope.stride() == parameter.stride() else torch.empty_like(parameter).copy_(slope)
 
 
 def clip(parameters: Sequence[nn.Parameter], largest: float) -> float:
@@ -122,6 +132,33 @@ def clip(parameters: Sequence[nn.Parameter], largest: float) -> float:
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
     """Return the L2 norm of `.grad` over all parameters."""
     return float(nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None]))
+
+
+@contextmanager
+def replayed(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """Yield what sets the random numbers back to where they are now, so that a second pass drops the same units.
+
+    Afterwards they go on as after the first pass.
+    """
+    device = next(model.parameters()).device
+    cuda = device.type == "cuda"
+    before = torch.get_rng_state(), torch.cuda.get_rng_state(device) if cuda else None
+    after = before
+
+    def again() -> None:
+        nonlocal after
+        after = torch.get_rng_state(), torch.cuda.get_rng_state(device) if cuda else None
+        _set_random(before, device)
+
+    yield again
+    if after is not before:
+        _set_random(after, device)
+
+
+def _set_random(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class Run:
     updates: int = 0
     seconds: float = 0.0
     records: Records = field(init=False)
-    _stepping: bool = field(default=False, init=False)
+    _whole: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -102,9 +103,10 @@ class Run:
         """
         started = time.perf_counter() - self.seconds
         evaluations = self._judge.evaluate(self.updates)
-        done = self.records.has("metrics", self.updates) and self._judge.is_reached(evaluations[0].loss)
-        stopped_by = _LOSS if done else _END
-        if not self.updates:
+        # In the midst of a run only where an uninterrupted one would have looked, too.
+        looked = not self.updates or self.records.has("metrics", self.updates)
+        stopped_by = _LOSS if looked and self._judge.is_reached(evaluations[0].loss) else _END
+        if not self.updates and not self.records.has("sharpness", 0):
             self._track()
         try:
             with deferred() as interrupt, self._judge.train.arithmetic(), self._task() as shown:
@@ -112,13 +114,15 @@ class Run:
                 evaluations, stopped_by = self._go(evaluations, stopped_by, started, interrupt, shown)
                 interrupt.check()
         except KeyboardInterrupt:
-            if not self._stepping:  # A second Ctrl-C may come in the middle of an update: that state is not whole.
+            if self._whole:  # A second Ctrl-C may come in the middle of an update; what was saved before is good then.
                 self.save()
             raise
         except NumericalError:
             self._keep_good()
             raise
         attempt(self.records.write, "the records")
+        with suppress(NumericalError):  # The averages and the last files are still to be made, and may be interrupted.
+            attempt(self.save, "the state to resume from")
         return Outcome(self.updates, *evaluations, self._last_rate(), stopped_by)
 
     def _go(
@@ -133,6 +137,7 @@ class Run:
         saved_at = time.perf_counter()
         while self.updates < self.recipe.updates and stopped_by == _END:
             interrupt.check()
+            self._whole = False
             loss = self._gradient()
             self.seconds = time.perf_counter() - started
             if self.updater.loss_is_exact and self._judge.is_reached(loss):
@@ -148,6 +153,7 @@ class Run:
                 self._record(evaluations)
                 if self._judge.is_reached(evaluations[0].loss):
                     stopped_by = _LOSS
+            self._whole = True
             if time.perf_counter() - saved_at > self.state_seconds:
                 attempt(self.save, "the state to resume from")
                 saved_at = time.perf_counter()
@@ -194,12 +200,10 @@ class Run:
         return loss
 
     def _step(self) -> None:
-        self._stepping = True
         self.updater.step(self.updates)
         self.updates += 1
         for average in self._averages:
             average.see(self.updates, self.updater.parameters)
-        self._stepping = False
         self._track()
         if self.recipe.save_every and self.updates % self.recipe.save_every == 0:
             self._judge.require_finite(self.updates)

@@ -66,6 +66,7 @@ class Preset:
         own = {entry.name for entry in fields(settings) if getattr(settings, entry.name) != entry.default}
         taken_back = {name for pair in _EITHER if own.intersection(pair) for name in pair}
         taken_back |= {"batch_size"} if "mode" in own else set()  # Each mode has a batch size of its own.
+        taken_back |= {"augment_copies"} if settings.augment == ("none",) else set()
         return replace(settings, **{name: value for name, value in self.values.items() if name not in own | taken_back})
 
 

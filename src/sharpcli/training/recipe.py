@@ -125,6 +125,11 @@ def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int,
     if in_blocks:
         chunk_size = settings.ghost_bn or (GHOST_BLOCK if mode == "fullbatch" else batch)
     chunk_size = min(settings.chunk_size or chunk_size, batch)
+    if values["shuffle"] == "replacement" and batch == num_train:
+        raise SettingsError(
+            "--shuffle replacement draws samples, but a full batch is all of them.",
+            "Use a smaller --batch-size, or --shuffle once.",
+        )
     if has_batch_norm:
         _refuse_lone_samples(batch, chunk_size, num_train)
     per_epoch = math.ceil(num_train / batch)
@@ -149,7 +154,7 @@ def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int,
         eval_every=values["eval_every"] or per_epoch,
         save_every=settings.save_every,
         track_sharpness=settings.track_sharpness,
-        stop_train_loss=settings.stop_train_loss,
+        stop_train_loss=settings.stop_train_loss or None,
         **{name: values[name] for name in _DEFAULTS if name in Recipe.__dataclass_fields__ and name not in _RESOLVED},
     )
 
@@ -171,13 +176,27 @@ def _values(mode: str, settings: TrainSettings, num_train: int) -> dict[str, Any
         raise SettingsError("--regime-adapt stretches --epochs, but --steps is given.", "Give --epochs.")
     for name in named(settings.augment):
         plugins.load("training/augmentations", name)
-    if values["shuffle"] == "replacement" and mode == "fullbatch":
-        raise SettingsError(
-            "--shuffle replacement draws samples, but a full batch is all of them.", "Use --mode sgd, or --shuffle once."
-        )
     if values["augment_copies"] and not named(settings.augment):
         raise SettingsError("--augment-copies needs an augmentation to draw.", "Give one, such as --augment flip,crop.")
     return values
+
+
+def idle_options(settings: TrainSettings, recipe: Recipe) -> list[str]:
+    """Return the options that were given and change nothing, each with what it would need."""
+    needs = {
+        "drops": ("--schedule step", recipe.schedule == "step"),
+        "final_lr": ("a --schedule that falls", recipe.schedule in ("cosine", "linear", "swa")),
+        "schedule_steps": ("a --schedule that falls", recipe.schedule != "constant"),
+        "base_batch": ("--lr-scale or --regime-adapt", settings.regime_adapt or settings.lr_scale not in (None, "none")),
+        "proximal_steps": ("--proximal", recipe.proximal > 0),
+        "momentum_rule": ("--optimizer sgd", recipe.optimizer == "sgd"),
+        "amp": ("--dtype float32", settings.dtype == "float32"),
+    }
+    return [
+        f"--{name.replace('_', '-')} changes nothing without {what}."
+        for name, (what, met) in needs.items()
+        if getattr(settings, name) not in (None, False) and not met
+    ]
 
 
 def _batch_size(mode: str, batch: int, num_train: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.batchnorm import frozen_statistics
-from sharpcli.training.gradient import Block, Slopes, moved, trained
+from sharpcli.training.gradient import Block, Slopes, moved, replayed, trained
 
 _STEP = 0.01  # Length of the difference step, over all parameters, as published.
 
@@ -36,16 +36,18 @@ class GradientPenalty:
 
     def __call__(self, block: Block, rate: float) -> tuple[Tensor, list[Tensor]]:
         """Return loss and gradient; see `Slopes`."""
-        loss, summed = self.slopes(block, rate)
-        if not block.num_terms:
-            return loss, summed
-        parameters = trained(self.model)
-        size = float(nn.utils.get_total_norm(summed))
-        if not size:
-            return loss, summed
-        offsets = torch._foreach_mul(summed, _STEP / size)
-        with moved(parameters, offsets), frozen_statistics(self.model):
-            _, there = self.slopes(block, rate)
+        with replayed(self.model) as again:
+            loss, summed = self.slopes(block, rate)
+            if not block.num_terms:
+                return loss, summed
+            parameters = trained(self.model)
+            size = float(nn.utils.get_total_norm(summed))
+            if not size:
+                return loss, summed
+            offsets = torch._foreach_mul(summed, _STEP / size)
+            again()  # Other units dropped would be a difference of the size of the gradient, divided by the small step.
+            with moved(parameters, offsets), frozen_statistics(self.model):
+                _, there = self.slopes(block, rate)
         # (g' - g) / e with v = β g, e = 0.01 / |v| and g the mean gradient of the block, so 1 / e = β |g| / 0.01.
         factor = rate / 4 * self.strength * (size * block.divisor / block.num_terms) / _STEP
         difference = torch._foreach_sub(there, summed)
