@@ -57,6 +57,32 @@ class Loss(ABC):
         """Return the number of loss terms."""
         return len(targets) if targets.is_floating_point() else int((targets != IGNORED).sum())
 
+    def told(self, targets: Tensor) -> Tensor:
+        """Return which samples have a loss term, booleans (B,)."""
+        if targets.is_floating_point():
+            return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
+        return (targets != IGNORED).reshape(len(targets), -1).any(1)
+
+    def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:
+        """Refuse classes that the outputs do not have.
+
+        Args:
+            outputs: For some samples.
+            targets: Of them, for their shape.
+            every: The targets of all samples.
+
+        Raises:
+            InputError: There is one.
+        """
+        if targets.is_floating_point():
+            return
+        count, highest = _classes_last(_flat(outputs, targets), targets).shape[-1], int(every.max())
+        if highest >= count:
+            raise InputError(
+                f"The data has the class {highest}, but the model has {count} outputs.",
+                f"Classes are counted from 0; give the data or --model that belong together, or {IGNORED} to ignore a target.",
+            )
+
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return which terms are predicted right, booleans of the shape of `terms`; none of them for numbers."""
         if targets.is_floating_point():

@@ -270,7 +270,8 @@ class Objective:
         few, leaves = self.few(), self.leaves(self.parameters())
         try:
             with self.arithmetic():
-                own = (*leaves.values(), self.inputs, self.targets)
+                own = (*leaves.values(), self.inputs, self.targets, few.inputs, few.targets)
+                self.criterion.require_classes(self.outputs(leaves, few.inputs, {}), few.targets, self.targets)
                 loss, size = graphs.saved_bytes(lambda: self.loss_sum(leaves, few), own)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shape = tuple(self.inputs.shape[1:])
@@ -293,8 +294,11 @@ class Objective:
         return fusing.count
 
     def few(self, count: int = _FEW) -> Chunk:
-        """Return the first samples."""
-        return Chunk(0, self.inputs[:count], self.targets[:count])
+        """Return the first samples that have a loss term: others agree on everything."""
+        chosen: slice | Tensor = slice(count)
+        if not bool(self.criterion.told(self.targets[chosen]).all()):
+            chosen = self.criterion.told(self.targets).nonzero()[:count, 0]
+        return Chunk(0, self.inputs[chosen], self.targets[chosen])
 
     def among(self, chosen: Tensor) -> Objective:
         """Return the mean loss over some of the samples, by their numbers, shape (B,)."""

@@ -14,7 +14,7 @@ from sharpcli import progress
 from sharpcli.analyses._opening import Opened
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
-from sharpcli.linalg.estimates import mean
+from sharpcli.linalg.estimates import exact, mean
 from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
 from sharpcli.linalg.search import Wanted
 from sharpcli.results import Estimate, Layer
@@ -32,13 +32,27 @@ def blocks(opened: Opened, operator: CurvatureOperator, pairs: Eigenpairs, setti
     """
     space = operator.objective.space
     slices = space.layer_slices()
-    traces = _traces(operator, slices, settings.seed)
-    top, found = pairs.vectors[0], []
+    unused = {name for name, reason in operator.objective.dead_parameters().items() if reason == "unused"}
+    top, tops, found = pairs.vectors[0], dict[str, tuple[float, Tensor]](), []
     with progress.task("layers", total=len(slices)) as shown:
         for name, names in space.groups().items():
+            share = float(top[slices[name]].double().square().sum())
+            if unused.issuperset(names):  # Its block is zero by construction, and no loss depends on it to differentiate.
+                size = slices[name].stop - slices[name].start
+                found.append(
+                    Layer(
+                        name=name, num_parameters=size, lambda_max=0.0, residual=0.0, verdict="certified", trace=exact(0.0),
+                        share=share, products=0,
+                    )
+                )  # fmt: skip
+                shown.advance(1, layer=name)
+                continue
             objective = opened.objective(**settings.matrix() | {"params": tuple(glob.escape(own) for own in names)})
             objective = replace(objective, chunk_size=operator.objective.chunk_size)
-            block = operator_of(settings.operator, objective, objective.parameters(), engine=operator.engine_name)
+            memory = settings.memory_bytes()
+            block = operator_of(
+                settings.operator, objective, objective.parameters(), memory=memory, engine=operator.engine_name
+            )
             own = eigenpairs(
                 block,
                 Wanted(1),
@@ -46,7 +60,9 @@ def blocks(opened: Opened, operator: CurvatureOperator, pairs: Eigenpairs, setti
                 max_products=settings.most_products(),
                 max_seconds=settings.most_seconds(),
                 seed=settings.seed,
+                memory=memory,
             )
+            tops[name] = float(own.values[0]), own.vectors[0]
             found.append(
                 Layer(
                     name=name,
@@ -54,13 +70,14 @@ def blocks(opened: Opened, operator: CurvatureOperator, pairs: Eigenpairs, setti
                     lambda_max=float(own.values[0]),
                     residual=float(own.residuals[0]),
                     verdict=own.verdicts[0],
-                    trace=traces[name],
-                    share=float(top[slices[name]].double().square().sum()),
+                    trace=exact(0.0),  # Until all blocks are known.
+                    share=share,
                     products=own.steps + own.verifications,
                 )
             )
             shown.advance(1, layer=name)
-    return found
+    traces = _traces(operator, slices, tops, settings.seed)
+    return [replace(layer, trace=traces[layer.name]) if layer.name in tops else layer for layer in found]
 
 
 def products(layers: Sequence[Layer]) -> int:
@@ -68,15 +85,22 @@ def products(layers: Sequence[Layer]) -> int:
     return sum(layer.products for layer in layers) + (_PROBES if layers else 0)
 
 
-def _traces(operator: CurvatureOperator, slices: dict[str, slice], seed: int) -> dict[str, Estimate]:
+def _traces(
+    operator: CurvatureOperator, slices: dict[str, slice], tops: dict[str, tuple[float, Tensor]], seed: int
+) -> dict[str, Estimate]:
+    """Estimate the traces of blocks whose first eigenpairs (λ, u) are known.
+
+    λ ((zᵀu)² - 1) has mean zero and most of the variance of an outlier, so it is taken off.
+    """
     random, samples = generator(seed, _STREAM), dict[str, list[float]]()
     with progress.task("traces of layers", total=_PROBES) as shown:
         for _ in range(_PROBES):
             signs = torch.randint(0, 2, (operator.shape[0],), generator=random) * 2.0 - 1
             signs = signs.to(operator.dtype).to(operator.device)
             forms = _piecewise(signs, operator @ signs, slices)
-            for name, form in forms.items():
-                samples.setdefault(name, []).append(form)
+            for name, (value, vector) in tops.items():
+                chance = float(signs[slices[name]].double() @ vector.double()) ** 2 - 1
+                samples.setdefault(name, []).append(forms[name] - value * chance)
             shown.advance()
     return {name: mean(numpy.array(values)) for name, values in samples.items()}
 

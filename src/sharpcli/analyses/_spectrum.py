@@ -11,7 +11,7 @@ import numpy
 from sharpcli.curvature.ggn import GGNOperator
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.linalg.lanczos import Eigenpairs
-from sharpcli.linalg.reductions import dot
+from sharpcli.linalg.reductions import dot, project
 from sharpcli.linalg.slq import SpectralDensity, spectral_density
 from sharpcli.linalg.trace import deflated_moments
 from sharpcli.linalg.xtrace import xtrace
@@ -21,6 +21,7 @@ from sharpcli.settings import HessianSettings
 
 _ENOUGH = 12  # Basis vectors from which a Krylov space holds the outliers; with fewer XTrace finds them by itself.
 _GRID = 400
+_ANOTHER = 0.5  # Overlap of two unit eigenvectors below which they are two.
 _LINEAR = 1e-4  # Part of the largest magnitude below which the axis of the density is linear.
 _BLUR = 0.12  # Width of the blur on that axis, in units of asinh, that is about 12 % of an eigenvalue.
 
@@ -53,7 +54,7 @@ def moments(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
 
 def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: HessianSettings) -> Density:
     """Return the spectral density, certified eigenvalues taken out of it and counted exactly."""
-    known = [] if pairs is None else [place for place, good in enumerate(pairs.converged) if good]
+    known = [] if pairs is None else _distinct(pairs)
     found = spectral_density(
         operator,
         probes=settings.probes,
@@ -63,6 +64,15 @@ def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
         seed=settings.seed,
     )
     return _drawn(found, settings)
+
+
+def _distinct(pairs: Eigenpairs) -> list[int]:
+    """Return the places of those that have converged, each once: the ends of a small spectrum overlap."""
+    kept: list[int] = []
+    for place in (place for place, good in enumerate(pairs.converged) if good):
+        if not kept or float(project(pairs.vectors[kept], pairs.vectors[place]).abs().max()) < _ANOTHER:
+            kept.append(place)
+    return kept
 
 
 def parts(objective: Objective, pairs: Eigenpairs) -> Parts:

@@ -12,7 +12,7 @@ from sharpcli.analyses._variants import Variant
 from sharpcli.batchnorm import batch_norms
 from sharpcli.datasets._resolve import resolve as resolve_data
 from sharpcli.datasets._splits import DataSplits
-from sharpcli.losses import IGNORED
+from sharpcli.losses import loss_of
 from sharpcli.models._resolve import resolve as resolve_model
 from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
@@ -79,8 +79,7 @@ class Study:
         """Fill in the numbers of a run that its settings leave open."""
         has_batch_norm = bool(batch_norms(self.model))
         inputs, targets = self.data.train.inputs, self.data.train.targets
-        told = targets.is_floating_point() | (targets != IGNORED)
-        counted = told.reshape(len(targets), -1).any(1).nonzero()[:_SAMPLES, 0]
+        counted = loss_of(self.loss, targets).told(targets).nonzero()[:_SAMPLES, 0]
         few = inputs[counted], targets[counted]
         chunk = Objective.of(self.model, *few, loss=self.loss, runtime=self.runtime).chunk_size
         return plan(variant.mode, variant.settings, len(self.data.train), chunk_size=chunk, has_batch_norm=has_batch_norm)

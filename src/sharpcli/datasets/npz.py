@@ -48,15 +48,16 @@ def load(root: str, *, download: bool = False) -> DataSplits:
         if len(samples) != len(targets):
             message = f"x_{part} has {len(samples)} rows but y_{part} has {len(targets)} in '{root}'."
             raise InputError(message, "Give every input one target.")
-    kinds = [arrays[key].dtype for key in ("x_train", "x_test")]
-    if (kinds[0] == np.uint8) != (kinds[1] == np.uint8) or _is_float(arrays["x_train"]) != _is_float(arrays["x_test"]):
-        message = f"x_train has type {kinds[0]} but x_test has {kinds[1]} in '{root}'."
-        raise InputError(message, "Store both alike: bytes are divided by 255, floats are not.")
     train = Split(tensors["x_train"], tensors["y_train"])
     test = Split(tensors["x_test"], tensors["y_test"])
     values = train.targets.is_floating_point()
     num_classes = train.targets.shape[1] if values else int(train.targets.max()) + 1
-    return DataSplits(Path(root).stem, train, test, num_classes)
+    made = DataSplits(Path(root).stem, train, test, num_classes)
+    kinds = [arrays[key].dtype for key in ("x_train", "x_test")]
+    if (kinds[0] == np.uint8) != (kinds[1] == np.uint8) or _is_float(arrays["x_train"]) != _is_float(arrays["x_test"]):
+        message = f"x_train has type {kinds[0]} but x_test has {kinds[1]} in '{root}'."
+        raise InputError(message, "Store both alike: bytes are divided by 255, floats are not.")
+    return made
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

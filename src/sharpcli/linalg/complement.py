@@ -76,9 +76,11 @@ class Complement:
         blocks = [krylov.basis, self.rows[:size]]
         left = orthogonalised(krylov.operator @ self.waiting, blocks, near=[krylov.frame.reach, min(size, 2)])
         beta = require_finite(left.length, krylov.frame.products + size)
-        ends = size == self.dimension or beta <= 10 * torch.finfo(self.rows.dtype).eps * max(krylov.frame.scale, left.whole)
+        nothing = 10 * torch.finfo(self.rows.dtype).eps * max(krylov.frame.scale, left.whole)
+        ends = size == self.dimension or beta <= nothing
         self.waiting = None if ends else left.vector.div_(beta)
-        self.off_diagonal.append(0.0 if ends else beta)
+        # What is no more than rounding may still hide a neighbour; nothing is left only where the space is full.
+        self.off_diagonal.append(0.0 if size == self.dimension else max(beta, nothing))
         self.diagonal.append(float(left.taken[-1]))
 
     def ritz(self) -> tuple[Matrix, Matrix]:

@@ -163,7 +163,10 @@ class Krylov:
         measured = _bordered(frame.measured, frame.coupling[0], column)
         coupling = numpy.column_stack([frame.coupling[1:], waits]) if others else numpy.empty((0, size))
         has_room = size + len(others) < self.dimension
-        follows = has_room and beta > 10 * torch.finfo(self.rows.dtype).eps * scale
+        nothing = 10 * torch.finfo(self.rows.dtype).eps * scale
+        follows = has_room and beta > nothing
+        # A β that is no more than rounding may hide a neighbour; nothing is left only where the space is full.
+        last = beta if follows else max(beta, nothing) if has_room else 0.0
         if follows:
             others = (*others, left.vector.div_(beta))
             coupling = numpy.vstack([coupling, numpy.eye(1, size, size - 1) * beta])
@@ -177,7 +180,7 @@ class Krylov:
             scale=scale,
             asymmetry=max(frame.asymmetry, float(numpy.abs(left.found[: size - 1] - frame.coupling[0]).max(initial=0))),
             diagonal=(*frame.diagonal, float(column[-1])) if frame.unbroken else frame.diagonal,
-            off_diagonal=(*frame.off_diagonal, beta if follows else 0.0) if frame.unbroken else frame.off_diagonal,
+            off_diagonal=(*frame.off_diagonal, last) if frame.unbroken else frame.off_diagonal,
             unbroken=frame.unbroken and follows,
         )
         # An invariant space: what is left is its complement, reached from a new random vector.

@@ -22,6 +22,7 @@ from sharpcli.linalg.reductions import accumulator_of, project
 Numbers = NDArray[numpy.float64]
 Run = tuple[slice, Tensor]  # Rows that follow each other, and their numbers among the rows of all blocks.
 _CANCELLATION = 0.7  # A vector that a pass makes shorter than this is looked at again (Daniel et al. 1976).
+_MOST_PASSES = 10  # Two are enough; more only where what is to be taken out is itself not orthonormal.
 _GAP = 4  # Rows between two others that are read along with them, rather than read and write the vector once more.
 
 
@@ -70,13 +71,15 @@ def orthogonalised(vector: Tensor, blocks: Sequence[Tensor], *, near: Sequence[i
     for span, rows in large:
         known[span] = project(rows, vector)
     rest, out = _less(vector, large, known, out)
+    passes = 0
     while True:
+        passes += 1
         parts = torch.cat([project(rows, rest) for rows in blocks])
         read = torch.cat([known, parts, project(rest.unsqueeze(0), rest)]).cpu().double().numpy()
         taken, more, length = read[: len(known)], read[len(known) : -1], math.sqrt(read[-1])
         left = Left(rest, length, taken, taken + more)
         chosen = list(_worth_taking(more, everything, eps * length))
-        if not chosen or length <= eps * left.whole:
+        if not chosen or length <= eps * left.whole or passes == _MOST_PASSES:
             return left
         rest, out = _less(rest, chosen, parts, out)
         worth = numpy.zeros_like(more)

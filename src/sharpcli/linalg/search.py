@@ -131,7 +131,7 @@ def advance(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) ->
 
 def look(krylov: Krylov, rest: Complement, search: Search, wanted: Wanted, tolerance: float) -> None:
     """Look at what the complement has shown: nothing that is missing, something, or not enough to tell."""
-    if rest.size < min(_LOOK, rest.dimension) and rest.waiting is not None:
+    if rest.size < min(_LOOK, rest.dimension, len(rest.rows)) and rest.waiting is not None:
         return
     values, _, allowed = _standing(krylov, wanted, tolerance)
     missing = _missing(krylov, rest, wanted, allowed)

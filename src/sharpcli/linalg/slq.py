@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.errors import SettingsError
+from sharpcli.linalg.certify import rounding_of
 from sharpcli.linalg.estimates import exact, student_quantile
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.orthogonal import orthogonalised
@@ -45,7 +46,8 @@ class SpectralDensity:
         weights: Masses, not negative, of sum 1, shape (Q,).
         probe: Which probe each node comes from, shape (Q,); -1 for an eigenvalue that is known.
         reach: How far from its node a mass may belong, shape (Q,): the residual of the node in its
-            probe's recurrence, within which there is an eigenvalue; 0 for one that is known.
+            probe's recurrence, within which there is an eigenvalue, and for all of them at least what
+            rounding may move it by.
         dimension: P.
         products: Products with the operator that were spent here.
     """
@@ -82,22 +84,23 @@ class SpectralDensity:
         Student's interval does not. A mass whose reach goes across the threshold may be on either side: the
         lower end is without it, the upper one with it. So the interval is at its nominal rate where the
         threshold is in a gap that the nodes resolve, and wider inside a bulk. What is known is
-        counted exactly, and a part that no node is or reaches into counts 0.
+        counted without chance, but for rounding at the threshold; a part that no node is or reaches into counts 0.
         """
-        known = int(((self.probe < 0) & (self.nodes > threshold)).sum())
+        places = numpy.stack([self.nodes - self.reach, self.nodes, self.nodes + self.reach])
+        fewest, known, highest = (int(((self.probe < 0) & above).sum()) for above in places > threshold)
         size = self.dimension - int((self.probe < 0).sum())
         if not self.probes:
-            return exact(float(known))
-        places = numpy.stack([self.nodes - self.reach, self.nodes, self.nodes + self.reach])
-        least, share, most = (float(part) for part in self._shares((places > threshold).astype(float)).mean(axis=0))
+            return replace(exact(float(known)), lower=float(fewest), upper=float(highest))
+        shares = self._shares((places > threshold).astype(float)).mean(axis=0).clip(0, 1)  # Rounding leads out of it.
+        least, share, most = (float(part) for part in shares)
         error = size * math.sqrt(share * (1 - share) / (size / 2 + 1) / self.probes)
         lower = _beta_count(least, size, self.probes, 0.975)
         upper = _beta_count(most, size, self.probes, 0.025)
         return Estimate(
             value=known + size * share,
             standard_error=error,
-            lower=known + lower,
-            upper=known + upper,
+            lower=fewest + lower,
+            upper=highest + upper,
             samples=self.probes,
         )
 
@@ -194,7 +197,8 @@ def spectral_density(
     if left <= probes * steps:
         found = _multiplied_out(operator, basis)
         place = numpy.concatenate([known, found])
-        return _assembled([place], [numpy.full(size, 1 / size)], [numpy.zeros(size)], [-1], size, left)
+        reach = numpy.full(size, rounding_of(operator.dtype, float(abs(place).max(initial=0))))
+        return _assembled([place], [numpy.full(size, 1 / size)], [reach], [-1], size, left)
     random, spent = generator(seed, _STREAM), 0
     nodes, weights, reaches = [known], [numpy.full(len(known), 1 / size)], [numpy.zeros(len(known))]
     with progress.task("spectral density", total=probes * steps) as shown:
@@ -206,7 +210,8 @@ def spectral_density(
             reaches.append(residual)
             weights.append(mass * left / size / probes)
             spent = quadrature.products
-    return _assembled(nodes, weights, reaches, [-1, *range(probes)], size, spent)
+    least = rounding_of(operator.dtype, max(float(abs(place).max(initial=0)) for place in nodes))
+    return _assembled(nodes, weights, [reach.clip(least) for reach in reaches], [-1, *range(probes)], size, spent)
 
 
 class _Quadrature:

@@ -1,0 +1,63 @@
+"""Rounding, overlap and odd sizes, where what is exact on paper is not."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from torch import Tensor
+
+from sharpcli.linalg.lanczos import eigenpairs
+from sharpcli.linalg.orthogonal import orthogonalised
+from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.slq import spectral_density
+from sharpcli.runtime import generator
+
+
+class Matrix:
+    def __init__(self, product, size: int, dtype: torch.dtype) -> None:
+        self.product, self.shape, self.dtype, self.device = product, (size, size), dtype, torch.device("cpu")
+
+    def __matmul__(self, vector: Tensor) -> Tensor:
+        return self.product(vector)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_neighbour_that_rounding_hides_is_within_the_ceiling_and_the_interval_of_its_index(seed: int):
+    """½ I + δ uuᵀ in float32: what leads out of the first vector is no more than rounding, and λmax is ½ + δ."""
+    size, excess = 100_000, 1e-4
+    along = torch.randn(size, generator=generator(1))
+    along /= along.norm()
+    found = eigenpairs(Matrix(lambda v: 0.5 * v + excess * (along @ v) * along, size, torch.float32), Wanted(1), seed=seed)
+    assert found.ceiling >= 0.5 + 0.999 * excess
+    low, high = found.by_index[0]
+    assert low <= 0.5 + excess <= high
+
+
+def test_no_more_passes_than_can_help():
+    """Two equal rows are no orthonormal basis: what one takes out the other puts back, for ever."""
+    row = torch.nn.functional.normalize(torch.randn(20, generator=generator(0)), dim=0)
+    orthogonalised(torch.randn(20, generator=generator(1)), [torch.stack([row, row])])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_count_of_all_is_all(seed: int):
+    values = torch.linspace(0.01, 1, 300)
+    found = spectral_density(Matrix(lambda v: values * v, 300, torch.float32), probes=3, steps=10, seed=seed).count_above(-1.0)
+    assert (found.value, found.lower, found.upper) == pytest.approx((300, 300, 300))
+
+
+def test_a_null_space_is_not_counted_by_its_rounding():
+    factor = torch.randn(60, 5, generator=generator(0))
+    matrix = factor @ factor.T
+    found = spectral_density(Matrix(lambda v: matrix @ v, 60, torch.float32), probes=4, steps=20).count_above(0.0)
+    assert found.lower <= 5 <= found.upper
+    apart = spectral_density(Matrix(lambda v: matrix @ v, 60, torch.float32), probes=4, steps=20).count_above(0.01)
+    assert (apart.value, apart.lower, apart.upper) == (5, 5, 5)
+
+
+@pytest.mark.parametrize("confirm", [0, 1, 2])
+def test_few_products_to_confirm_with_are_no_error(confirm: int):
+    values = torch.linspace(-1, 3, 50, dtype=torch.float64)
+    found = eigenpairs(Matrix(lambda v: values * v, 50, torch.float64), Wanted(2), confirm=confirm)
+    assert found.values.numpy() == pytest.approx(numpy.sort(values.numpy())[::-1][:2], rel=1e-3)
