@@ -284,7 +284,10 @@ def _by_index(
     slack = trust.noise + trust.rounding + math.sqrt(len(ritz)) * trust.orthogonality * trust.scale
     kept = {int(index): (low, high) for index, low, high in search.intervals}
     sides = wanted.sides(ritz, places)
-    for place, top, index in zip(places, sides, indices(places, sides, len(ritz)), strict=True):
+    # How large one that was missed may be, where magnitude decides which are listed.
+    outer = [(indices([place], [top], len(ritz))[0], top) for place, top in wanted.beyond(ritz, places)]
+    reach = max((abs(kept.get(index, (-math.inf, math.inf))[top]) for index, top in outer), default=0.0)
+    for position, (place, top, index) in enumerate(zip(places, sides, indices(places, sides, len(ritz)), strict=True)):
         value = float(ritz[place])
         low, high = kept.get(index, (-math.inf, math.inf))
         if krylov.is_complete:
@@ -293,6 +296,8 @@ def _by_index(
             low, high = value, min(high, ends[1]) if place == len(ritz) - 1 else high
         else:
             low, high = max(low, ends[0]) if place == 0 else low, value
+        if position < wanted.count and not krylov.is_complete and reach > max(abs(low), abs(high)):
+            low, high = (low, reach) if top else (-reach, high)
         yield low - slack, max(high, low) + slack
 
 

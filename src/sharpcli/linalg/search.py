@@ -55,6 +55,14 @@ class Wanted:
         first = [self.which == "LA" or (self.which == "LM" and values[place] > 0) for place in places[: self.count]]
         return first + [False] * self.bottom
 
+    def beyond(self, values: Matrix, places: list[int]) -> list[tuple[int, bool]]:
+        """Return the places of what comes next on either side, and which; [] unless magnitude decides.
+
+        An eigenvalue that was missed at one end may be larger than one that is listed from the other.
+        """
+        left = sorted(set(range(len(values))) - set(places))
+        return [(left[-1], True), (left[0], False)] if self.which == "LM" and left else []
+
     def enlarged(self, extra: int) -> Wanted:
         """Return a wish for so many more, at the ends that are wanted."""
         below = extra // 2 if self.bottom else 0
@@ -141,12 +149,19 @@ def look(krylov: Krylov, rest: Complement, search: Search, wanted: Wanted, toler
         return
     ritz, _, _ = krylov.ritz()
     places = wanted.select(ritz)
-    intervals = by_index(krylov.frame, places, wanted.sides(ritz, places), rest.ends())
+    beyond = wanted.beyond(ritz, places)
+    asked = [*places, *(place for place, _ in beyond)]
+    sides = [*wanted.sides(ritz, places), *(top for _, top in beyond)]
+    intervals = by_index(krylov.frame, asked, sides, rest.ends())
     search.intervals = [
-        [float(index), low, high]
-        for index, (low, high) in zip(indices(places, wanted.sides(ritz, places), len(ritz)), intervals, strict=True)
+        [float(index), low, high] for index, (low, high) in zip(indices(asked, sides, len(ritz)), intervals, strict=True)
     ]
-    if all(high - low <= 2 * limit for (low, high), limit in zip(intervals, allowed, strict=True)):
+    reach = max(
+        (abs(high if top else low) for (low, high), (_, top) in zip(intervals[len(places) :], beyond, strict=True)), default=0
+    )
+    listed = [abs(float(ritz[place])) for place in places[: wanted.count]]
+    clear = all(reach <= size + limit for size, limit in zip(listed, allowed, strict=False))
+    if clear and all(high - low <= 2 * limit for (low, high), limit in zip(intervals, allowed, strict=False)):
         search.ended = "converged"
     elif rest.waiting is None or rest.size == len(rest.rows):
         search.confirming = False  # Not clear: then the guard decides.
