@@ -25,10 +25,26 @@ _PROBES = 20
 _STREAM = 13
 
 
-def blocks(opened: Opened, operator: CurvatureOperator, pairs: Eigenpairs, settings: HessianSettings) -> list[Layer]:
+def blocks(
+    opened: Opened,
+    operator: CurvatureOperator,
+    pairs: Eigenpairs,
+    settings: HessianSettings,
+    *,
+    vectors: int | None,
+    graphs: int | None,
+) -> list[Layer]:
     """Return λmax and trace of each layer's own block, and the layer's share of the first eigenvector.
 
     The traces of all blocks come from the same products: for random signs z, z_lᵀ(Hz)_l has the mean tr(H_ll).
+
+    Args:
+        opened: The checkpoint.
+        operator: The matrix of all parameters.
+        pairs: Its eigenpairs.
+        settings: What to do.
+        vectors: Bytes for the Lanczos vectors of a block.
+        graphs: Bytes for its kept graphs. Default of both: a share of what is free.
     """
     space = operator.objective.space
     slices = space.layer_slices()
@@ -49,9 +65,8 @@ def blocks(opened: Opened, operator: CurvatureOperator, pairs: Eigenpairs, setti
                 continue
             objective = opened.objective(**settings.matrix() | {"params": tuple(glob.escape(own) for own in names)})
             objective = replace(objective, chunk_size=operator.objective.chunk_size)
-            memory = settings.memory_bytes()
             block = operator_of(
-                settings.operator, objective, objective.parameters(), memory=memory, engine=operator.engine_name
+                settings.operator, objective, objective.parameters(), memory=graphs, engine=operator.engine_name
             )
             own = eigenpairs(
                 block,
@@ -60,7 +75,7 @@ def blocks(opened: Opened, operator: CurvatureOperator, pairs: Eigenpairs, setti
                 max_products=settings.most_products(),
                 max_seconds=settings.most_seconds(),
                 seed=settings.seed,
-                memory=memory,
+                memory=vectors,
             )
             tops[name] = float(own.values[0]), own.vectors[0]
             found.append(

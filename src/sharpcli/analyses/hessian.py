@@ -24,7 +24,7 @@ from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
 from sharpcli.linalg.reductions import norm
 from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
-from sharpcli.results import HessianResult
+from sharpcli.results import HessianResult, Layer
 from sharpcli.settings import HessianSettings, chosen
 
 _MEMORY_SHARE = 0.4  # Of the free memory, for basis vectors.
@@ -166,7 +166,10 @@ def _more(
     moments = _spectrum.moments(operator, pairs, settings) if settings.trace else None
     density = _spectrum.density(operator, pairs, settings) if settings.has_density() else None
     parts = _spectrum.parts(operator.objective, pairs) if settings.ggn_split and pairs else None
-    layers = tuple(_layers.blocks(opened, operator, pairs, settings)) if settings.per_layer and pairs else ()
+    layers: tuple[Layer, ...] = ()
+    if settings.per_layer and pairs:
+        vectors, graphs = (of(operator.objective, settings) for of in (_vector_bytes, _graph_bytes))
+        layers = tuple(_layers.blocks(opened, operator, pairs, settings, vectors=vectors, graphs=graphs))
     spent = {
         "lanczos": pairs.steps if pairs else 0,
         "confirmation": pairs.confirmations if pairs else 0,
@@ -181,9 +184,14 @@ def _more(
 
 
 def _operator(objective: Objective, theta: Tensor, settings: HessianSettings, planner: Planner) -> CurvatureOperator:
-    whole, products = settings.memory_bytes(), settings.expected_products()
-    left = None if whole is None else max(whole - _vector_bytes(objective, settings), whole // _LEAST_SHARE)
+    products, left = settings.expected_products(), _graph_bytes(objective, settings)
     return planner.operator(settings.operator, objective, theta, products=products, memory=left)
+
+
+def _graph_bytes(objective: Objective, settings: HessianSettings) -> int | None:
+    """Return the memory for samples and kept graphs: what the vectors leave of what was given."""
+    whole = settings.memory_bytes()
+    return None if whole is None else max(whole - _vector_bytes(objective, settings), whole // _LEAST_SHARE)
 
 
 def _vector_bytes(objective: Objective, settings: HessianSettings) -> int:

@@ -72,7 +72,7 @@ class TrainSettings(SubjectSettings):
     epochs: float | None = _rate(None, "Passes over the training set.", "X")
     steps: int | None = _rate(None, "Updates, instead of --epochs.", "N")
     stop_train_loss: float | None = _rate(
-        None, "Stop once the loss over the whole training set is at most this; evaluates more often when near.", "X"
+        None, "Stop once the loss over the whole training set is at most this; evaluates more often when near. 0: never.", "X"
     )
     lr: float | None = _rate(None, "Peak learning rate.", "X")
     lr_scale: str | None = _rate(
