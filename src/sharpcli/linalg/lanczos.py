@@ -285,8 +285,7 @@ def _by_index(
     kept = {int(index): (low, high) for index, low, high in search.intervals}
     sides = wanted.sides(ritz, places)
     # How large one that was missed may be, where magnitude decides which are listed.
-    outer = [(indices([place], [top], len(ritz))[0], top) for place, top in wanted.beyond(ritz, places)]
-    reach = max((abs(kept.get(index, (-math.inf, math.inf))[top]) for index, top in outer), default=0.0)
+    reach = wanted.reach(ritz, places, kept)
     for position, (place, top, index) in enumerate(zip(places, sides, indices(places, sides, len(ritz)), strict=True)):
         value = float(ritz[place])
         low, high = kept.get(index, (-math.inf, math.inf))

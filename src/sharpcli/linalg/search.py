@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy
@@ -62,6 +63,14 @@ class Wanted:
         """
         left = sorted(set(range(len(values))) - set(places))
         return [(left[-1], True), (left[0], False)] if self.which == "LM" and left else []
+
+    def reach(self, values: Matrix, places: list[int], bounds: Mapping[int, tuple[float, float]]) -> float:
+        """Return how large in magnitude what comes next on either side may be, by bounds on eigenvalues by their index."""
+        found = [
+            abs(bounds.get(indices([place], [top], len(values))[0], (-numpy.inf, numpy.inf))[top])
+            for place, top in self.beyond(values, places)
+        ]
+        return max(found, default=0.0)
 
     def enlarged(self, extra: int) -> Wanted:
         """Return a wish for so many more, at the ends that are wanted."""
@@ -156,9 +165,7 @@ def look(krylov: Krylov, rest: Complement, search: Search, wanted: Wanted, toler
     search.intervals = [
         [float(index), low, high] for index, (low, high) in zip(indices(asked, sides, len(ritz)), intervals, strict=True)
     ]
-    reach = max(
-        (abs(high if top else low) for (low, high), (_, top) in zip(intervals[len(places) :], beyond, strict=True)), default=0
-    )
+    reach = wanted.reach(ritz, places, {int(index): (low, high) for index, low, high in search.intervals})
     listed = [abs(float(ritz[place])) for place in places[: wanted.count]]
     clear = all(reach <= size + limit for size, limit in zip(listed, allowed, strict=False))
     if clear and all(high - low <= 2 * limit for (low, high), limit in zip(intervals, allowed, strict=False)):
