@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sharpcli.errors import InputError, SettingsError
+from sharpcli.modules import private_copy
 
 POLICIES = ("eval", "recompute", "batch")
 BN_BLOCK = 1000  # Samples a block when statistics are recomputed; fixed, so that batch size cannot matter.
@@ -111,7 +111,7 @@ def recompute(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor
     Raises:
         InputError: There is only one sample.
     """
-    copied = copy.deepcopy(model)
+    copied = private_copy(model)
     layers = batch_norms(copied)
     if not layers:
         return {}

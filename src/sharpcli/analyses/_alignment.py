@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from sharpcli.analyses._wiring import Units, wire
+from sharpcli.modules import private_copy
 from sharpcli.runtime import generator
 
 _STREAM = 34
@@ -32,7 +32,7 @@ def align(first: nn.Module, second: nn.Module, *, seed: int) -> tuple[nn.Module,
     References:
         Ainsworth, Hayase and Srinivasa, Git Re-Basin, ICLR 2023, algorithm 1.
     """
-    moved = copy.deepcopy(second)
+    moved = private_copy(second)
     ours, theirs = wire(first), wire(moved)
     random = generator(seed, _STREAM)
     places = [numpy.arange(units.count) for units in theirs]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 
 from sharpcli.analyses._opening import Opened, outputs_in_float64
 from sharpcli.errors import InputError
+from sharpcli.modules import private_copy
 
 _SAMPLES = 64
 _AGREEMENT = 1e-5  # Of the largest output.
@@ -30,7 +29,7 @@ def require_comparable(first: Opened, second: Opened) -> None:
         )
     if first.data.fingerprint() != second.data.fingerprint():
         raise InputError(f"{names} were trained on different data.", "Say which to measure on with --data.")
-    in_other = copy.deepcopy(first.model)
+    in_other = private_copy(first.model)
     in_other.load_state_dict(second.model.state_dict())
     inputs = first.data.test.inputs[:_SAMPLES]
     here, there = (outputs_in_float64(model, inputs) for model in (in_other, second.model))

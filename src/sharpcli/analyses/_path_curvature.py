@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from torch import Tensor
 from sharpcli import progress
 from sharpcli.analyses._report import largest_of
 from sharpcli.analyses.hessian import largest, planner_for
+from sharpcli.modules import private_copy
 from sharpcli.objective import Objective
 from sharpcli.results import PathCurvature
 from sharpcli.settings import HessianSettings, InterpolateSettings
@@ -81,6 +81,6 @@ def _with(objective: Objective, buffers: Mapping[str, Tensor]) -> Objective:
     """Return the objective of a model that has these BatchNorm statistics."""
     if not buffers:
         return objective
-    model = copy.deepcopy(objective.model)
+    model = private_copy(objective.model)
     model.load_state_dict(dict(buffers), strict=False)
     return replace(objective, model=model)

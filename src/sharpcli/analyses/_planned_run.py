@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from sharpcli.analyses import _run_folder
 from sharpcli.analyses._study import Study
 from sharpcli.analyses._variants import Variant
 from sharpcli.batchnorm import batch_norms
+from sharpcli.modules import private_copy
 from sharpcli.results import TrainRow
 from sharpcli.training.averaged import Outcome
 from sharpcli.training.keeping import STATE, refuse_other
@@ -79,7 +79,7 @@ class PlannedRun:
 
     def _train(self, *, resuming: bool) -> list[TrainRow]:
         study, began = self.study, time.perf_counter()
-        model = copy.deepcopy(study.model).to(study.runtime.device)
+        model = private_copy(study.model).to(study.runtime.device)
         if not resuming:
             self._prepare()
         cuda = [study.runtime.device] if study.runtime.device.type == "cuda" else []

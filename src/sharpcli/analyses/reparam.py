@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from sharpcli import checkpoints
 from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import Opened, open_checkpoint, outputs_in_float64
 from sharpcli.errors import InputError, SettingsError, closest
+from sharpcli.modules import private_copy
 from sharpcli.results import ReparamResult
 from sharpcli.settings import ReparamSettings, chosen
 
@@ -51,7 +51,7 @@ def reparam(
         raise SettingsError(f"{target} exists already.", "Choose another name, or remove it.")
     with account(settings) as book:
         opened = open_checkpoint(source, settings)
-        model = copy.deepcopy(opened.model)
+        model = private_copy(opened.model)
         if any(tensor.dtype == torch.float64 for tensor in opened.checkpoint.state.values()):  # What is not scaled stays.
             checkpoints.fit(opened.checkpoint, model.double())
         layer, into = _scale(model, settings)
