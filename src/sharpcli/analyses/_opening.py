@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,9 @@ from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.models._resolve import resolve as resolve_model
 from sharpcli.models._resolve import runs_code
+from sharpcli.modules import private_copy
 from sharpcli.objective import Evaluation, Objective
+from sharpcli.preconditions import require_function
 from sharpcli.results import Conditions, Subject
 from sharpcli.runtime import Runtime, generator
 from sharpcli.settings import AnalysisSettings
@@ -125,7 +126,7 @@ class Opened:
 
 def outputs_in_float64(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return what a copy of a model answers in eval mode and float64, to tell two models from each other."""
-    model = copy.deepcopy(model).double().eval()
+    model = private_copy(model).double().eval()
     with torch.no_grad():
         outputs: Tensor = model(inputs.double() if inputs.is_floating_point() else inputs)
     return outputs
@@ -147,7 +148,9 @@ def open_checkpoint(path: str | Path, settings: AnalysisSettings) -> Opened:
     Runtime.open(settings.device, settings.dtype)  # A missing device is told before any file is read.
     checkpoint = checkpoints.read(path)
     checkpoint.require_finite()
-    return assemble(checkpoint, load_data(checkpoint, settings), settings)
+    opened = assemble(checkpoint, load_data(checkpoint, settings), settings)
+    require_function(opened.model, opened.data.train.inputs, opened.runtime)
+    return opened
 
 
 def assemble(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings) -> Opened:

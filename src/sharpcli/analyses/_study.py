@@ -16,6 +16,7 @@ from sharpcli.losses import loss_of
 from sharpcli.models._resolve import resolve as resolve_model
 from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
+from sharpcli.preconditions import require_function
 from sharpcli.runtime import Runtime
 from sharpcli.settings import TrainSettings
 from sharpcli.training.recipe import Recipe, plan
@@ -62,6 +63,7 @@ class Study:
             start = checkpoints.read(settings.init_from)
             start.require_finite()
             checkpoints.fit(start, model)
+        require_function(model, data.train.inputs, runtime)
         init = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         return Study(settings, runtime, data, model, init, checkpoints.state_sha256(init))
 

@@ -1,0 +1,221 @@
+"""What must hold before a loss is analysed: the answer for a sample depends on the weights and on that sample alone.
+
+The check calls the model a few times with a few samples, in eval mode and in float64 where the model runs in it.
+Every analysis passes through it when it opens a checkpoint, and so does training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from sharpcli import progress
+from sharpcli.errors import InputError
+from sharpcli.modules import private_copy
+from sharpcli.runtime import Runtime, exact_arithmetic
+
+_SAMPLES = 6
+_REPEATS = 20  # Further calls of a model that draws random numbers: not every draw changes an answer.
+_ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}  # Difference of two equal answers, in parts of the largest number.
+_FACTORS = (1.0, 2.0)  # On the weights: a limit on their size may show only where they are larger.
+
+_BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+def require_function(model: nn.Module, inputs: Tensor, runtime: Runtime) -> None:
+    """Refuse a model whose answer for a sample is not a function of its weights and of that sample.
+
+    The model and all random states are left as they were. A model that cannot take the inputs passes here: what
+    does not fit together is reported where the loss is made.
+
+    Args:
+        model: In any mode; a copy is called in eval mode.
+        inputs: All samples, shape (N, ...); at most six of them are used, spread over the data.
+        runtime: Device and precision of the analysis.
+
+    Raises:
+        InputError: The model draws random numbers, keeps a state between calls, rewrites its weights, or lets
+            samples depend on each other. The message says which of these it is.
+    """
+    places = torch.linspace(0, len(inputs) - 1, min(_SAMPLES, len(inputs))).round().long()
+    few = inputs[places.to(inputs.device)]
+    with _random_states_kept(), torch.no_grad():
+        for dtype in dict.fromkeys((runtime.accumulator, runtime.dtype)):
+            try:
+                calls = _Calls.of(model, few, runtime.device, dtype)
+            except Exception:  # A foreign model may raise anything; it may run in one precision only.
+                continue
+            if calls is not None:
+                calls.require_read_only()
+                calls.require_repeatable()
+                calls.require_independent()
+            return
+
+
+@dataclass(frozen=True, eq=False)
+class _Calls:
+    """A private copy of a model with a few samples.
+
+    Attributes:
+        weights: By name.
+        inputs: The samples, shape (B, ...).
+        before: Random states before the first call.
+        draws: Whether the first call has changed them.
+        first: Its answer.
+    """
+
+    model: nn.Module
+    weights: Mapping[str, Tensor]
+    inputs: Tensor
+    before: _RandomStates
+    draws: bool
+    first: Tensor
+
+    @staticmethod
+    def of(model: nn.Module, inputs: Tensor, device: torch.device, dtype: torch.dtype) -> _Calls | None:
+        """Call the model for the first time; None if its answer is not one tensor of numbers."""
+        private = private_copy(model).to(device, dtype).eval()
+        inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
+        weights = {name: part.detach().clone() for name, part in private.named_parameters()}
+        before = _RandomStates.now()
+        first = _call(private, {name: part.clone() for name, part in weights.items()}, inputs)
+        if not isinstance(first, Tensor) or not first.is_floating_point():
+            return None
+        return _Calls(private, weights, inputs, before, before != _RandomStates.now(), first)
+
+    def answer(self, inputs: Tensor) -> Tensor:
+        """Return the answer to some samples."""
+        found: Tensor = _call(self.model, {name: part.clone() for name, part in self.weights.items()}, inputs)
+        return found
+
+    def require_read_only(self) -> None:
+        """Refuse a model that changes its weights in forward."""
+        for factor in _FACTORS:
+            given = {name: factor * part for name, part in self.weights.items()}
+            kept = {name: part.clone() for name, part in given.items()}
+            try:
+                _call(self.model, given, self.inputs)
+            except Exception:
+                if factor == 1:
+                    raise
+                return  # At other weights a model need not answer.
+            changed = [name for name, part in given.items() if not torch.equal(part.nan_to_num(), kept[name].nan_to_num())]
+            if changed:
+                raise InputError(
+                    f"The model rewrites its weights in forward ('{changed[0]}'), so its loss is no function of them.",
+                    "Take out what does it, such as max_norm of an Embedding, and apply it once to the weights in the file.",
+                )
+
+    def require_repeatable(self) -> None:
+        """Refuse a model that answers the same samples differently the next time."""
+        for _ in range(_REPEATS if self.draws else 1):
+            if not self.is_same(self.answer(self.inputs), self.first):
+                raise self.not_repeatable()
+        if self.draws:
+            progress.warn("The model draws random numbers in eval mode, but they have changed no answer so far.")
+
+    def not_repeatable(self) -> InputError:
+        """Return what to raise. With the random numbers of the first call again, only a state can make a difference."""
+        self.before.restore()
+        if self.draws and self.is_same(self.answer(self.inputs), self.first):
+            return InputError(
+                "The model is not deterministic: it draws random numbers in eval mode, so its loss is no function of "
+                "the weights.",
+                "Look for dropout or noise that ignores eval mode, such as functional.dropout without training=self.training.",
+            )
+        return InputError(
+            "The model is not deterministic: it keeps a state between calls, so the same samples get another answer the next "
+            "time, and its loss is no function of the weights.",
+            "Let forward start afresh each time: look for a hidden state, a cache, a counter or a random generator of its own.",
+        )
+
+    def require_independent(self) -> None:
+        """Refuse a model whose answer for a sample depends on the samples beside it."""
+        count = len(self.inputs)
+        rows_fit = self.first.ndim > 0 and len(self.first) % count == 0
+        if count < 2 or not rows_fit or _normalises_by_batch(self.model):
+            return
+        rows = self.first.reshape(count, -1, *self.first.shape[1:])
+        for places in (range(count // 2), range(count // 2, count), range(count - 1, -1, -1)):
+            chosen = torch.tensor(list(places), device=self.inputs.device)
+            try:
+                found = self.answer(self.inputs[chosen])
+            except Exception:
+                if count < _SAMPLES:
+                    return  # So few may be too few, such as one sample for a batch statistic.
+                raise
+            if not self.is_same(found, rows[chosen].flatten(0, 1)):
+                raise InputError(
+                    "Samples depend on each other: the model answers a sample differently among other samples, also in eval "
+                    "mode, so its loss is no mean over samples.",
+                    "Look for batch statistics in forward (batch_norm with training=True, a mean or softmax over the first "
+                    "axis) or attention without batch_first=True. Layers of nn.BatchNorm can be analysed; see --bn.",
+                )
+
+    def is_same(self, found: Tensor, wanted: Tensor) -> bool:
+        """Tell whether two answers are equal up to rounding."""
+        if found.shape != wanted.shape:
+            return False
+        size = float(wanted.nan_to_num(posinf=0, neginf=0).abs().max()) if wanted.numel() else 0.0
+        return torch.allclose(found, wanted, rtol=0, atol=_ROUNDING[wanted.dtype] * size, equal_nan=True)
+
+
+def _call(model: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor) -> Any:
+    """Return what the model answers with these weights, which a foreign model may change."""
+    recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
+    with exact_arithmetic(recurrent=recurrent):
+        return functional_call(model, dict(weights), (inputs,))
+
+
+def _normalises_by_batch(model: nn.Module) -> bool:
+    """Tell whether a BatchNorm layer has no statistics of its own; the BatchNorm policy takes care of those."""
+    return any(isinstance(part, _BatchNorm) and part.running_mean is None for part in model.modules())
+
+
+@dataclass(frozen=True)
+class _RandomStates:
+    """The states of the random generators that everything in a process shares."""
+
+    of_torch: list[int]
+    of_devices: list[list[int]]
+    of_numpy: Any
+    of_python: Any
+
+    @staticmethod
+    def now() -> _RandomStates:
+        """Return the present states."""
+        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        kind, keys, *rest = numpy.random.get_state()
+        return _RandomStates(
+            torch.get_rng_state().tolist(),
+            [state.tolist() for state in devices],
+            (kind, tuple(keys), *rest),
+            random.getstate(),
+        )
+
+    def restore(self) -> None:
+        """Make them the present ones again."""
+        torch.set_rng_state(torch.tensor(self.of_torch, dtype=torch.uint8))
+        if self.of_devices:
+            torch.cuda.set_rng_state_all([torch.tensor(state, dtype=torch.uint8) for state in self.of_devices])
+        kind, keys, *rest = self.of_numpy
+        numpy.random.set_state((kind, numpy.array(keys, dtype=numpy.uint32), *rest))
+        random.setstate(self.of_python)
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    """Put all random states back afterwards."""
+    states = _RandomStates.now()
+    try:
+        yield
+    finally:
+        states.restore()

@@ -1,0 +1,220 @@
+"""What is no function of the weights, sample by sample, is refused with its reason, and what is one is not accused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sharpcli import progress
+from sharpcli.errors import InputError
+from sharpcli.modules import private_copy
+from sharpcli.preconditions import require_function
+from sharpcli.runtime import Runtime
+from tests.nets import NETS, TEXT_NETS, data_for, made_model
+
+RUNTIMES = [Runtime.open("cpu", "float32"), Runtime.open("cpu", "float64")]
+
+
+class Net(nn.Module):
+    """Two layers with something of the caller's between them."""
+
+    def __init__(self, between: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 6), nn.Linear(6, 3)
+        self.between, self.calls = between, 0
+        self.register_buffer("average", torch.zeros(6))
+        self.own = torch.Generator().manual_seed(0)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Net:
+        copied = Net(self.between)
+        copied.load_state_dict(self.state_dict())
+        copied.calls = self.calls
+        return copied
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.between(self, torch.tanh(self.first(inputs))))
+
+
+def counting(net: Net, hidden: Tensor) -> Tensor:
+    net.calls += 1
+    return hidden * net.calls
+
+
+def averaging(net: Net, hidden: Tensor) -> Tensor:
+    net.average.lerp_(hidden.detach().mean(0), 0.001)
+    return hidden - net.average
+
+
+def clamping(net: Net, hidden: Tensor) -> Tensor:
+    with torch.no_grad():
+        net.first.weight.clamp_(-0.5, 0.5)
+    return hidden
+
+
+class Limited(nn.Module):
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.table, self.last = kind(7, 4, max_norm=1.0), nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        found = self.table(inputs)
+        return self.last(found if found.ndim == 2 else found.mean(1))
+
+
+class Transposed(nn.Module):
+    """Attention that takes the samples for the words of a text: batch_first was forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0), nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.inner(inputs).mean(1))
+
+
+def numbers(*shape: int) -> Tensor:
+    return torch.randn(20, *shape, generator=torch.Generator().manual_seed(1))
+
+
+RANDOM = {
+    "dropout": lambda net, hidden: functional.dropout(hidden, 0.5),
+    "noise": lambda net, hidden: hidden + 0.01 * torch.randn_like(hidden),
+    "seldom": lambda net, hidden: hidden * (torch.rand(()) < 0.8),
+    "numpy": lambda net, hidden: hidden * float(numpy.random.rand()),
+    "python": lambda net, hidden: hidden * random.random(),
+}
+STATE = {
+    "counter": counting,
+    "running average": averaging,
+    "a generator of its own": lambda net, hidden: hidden * torch.rand((), generator=net.own),
+}
+DEPENDENT = {
+    "batch norm": lambda net, hidden: functional.batch_norm(hidden, None, None, training=True),
+    "mean": lambda net, hidden: hidden - hidden.mean(0),
+    "softmax": lambda net, hidden: hidden.softmax(0),
+    "largest": lambda net, hidden: hidden / hidden.abs().max(),
+    "place": lambda net, hidden: hidden * torch.arange(len(hidden)).view(-1, 1),
+    "neighbours": lambda net, hidden: hidden + hidden.roll(1, 0),
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda one: str(one.dtype))
+@pytest.mark.parametrize(
+    ("between", "reason"),
+    [
+        *((one, "draws random numbers in eval mode") for one in RANDOM.values()),
+        *((one, "keeps a state between calls") for one in STATE.values()),
+        *((one, "Samples depend on each other") for one in DEPENDENT.values()),
+        (clamping, "rewrites its weights in forward .'first.weight'."),
+    ],
+    ids=[*RANDOM, *STATE, *DEPENDENT, "clamped"],
+)
+def test_what_is_no_function_of_the_weights_is_refused(between: Callable[..., Tensor], reason: str, runtime: Runtime):
+    torch.manual_seed(3)
+    with pytest.raises(InputError, match=reason) as error:
+        require_function(Net(between), numbers(5), runtime)
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+@pytest.mark.parametrize("size", [0.1, 3.0])
+def test_a_table_that_limits_its_rows_is_refused_also_while_all_are_short(kind: type[nn.Module], size: float):
+    net = Limited(kind)
+    with torch.no_grad():
+        net.table.weight.copy_(functional.normalize(net.table.weight, dim=1) * min(size, 0.9) if size < 1 else net.table.weight)
+        net.table.weight.mul_(8 if size < 1 else 1)
+        net.table.weight.copy_(functional.normalize(net.table.weight, dim=1) * (0.6 if size < 1 else 3.0))
+    tokens = torch.randint(0, 7, (20, 4), generator=torch.Generator().manual_seed(2))
+    with pytest.raises(InputError, match="rewrites its weights"):
+        require_function(net, tokens, RUNTIMES[0])
+
+
+def test_attention_across_samples_is_refused():
+    with pytest.raises(InputError, match="Samples depend on each other") as error:
+        require_function(Transposed(), numbers(3, 4), RUNTIMES[0])
+    assert "batch_first" in error.value.hint
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=lambda one: str(one.dtype))
+@pytest.mark.parametrize("name", [*NETS, *TEXT_NETS])
+def test_a_function_is_not_accused(name: str, runtime: Runtime):
+    with progress.gathering() as warnings:
+        require_function(made_model(name), data_for(name)[0], runtime)
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)),
+        nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)),
+        nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 3)),
+        nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Linear(8, 1), nn.Flatten(0)),
+        Net(lambda net, hidden: hidden.float().to(hidden.dtype)),
+        Net(lambda net, hidden: functional.dropout(hidden, 0.5, training=net.training)),
+    ],
+    ids=["dropout", "batch norm", "no statistics", "one number", "single precision inside", "dropout that knows eval mode"],
+)
+def test_common_layers_are_not_accused(net: nn.Module):
+    """BatchNorm without statistics depends on the batch, and is left to the BatchNorm policy, which refuses or fixes blocks."""
+    require_function(net, numbers(5), RUNTIMES[0])
+
+
+class Single(nn.Module):
+    """Knows float32 only."""
+
+    def __init__(self, drop: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.drop = nn.Linear(5, 3), drop
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return functional.dropout(self.first(inputs) @ torch.eye(3, dtype=torch.float32), self.drop)
+
+
+def test_a_model_that_knows_one_precision_is_looked_at_in_that():
+    require_function(Single(), numbers(5), RUNTIMES[0])
+    with pytest.raises(InputError, match="draws random numbers"):
+        require_function(Single(0.5), numbers(5), RUNTIMES[0])
+
+
+def test_random_numbers_without_consequence_are_warned_about():
+    with progress.gathering() as warnings:
+        require_function(Net(lambda net, hidden: hidden + 0 * torch.rand(())), numbers(5), RUNTIMES[0])
+    assert ["draws random numbers" in warning for warning in warnings] == [True]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_samples_are_enough_to_see_what_can_be_seen(count: int):
+    require_function(Net(lambda net, hidden: hidden), numbers(5)[:count], RUNTIMES[0])
+    with pytest.raises(InputError, match="draws random numbers"):
+        require_function(Net(RANDOM["dropout"]), numbers(5)[:count], RUNTIMES[0])
+
+
+def test_nothing_is_left_behind():
+    net = Net(RANDOM["noise"]).train()
+    weights = private_copy(net).state_dict()
+    torch.manual_seed(5)
+    random.seed(5)
+    numpy.random.seed(5)
+    before = torch.get_rng_state(), str(numpy.random.get_state()), random.getstate()
+    with pytest.raises(InputError):
+        require_function(net, numbers(5), RUNTIMES[0])
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (str(numpy.random.get_state()), random.getstate())
+    assert net.training
+    assert all(torch.equal(part, net.state_dict()[name]) for name, part in weights.items())
+
+
+def test_a_module_that_keeps_what_it_has_computed_can_be_copied():
+    with pytest.warns(FutureWarning):
+        layer = nn.utils.weight_norm(nn.Linear(5, 3))
+    layer(numbers(5))
+    copied = private_copy(layer)
+    assert torch.equal(copied(numbers(5)), layer(numbers(5)))
+    assert all(first is not second for first, second in zip(copied.parameters(), layer.parameters(), strict=True))
