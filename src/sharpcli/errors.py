@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 200  # Characters of somebody else's error message.
+
 
 class SharpcliError(Exception):
     """The root of every error that sharpcli raises on purpose; never raised itself.
@@ -52,3 +54,9 @@ def closest(word: str, known: Iterable[str]) -> str:
     guesses = difflib.get_close_matches(word, words, n=1)
     listed = ", ".join(words)
     return f"Did you mean '{guesses[0]}'? Known: {listed}." if guesses else f"Known: {listed}."
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of somebody else's error message without its full stop, else the name of its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0].rstrip(".")[:_LONGEST] if lines else "") or type(error).__name__

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -27,6 +29,46 @@ def saved_bytes(run: Callable[[], _Answer], own: Iterable[Tensor]) -> tuple[_Ans
     return answer, sum(size for pointer, size in storages.items() if pointer not in known)
 
 
+_MISSING = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
+_REFUSED = {
+    "use_reentrant=True": (
+        "The model uses activation checkpointing with use_reentrant=True, which does not work with gradients by argument.",
+        "Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False).",
+    ),
+    "@once_differentiable": (
+        "The model has a backward function of its own that is marked once_differentiable, so it has no second derivative.",
+        "Write that backward in operations that torch can differentiate.",
+    ),
+    "modified by an inplace operation": (
+        "The model overwrites a tensor in place that its derivative needs.",
+        "Write that operation without its trailing underscore, or copy the tensor first.",
+    ),
+}
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say in one sentence what torch cannot differentiate.
+
+    Raises:
+        InputError: An operation has no derivative, or the model does what autograd does not allow.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        missing = _MISSING.search(str(error))
+        if missing:
+            order, name = ("second ", missing[1].removesuffix("_backward")) if "_backward" in missing[1] else ("", missing[1])
+            raise InputError(
+                f"The model uses the operation '{name.strip('_')}', of which torch has no {order}derivative.",
+                "Replace that operation by others, such as relu6(x + 3) / 6 for hardsigmoid.",
+            ) from error
+        for words, (message, hint) in _REFUSED.items():
+            if words in str(error):
+                raise InputError(message, hint) from error
+        raise
+
+
 def require_twice_differentiable(slopes: Iterable[Tensor]) -> None:
     """Refuse a gradient that passes through an operation without a second derivative.
 
@@ -38,8 +80,7 @@ def require_twice_differentiable(slopes: Iterable[Tensor]) -> None:
     for node in _nodes(slopes):
         if type(node).__name__ in ("Error", "NotImplemented"):
             raise InputError(
-                "The model has an operation without a second derivative (an autograd function marked once_differentiable).",
-                "Write its backward in differentiable operations.",
+                *_REFUSED["@once_differentiable"],
             )
 
 
@@ -53,7 +94,7 @@ def without_curvature(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, s
         loss: A number, still attached to its graph.
         leaves: By name.
     """
-    padding = _padding(loss, leaves)
+    padding = padding_rows(loss, leaves)
     slopes = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
     dead = {}
     for name, slope in zip(leaves, slopes, strict=True):
@@ -64,7 +105,7 @@ def without_curvature(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, s
     return dead
 
 
-def _padding(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, int]:
+def padding_rows(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, int]:
     """Return the padding row of each leaf that is only ever looked up in, and always with that row as padding."""
     users: dict[int, set[int]] = {}
     for node in _nodes([loss]):

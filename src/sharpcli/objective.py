@@ -7,10 +7,10 @@ how many tokens of a sample are ignored.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from sharpcli.errors import InputError, NumericalError
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.losses import Loss, loss_named, loss_of, moments
+from sharpcli.modules import private_copy
 from sharpcli.parameters import ParameterSpace, left_out
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
 
@@ -29,6 +30,9 @@ _CHUNK_BYTES = 2**28  # Tensors that the first backward pass of one chunk may sa
 _MOST_SAMPLES = 1000  # In one chunk, however small they are.
 _GROUPS = 11  # Keeps their random numbers apart from others of the same seed.
 _FEW = 4  # Samples that show whether model and data fit.
+
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +95,7 @@ class Objective:
         terms = loss_of(loss, targets).count(targets)
         batchnorm.check(bn, bn_block, chunk_size)
         runtime = runtime or Runtime.open()
-        private = copy.deepcopy(model).to(runtime.device, runtime.dtype).eval()
+        private = private_copy(model).to(runtime.device, runtime.dtype).eval()
         bn = batchnorm.prepare(private, bn)
         space = _trainable(private, params)
         missing = left_out(private, space)
@@ -171,6 +175,16 @@ class Objective:
             answer: Tensor = functional_call(self.model, {**parameters, **buffers}, (inputs,))
         return answer
 
+    def at(self, theta: Tensor, run: Callable[[], _Answer]) -> _Answer:
+        """Return what a computation returns while the model holds θ, shape (P,).
+
+        Activation checkpointing calls parts of the model again in the backward pass, when `outputs` has long
+        returned, and would take the model's own weights. So whatever differentiates at a θ runs inside this.
+        """
+        names = {f"model.{name}": leaf for name, leaf in self.leaves(theta).items()}
+        found: _Answer = functional_call(_Holding(self.model), names, (run,))
+        return found
+
     def loss_sum(self, parameters: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
         """Return the summed loss of a chunk, differentiable in the parameters."""
         return self.criterion.terms(self.outputs(parameters, chunk.inputs, {}), chunk.targets).sum()
@@ -183,7 +197,8 @@ class Objective:
         total: Tensor | None = None
         with self.arithmetic():
             for chunk in chunks:
-                part = summand(chunk).detach()
+                with graphs.explained():
+                    part = summand(chunk).detach()
                 total = part if total is None else total.to(self.runtime.accumulator).add_(part)
         assert total is not None
         return total
@@ -215,7 +230,7 @@ class Objective:
             slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
             return torch.cat([loss.detach().view(1), self.space.flatten(slopes)])
 
-        both = self.mean_over_data(summand)
+        both = self.at(theta, lambda: self.mean_over_data(summand))
         if not bool(torch.isfinite(both).all()):
             raise NumericalError(
                 "The loss or its gradient is not finite.", "Check the weights and the data; a diverged run cannot be analysed."
@@ -258,6 +273,16 @@ class Objective:
         leaves = self.leaves(self.parameters())
         with self.arithmetic():
             return {**graphs.without_curvature(self.loss_sum(leaves, self.few()), leaves), **self.left_out}
+
+    def varying(self) -> Tensor:
+        """Return 1 for each parameter, and 0 for those of a padding row, which torch takes as constants, shape (P,)."""
+        leaves, ones = self.leaves(self.parameters()), torch.ones_like(self.parameters())
+        with self.arithmetic():
+            rows = graphs.padding_rows(self.loss_sum(leaves, self.few()), leaves)
+        parts = self.space.split(ones)
+        for name, row in rows.items():
+            parts[name][row] = 0
+        return ones
 
     def saved_bytes_per_sample(self) -> int:
         """Run a few samples through model and loss, and return about how many bytes each keeps for the backward pass.
@@ -312,13 +337,24 @@ class Objective:
         inputs, targets = (part.double() if part.is_floating_point() else part for part in (chunk.inputs, chunk.targets))
         return replace(
             self,
-            model=copy.deepcopy(self.model).double(),
+            model=private_copy(self.model).double(),
             runtime=runtime,
             inputs=inputs,
             targets=targets,
             chunk_size=len(inputs),
             num_terms=max(self.criterion.count(targets), 1),
         )
+
+
+class _Holding(nn.Module):
+    """Runs a computation while the model has other weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, run: Callable[[], Any]) -> Any:
+        return run()
 
 
 def _trainable(model: nn.Module, params: tuple[str, ...]) -> ParameterSpace:

@@ -212,5 +212,5 @@ def test_an_operation_without_a_second_derivative_is_refused_not_left_out():
     """Autograd would drop its share of the product in silence; a residual cannot see that."""
 
     made = Objective.of(OnceDifferentiable().double(), *images(), runtime=Runtime.open("cpu", "float64"))
-    with pytest.raises(InputError, match="without a second derivative"):
-        HessianOperator(made, made.parameters()) @ made.parameters()
+    with pytest.raises(InputError, match="no second derivative"):
+        HessianOperator(made, made.parameters(), engine="double-backward")

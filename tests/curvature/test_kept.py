@@ -65,9 +65,10 @@ def test_what_a_traced_map_takes_is_what_is_alive():
 
 def test_measuring_leaves_nothing_behind():
     problem = objective("conv")
+    engine = operator_at(problem)._engine
     gc.collect()
     with Storages() as storages:
-        GraphSize.of(operator_at(problem)._engine, problem, problem.parameters())
+        GraphSize.of(engine, problem, problem.parameters())
     assert storages.bytes() == 0
 
 

@@ -120,7 +120,7 @@ def test_a_small_job_is_short_in_truth(heard: Listener):
     assert heard.tasks == ["planning", "end of planning"]
 
 
-@pytest.mark.parametrize("engine", HessianOperator.engines)
+@pytest.mark.parametrize("engine", [name for name in HessianOperator.engines if name != "difference"])
 def test_an_engine_that_was_asked_for_is_not_measured(monkeypatch: pytest.MonkeyPatch, heard: Listener, engine: str):
     monkeypatch.setattr(planner, "_Probing", None)
     operator = planned(objective("mlp", chunk_size=60), by=Planner(engine), products=10**6)
@@ -449,10 +449,12 @@ def test_other_errors_are_not_taken_for_it():
 
 
 @pytest.mark.parametrize("kind", ["hessian", "ggn"])
-def test_an_operation_without_a_second_derivative_is_refused(kind: str):
+def test_an_operation_without_a_second_derivative_goes_by_differences(heard: Listener, kind: str):
     problem = Objective.of(OnceDifferentiable().double(), *images(), runtime=EXACT)
-    with pytest.raises(InputError, match="without a second derivative"):
-        planned(problem, kind=kind)
+    assert planned(problem, kind=kind).engine_name == "difference"
+    assert ["no second derivative" in warning for warning in heard.warnings] == [True]
+    with pytest.raises(InputError, match="no second derivative"):
+        planned(problem, by=Planner("double-backward"), kind=kind)
 
 
 # Memory.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from sharpcli.chunks import Chunk
-from sharpcli.curvature.jacobian import JacobianOperator, Sandwich
+from sharpcli.curvature.jacobian import JacobianOperator, Middle
 from sharpcli.objective import Objective
 
 
@@ -20,7 +22,7 @@ class EmpiricalFisherOperator(JacobianOperator):
     """
 
     @staticmethod
-    def sandwich(objective: Objective, chunk: Chunk, leaves: dict[str, Tensor]) -> Sandwich:
-        """Return JᵀJ of a chunk's loss terms."""
+    def given(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
+        """Return the loss terms of a chunk; M is the identity."""
         terms = objective.criterion.terms(objective.outputs(leaves, chunk.inputs, {}), chunk.targets)
-        return Sandwich.of(list(leaves.values()), terms, lambda along: along)
+        return terms, lambda along: along

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from sharpcli.chunks import Chunk
-from sharpcli.curvature.jacobian import JacobianOperator, Sandwich
+from sharpcli.curvature.jacobian import JacobianOperator, Middle
 from sharpcli.objective import Objective
 
 
@@ -20,8 +22,8 @@ class GGNOperator(JacobianOperator):
     """
 
     @staticmethod
-    def sandwich(objective: Objective, chunk: Chunk, leaves: dict[str, Tensor]) -> Sandwich:
-        """Return JᵀH_ℓJ of a chunk."""
+    def given(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
+        """Return the outputs of a chunk and H_ℓ."""
         outputs = objective.outputs(leaves, chunk.inputs, {})
         fixed, criterion = outputs.detach(), objective.criterion
-        return Sandwich.of(list(leaves.values()), outputs, lambda along: criterion.output_hessian_(fixed, chunk.targets, along))
+        return outputs, lambda along: criterion.output_hessian_(fixed, chunk.targets, along)

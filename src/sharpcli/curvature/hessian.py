@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sharpcli.curvature.difference import Difference, GradientDifferences
 from sharpcli.curvature.double_backward import DoubleBackward
 from sharpcli.curvature.engine import Engine
 from sharpcli.curvature.forward_over_reverse import ForwardOverReverse
@@ -16,10 +17,10 @@ from sharpcli.objective import Objective
 class HessianOperator(CurvatureOperator):
     """H(θ) = ∇²f(θ) as a map on vectors (P,), over all the data.
 
-    Engines: "double-backward" and the same with fused kernels, "linearize", "forward-over-reverse".
+    Engines: "double-backward" and the same with fused kernels, "linearize", "forward-over-reverse", "difference".
     """
 
-    engines = ("double-backward", "fused", "linearize", "forward-over-reverse")
+    engines = ("double-backward", "fused", "linearize", "forward-over-reverse", "difference")
 
     @classmethod
     def make(cls, engine: str, objective: Objective, *, compiled: bool = False) -> Engine:
@@ -32,6 +33,8 @@ class HessianOperator(CurvatureOperator):
             return Linearized(objective, compiled=compiled)
         if engine == "forward-over-reverse":
             return ForwardOverReverse(objective, compiled=compiled)
+        if engine == "difference":
+            return Difference(objective, GradientDifferences())
         if compiled:
             raise SettingsError("Double backward cannot be compiled.", "Use the engine linearize or forward-over-reverse.")
         return DoubleBackward(replace(objective, fused=engine == "fused"))

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 from sharpcli.chunks import Chunk
+from sharpcli.curvature.difference import Difference
 from sharpcli.curvature.engine import Engine
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
+
+Middle = Callable[[Tensor], Tensor]
+Given = Callable[[Objective, Chunk, Mapping[str, Tensor]], tuple[Tensor, Middle]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +39,10 @@ class Sandwich:
     given: Tensor
     dummy: Tensor
     slopes: Sequence[Tensor]
-    middle: Callable[[Tensor], Tensor]
+    middle: Middle
 
     @staticmethod
-    def of(leaves: list[Tensor], given: Tensor, middle: Callable[[Tensor], Tensor]) -> Sandwich:
+    def of(leaves: list[Tensor], given: Tensor, middle: Middle) -> Sandwich:
         """Differentiate once; `middle` may not depend on the vector."""
         dummy = torch.zeros((), dtype=given.dtype, device=given.device).expand(given.shape).requires_grad_()  # No memory.
         slopes = torch.autograd.grad(given, leaves, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
@@ -69,11 +73,11 @@ class JacobianProducts:
 
     Attributes:
         objective: Mean loss over data; if it is fused, so are these products.
-        make: Returns the sandwich of a chunk at parameters given by name.
+        given: Returns what a chunk gives at parameters given by name, and M.
     """
 
     objective: Objective
-    make: Callable[[Objective, Chunk, dict[str, Tensor]], Sandwich]
+    given: Given
     keeps: bool = True
     compiled: bool = False
 
@@ -84,16 +88,18 @@ class JacobianProducts:
 
     def differentiate(self, chunk: Chunk, leaves: Mapping[str, Tensor]) -> Sandwich:
         """Return the sandwich of a chunk."""
-        return self.make(self.objective, chunk, dict(leaves))
+        return Sandwich.of(list(leaves.values()), *self.given(self.objective, chunk, leaves))
 
 
 class JacobianOperator(CurvatureOperator):
     """A mean of JᵀMJ over loss terms as a map on vectors (P,), over all the data."""
 
+    engines = ("double-backward", "fused", "difference")
+
     @staticmethod
     @abstractmethod
-    def sandwich(objective: Objective, chunk: Chunk, leaves: dict[str, Tensor]) -> Sandwich:
-        """Return the product of one chunk, at parameters given by name."""
+    def given(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
+        """Return what a chunk gives, attached to parameters given by name, and M, which may overwrite its argument."""
 
     @classmethod
     def make(cls, engine: str, objective: Objective, *, compiled: bool = False) -> Engine:
@@ -104,4 +110,31 @@ class JacobianOperator(CurvatureOperator):
         """
         if compiled:
             raise SettingsError("Jacobian products cannot be compiled.", "Leave --compile out.")
-        return JacobianProducts(replace(objective, fused=engine == "fused"), cls.sandwich)
+        if engine == "difference":
+            return Difference(objective, OutputDifferences(cls.given))
+        return JacobianProducts(replace(objective, fused=engine == "fused"), cls.given)
+
+
+@dataclass(frozen=True)
+class OutputDifferences:
+    """JᵀM (g(θ + tv) - g(θ - tv)) / 2t, with g what a chunk gives: no second derivative is needed, and J only in reverse."""
+
+    given: Given
+
+    def field(self, objective: Objective, chunk: Chunk, theta: Tensor) -> Tensor:
+        """Return g(θ)."""
+        with torch.no_grad():
+            return self.given(objective, chunk, objective.space.split(theta))[0]
+
+    def finished(self, objective: Objective, chunk: Chunk, theta: Tensor, along: Tensor) -> Tensor:
+        """Return JᵀM times Jv, shape (P,)."""
+        leaves = objective.leaves(theta)
+
+        def back() -> Tensor:
+            given, middle = self.given(objective, chunk, leaves)
+            with torch.no_grad():
+                weighed = middle(along.clone())
+            slopes = torch.autograd.grad(given, list(leaves.values()), weighed, allow_unused=True, materialize_grads=True)
+            return objective.space.flatten(slopes)
+
+        return objective.at(theta, back)

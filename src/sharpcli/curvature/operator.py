@@ -12,11 +12,13 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.chunks import Chunk
+from sharpcli.curvature.diagnosis import not_finite
+from sharpcli.curvature.difference import Difference
 from sharpcli.curvature.engine import Engine, Graph
 from sharpcli.curvature.kept import KeptGraphs
+from sharpcli.curvature.soundness import DIFFERENCE, PLAIN, settle
 from sharpcli.curvature.verification import Verdict, verify
 from sharpcli.errors import InputError, SettingsError, closest
-from sharpcli.graphs import require_twice_differentiable
 from sharpcli.objective import Objective
 from sharpcli.runtime import is_out_of_memory
 
@@ -49,13 +51,15 @@ class CurvatureOperator(ABC):
     Where memory runs out, graphs are given up, and then fewer samples pass at once: that changes no answer either.
 
     Attributes:
-        engines: Names of those it has; the first is the one that all others are held to.
+        engines: Names of those it has; all are held to double backward, and that to differences.
         engine_name: The one of them in use.
         objective: Mean loss over data.
         products: Number of products so far.
+        product_error: The largest error of a product with a unit vector that the engine has measured; 0 where products
+            are exact but for rounding.
     """
 
-    engines: ClassVar[tuple[str, ...]] = ("double-backward", "fused")
+    engines: ClassVar[tuple[str, ...]] = (PLAIN, "fused", DIFFERENCE)
 
     def __init__(
         self, objective: Objective, theta: Tensor, *, memory: int | None = None, engine: str = "auto", compiled: bool = False
@@ -66,25 +70,27 @@ class CurvatureOperator(ABC):
             objective: Mean loss over data.
             theta: Where to differentiate, shape (P,).
             memory: Bytes that kept graphs may take. Default: a share of what is free.
-            engine: One of `engines`, which falls back with a warning; "auto" is the first of them.
+            engine: One of `engines`, which falls back with a warning; "auto" is double backward, or differences with a
+                warning where that is missing or wrong.
             compiled: Whether it goes through torch.compile.
 
         Raises:
-            InputError: The model cannot be differentiated twice.
+            InputError: The gradient is not that of the loss, or the engine asked for cannot be right for this model.
             SettingsError: There is no such engine, or it cannot be compiled.
         """
-        engine = self.engines[0] if engine == "auto" else engine
-        if engine not in self.engines:
+        if engine not in ("auto", *self.engines):
             raise SettingsError(f"There is no engine '{engine}' for this operator.", closest(engine, self.engines))
+        engine, self._remark = settle(type(self), objective, theta, engine)
+        engine = PLAIN if engine == "auto" else engine
         self.objective = objective
         self.products = 0
+        self.product_error = 0.0
         self._theta = theta.detach().clone()
         self._budget = int(_MEMORY_SHARE * objective.runtime.free_memory()) if memory is None else memory
         self._verdict = self._fallen = ""
-        self._tie(self.engines[0], self.make(self.engines[0], objective))
-        with objective.arithmetic():
-            require_twice_differentiable(self._open(self._plain, objective.few()).slopes)
-        if engine != self.engines[0] or compiled:
+        first = DIFFERENCE if engine == DIFFERENCE else PLAIN
+        self._tie(first, self.make(first, objective))
+        if engine != first or compiled:
             self._use(engine, compiled=compiled)
 
     @classmethod
@@ -115,15 +121,17 @@ class CurvatureOperator(ABC):
     def engine(self) -> str:
         """How products come about, in words, with what came of verification."""
         kept = f", graphs kept for {len(self._kept)} of {len(self.objective.chunk_sizes)} chunks"
-        return self._engine.words + self._verdict + kept * (self._engine.keeps and self.products > 0) + self._fallen
+        remark = f" ({self._remark})" if self._remark else ""
+        return self._engine.words + remark + self._verdict + kept * (self._engine.keeps and self.products > 0) + self._fallen
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         """Return Av for a vector v (P,), in the operator's type; the sum over data is kept in float64."""
         self.products += 1
         parts = self._parts(vector)
-        total = self._as_memory_allows(
-            lambda: self.objective.sum_over(self.objective.chunks(), lambda chunk: self._product(chunk, parts))
-        )
+        total = self._as_memory_allows(lambda: self._sum(self.objective.chunks(), lambda chunk: self._product(chunk, parts)))
+        if self.products == 1 and not bool(torch.isfinite(total).all()):
+            raise not_finite(self._plain_of, self.objective, self._theta, parts)
+        self._note_error()
         return total.div_(self.objective.num_terms).to(self.dtype)
 
     def quadratic_forms(self, vector: Tensor, *, groups: int, seed: int) -> GroupedProduct:
@@ -147,6 +155,7 @@ class CurvatureOperator(ABC):
             total += product
             forms.append(float(whole @ product) / terms)
             counts.append(terms)
+        self._note_error()
         product = (total / self.objective.num_terms).to(self.dtype)
         return GroupedProduct(product, torch.tensor(forms, dtype=torch.float64), torch.tensor(counts))
 
@@ -154,7 +163,12 @@ class CurvatureOperator(ABC):
         def summand(chunk: Chunk) -> Tensor:
             return self._flatten(self._open(self._plain, chunk).product(parts, keep=False))
 
-        return self.objective.sum_over(chunks, summand)
+        return self._sum(chunks, summand)
+
+    def _sum(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
+        if self._engine.compiled:  # It calls no part of the model again, and other weights would make it compile again.
+            return self.objective.sum_over(chunks, summand)
+        return self.objective.at(self._theta, lambda: self.objective.sum_over(chunks, summand))
 
     def _product(self, chunk: Chunk, parts: list[Tensor]) -> Tensor:
         """Return the product with the matrix of one chunk of the pass in order, summed over its terms."""
@@ -164,13 +178,22 @@ class CurvatureOperator(ABC):
             self._kept.offer(chunk, graph)
         return self._flatten(graph.product(parts, keep=chunk.number in self._kept))
 
+    def _plain_of(self, objective: Objective) -> Engine:
+        """Return the engine that all others of this operator are held to, for an objective."""
+        return self.make(DIFFERENCE if self.engine_name == DIFFERENCE else PLAIN, objective)
+
+    def _note_error(self) -> None:
+        """Keep the largest error of a product that the engine has measured."""
+        if isinstance(self._engine, Difference):
+            self.product_error = max(self.product_error, self._engine.take_gap() / self.objective.num_terms)
+
     def _open(self, engine: Engine, chunk: Chunk) -> Graph:
         return engine.differentiate(chunk, self.objective.leaves(self._theta))
 
     def _tie(self, name: str, engine: Engine) -> None:
         """Use an engine of the objective as it is now; no graph is kept yet."""
         self.engine_name, self._engine = name, engine
-        self._plain = self.make(self.engines[0], self.objective)
+        self._plain = engine if name == DIFFERENCE else self.make(PLAIN, self.objective)
         self._kept = KeptGraphs(self._engine, self.objective, self._theta, self._budget)
 
     def _use(self, name: str, *, compiled: bool) -> None:
@@ -189,7 +212,7 @@ class CurvatureOperator(ABC):
         verdict = verify(
             engine,
             lambda objective: self.make(name, objective),
-            lambda objective: self.make(self.engines[0], objective),
+            lambda objective: self.make(PLAIN, objective),
             self.objective,
             self._theta,
         )

@@ -13,6 +13,7 @@ from sharpcli import progress
 from sharpcli.curvature.kept import GraphSize
 from sharpcli.curvature.operator import CurvatureOperator, halved
 from sharpcli.curvature.operators import operator_kind
+from sharpcli.curvature.soundness import DIFFERENCE, settle
 from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
 from sharpcli.runtime import is_out_of_memory
@@ -76,9 +77,13 @@ class Planner:
             memory: Bytes that graphs may take, half of them for the one in the making. Default: a share of what is free.
 
         Raises:
+            InputError: The gradient is not that of the loss, or the engine asked for cannot be right for this model.
             SettingsError: There is no operator of that name, or it has no such engine.
         """
         kind = operator_kind(name)
+        engine, _ = settle(kind, objective, theta, self.engine)
+        if engine == DIFFERENCE:
+            return kind(objective, theta, memory=0, engine=engine)
         like = (objective.space, objective.inputs.shape, objective.chunk_size, objective.bn, objective.runtime)
         key = (name, *like, products, memory)
         if key not in self._plans:

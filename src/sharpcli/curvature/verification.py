@@ -12,6 +12,7 @@ from torch import Tensor
 from sharpcli import progress
 from sharpcli.chunks import Chunk
 from sharpcli.curvature.engine import Engine, Maker
+from sharpcli.errors import first_line
 from sharpcli.objective import Objective
 from sharpcli.runtime import generator
 
@@ -19,7 +20,6 @@ _AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}  # Relative; two right 
 _ROUNDING = 1e-2  # In float32, of an engine that agrees in float64: more is not the rounding of a ReLU's input.
 _NEAR = 3  # Times as far from float64 as double backward is.
 _STREAM = 17  # Keeps the probe apart from others of the same seed.
-_LONGEST = 200  # Characters of somebody else's error message.
 
 
 class Verdict(NamedTuple):
@@ -63,7 +63,7 @@ def verify(engine: Engine, maker: Maker, reference: Maker, objective: Objective,
                     return Verdict(False, f"was off by {_number(off, 2)}")
                 worst = max(worst, off)
         except _EngineError as failed:
-            return Verdict(False, f"failed: {_first_line(failed.__cause__)}")
+            return Verdict(False, f"failed: {first_line(failed.__cause__ or failed)}")
     return Verdict(True, f"verified against double backward to {_number(worst, 1)}")
 
 
@@ -131,8 +131,3 @@ def _off(found: Tensor, wanted: Tensor) -> float:
 
 def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}g}".replace("e-0", "e-")
-
-
-def _first_line(error: BaseException | None) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0].rstrip(".")[:_LONGEST] if lines else "") or type(error).__name__

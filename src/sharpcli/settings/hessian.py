@@ -13,7 +13,7 @@ from sharpcli.settings.base import SPLITS, AnalysisSettings, option, require_at_
 ENDS = ("LA", "SA", "LM")
 CERTIFY = ("ends", "all")
 OPERATORS = ("hessian", "ggn", "fisher", "empirical-fisher")
-ENGINES = ("auto", "double-backward", "fused", "linearize", "forward-over-reverse")
+ENGINES = ("auto", "double-backward", "fused", "linearize", "forward-over-reverse", "difference")
 COMPILE = ("auto", "on", "off")
 BN_POLICIES = ("eval", "batch", "recompute")
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -45,8 +45,8 @@ class HessianSettings(AnalysisSettings):
     operator: str = option("hessian", "hessian, ggn (Gauss-Newton), fisher or empirical-fisher.", "NAME")
     engine: str = option(
         "auto",
-        "How products come about: auto (what is measured to be fastest), double-backward, fused, linearize (traced), "
-        "or forward-over-reverse, which keeps nothing in memory.",
+        "How products come about: auto (the fastest measured), double-backward, fused, linearize (traced), "
+        "forward-over-reverse (keeps nothing in memory), or difference (of float64 gradients: first derivatives only).",
         "NAME",
     )
     compile: str = option(
@@ -97,7 +97,8 @@ class HessianSettings(AnalysisSettings):
         traced = ("linearize", "forward-over-reverse")
         if self.operator != "hessian" and (self.engine in traced or self.compile == "on"):
             raise SettingsError(
-                f"--operator {self.operator} goes by double backward only.", "Use --engine auto or fused, and no --compile."
+                f"--operator {self.operator} goes by double backward or differences only.",
+                "Use --engine auto, fused or difference, and no --compile.",
             )
         if self.compile == "on" and self.engine not in ("auto", *traced):
             raise SettingsError(

@@ -1,0 +1,222 @@
+"""Whether the derivatives of a model are those of its loss: held to central differences in float64 before any product.
+
+Autograd takes the backward functions of a model at their word, and some of torch's own are wrong the second time. So, on a
+few samples, the gradient is compared with a difference of losses, and the product by double backward with the one by
+differences, for each parameter tensor by itself. The comparison is made a little way off the weights, where no ReLU sits
+exactly on its kink. A disagreement counts only where two steps of the difference agree with each other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli import progress
+from sharpcli.chunks import Chunk
+from sharpcli.curvature.difference import Difference
+from sharpcli.curvature.engine import Engine
+from sharpcli.errors import InputError, SharpcliError, first_line
+from sharpcli.graphs import explained, require_twice_differentiable
+from sharpcli.objective import Objective
+from sharpcli.parameters import ParameterSpace
+from sharpcli.runtime import generator, is_out_of_memory
+
+PLAIN, DIFFERENCE = "double-backward", "difference"
+_STREAM = 19  # Keeps the probe apart from others of the same seed.
+_AWAY = 1e-3  # Distance from the weights, in parts of the typical entry of each tensor.
+_SECOND = 1e-4  # Relative difference of two right products, in one tensor.
+_BESIDE = 1e-7  # The same in parts of the whole product: what rounding leaves in a tensor of little curvature.
+_GAPS = 10  # Times the disagreement of the two steps that a difference may be off by.
+_FIRST = 1e-3  # Difference of two right slopes, in parts of |gradient| |vector|.
+_SLOPE_STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # Of the length of the weights.
+
+
+class Kind(Protocol):
+    """A class of operators, of which only the engines matter here."""
+
+    def make(self, engine: str, objective: Objective, *, compiled: bool = False) -> Engine:
+        """Return an engine by name for an objective."""
+
+
+class Finding(NamedTuple):
+    """What came of the comparison.
+
+    Attributes:
+        usable: Whether double backward may be used.
+        remark: If not, why, as a sentence without its full stop; if so, what could not be compared, or "".
+    """
+
+    usable: bool
+    remark: str
+
+
+_found: WeakKeyDictionary[nn.Module, dict[object, Finding]] = WeakKeyDictionary()
+
+
+def settle(kind: Kind, objective: Objective, theta: Tensor, engine: str) -> tuple[str, str]:
+    """Return the engine to use, and a remark on it or "": differences where double backward is missing or wrong.
+
+    Args:
+        kind: The class of the operator.
+        objective: Mean loss over data.
+        theta: Weights near which to compare, shape (P,).
+        engine: What was asked for; only "auto" may become another one, with a warning.
+
+    Raises:
+        InputError: The gradient is not the derivative of the loss, or the engine that was asked for cannot be right.
+    """
+    known = _found.setdefault(objective.model, {})
+    if kind not in known:
+        try:
+            known[kind] = examine(kind, objective, theta)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return engine, "not compared with differences, for lack of memory"
+    finding = known[kind]
+    if engine == DIFFERENCE or finding.usable:
+        return engine, "" if engine == DIFFERENCE else finding.remark
+    if engine != "auto":
+        raise InputError(f"{finding.remark}.", "Use --engine difference, which needs first derivatives only.")
+    progress.warn(
+        f"{finding.remark}; products are central differences of float64 gradients instead, and their measured error is part of "
+        "the noise floor."
+    )
+    return DIFFERENCE, ""
+
+
+def examine(kind: Kind, objective: Objective, theta: Tensor) -> Finding:
+    """Compare the derivatives of a model with differences of what they are the derivatives of.
+
+    Raises:
+        InputError: The loss has no gradient, or the gradient is not its derivative: then no engine can be right.
+    """
+    failed = _failure(kind, objective, theta)
+    if objective.runtime.device.type == "mps":
+        return Finding(not failed, failed or "not compared with differences, since the device has no float64")
+    try:
+        comparison = _Comparison.of(kind, objective, theta)
+        comparison.require_slope()
+        failed = failed or comparison.disagreement(kind)
+    except SharpcliError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error) or failed:
+            raise
+        # A foreign model may know one precision only.
+        return Finding(True, f"not compared with differences, for in float64 the model fails: {first_line(error)}")
+    return Finding(not failed, failed)
+
+
+def _failure(kind: Kind, objective: Objective, theta: Tensor) -> str:
+    """Return why there is no product by double backward, or "" if there is one."""
+    parts = list(objective.space.split(theta).values())
+    try:
+        with objective.arithmetic(), explained():
+            graph = kind.make(PLAIN, objective).differentiate(objective.few(), objective.leaves(theta))
+            graph.product(parts, keep=False)
+            require_twice_differentiable(graph.slopes)
+    except InputError as error:
+        return error.message.rstrip(".")
+    return ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    """Where derivatives are compared: on one chunk, at a point (P,) near the weights, along a vector (P,), in float64."""
+
+    differences: Difference
+    chunk: Chunk
+    point: Tensor
+    vector: Tensor
+
+    @staticmethod
+    def of(kind: Kind, objective: Objective, theta: Tensor) -> _Comparison:
+        differences = kind.make(DIFFERENCE, objective)
+        assert isinstance(differences, Difference)
+        sizes = _typical_sizes(theta.double(), objective.space) * differences.wide.varying()
+        away, along = (
+            sizes * torch.randn(len(theta), generator=generator(0, _STREAM, part), dtype=torch.float64).to(theta.device)
+            for part in range(2)
+        )
+        return _Comparison(differences, next(differences.wide.chunks()), theta.double() + _AWAY * away, along)
+
+    def require_slope(self) -> None:
+        """Refuse a gradient that is not the derivative of the loss.
+
+        Raises:
+            InputError: It is not, or there is none.
+        """
+        wide = self.differences.wide
+        loss, gradient = wide.loss_and_gradient(self.point)
+        height, gradient = abs(loss) * wide.num_terms, gradient * wide.num_terms
+        # Along a random vector alone the slope would be a small part of the gradient, and what is wrong with it smaller.
+        vector = self.vector / self.vector.norm() + gradient / (gradient.norm() or 1.0)
+        slope, size = float(gradient @ vector), float(gradient.norm() * vector.norm())
+        unit = (float(self.point.norm()) or 1.0) / float(vector.norm())
+        quotients = [self._quotient(vector, step * unit) for step in _SLOPE_STEPS]
+        if not all(map(math.isfinite, [slope, size, *quotients])):
+            return  # Told where products or losses are made.
+        for (larger, smaller), step in zip(zip(quotients, quotients[1:], strict=False), _SLOPE_STEPS[1:], strict=True):
+            rounding = 100 * torch.finfo(torch.float64).eps * height / (step * unit)
+            if abs(smaller - slope) <= _FIRST * max(size, abs(smaller)) + rounding:
+                return
+            if abs(larger - slope) <= _FIRST * max(size, abs(larger)) + rounding:
+                return
+            agree = abs(larger - smaller) <= _FIRST * max(abs(larger), abs(smaller)) + rounding
+            if agree:
+                raise InputError(
+                    "The gradient that the model gives is not the derivative of its loss: the loss rises by "
+                    f"{smaller:.4g} along a vector along which the gradient says {slope:.4g}.",
+                    "Look for detach(), a straight-through estimator or a backward of your own: such a model has no Hessian.",
+                )
+
+    def _quotient(self, vector: Tensor, step: float) -> float:
+        """Return the slope of the summed loss along a vector by one central difference."""
+        wide = self.differences.wide
+        with torch.no_grad(), wide.arithmetic():
+            ends = [float(wide.loss_sum(wide.space.split(self.point + sign * step * vector), self.chunk)) for sign in (1, -1)]
+        return (ends[0] - ends[1]) / (2 * step)
+
+    def disagreement(self, kind: Kind) -> str:
+        """Return how double backward disagrees with differences, or "" if it does not, or if that cannot be told."""
+        wide = self.differences.wide
+        parts = list(wide.space.split(self.vector).values())
+        with wide.arithmetic():
+            engine = kind.make(PLAIN, wide)
+            made = wide.at(
+                self.point, lambda: engine.differentiate(self.chunk, wide.leaves(self.point)).product(parts, keep=False)
+            )
+            exact = wide.space.flatten(made)
+            value, other = self.differences.pair(self.chunk, self.point, self.vector)
+        if not bool(torch.isfinite(torch.stack([exact, value, other])).all()):
+            return ""  # Told by the first product, with the place.
+        beside = _BESIDE * float(value.norm())
+        worst, culprit = 0.0, ""
+        for name, found in wide.space.split(exact).items():
+            wanted, second = (wide.space.split(one)[name] for one in (value, other))
+            size = max(float(found.norm()), float(wanted.norm()))
+            off, gap = float((found - wanted).norm()), float((wanted - second).norm())
+            if off > _SECOND * size + _GAPS * gap + beside and off / size > worst:
+                worst, culprit = off / size, name
+        if not culprit:
+            return ""
+        return (
+            f"Double backward is wrong for this model: in '{culprit}' it is off by {100 * worst:.2g} % from differences of "
+            "gradients, so a backward function, of the model or of torch, cannot be differentiated"
+        )
+
+
+def _typical_sizes(theta: Tensor, space: ParameterSpace) -> Tensor:
+    """Return the root mean square of the tensor that each weight belongs to, or of all weights where it is 0, shape (P,)."""
+    overall = float(theta.square().mean().sqrt()) or 1.0
+    parts = []
+    for part in space.split(theta).values():
+        size = float(part.square().mean().sqrt()) if part.numel() else 0.0
+        parts.append(torch.full_like(part, size or overall))
+    return space.flatten(parts)

@@ -1,0 +1,286 @@
+"""Derivatives are held to the truth: what torch or a model gets wrong is found, and what is right is never accused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from sharpcli import progress
+from sharpcli.curvature.operator import CurvatureOperator
+from sharpcli.curvature.operators import OPERATORS, operator_of
+from sharpcli.errors import InputError, NumericalError
+from sharpcli.objective import Objective
+from sharpcli.runtime import Runtime
+from tests.nets import NETS, TEXT_NETS, images, objective, relative, vector_for
+
+EXACT, SINGLE = (Runtime.open("cpu", dtype) for dtype in ("float64", "float32"))
+
+
+class Through(nn.Module):
+    """Two layers with a function between them."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.first, self.last, self.function = nn.Linear(64, 8), nn.Linear(8, 4), function
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.function(self.first(inputs.flatten(1))))
+
+
+def problem_of(model: nn.Module, runtime: Runtime = EXACT) -> Objective:
+    torch.manual_seed(0)
+    for part in model.parameters():
+        nn.init.normal_(part, std=0.3)
+    return Objective.of(model.to(runtime.dtype), *images(), runtime=runtime)
+
+
+def made(problem: Objective, engine: str = "auto", kind: str = "hessian") -> tuple[CurvatureOperator, list[str]]:
+    with progress.gathering() as messages:
+        return operator_of(kind, problem, problem.parameters(), engine=engine), messages
+
+
+class KeptTanh(torch.autograd.Function):
+    """Right the first time; the second time autograd does not know where the kept number came from."""
+
+    @staticmethod
+    def forward(ctx, inputs):
+        found = torch.tanh(inputs)
+        ctx.slope = 1 - found * found
+        return found
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope * ctx.slope
+
+
+class DetachedSquare(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs):
+        ctx.save_for_backward(inputs)
+        return inputs.square()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return 2 * slope * ctx.saved_tensors[0].detach()
+
+
+class HalfRight(torch.autograd.Function):
+    """Its backward is right, and what it says of the derivative of that is off by a tenth."""
+
+    @staticmethod
+    def forward(ctx, inputs):
+        ctx.save_for_backward(inputs)
+        return inputs**3 / 3
+
+    @staticmethod
+    def backward(ctx, slope):
+        inputs = ctx.saved_tensors[0]
+        return slope * (0.9 * inputs.square() + 0.1 * inputs.square().detach())
+
+
+class Straight(torch.autograd.Function):
+    """A straight-through estimator."""
+
+    @staticmethod
+    def forward(ctx, inputs):
+        return (4 * inputs).round() / 4
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope
+
+
+WRONG_TWICE = {
+    "kept": (KeptTanh.apply, torch.tanh),
+    "detached": (DetachedSquare.apply, torch.square),
+    "a tenth": (HalfRight.apply, lambda x: x**3 / 3),
+}
+
+
+@pytest.mark.parametrize("runtime", [EXACT, SINGLE], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", WRONG_TWICE)
+def test_a_wrong_second_derivative_is_found_and_differences_are_right(name: str, runtime: Runtime):
+    wrong, right = WRONG_TWICE[name]
+    problem, usual = problem_of(Through(wrong), runtime), problem_of(Through(right), runtime)
+    operator, messages = made(problem)
+    assert operator.engine_name == "difference"
+    assert ["Double backward is wrong for this model" in message for message in messages] == [True]
+    vector = vector_for(problem).to(runtime.dtype)
+    accuracy = 1e-8 if runtime is EXACT else 1e-6
+    assert relative(operator @ vector, made(usual)[0] @ vector) < accuracy
+    for engine in ("double-backward", "fused", "linearize", "forward-over-reverse"):
+        with pytest.raises(InputError, match="Double backward is wrong") as error:
+            made(problem, engine)
+        assert "--engine difference" in error.value.hint
+
+
+class ByHand(nn.Module):
+    """Weight normalisation in plain operations, its parameters in the order of torch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias, self.length = nn.Parameter(torch.zeros(4)), nn.Parameter(torch.ones(4, 1))
+        self.direction = nn.Parameter(torch.zeros(4, 64))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        weight = self.length * self.direction / self.direction.norm(dim=1, keepdim=True)
+        return functional.linear(inputs, weight, self.bias)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm], ids=["old", "parametrized"])
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_weight_norm_of_torch_is_right_whichever_way(norm: Any):
+    """On the CPU its double backward is wrong in some versions of torch."""
+    problem = problem_of(nn.Sequential(nn.Flatten(), norm(nn.Linear(64, 4)), nn.Tanh(), nn.Linear(4, 4)))
+    usual = problem_of(nn.Sequential(nn.Flatten(), ByHand(), nn.Tanh(), nn.Linear(4, 4)))
+    assert torch.equal(problem.parameters(), usual.parameters())
+    vector = vector_for(usual)
+    operator, messages = made(problem)
+    assert relative(operator @ vector, made(usual)[0] @ vector) < 1e-8
+    assert len(messages) == (operator.engine_name == "difference")
+
+
+@pytest.mark.parametrize(
+    ("function", "kinds"),
+    [
+        (functional.hardsigmoid, ("hessian", "ggn")),
+        (functional.hardswish, ("hessian",)),
+        (lambda x: functional.rrelu(x, training=False), ("hessian",)),
+    ],
+    ids=["hardsigmoid", "hardswish", "rrelu"],
+)
+def test_an_operation_without_a_second_derivative_goes_by_differences_or_is_right(function: Any, kinds: tuple[str, ...]):
+    problem = problem_of(Through(function))
+    vector = vector_for(problem)
+    for kind in kinds:
+        operator, messages = made(problem, kind=kind)
+        reference = operator_of(kind, problem, problem.parameters(), engine="difference")
+        assert relative(operator @ vector, reference @ vector) < 1e-7
+        if operator.engine_name == "difference":
+            assert "has no second derivative" in messages[0]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [Straight.apply, lambda x: x * torch.sigmoid(x).detach(), lambda x: x - 2 * (x - x.detach())],
+    ids=["straight-through", "detached", "reversed"],
+)
+@pytest.mark.parametrize("engine", ["auto", "double-backward", "difference"])
+def test_a_gradient_that_is_not_that_of_the_loss_is_refused(function: Any, engine: str):
+    with pytest.raises(InputError, match="not the derivative of its loss") as error:
+        made(problem_of(Through(function)), engine)
+    assert "no Hessian" in error.value.hint
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+@pytest.mark.parametrize("name", [*NETS, *TEXT_NETS])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_what_is_right_is_not_accused(kind: str, name: str, dtype: str):
+    operator, messages = made(objective(name, dtype=dtype), kind=kind)
+    assert operator.engine_name == "double-backward"
+    assert messages == []
+    assert "not compared" not in operator.engine
+
+
+class Deep(nn.Module):
+    """ReLU, max-pooling and biases of 0, on images with black parts: many units sit exactly on their kinks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 16), nn.ReLU())
+        self.last = nn.Linear(16, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.layers(inputs))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_kinks_are_no_reason_to_accuse_anyone(seed: int):
+    torch.manual_seed(seed)
+    model = Deep().double()
+    for name, part in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(part)
+    inputs, targets = images(seed)
+    inputs[:, :, :4] = 0
+    inputs[::2] = 0
+    problem = Objective.of(model, inputs, targets, runtime=EXACT)
+    operator, messages = made(problem)
+    assert operator.engine_name == "double-backward"
+    assert messages == []
+
+
+class Recomputed(nn.Module):
+    """Calls its layers again in the backward pass."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.first, self.inner, self.last, self.reentrant = nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 4), reentrant
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = torch.tanh(self.first(inputs.flatten(1)))
+        return self.last(checkpoint(lambda x: torch.tanh(self.inner(x)), hidden, use_reentrant=self.reentrant))
+
+
+class Plain(Recomputed):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.inner(torch.tanh(self.first(inputs.flatten(1))))))
+
+
+@pytest.mark.parametrize("away", [0.0, 0.5])
+def test_recomputed_activations_have_the_weights_that_were_asked_for(away: float):
+    """The backward pass calls the model again; with its own weights in place of θ the answer would be another one."""
+    problem, usual = problem_of(Recomputed(reentrant=False)), problem_of(Plain(reentrant=False))
+    theta = problem.parameters() + away * vector_for(problem, 5)
+    assert relative(problem.gradient(theta), usual.gradient(theta)) < 1e-12
+    for engine, accuracy in (("double-backward", 1e-11), ("difference", 1e-7)):
+        found, wanted = (
+            operator_of("hessian", one, theta, engine=chosen) @ vector_for(problem)
+            for one, chosen in ((problem, engine), (usual, "double-backward"))
+        )
+        assert relative(found, wanted) < accuracy
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
+def test_reentrant_checkpointing_is_refused_in_words():
+    problem = problem_of(Recomputed(reentrant=True))
+    with pytest.raises(InputError, match="use_reentrant=True") as error:
+        problem.gradient(problem.parameters())
+    assert "use_reentrant=False" in error.value.hint
+
+
+@pytest.mark.parametrize("runtime", [EXACT, SINGLE], ids=["float64", "float32"])
+def test_a_second_derivative_that_is_not_finite_is_told_with_its_place(runtime: Runtime):
+    problem = problem_of(Through(lambda x: torch.sqrt(torch.relu(x))), runtime)
+    operator, _ = made(problem)
+    with pytest.raises(NumericalError, match="not finite at these weights: in 'first.weight', 'first.bias'") as error:
+        operator @ vector_for(problem).to(runtime.dtype)
+    assert "does not help" in error.value.hint
+    assert bool(torch.isfinite(made(problem, "difference")[0] @ vector_for(problem).to(runtime.dtype)).all())
+
+
+class Underflowing(torch.autograd.Function):
+    """x + 2 exp(x/2 - 55), whose second derivative takes the root of a number that is 0 in float32."""
+
+    @staticmethod
+    def forward(ctx, inputs):
+        ctx.save_for_backward(inputs)
+        return inputs + 2 * torch.exp(inputs / 2 - 55)
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope * (1 + torch.sqrt(torch.exp(ctx.saved_tensors[0] - 110)))
+
+
+def test_more_precision_is_advised_where_it_helps():
+    problem = problem_of(Through(Underflowing.apply), SINGLE)
+    with pytest.raises(NumericalError, match="not finite at these weights") as error:
+        made(problem)[0] @ vector_for(problem).float()
+    assert "add --dtype float64" in error.value.hint
+    double = problem_of(Through(Underflowing.apply))
+    assert bool(torch.isfinite(made(double)[0] @ vector_for(double)).all())
