@@ -6,10 +6,12 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sharpcli import losses
-from sharpcli.losses import LOSSES, Evaluation, moments
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.losses import LOSSES, Evaluation, class_axis, loss_named, loss_of, moments
+from sharpcli.settings.losses import LossSpec
 
 CLASSES = torch.tensor([[1, -100, 0], [2, 2, -100]])
+OF_CLASSES = ("ce", "mse")
 
 
 def logits(*shape: int, seed: int = 0) -> Tensor:
@@ -26,7 +28,7 @@ def logits(*shape: int, seed: int = 0) -> Tensor:
     ],
     ids=["classes", "tokens", "tokens as torch", "pixels"],
 )
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", OF_CLASSES)
 def test_terms_and_second_derivatives_are_those_of_torch(loss: str, outputs: Tensor, targets: Tensor):
     last = outputs if outputs.shape[:-1] == targets.shape else outputs.movedim(1, -1)
     counted = targets != -100
@@ -48,12 +50,185 @@ def test_terms_and_second_derivatives_are_those_of_torch(loss: str, outputs: Ten
     assert torch.equal(right, (last.argmax(-1) == targets) & counted)
 
 
-def test_the_layout_of_language_models_comes_first():
-    """With as many classes as tokens both layouts fit; torch alone would take the other one."""
-    outputs, targets = logits(2, 3, 3), torch.tensor([[0, 1, 2], [2, 1, 0]])
-    wanted = torch.stack([functional.cross_entropy(*pair, reduction="none") for pair in zip(outputs, targets, strict=True)])
-    torch.testing.assert_close(LOSSES["ce"].terms(outputs, targets), wanted)
-    assert not torch.allclose(functional.cross_entropy(outputs, targets, reduction="none"), wanted)
+def per_sample(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The cross-entropy with the classes along the last axis, by torch, sample by sample."""
+    pairs = zip(outputs, targets, strict=True)
+    return torch.stack(
+        [functional.cross_entropy(one.movedim(-1, 0)[None], wanted[None], reduction="none")[0] for one, wanted in pairs]
+    )
+
+
+AMBIGUOUS = {
+    "text": ((2, 3, 3), (2, 3)),
+    "one text": ((1, 4, 4), (1, 4)),
+    "as many samples, too": ((3, 3, 3), (3, 3)),
+    "image": ((2, 3, 3, 3), (2, 3, 3)),
+    "volume": ((2, 2, 2, 2, 2), (2, 2, 2, 2)),
+}
+CLEAR = {
+    "classes": ((5, 5), (5,)),
+    "tokens": ((2, 3, 4), (2, 3)),
+    "tokens as torch": ((2, 4, 3), (2, 3)),
+    "square image": ((2, 4, 3, 3), (2, 3, 3)),
+    "as many classes as rows": ((2, 3, 3, 4), (2, 3, 4)),
+    "as many classes as columns": ((2, 4, 3, 4), (2, 3, 4)),
+    "channels last": ((2, 3, 3, 4), (2, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("loss", OF_CLASSES)
+@pytest.mark.parametrize(("outputs", "targets"), AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_an_axis_that_both_layouts_fit_is_asked_about(loss: str, outputs: tuple[int, ...], targets: tuple[int, ...]):
+    made, wanted = logits(*outputs), torch.arange(math.prod(targets)).view(targets) % outputs[1]
+    for use in (LOSSES[loss].terms, LOSSES[loss].right, LOSSES[loss].settled):
+        with pytest.raises(InputError, match="two ways") as caught:
+            use(made, wanted)
+        assert "class_axis=1" in caught.value.hint
+        assert "class_axis=last" in caught.value.hint
+    with pytest.raises(InputError, match="two ways"):
+        LOSSES[loss].output_hessian_(made, wanted, torch.ones_like(made))
+    first, last = (loss_named(f"{loss}:class_axis={axis}") for axis in ("1", "last"))
+    assert first.settled(made, wanted) == first
+    if loss == "ce":
+        torch.testing.assert_close(first.terms(made, wanted), functional.cross_entropy(made, wanted, reduction="none"))
+        torch.testing.assert_close(last.terms(made, wanted), per_sample(made, wanted))
+    torch.testing.assert_close(first.terms(made, wanted), last.terms(made.movedim(1, -1), wanted))
+    assert not torch.allclose(first.terms(made, wanted), last.terms(made, wanted))
+    assert torch.equal(first.right(made, wanted), made.argmax(1) == wanted)
+    assert torch.equal(last.right(made, wanted), made.argmax(-1) == wanted)
+
+
+@pytest.mark.parametrize(("outputs", "targets"), CLEAR.values(), ids=CLEAR)
+def test_one_axis_that_fits_is_taken_and_said(outputs: tuple[int, ...], targets: tuple[int, ...]):
+    made, wanted = logits(*outputs), torch.zeros(targets, dtype=torch.long)
+    settled = LOSSES["ce"].settled(made, wanted)
+    torch.testing.assert_close(settled.terms(made, wanted), LOSSES["ce"].terms(made, wanted))
+    last = outputs[:-1] == targets
+    assert str(settled.spec) == ("ce" if len(outputs) == 2 else f"ce:class_axis={'last' if last else 1}")
+    wrong = loss_named(f"ce:class_axis={1 if last else 'last'}")
+    if len(outputs) > 2:
+        with pytest.raises(ValueError, match="do not fit"):
+            wrong.terms(made, wanted)
+
+
+@pytest.mark.parametrize("axis", ["1", "last"])
+@pytest.mark.parametrize("loss", OF_CLASSES)
+def test_second_derivatives_along_either_axis(loss: str, axis: str):
+    outputs, targets, chosen = (
+        logits(2, 3, 3),
+        torch.tensor([[0, 1, -100], [2, 7, 0]]),
+        f"{loss}:class_axis={axis},ignore_index=7",
+    )
+    hessian = torch.autograd.functional.hessian(lambda given: loss_named(chosen).terms(given, targets).sum(), outputs)
+    direction = logits(2, 3, 3, seed=1)
+    product = (hessian.reshape(18, 18) @ direction.flatten()).view_as(outputs)
+    torch.testing.assert_close(loss_named(chosen).output_hessian_(outputs, targets, direction), product, rtol=1e-12, atol=1e-14)
+    assert loss_named(chosen).count(targets) == 4
+    assert loss_named(chosen).told(targets).tolist() == [True, True]
+
+
+LABELS = {
+    "one logit": (logits(6), torch.tensor([0, 1, 1, 0, 1, 0])),
+    "one column": (logits(6, 1), torch.tensor([0, 1, 1, 0, 1, 0])),
+    "one column of numbers": (logits(6), torch.tensor([[0.0], [1], [1], [0], [0.25], [0]], dtype=torch.float64)),
+    "labels": (logits(3, 4), torch.tensor([[0, 1, 1, 0], [1, -100, 1, 1], [0, 0, 0, -100]])),
+    "chances": (logits(3, 4), torch.rand(3, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)),
+    "pixels": (logits(2, 3, 4, 1), torch.arange(24).view(2, 3, 4) % 2),
+}
+
+
+@pytest.mark.parametrize("weight", [1, 2.5, 0.3])
+@pytest.mark.parametrize(("outputs", "targets"), LABELS.values(), ids=LABELS)
+def test_binary_cross_entropy_is_that_of_torch(outputs: Tensor, targets: Tensor, weight: float):
+    loss = loss_named(f"bce:pos_weight={weight}")
+    counted = targets != -100
+    flat, wanted = outputs.reshape(targets.shape)[counted], targets[counted].double()
+    mean = functional.binary_cross_entropy_with_logits(flat, wanted, pos_weight=torch.tensor(weight, dtype=torch.float64))
+    assert float(loss.terms(outputs, targets).sum()) / loss.count(targets) == pytest.approx(float(mean), rel=1e-13)
+    assert loss.terms_each(targets) == targets[0].numel()
+    assert float(loss.terms(outputs, targets)[~counted].abs().sum()) == 0
+    hessian = torch.autograd.functional.hessian(lambda given: loss.terms(given, targets).sum(), outputs)
+    direction = logits(*outputs.shape, seed=1)
+    product = (hessian.reshape(outputs.numel(), -1) @ direction.flatten()).view_as(outputs)
+    found = loss.output_hessian_(outputs, targets, direction)
+    assert found is direction
+    torch.testing.assert_close(found, product, rtol=1e-12, atol=1e-14)
+    assert int(loss.right(outputs, targets).sum()) == int(((flat > 0) == (wanted > 0.5)).sum())
+    sums = loss.sample_sums(outputs, targets)
+    assert float(sums[2].sum()) == loss.count(targets)
+
+
+def test_binary_cross_entropy_of_sure_logits_is_not_rounded_away():
+    """log(1 - σ(40)) is -40, and σ'(40) is 4e-18, not 0."""
+    far = torch.tensor([[40.0], [-40.0]], dtype=torch.float64)
+    assert LOSSES["bce"].terms(far, torch.tensor([[0], [1]])).flatten().tolist() == pytest.approx([40, 40])
+    assert LOSSES["bce"].terms(far, torch.tensor([[1], [0]])).flatten().tolist() == pytest.approx([math.exp(-40)] * 2)
+    bent = LOSSES["bce"].output_hessian_(far, torch.tensor([[1], [0]]), torch.ones_like(far))
+    assert bent.flatten().tolist() == pytest.approx([math.exp(-40)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "targets", "message", "hint"),
+    [
+        ("ce", torch.tensor([[0.0, 1, 1], [1, 0, 0]]), "all 0 or 1", "--loss bce"),
+        ("ce", torch.tensor([[0.0], [1]]), "all 0 or 1", "--loss bce"),
+        ("ce", torch.tensor([[0.0, 1, 0], [1, 0, 0]]), "one of them 1", "integers"),
+        ("ce", torch.tensor([[0.25, 0.75]]), "between 0 and 1", "--loss bce"),
+        ("ce", torch.tensor([[0.25, 2]]), "numbers", "--loss mse"),
+        ("bce", torch.tensor([[0.25, 2]]), "hold 2", "--loss mse"),
+        ("bce", torch.tensor([0, 1, -1]), "hold -1", "ignore_index=-1"),
+        ("bce", torch.tensor([0, 1, 2]), "hold 2", "--loss ce"),
+    ],
+)
+def test_targets_of_another_loss_lead_to_that_one(name: str, targets: Tensor, message: str, hint: str):
+    with pytest.raises(SettingsError, match=message) as caught:
+        loss_of(name, targets)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("name", OF_CLASSES)
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_one_logit_leads_to_binary_cross_entropy(name: str, shape: tuple[int, ...]):
+    targets = torch.tensor([0, 1, 1, 0])
+    with pytest.raises(InputError, match="one output for each target") as caught:
+        LOSSES[name].require_classes(torch.zeros(shape), targets, targets)
+    assert "--loss bce" in caught.value.hint
+    labels = torch.tensor([[0, 1, 1]] * 4)
+    with pytest.raises(InputError, match="one output for each target"):
+        LOSSES[name].require_classes(torch.zeros(4, 3), labels, labels)
+    with pytest.raises(InputError, match="one logit for each"):
+        LOSSES["bce"].require_classes(torch.zeros(4, 2), targets, targets)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("ce", "ce"),
+        ("ce:0.1", "ce:smoothing=0.1"),
+        ("ce:smoothing=0", "ce"),
+        ("ce:class_axis=-1", "ce:class_axis=last"),
+        ("ce:ignore_index=255, class_axis=1", "ce:class_axis=1,ignore_index=255"),
+        ("mse:class_axis=1", "mse:class_axis=1"),
+        ("bce:pos_weight=2", "bce:pos_weight=2.0"),
+    ],
+)
+def test_the_text_of_a_loss_is_read_back(text: str, canonical: str):
+    assert str(LossSpec.parse(text)) == canonical
+    assert LossSpec.parse(canonical) == LossSpec.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "hinge", "ce:", "ce:smoothing", "ce:pos_weight=2", "bce:smoothing=0.1", "ce:class_axis=0", "ce:smoothing=1",
+        "ce:smoothing=nan", "bce:pos_weight=0", "bce:pos_weight=inf", "ce:ignore_index=x", "ce:class_axis=1,class_axis=1",
+        "mse:0.1", "ce:ignore_index=1.5",
+    ],
+)  # fmt: skip
+def test_words_that_are_no_loss(text: str):
+    with pytest.raises(SettingsError) as caught:
+        LossSpec.parse(text)
+    assert caught.value.hint
 
 
 def test_cross_entropy_is_flat_along_ones_and_costs_the_logarithm_of_the_number_of_classes():
@@ -81,18 +256,18 @@ class Sizes(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("shape", [(3, 7, 1000), (3, 1000, 7), (21, 1000)], ids=["tokens", "tokens as torch", "classes"])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", OF_CLASSES)
 def test_a_large_vocabulary_takes_no_further_tensor_of_its_size(
     monkeypatch: pytest.MonkeyPatch, loss: str, shape: tuple[int, ...]
 ):
-    monkeypatch.setattr(losses, "_BLOCK", 7000)
+    monkeypatch.setattr(class_axis, "BLOCK", 7000)
     outputs, direction = logits(*shape), logits(*shape, seed=1)
     targets = torch.arange(21).view(-1 if len(shape) == 2 else 3, *[7] * (len(shape) - 2)) * 40 - 100
     targets[targets < 0] = -100
     whole = direction.clone()
-    monkeypatch.setattr(losses, "_BLOCK", 2**20)
+    monkeypatch.setattr(class_axis, "BLOCK", 2**20)
     LOSSES[loss].output_hessian_(outputs, targets, whole)
-    monkeypatch.setattr(losses, "_BLOCK", 7000)
+    monkeypatch.setattr(class_axis, "BLOCK", 7000)
     with Sizes() as sizes:
         assert LOSSES[loss].output_hessian_(outputs, targets, direction) is direction
     torch.testing.assert_close(direction, whole)
@@ -112,14 +287,14 @@ def test_half_squared_error():
 
 def test_what_is_ignored_cannot_spoil_the_rest():
     outputs = torch.tensor([[math.nan, 1.0], [0.0, 1.0]])
-    for loss in LOSSES.values():
+    for loss in (LOSSES[name] for name in OF_CLASSES):
         assert torch.isfinite(loss.terms(outputs, torch.tensor([-100, 1]))).all()
         assert torch.isfinite(loss.output_hessian_(outputs, torch.tensor([-100, 1]), torch.ones(2, 2))).all()
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 5, 4), (3, 3, 4), (2,)])
 def test_outputs_that_do_not_fit_are_refused(shape: tuple[int, ...]):
-    for loss in LOSSES.values():
+    for loss in (LOSSES[name] for name in OF_CLASSES):
         with pytest.raises(ValueError, match="do not fit"):
             loss.terms(torch.zeros(shape), CLASSES)
 

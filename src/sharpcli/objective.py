@@ -79,8 +79,8 @@ class Objective:
         Args:
             model: Any module that maps inputs (B, ...) to outputs (B, C), or (B, T, C) for targets (B, T).
             inputs: Shape (N, ...); integers, such as tokens, stay integers.
-            targets: Classes (N,) or (N, T, ...), where -100 is ignored; for "mse" also numbers (N, K).
-            loss: "ce", "mse", or "ce:0.1" for smoothed targets.
+            targets: Classes (N,) or (N, T, ...), where -100 is ignored; for "mse" also numbers, for "bce" labels, (N, K).
+            loss: "ce", "mse" or "bce", with options as in "ce:smoothing=0.1"; see `LossSpec`.
             runtime: Device and precision. Default: CUDA where there is one, float32.
             chunk_size: Samples a pass holds at once. Default: as many as keep memory modest.
             bn: What BatchNorm normalises with: "eval", the statistics stored in the model; "recompute", those
@@ -105,6 +105,7 @@ class Objective:
         targets = targets.to(runtime.device, runtime.dtype if targets.is_floating_point() else None)
         made = Objective(private, space, runtime, inputs, targets, loss, chunk_size or 1, terms, bn, missing)
         saved = made.saved_bytes_per_sample()
+        made = replace(made, loss_name=made.settled_loss())
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
@@ -256,7 +257,7 @@ class Objective:
 
         with torch.no_grad():
             means = self.mean_over_data(summand)
-        classified = not self.targets.is_floating_point()
+        classified = self.criterion.classifies(self.targets)
         return Evaluation.of(means, self.num_samples, self.num_terms, classified=classified)
 
     def recompute_buffers(self, theta: Tensor) -> dict[str, Tensor]:
@@ -310,6 +311,15 @@ class Objective:
                 "The loss does not depend on any trainable parameter.", "Check that the model uses its parameters."
             )
         return size // len(few.inputs)
+
+    def settled_loss(self) -> str:
+        """Return the name of the loss with what it tells from the shapes of the outputs said: the same for every batch."""
+        if self.targets.ndim == 1 or self.targets.is_floating_point():
+            return self.loss_name
+        few = self.few()
+        with torch.no_grad(), self.arithmetic():
+            outputs = self.outputs(self.space.split(self.parameters()), few.inputs, {})
+        return str(self.criterion.settled(outputs, few.targets).spec)
 
     def num_fusible(self) -> int:
         """Return how many operations of the model have a fused kernel."""

@@ -55,5 +55,5 @@ def evaluate_together(
 
     with torch.no_grad():
         means = objective.mean_over_data(summand)
-    classified = not objective.targets.is_floating_point()
+    classified = objective.criterion.classifies(objective.targets)
     return [Evaluation.of(one, objective.num_samples, objective.num_terms, classified=classified) for one in means]

@@ -31,7 +31,7 @@ def require_comparable(first: Opened, second: Opened) -> None:
         raise InputError(f"{names} were trained on different data.", "Say which to measure on with --data.")
     in_other = private_copy(first.model)
     in_other.load_state_dict(second.model.state_dict())
-    inputs = first.data.test.inputs[:_SAMPLES]
+    inputs = first.data.train.inputs[:_SAMPLES]
     here, there = (outputs_in_float64(model, inputs) for model in (in_other, second.model))
     # Weights so large that outputs overflow tell nothing; where they are evaluated it is said.
     if not torch.allclose(here, there, rtol=_AGREEMENT, atol=_AGREEMENT * float(there.abs().max()), equal_nan=True):

@@ -16,6 +16,7 @@ from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
 from sharpcli.results import MeasureRow, MeasuresResult, Reading
 from sharpcli.settings import SharpnessSettings
+from sharpcli.settings.losses import unit_logits
 
 _FOLDER = "measures"
 _ALL = "all"
@@ -82,7 +83,7 @@ def fitting(measures: Sequence[Asked], objective: Objective) -> list[Asked]:
     kept = []
     for one in measures:
         too_large = one.options.get("subspace", 0) > objective.space.dimension
-        if too_large or (one.name == "logit-normalised" and objective.loss_name != "ce"):
+        if too_large or (one.name == "logit-normalised" and unit_logits(objective.loss_name) is None):
             progress.warn(f"{one.name} is left out: it does not fit this model and loss.")
         else:
             kept.append(one)

@@ -16,6 +16,8 @@ from sharpcli.checkpoints import Checkpoint
 from sharpcli.datasets._resolve import resolve as resolve_data
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import InputError, NumericalError, SettingsError
+from sharpcli.losses import loss_named
+from sharpcli.models._output import chosen_output
 from sharpcli.models._resolve import resolve as resolve_model
 from sharpcli.models._resolve import runs_code
 from sharpcli.modules import private_copy
@@ -24,6 +26,7 @@ from sharpcli.preconditions import require_function
 from sharpcli.results import Conditions, Subject
 from sharpcli.runtime import Runtime, generator
 from sharpcli.settings import AnalysisSettings
+from sharpcli.settings.losses import LossSpec, unit_logits
 
 _AGREEMENT = 1e-3  # Relative.
 
@@ -64,7 +67,7 @@ class Opened:
         return self._over(Split(whole.inputs[left], whole.targets[left]), **how), count / len(whole)
 
     def _split(self, name: str) -> Split:
-        return self.data.train if name == "train" else self.data.test
+        return self.data.part(name)
 
     def _over(self, part: Split, **how: Any) -> Objective:
         if how.get("bn") == "batch":  # Data are often sorted by class; a block of one class would be normalised by that class.
@@ -83,12 +86,14 @@ class Opened:
             split=split,
             num_samples=objective.num_samples,
             num_parameters=objective.space.dimension,
-            loss_function=self.loss,
+            loss_function=objective.loss_name,
             device=str(self.runtime.device),
             dtype=self.settings.dtype,
             batch_size=objective.chunk_size,
             batch_norm=objective.bn_policy,
             engine=engine,
+            output=chosen_output(self.model),
+            preprocessing=self.data.preprocessing,
         )
 
     def check_loss(self, evaluation: Evaluation, split: str, *, comparable: bool = True) -> None:
@@ -120,7 +125,8 @@ class Opened:
         """Return the loss the checkpoint was stored with, if it is of the same loss function and as many samples."""
         metadata = self.checkpoint.metadata
         data = metadata.get("data", {})
-        same = metadata.get("loss") == self.loss and data.get(f"num_{split}") == num_samples
+        same_loss = "loss" in metadata and loss_name(self.checkpoint, None) == self.loss
+        same = same_loss and data.get(f"num_{split}") == num_samples
         return metadata.get("final", {}).get(f"{split}_loss") if same else None
 
 
@@ -162,14 +168,19 @@ def assemble(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSetting
     runtime = Runtime.open(settings.device, settings.dtype)
     model = build_model(checkpoint, data, settings).to(runtime.dtype)  # Before the weights: float64 ones stay as they are.
     checkpoints.fit(checkpoint, model)
-    loss = settings.loss or checkpoint.metadata.get("loss") or "ce"
+    loss = loss_name(checkpoint, settings.loss)
     smoothing = checkpoint.metadata.get("recipe", {}).get("label_smoothing", 0)
-    if smoothing and loss == "ce":
+    if smoothing and unit_logits(loss):
         progress.warn(
             f"{checkpoint.path} was trained with label smoothing {smoothing:g}; what is measured is the plain cross-entropy, "
             "whose gradient does not vanish there."
         )
     return Opened(checkpoint, model, data, loss, runtime, settings)
+
+
+def loss_name(checkpoint: Checkpoint, asked: str | None) -> str:
+    """Return the loss that was asked for, else that of the checkpoint, else cross-entropy; with its options."""
+    return str(LossSpec.parse(str(asked or checkpoint.metadata.get("loss") or "ce")))
 
 
 def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
@@ -184,7 +195,8 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
     same = settings.data is None or settings.data == recorded.get("spec")
     arguments = settings.data_arg or (tuple(recorded.get("arguments", ())) if same else ())
     try:
-        data = resolve_data(spec, root=settings.data_root, download=settings.download, arguments=arguments)
+        loss = loss_name(checkpoint, settings.loss)
+        data = resolve_data(spec, root=settings.data_root, download=settings.download, arguments=arguments, loss=loss)
     except InputError as error:
         if settings.data is None:
             error.hint = f"{checkpoint.path} was trained on '{spec}'; say where that is now with --data or --data-root."
@@ -211,8 +223,16 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
         )
     same = settings.model is None or settings.model == recorded.get("spec")
     arguments = settings.model_arg or (tuple(recorded.get("arguments", ())) if same else ())
+    output = settings.output or (recorded.get("output") if same else None)
+    width = num_outputs(loss_name(checkpoint, settings.loss), data, spec)
     with torch.random.fork_rng():
-        return resolve_model(spec, input_shape=data.input_shape, num_classes=data.num_classes, arguments=arguments)
+        return resolve_model(spec, input_shape=data.input_shape, num_classes=width, arguments=arguments, output=output)
+
+
+def num_outputs(loss: str, data: DataSplits, spec: str) -> int:
+    """Return how many outputs a model needs; own code is told the number of classes also where it is to have one logit."""
+    wanted = loss_named(loss).num_outputs(data.train.targets, data.num_classes)
+    return data.num_classes if wanted == 1 and runs_code(spec) else wanted
 
 
 def describe(checkpoint: Checkpoint) -> Subject:

@@ -17,6 +17,7 @@ from sharpcli.analyses import _run_folder
 from sharpcli.analyses._study import Study
 from sharpcli.analyses._variants import Variant
 from sharpcli.batchnorm import batch_norms
+from sharpcli.models._output import chosen_output
 from sharpcli.modules import private_copy
 from sharpcli.results import TrainRow
 from sharpcli.training.averaged import Outcome
@@ -145,19 +146,21 @@ class PlannedRun:
     def _identity(self) -> dict[str, Any]:
         """Return everything that the weights of a run depend on."""
         settings, data = self.variant.settings, self.study.data
+        answered = chosen_output(self.study.model)
         return {
             "model": {
                 "spec": settings.model,
                 "arguments": list(settings.model_arg),
                 "input_shape": list(data.input_shape),
                 "num_classes": data.num_classes,
+                **({"output": answered} if answered else {}),
             },
             "data": {
                 "spec": settings.data,
                 "arguments": list(settings.data_arg),
                 "fingerprint": data.fingerprint(),
                 "num_train": len(data.train),
-                "num_test": len(data.test),
+                "num_test": len(data.part("test")),
             },
             "loss": self.study.loss,
             "mode": self.recipe.mode,

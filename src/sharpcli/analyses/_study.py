@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli import checkpoints
+from sharpcli.analyses._opening import num_outputs
 from sharpcli.analyses._variants import Variant
 from sharpcli.batchnorm import batch_norms
 from sharpcli.datasets._resolve import resolve as resolve_data
@@ -19,6 +20,7 @@ from sharpcli.parameters import ParameterSpace
 from sharpcli.preconditions import require_function
 from sharpcli.runtime import Runtime
 from sharpcli.settings import TrainSettings
+from sharpcli.settings.losses import LossSpec
 from sharpcli.training.recipe import Recipe, plan
 
 _SAMPLES = 1000  # At most; as many as tell how many pass at once.
@@ -50,13 +52,18 @@ class Study:
             SharpcliError: Either is unusable; see `sharpcli.errors`.
         """
         runtime = Runtime.open(settings.device, settings.dtype)
+        loss, spec = _loss_name(settings), settings.model or ""
         data = resolve_data(
-            settings.data or "", root=settings.data_root, download=settings.download, arguments=settings.data_arg
+            settings.data or "", root=settings.data_root, download=settings.download, arguments=settings.data_arg, loss=loss
         )
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             model = resolve_model(
-                settings.model or "", input_shape=data.input_shape, num_classes=data.num_classes, arguments=settings.model_arg
+                spec,
+                input_shape=data.input_shape,
+                num_classes=num_outputs(loss, data, spec),
+                arguments=settings.model_arg,
+                output=settings.output,
             )
         model.to(runtime.dtype)
         if settings.init_from:
@@ -75,7 +82,7 @@ class Study:
     @property
     def loss(self) -> str:
         """Name of the loss, without smoothing."""
-        return self.settings.loss or "ce"
+        return _loss_name(self.settings)
 
     def recipe(self, variant: Variant) -> Recipe:
         """Fill in the numbers of a run that its settings leave open."""
@@ -85,3 +92,7 @@ class Study:
         few = inputs[counted], targets[counted]
         chunk = Objective.of(self.model, *few, loss=self.loss, runtime=self.runtime).chunk_size
         return plan(variant.mode, variant.settings, len(self.data.train), chunk_size=chunk, has_batch_norm=has_batch_norm)
+
+
+def _loss_name(settings: TrainSettings) -> str:
+    return str(LossSpec.parse(settings.loss or "ce"))

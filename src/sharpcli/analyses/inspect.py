@@ -55,7 +55,9 @@ def _checks(read: Checkpoint, settings: InspectSettings) -> tuple[Check, ...]:
     checks = [Check(name="weights are finite", passed=finite, detail="" if finite else "NaN or infinity found")]
     try:
         data = load_data(read, settings)
-        checks.append(Check(name="data load", passed=True, detail=f"{len(data.train)} train, {len(data.test)} test"))
+        checks.append(
+            Check(name="data load", passed=True, detail=", ".join(f"{len(part)} {name}" for name, part in data.parts().items()))
+        )
         opened = assemble(read, data, settings)
         checks.append(Check(name="weights fit the model", passed=True, detail=f"{len(read.state)} tensors match"))
         if finite:
@@ -69,7 +71,7 @@ def _checks(read: Checkpoint, settings: InspectSettings) -> tuple[Check, ...]:
 def _evaluated(opened: Opened) -> list[Check]:
     """Recompute both losses and hold them against the stored ones."""
     found = []
-    for split in ("train", "test"):
+    for split in opened.data.parts():
         objective = opened.objective(split)
         evaluation = objective.evaluate(objective.parameters())
         accuracy = "" if evaluation.accuracy is None else f", accuracy {evaluation.accuracy:.4f}"

@@ -113,7 +113,7 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
 def _aligned(first: Opened, second: Opened, settings: InterpolateSettings) -> tuple[Opened, float]:
     """Return the second checkpoint with its units permuted, after checking that its function is what it was."""
     model, share = align(first.model, second.model, seed=settings.seed)
-    inputs = second.data.test.inputs[:_SAMPLES]
+    inputs = second.data.train.inputs[:_SAMPLES]
     before, after = (outputs_in_float64(one, inputs) for one in (second.model, model))
     if not torch.allclose(before, after, rtol=_SELF_CHECK, atol=_SELF_CHECK * float(before.abs().max())):
         raise InputError(

@@ -14,7 +14,20 @@ from sharpcli.models._resolve import runs_code
 from sharpcli.results import TrainResult, TrainRow
 from sharpcli.settings import TrainSettings, chosen
 
-_SHARED = ("model", "model_arg", "data", "data_arg", "data_root", "download", "loss", "device", "dtype", "seed", "init_from")
+_SHARED = (
+    "model",
+    "model_arg",
+    "data",
+    "data_arg",
+    "data_root",
+    "download",
+    "loss",
+    "output",
+    "device",
+    "dtype",
+    "seed",
+    "init_from",
+)
 
 
 def train(settings: TrainSettings | None = None, **options: object) -> TrainResult:

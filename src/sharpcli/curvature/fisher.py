@@ -1,18 +1,37 @@
-"""The Fisher information of a model's own predictions, which for both losses is the generalized Gauss-Newton matrix."""
+"""The Fisher information of a model's own predictions, which for these losses is the generalized Gauss-Newton matrix."""
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from sharpcli.chunks import Chunk
 from sharpcli.curvature.ggn import GGNOperator
+from sharpcli.curvature.jacobian import Sandwich
+from sharpcli.errors import SettingsError
+from sharpcli.objective import Objective
 
 
 class FisherOperator(GGNOperator):
     """F(θ) = (1/n) Σ E[∇log p(y|x_i) ∇log p(y|x_i)ᵀ] with y drawn from the model's p(y|x_i), as a map on vectors (P,).
 
-    For "ce" p is the softmax, for "mse" a Gaussian of unit variance around the outputs. Both are exponential families
-    whose natural parameters are the outputs, so the Hessian of -log p in them does not depend on y, and F is exactly
-    the generalized Gauss-Newton matrix. The expectation is exact: nothing is drawn. Classes in the data do not matter,
-    but a term that they mark as ignored is left out here too.
+    For "ce" p is the softmax, for "bce" the sigmoid of each logit, for "mse" a Gaussian of unit variance around the
+    outputs. They are exponential families whose natural parameters are the outputs, so the Hessian of -log p in them does
+    not depend on y, and F is exactly the generalized Gauss-Newton matrix. The expectation is exact: nothing is drawn.
+    Classes in the data do not matter, but a term that they mark as ignored is left out here too.
 
     References:
         Martens 2020, New insights and perspectives on the natural gradient method, JMLR 21(146), section 9.2.
     """
+
+    @staticmethod
+    def sandwich(objective: Objective, chunk: Chunk, leaves: dict[str, Tensor]) -> Sandwich:
+        """Return JᵀH_ℓJ of a chunk.
+
+        Raises:
+            SettingsError: The loss is no -log p, because it weighs positive labels.
+        """
+        if objective.criterion.spec.pos_weight != 1:
+            raise SettingsError(
+                "A loss with a pos_weight is no likelihood, so there is no Fisher information of it.", "Use --operator ggn."
+            )
+        return GGNOperator.sandwich(objective, chunk, leaves)

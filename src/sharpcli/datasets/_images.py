@@ -1,4 +1,4 @@
-"""From bytes to network inputs: uint8 images in, standardised float32 images out, all at once."""
+"""From bytes to network inputs: whole images of bytes in, standardised float32 images out, all at once."""
 
 from __future__ import annotations
 
@@ -7,41 +7,57 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+BYTE, TWO_BYTES = 255, 65535  # The full scale of 8 and of 16 bits a channel.
 
-def standardise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Map bytes to (byte / 255 - mean) / std, channel by channel.
+
+def standardise(images: Tensor, mean: Sequence[float], std: Sequence[float], *, full: int = BYTE) -> Tensor:
+    """Map pixels to (pixel / full - mean) / std, channel by channel.
 
     Each step rounds to float32 on its own, so the result is the same to the last bit on every machine.
 
     Args:
-        images: Shape (N, C, H, W), uint8, in any memory order.
+        images: Shape (N, C, H, W), uint8 or uint16, in any memory order.
         mean: One number a channel, in units of the full scale 0..1.
         std: Likewise.
+        full: The full scale of these pixels.
 
     Returns:
         Shape (N, C, H, W), float32, contiguous.
     """
-    scaled = images.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    scaled = images.to(torch.float32, memory_format=torch.contiguous_format).div_(full)
     shape = (1, len(mean), 1, 1)
     scaled.sub_(torch.tensor(mean, dtype=torch.float32).view(shape))
     return scaled.div_(torch.tensor(std, dtype=torch.float32).view(shape))
 
 
-def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
+def standardised_by(mean: Sequence[float], std: Sequence[float], *, full: int = BYTE) -> str:
+    """Return what `standardise` does, as a formula."""
+    return f"(pixels / {full} − {_numbers(mean)}) / {_numbers(std)}"
+
+
+def channel_statistics(images: Tensor, *, full: int = BYTE) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each channel, in units of the full scale 0..1.
 
-    They are counted from a histogram of the 256 byte values, which is exact: no order of summation matters.
+    They are counted from a histogram of the values that a pixel can have, which is exact: no order of summation matters.
     A constant channel gets the deviation 1, so that it can be divided by.
 
     Args:
-        images: Shape (N, C, H, W), uint8.
+        images: Shape (N, C, H, W), uint8 or uint16.
+        full: The full scale of these pixels.
     """
     means, deviations = [], []
-    values = torch.arange(256, dtype=torch.float64) / 255
+    values = torch.arange(full + 1, dtype=torch.float64) / full
     for channel in images.unbind(dim=1):
-        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        pixels = channel.flatten()
+        pixels = pixels if pixels.dtype == torch.uint8 else pixels.to(torch.int64)
+        share = torch.bincount(pixels, minlength=full + 1).double() / channel.numel()
         mean = float(share @ values)
         deviation = float((share @ (values - mean) ** 2).sqrt())
         means.append(mean)
         deviations.append(deviation or 1.0)
     return means, deviations
+
+
+def _numbers(each: Sequence[float]) -> str:
+    words = [f"{number:.4g}" for number in each]
+    return words[0] if len(words) == 1 else f"({', '.join(words)})"

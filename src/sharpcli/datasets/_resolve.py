@@ -10,12 +10,13 @@ from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.datasets._splits import DataSplits
 from sharpcli.errors import SettingsError, closest
+from sharpcli.settings.losses import IGNORED, LossSpec
 
 _WITH_PATH = ("folder", "npz")
 _EMBEDDED = "fashion-mini"
 
 
-def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence[str] = ()) -> DataSplits:
+def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence[str] = (), loss: str = "ce") -> DataSplits:
     """Load a data set, or return the one that was loaded last if nothing about it has changed.
 
     Args:
@@ -23,6 +24,7 @@ def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence
         root: Folder of the downloaded data sets; `~` is expanded here and in the spec's path.
         download: Fetch a torchvision data set that is missing.
         arguments: Options as "key=value" texts.
+        loss: What the data are for: a target that it ignores is no class.
 
     Returns:
         Both splits. Callers share them, so do not write to their tensors.
@@ -33,6 +35,9 @@ def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence
     """
     name, path = _parse(spec)
     place = str(Path(path or root).expanduser())
+    ignored = LossSpec.parse(loss).ignore_index
+    if name == "npz" and ignored != IGNORED:
+        arguments = (*arguments, f"ignore_index={ignored}")
     options = parse_arguments(arguments)
     check_arguments(plugins.load("datasets", name).load, options, reserved=("root", "download"))
     stamp = _stamp(Path(place)) if name in _WITH_PATH else ()

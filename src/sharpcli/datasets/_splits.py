@@ -12,14 +12,17 @@ from torch import Tensor
 from sharpcli.errors import InputError
 from sharpcli.losses import IGNORED
 
+_FLOATS = (torch.float32, torch.float64)
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """One part of a data set, whole, on the CPU; shared between callers, so never written to.
 
     Attributes:
-        inputs: Samples, shape (N, ...), float32; or tokens, int64.
-        targets: Classes, shape (N,) or (N, T, ...), int64, where -100 is ignored; or values to regress on, (N, K), float32.
+        inputs: Samples, shape (N, ...), float32 or float64; or tokens, int64.
+        targets: Classes, shape (N,) or (N, T, ...), int64, where -100 is ignored; or values to regress on or labels,
+            (N, K), float32 or float64.
 
     Raises:
         InputError: Nothing in it, numbers of inputs and targets that differ, or numbers that are not finite.
@@ -51,8 +54,9 @@ class DataSplits:
     Attributes:
         name: What the user called it.
         train: The split that losses, gradients and curvature are taken over.
-        test: The split that generalization is measured on.
-        num_classes: C, or K for regression.
+        test: The split that generalization is measured on; None if there is none, which only some commands need.
+        num_classes: C, or K for numbers.
+        preprocessing: What was done to the inputs between the file and the model, in words.
 
     Raises:
         InputError: Samples or targets of different types or shapes, classes outside 0..C-1 other than -100, no class
@@ -61,22 +65,42 @@ class DataSplits:
 
     name: str
     train: Split
-    test: Split
+    test: Split | None
     num_classes: int
+    preprocessing: str = "numbers as given"
 
     def __post_init__(self) -> None:
-        if self.train.inputs.shape[1:] != self.test.inputs.shape[1:]:
-            shapes = f"{tuple(self.train.inputs.shape[1:])} and {tuple(self.test.inputs.shape[1:])}"
+        if self.test is not None:
+            self._check_alike(self.test)
+        for part, split in self.parts().items():
+            _check_targets(split.targets, self.num_classes, {"train": "training"}.get(part, part))
+
+    def _check_alike(self, test: Split) -> None:
+        if self.train.inputs.shape[1:] != test.inputs.shape[1:]:
+            shapes = f"{tuple(self.train.inputs.shape[1:])} and {tuple(test.inputs.shape[1:])}"
             raise InputError(f"Training and test samples have shapes {shapes}.", "Give both the same shape.")
-        if self.train.inputs.dtype != self.test.inputs.dtype:
+        if self.train.inputs.is_floating_point() != test.inputs.is_floating_point():
             raise InputError("Only one split has tokens as inputs.", "Give both the same type of input.")
-        if self.train.targets.dtype != self.test.targets.dtype:
+        if self.train.targets.is_floating_point() != test.targets.is_floating_point():
             raise InputError("Only one split has classes as targets.", "Give both the same type of target.")
-        if not self.train.targets.is_floating_point() and self.train.targets.shape[1:] != self.test.targets.shape[1:]:
-            shapes = f"{tuple(self.train.targets.shape[1:])} and {tuple(self.test.targets.shape[1:])}"
+        if not self.train.targets.is_floating_point() and self.train.targets.shape[1:] != test.targets.shape[1:]:
+            shapes = f"{tuple(self.train.targets.shape[1:])} and {tuple(test.targets.shape[1:])}"
             raise InputError(f"One sample of training and test targets have shapes {shapes}.", "Give both the same shape.")
-        for part, split in (("training", self.train), ("test", self.test)):
-            _check_targets(split.targets, self.num_classes, part)
+
+    def parts(self) -> dict[str, Split]:
+        """Return the splits that there are, by name."""
+        return {"train": self.train} | ({} if self.test is None else {"test": self.test})
+
+    def part(self, name: str) -> Split:
+        """Return a split by name.
+
+        Raises:
+            InputError: There is none.
+        """
+        found = self.parts().get(name)
+        if found is None:
+            raise InputError(f"The data '{self.name}' have no {name} split.", "Give data with both, or use --split train.")
+        return found
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -90,8 +114,9 @@ class DataSplits:
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for split in (self.train, self.test):
+        for split in self.parts().values():
             for tensor in (split.inputs, split.targets):
+                tensor = tensor.float() if tensor.is_floating_point() else tensor  # The same data in any precision.
                 digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
@@ -99,10 +124,10 @@ class DataSplits:
 
 def _check_types(inputs: Tensor, targets: Tensor) -> None:
     classes = targets.dtype == torch.int64 and targets.ndim > 0
-    values = targets.dtype == torch.float32 and targets.ndim == 2
-    if inputs.ndim == 0 or inputs.dtype not in (torch.float32, torch.int64) or not (classes or values):
+    values = targets.dtype in _FLOATS and targets.ndim == 2
+    if inputs.ndim == 0 or inputs.dtype not in (*_FLOATS, torch.int64) or not (classes or values):
         found = f"{inputs.dtype} inputs and {targets.dtype} targets of shape {tuple(targets.shape)}"
-        hint = "Use float32 inputs or int64 tokens, and int64 classes (N,) or (N, T), or float32 values (N, K)."
+        hint = "Use float inputs or int64 tokens, and int64 classes (N,) or (N, T), or float values (N, K)."
         raise InputError(f"The data have {found}.", hint)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision import datasets  # type: ignore[import-untyped,unused-ignore]
 
-from sharpcli.datasets._images import standardise
+from sharpcli.datasets._images import standardise, standardised_by
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import InputError
 
@@ -46,7 +46,7 @@ def load_torchvision(
     for train in (True, False):
         images, targets = _read(name, root, train=train, download=download)
         parts.append(Split(standardise(images, mean, std), targets))
-    return DataSplits(name, parts[0], parts[1], num_classes)
+    return DataSplits(name, parts[0], parts[1], num_classes, standardised_by(mean, std))
 
 
 def _read(name: str, root: str, *, train: bool, download: bool) -> tuple[Tensor, Tensor]:

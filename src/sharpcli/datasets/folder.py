@@ -10,17 +10,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.datasets import ImageFolder  # type: ignore[import-untyped,unused-ignore]
 
 from sharpcli.arguments import require_at_least
-from sharpcli.datasets._images import channel_statistics, standardise
+from sharpcli.datasets._decoding import decode
+from sharpcli.datasets._images import BYTE, TWO_BYTES, channel_statistics, standardise, standardised_by
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import InputError
 
+_ONE_DEPTH = "Store all images alike, with 8 or with 16 bits."
 
-def load(root: str, *, download: bool = False, size: int | None = None, grayscale: bool = False) -> DataSplits:
+
+def load(
+    root: str, *, download: bool = False, size: int | None = None, grayscale: bool = False, raw: bool = False
+) -> DataSplits:
     """Read every image into memory, and standardise by the training split's own mean and deviation.
 
     Args:
@@ -28,12 +32,14 @@ def load(root: str, *, download: bool = False, size: int | None = None, grayscal
         download: Not used.
         size: Squeeze or stretch every image to size x size pixels; None takes them as they are.
         grayscale: One channel instead of three.
+        raw: Do not standardise: pixels from 0 to 1, as torchvision's ToTensor makes them.
 
     Returns:
         Images (3, H, W), or (1, H, W) if `grayscale`; classes are numbered in the order of their names.
 
     Raises:
-        InputError: A folder is missing or empty, an image is damaged, sizes or class lists differ.
+        InputError: A folder is missing or empty, an image is damaged or cannot be read at its own scale, sizes, depths
+            or class lists differ.
         SettingsError: `size` is below 1.
     """
     if size is not None:
@@ -43,13 +49,25 @@ def load(root: str, *, download: bool = False, size: int | None = None, grayscal
         odd = sorted(set(folders[0].classes) ^ set(folders[1].classes))
         message = f"The classes of train and test differ in '{root}': {', '.join(odd)}."
         raise InputError(message, "Give train/ and test/ the same class folders.")
-    images = [_decode_all(folder, size, grayscale) for folder in folders]
-    mean, std = channel_statistics(images[0])
+    done: set[str] = set()
+    images = [_decode_all(folder, size, grayscale, done) for folder in folders]
+    if images[0].dtype != images[1].dtype:
+        raise InputError(f"One of train and test in '{root}' has images of 16 bits, the other of 8.", _ONE_DEPTH)
+    full = BYTE if images[0].dtype == torch.uint8 else TWO_BYTES
+    count = images[0].shape[1]
+    mean, std = ([0.0] * count, [1.0] * count) if raw else channel_statistics(images[0], full=full)
     splits = [
-        Split(standardise(pixels, mean, std), torch.tensor(folder.targets))
+        Split(standardise(pixels, mean, std, full=full), torch.tensor(folder.targets))
         for pixels, folder in zip(images, folders, strict=True)
     ]
-    return DataSplits(Path(root).name, splits[0], splits[1], num_classes=len(folders[0].classes))
+    what = f"pixels / {full}" if raw else f"{standardised_by(mean, std, full=full)} by the training images' own statistics"
+    return DataSplits(
+        Path(root).name,
+        splits[0],
+        splits[1],
+        num_classes=len(folders[0].classes),
+        preprocessing=", ".join([what, *sorted(done)]),
+    )
 
 
 def _open(path: Path) -> Any:
@@ -63,28 +81,19 @@ def _open(path: Path) -> Any:
         raise InputError(f"'{path}' has no class folders, or one without images.", hint) from error
 
 
-def _decode_all(folder: Any, size: int | None, grayscale: bool) -> Tensor:
-    """Fill one array (N, C, H, W) of bytes, image by image, so that memory holds them only once."""
-    pixels: NDArray[np.uint8] | None = None
+def _decode_all(folder: Any, size: int | None, grayscale: bool, done: set[str]) -> Tensor:
+    """Fill one array (N, C, H, W) image by image, so that memory holds them only once; what was done to colours is added."""
+    pixels: Any = None
     for index, (path, _) in enumerate(folder.samples):
-        image = _decode(folder, path, size, grayscale)
+        image, words = decode(path, size=size, grayscale=grayscale)
+        done |= {words} - {""}
         if pixels is None:
-            pixels = np.empty((len(folder.samples), *image.shape), dtype=np.uint8)
+            pixels = np.empty((len(folder.samples), *image.shape), dtype=image.dtype)
         elif image.shape != pixels.shape[1:]:
             sizes = f"{image.shape[2]}x{image.shape[1]} pixels, not {pixels.shape[3]}x{pixels.shape[2]}"
             raise InputError(f"The image '{path}' has {sizes}.", "Add the data option size=32 or the like.")
+        if image.dtype != pixels.dtype:
+            bits = [8 * array.dtype.itemsize for array in (image, pixels)]
+            raise InputError(f"The image '{path}' has {bits[0]} bits a pixel, others have {bits[1]}.", _ONE_DEPTH)
         pixels[index] = image
     return torch.from_numpy(pixels)
-
-
-def _decode(folder: Any, path: str, size: int | None, grayscale: bool) -> NDArray[np.uint8]:
-    try:
-        image = folder.loader(path)  # PIL, in RGB
-    except (OSError, SyntaxError, ValueError) as error:  # PIL tells damage by any of them.
-        raise InputError(f"The image '{path}' cannot be read.", "Replace or remove it.") from error
-    if grayscale:
-        image = image.convert("L")
-    if size is not None:
-        image = image.resize((size, size), resample=2)  # 2 is bilinear, which PIL smooths when it shrinks
-    array = np.asarray(image, dtype=np.uint8)
-    return array[None] if grayscale else array.transpose(2, 0, 1)

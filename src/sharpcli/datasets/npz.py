@@ -20,44 +20,57 @@ from sharpcli.errors import InputError, closest
 from sharpcli.losses import IGNORED
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
+_MOST_AXES = 2  # Of tokens: (N, T).
 
 
-def load(root: str, *, download: bool = False) -> DataSplits:
-    """Read four arrays; shapes are kept as they are, so grey images for a ConvNet must be (N, 1, H, W).
+def load(root: str, *, download: bool = False, tokens: bool = False, ignore_index: int = IGNORED) -> DataSplits:
+    """Read four arrays, or two without a test split; shapes are kept, so grey images for a ConvNet must be (N, 1, H, W).
 
     Bytes (uint8 inputs) are divided by 255, floats are used as they stand, and nothing is standardised.
-    Other integers are tokens, which a model looks up: a text of T tokens is a row of (N, T).
+    Other integers (N,) or (N, T) are tokens, which a model looks up: a text of T tokens is a row of (N, T).
     Integer targets (N,), or (N, T) with one for each token, are classes counted from 0, and -100 is ignored;
-    float targets (N,) or (N, K) are values to regress on.
+    float targets (N,) or (N, K) are values to regress on, or labels.
 
     Args:
         root: The file. Pickled objects in it are refused.
         download: Not used.
+        tokens: Take integer inputs of any type and shape as tokens.
+        ignore_index: A further target that is ignored, as the loss says.
 
     Returns:
-        Inputs float32, or int64 for tokens, of the shape in the file. `num_classes` is the largest training class + 1, or K.
+        Inputs float32, float64 where the file has that, or int64 for tokens, of the shape in the file.
+        `num_classes` is the largest training class + 1, or K.
 
     Raises:
         InputError: The file or a key is missing, or a key's type, length or numbers do not fit.
     """
     arrays = _read(Path(root))
-    tensors = {key: _inputs(key, arrays[key]) for key in ("x_train", "x_test")}
-    tensors |= {key: _targets(key, arrays[key]) for key in ("y_train", "y_test")}
+    tensors = {key: _inputs(key, array, tokens=tokens) for key, array in arrays.items() if key.startswith("x")}
+    tensors |= {key: _targets(key, array, ignore_index) for key, array in arrays.items() if key.startswith("y")}
+    splits = {}
     for part in ("train", "test"):
+        if f"x_{part}" not in tensors:
+            continue
         samples, targets = tensors[f"x_{part}"], tensors[f"y_{part}"]
         if len(samples) != len(targets):
             message = f"x_{part} has {len(samples)} rows but y_{part} has {len(targets)} in '{root}'."
             raise InputError(message, "Give every input one target.")
-    train = Split(tensors["x_train"], tensors["y_train"])
-    test = Split(tensors["x_test"], tensors["y_test"])
+        splits[part] = Split(samples, targets)
+    train = splits["train"]
     values = train.targets.is_floating_point()
     num_classes = train.targets.shape[1] if values else int(train.targets.max()) + 1
-    made = DataSplits(Path(root).stem, train, test, num_classes)
-    kinds = [arrays[key].dtype for key in ("x_train", "x_test")]
-    if (kinds[0] == np.uint8) != (kinds[1] == np.uint8) or _is_float(arrays["x_train"]) != _is_float(arrays["x_test"]):
-        message = f"x_train has type {kinds[0]} but x_test has {kinds[1]} in '{root}'."
+    done = _preprocessing(arrays["x_train"], tokens=tokens)
+    made = DataSplits(Path(root).stem, train, splits.get("test"), num_classes, done)
+    if "test" in splits and _preprocessing(arrays["x_test"], tokens=tokens) != done:
+        message = f"x_train has type {arrays['x_train'].dtype} but x_test has {arrays['x_test'].dtype} in '{root}'."
         raise InputError(message, "Store both alike: bytes are divided by 255, floats are not.")
     return made
+
+
+def _preprocessing(array: NDArray[Any], *, tokens: bool) -> str:
+    if _is_float(array):
+        return "numbers as stored"
+    return "bytes / 255" if array.dtype == np.uint8 and not tokens else "tokens"
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -74,39 +87,60 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
 def _pick(archive: Any, path: Path) -> dict[str, NDArray[Any]]:
     if isinstance(archive, np.ndarray):
         raise InputError(f"'{path}' holds one array, not four named ones.", "Use numpy.savez.")
-    missing = [key for key in _KEYS if key not in archive.files]
+    has_test = any(key in archive.files for key in _KEYS[2:])
+    wanted = _KEYS if has_test else _KEYS[:2]
+    missing = [key for key in wanted if key not in archive.files]
     if missing:
         raise InputError(f"'{path}' has no array {missing[0]}.", closest(missing[0], archive.files))
-    return {key: archive[key] for key in _KEYS}
+    return {key: archive[key] for key in wanted}
 
 
-def _inputs(key: str, array: NDArray[Any]) -> Tensor:
+def _inputs(key: str, array: NDArray[Any], *, tokens: bool) -> Tensor:
     if array.ndim == 0 or not (array.dtype.kind in "iu" or _is_float(array)):
         message = f"{key} has type {array.dtype} and shape {array.shape}."
         raise InputError(message, "Store inputs as uint8, as integers that are tokens, or as floats, one row a sample.")
-    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
     if _is_float(array):
-        return _finite(key, torch.from_numpy(native).float())
-    return torch.from_numpy(native).float().div_(255) if array.dtype == np.uint8 else _tokens(key, native)
+        return _floats(key, array)
+    if array.dtype == np.uint8 and not tokens:
+        return torch.from_numpy(np.ascontiguousarray(array)).float().div_(255)
+    if array.ndim > _MOST_AXES and not tokens:
+        raise InputError(
+            f"{key} has integers of type {array.dtype} and shape {array.shape}: images of unknown scale, or tokens?",
+            "Store images as floats at the scale the model was trained with, or as uint8, which is divided by 255; "
+            "if they are tokens, add --data-arg tokens=True.",
+        )
+    return _tokens(key, array)
 
 
 def _tokens(key: str, array: NDArray[Any]) -> Tensor:
-    tokens = torch.from_numpy(array.astype(np.int64))
-    if tokens.numel() and int(tokens.min()) < 0:
-        raise InputError(f"{key} has the token {int(tokens.min())}.", "Count tokens from 0; store images as uint8.")
-    return tokens
+    found = _whole(key, array)
+    if found.numel() and int(found.min()) < 0:
+        raise InputError(
+            f"{key} has integers, which are tokens, and among them {int(found.min())}.",
+            "Count tokens from 0; store other numbers as floats, at the scale the model was trained with.",
+        )
+    return found
 
 
-def _targets(key: str, array: NDArray[Any]) -> Tensor:
-    native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+def _whole(key: str, array: NDArray[Any]) -> Tensor:
+    """Return integers as int64, refusing those that would wrap around."""
+    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise InputError(f"{key} has the number {int(array.max())}.", "Store it as a type with a sign, such as int64.")
+    return torch.from_numpy(np.ascontiguousarray(array).astype(np.int64))
+
+
+def _targets(key: str, array: NDArray[Any], ignore_index: int) -> Tensor:
     if array.ndim and array.dtype.kind in "biu":
-        classes = torch.from_numpy(native.astype(np.int64))
+        classes = _whole(key, array)
+        classes = classes.masked_fill(classes == ignore_index, IGNORED)
         wrong = classes[(classes < 0) & (classes != IGNORED)]
         if len(wrong):
-            raise InputError(f"{key} has the class {int(wrong.min())}.", f"Count classes from 0; {IGNORED} is ignored.")
+            low = int(wrong.min())
+            hint = f"Count classes from 0; {IGNORED} is ignored, and {low} would be with --loss ce:ignore_index={low}."
+            raise InputError(f"{key} has the class {low}.", hint)
         return classes
     if array.ndim in (1, 2) and _is_float(array):
-        values = _finite(key, torch.from_numpy(native).float())
+        values = _floats(key, array)
         return values.reshape(len(values), -1)
     message = f"{key} has type {array.dtype} and shape {array.shape}."
     raise InputError(message, "Store integer classes (N,) or (N, T), or float values (N, K).")
@@ -116,7 +150,10 @@ def _is_float(array: NDArray[Any]) -> bool:
     return array.dtype.kind == "f" and array.dtype.itemsize <= 8  # torch knows no longer ones
 
 
-def _finite(key: str, tensor: Tensor) -> Tensor:
-    if not torch.isfinite(tensor).all():
+def _floats(key: str, array: NDArray[Any]) -> Tensor:
+    """Return floats as float64 where they are stored so, else as float32."""
+    kind = np.float64 if array.dtype.itemsize == 8 else np.float32
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
+    if not torch.isfinite(tensor.float()).all():
         raise InputError(f"{key} holds NaN or numbers too large for float32.", "Remove or repair those rows.")
     return tensor

@@ -14,6 +14,7 @@ from sharpcli.measures import worst_case
 from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
+from sharpcli.settings.losses import unit_logits
 
 LOGIT_SCALE = "rescaled logits"
 DEFINITION = "worst case, ‖δ / |θ|‖∞ ≤ ρ, of the cross-entropy of (z - mean z) / ‖z - mean z‖₂"
@@ -38,9 +39,10 @@ def read(
     Raises:
         SettingsError: A size is out of range, or the loss is not cross-entropy.
     """
-    if objective.loss_name != "ce":
+    name = unit_logits(objective.loss_name)
+    if name is None:
         raise SettingsError("Logits are only normalised for cross-entropy.", "Leave logit-normalised out, or use --loss ce.")
-    other = replace(objective, loss_name="ce-unit-logits")
+    other = replace(objective, loss_name=name)
     found = worst_case.read(other, theta, seed=seed, rho=rho, norm=norm, adaptive=True, steps=steps, restarts=restarts)
     options = {"rho": rho, "norm": norm, "steps": steps, "restarts": restarts}
     return replace(found, measure="logit-normalised", options=options, details={**found.details, "loss": other.loss(theta)})

@@ -11,6 +11,7 @@ from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.errors import InputError, SettingsError, closest
 from sharpcli.models._foreign import build_foreign
+from sharpcli.models._output import choose, chosen_output, parts
 
 _TORCHVISION = "torchvision:"
 _RESERVED = ("input_shape", "num_classes")
@@ -18,7 +19,14 @@ _RESERVED = ("input_shape", "num_classes")
 _WITH_SIDE_HEADS = ("googlenet", "inception_v3")
 
 
-def resolve(spec: str, *, input_shape: tuple[int, ...], num_classes: int, arguments: Sequence[str] = ()) -> nn.Module:
+def resolve(
+    spec: str,
+    *,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    arguments: Sequence[str] = (),
+    output: str | None = None,
+) -> nn.Module:
     """Build a freshly initialised model on the CPU, in training mode as its builder leaves it.
 
     Args:
@@ -26,6 +34,7 @@ def resolve(spec: str, *, input_shape: tuple[int, ...], num_classes: int, argume
         input_shape: Shape of one sample.
         num_classes: Number of outputs.
         arguments: Options as "key=value" texts.
+        output: Which part of its answer is the outputs, where that is no tensor; see `models._output.choose`.
 
     Returns:
         A module that maps (B, *input_shape) to (B, num_classes), or (B, T, num_classes) for T tokens. For models that
@@ -33,7 +42,7 @@ def resolve(spec: str, *, input_shape: tuple[int, ...], num_classes: int, argume
 
     Raises:
         SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
-        InputError: The code cannot be imported or fails, or the model does not fit the data.
+        InputError: The code cannot be imported or fails, the model does not fit the data, or answers with several tensors.
     """
     options = parse_arguments(arguments)
     if runs_code(spec):
@@ -44,8 +53,9 @@ def resolve(spec: str, *, input_shape: tuple[int, ...], num_classes: int, argume
         build = plugins.load("models", spec.lower().replace("_", "-")).build
         check_arguments(build, options, reserved=_RESERVED)
         built_in: nn.Module = build(input_shape=input_shape, num_classes=num_classes, **options)
+        choose(built_in, torch.empty(0), output, spec)
         return built_in
-    _try_out(model, spec, input_shape)
+    _try_out(model, spec, input_shape, output)
     return model
 
 
@@ -72,12 +82,15 @@ def _from_torchvision(name: str, num_classes: int, options: Mapping[str, object]
     return built
 
 
-def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...]) -> None:
-    """Pass two empty samples through the model in eval mode, and leave every module's mode as it was."""
+def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: str | None) -> None:
+    """Pass two empty samples through the model in eval mode, and leave every module's mode as it was.
+
+    If it answers with more than a tensor, the part that is its outputs is chosen.
+    """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        output = _answer(model, input_shape)
+        answer = _answer(model, input_shape)
     except Exception as error:
         first_line = (str(error).strip() or "no message").splitlines()[0]
         message = f"'{spec}' cannot take inputs of shape {input_shape}: {type(error).__name__}: {first_line}."
@@ -85,7 +98,9 @@ def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...]) -> None:
     finally:
         for module, mode in modes.items():
             module.training = mode
-    if not isinstance(output, torch.Tensor) or output.shape[:1] != (2,):
+    choose(model, answer, output, spec)
+    rows = answer if isinstance(answer, torch.Tensor) else parts(answer)[chosen_output(model) or ""]
+    if rows.shape[:1] != (2,):
         message = f"'{spec}' does not return one row of outputs for each sample."
         raise InputError(message, "Return a tensor of shape (B, num_classes).")
 

@@ -34,7 +34,13 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Under what conditions the numbers of a result hold."""
+    """Under what conditions the numbers of a result hold.
+
+    Attributes:
+        loss_function: Its name with its options, and the axis of the classes where outputs have more than two.
+        output: Which part of the model's answer is its outputs; None where that is a tensor.
+        preprocessing: What was done to the inputs between the file and the model, in words.
+    """
 
     split: str
     num_samples: int
@@ -45,6 +51,8 @@ class Conditions:
     batch_size: int
     batch_norm: str
     engine: str
+    output: str | None = None
+    preprocessing: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 from sharpcli.errors import SettingsError, closest
+from sharpcli.settings.losses import LOSSES, LossSpec
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "float64")
-LOSSES = ("ce", "mse")
 SPLITS = ("train", "test")
 REPEATED = (
     "model_arg",
@@ -95,8 +95,14 @@ class SubjectSettings:
     download: bool = option(False, "Let torchvision download a missing data set.")
     loss: str | None = option(
         None,
-        "ce (cross-entropy) or mse (half the squared error), mean over samples. Default: as the checkpoint says, else ce.",
-        "NAME",
+        "ce (cross-entropy), mse (half the squared error) or bce (binary, for one logit or several labels); options behind a "
+        "colon: ce:class_axis=1|last, smoothing=X, ignore_index=N; bce:pos_weight=X. Default: as the checkpoint says, else ce.",
+        "NAME[:OPTIONS]",
+    )
+    output: str | None = option(
+        None,
+        "Which part of the model's answer is the outputs, where it is a dict or a tuple: a key, or a number from 0.",
+        "KEY",
     )
     device: str = option("auto", "auto, cpu, cuda or mps.", "NAME")
     dtype: str = option("float32", "float32 or float64; sums are float64 either way.", "NAME")
@@ -107,7 +113,8 @@ class SubjectSettings:
         require_choice("device", self.device, DEVICES)
         require_choice("dtype", self.dtype, DTYPES)
         if self.loss is not None:
-            require_choice("loss", self.loss, LOSSES)
+            require_choice("loss", self.loss.partition(":")[0], LOSSES)
+            LossSpec.parse(self.loss)
         require_at_least("seed", self.seed, 0)
         if self.seed >= 2**63:
             raise SettingsError(f"--seed {self.seed} is too large.", "Use a number below 2**63.")

@@ -30,7 +30,10 @@ class TrainSettings(SubjectSettings):
     model: str | None = option("convnet", "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr.", "SPEC")
     data: str | None = option("fashion-mini", "Data: a built-in name, npz:FILE or folder:PATH.", "SPEC")
     loss: str | None = option(
-        None, "ce (cross-entropy) or mse (half the squared error), mean over samples. Default: the recipe's, else ce.", "NAME"
+        None,
+        "ce (cross-entropy), mse (half the squared error) or bce (binary), with options such as bce:pos_weight=2. "
+        "Default: the recipe's, else ce.",
+        "NAME[:OPTIONS]",
     )
     mode: tuple[str, ...] = option(
         (AUTO,),

@@ -53,7 +53,7 @@ class Judge:
         def objective(part: Split) -> Objective:
             return Objective.of(model, part.inputs, part.targets, loss=loss, runtime=runtime)
 
-        return Judge(model, recipe, objective(data.train), objective(data.test), folder)
+        return Judge(model, recipe, objective(data.train), objective(data.part("test")), folder)
 
     def evaluate(self, updates: int) -> Both:
         """Return loss and accuracy over training and test data with the model as it is now, which is kept as good.

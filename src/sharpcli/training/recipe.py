@@ -9,6 +9,7 @@ from typing import Any
 from sharpcli import plugins
 from sharpcli.errors import SettingsError
 from sharpcli.settings import TrainSettings
+from sharpcli.settings.losses import smoothed
 from sharpcli.settings.training import drops_of, named
 from sharpcli.training.schedules import SCHEDULES, Schedule
 
@@ -170,8 +171,7 @@ def _values(mode: str, settings: TrainSettings, num_train: int) -> dict[str, Any
     for name in (*_DEFAULTS, "batch_size", "epochs", "lr"):
         if getattr(settings, name) is not None:
             values[name] = getattr(settings, name)
-    if settings.loss == "mse" and values["label_smoothing"]:
-        raise SettingsError("--label-smoothing is for --loss ce only.", "Leave it out, or use --loss ce.")
+    smoothed(settings.loss or "ce", values["label_smoothing"])  # Told before the work if that cannot be.
     if values["regime_adapt"] and settings.steps is not None:
         raise SettingsError("--regime-adapt stretches --epochs, but --steps is given.", "Give --epochs.")
     for name in named(settings.augment):

@@ -70,8 +70,8 @@ class Updater:
         if recipe.grad_penalty:
             self._slopes = GradientPenalty(self._slopes, self.model, recipe.grad_penalty)
         terms, num_samples = self.loss.count(self.targets), len(self.inputs)
-        whole = num_samples if self.targets.is_floating_point() else self.targets.numel()
-        self._terms_each = terms // num_samples if terms == whole else 0  # 0 where some targets are ignored.
+        each = self.loss.terms_each(self.targets)
+        self._terms_each = each if terms == each * num_samples else 0  # 0 where some targets are ignored.
 
     @staticmethod
     def check(recipe: Recipe, inputs: Tensor) -> None:

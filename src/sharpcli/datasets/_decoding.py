@@ -1,0 +1,110 @@
+"""One image file as whole numbers at the scale that it is stored at, or a refusal: nothing is clipped or rounded away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sharpcli.errors import InputError
+
+_GREY = ("1", "L")
+_COLOURS = ("P", "RGB")
+_OTHER_COLOURS = ("CMYK", "YCbCr")
+_WITH_ALPHA = ("LA", "PA", "RGBA")
+_TWO_BYTES = ("I;16", "I;16L", "I;16B", "I;16N")
+_TWO_BYTE_FILES = ("PNG", "PPM")  # Of which PIL makes the mode I, at the scale of 0..65535.
+_OPAQUE = 255
+_AS_NPZ = "Store such images as floats, at the scale the model was trained with, and use npz:FILE."
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+def decode(path: str, *, size: int | None, grayscale: bool) -> tuple[Pixels, str]:
+    """Read one image.
+
+    Args:
+        path: The file.
+        size: Squeeze or stretch it to size x size pixels, rounded to whole numbers at its scale; None takes it as it is.
+        grayscale: One channel instead of three; else grey images have the same three times, as in torchvision's ImageFolder.
+
+    Returns:
+        Pixels (3, H, W) or (1, H, W), uint8 of 0..255 or uint16 of 0..65535; and what was done to its colours, or "".
+
+    Raises:
+        InputError: The file is damaged, has more than one image, holds pixels that are not opaque, or such
+            whose scale is not known or would not be kept.
+    """
+    try:
+        with Image.open(path) as image:
+            raw = _raw_modes(image)
+            image.load()
+            deep = image.mode in _TWO_BYTES or (image.mode == "I" and image.format in _TWO_BYTE_FILES)
+            _refuse_scale(image, path, raw, deep=deep)
+            _refuse_transparent(image, path, deep=deep)
+            read = _two_bytes if deep else _bytes
+            return read(image, size, grayscale), _done(image.mode, grayscale=grayscale, deep=deep)
+    except (OSError, SyntaxError, ValueError) as error:  # PIL tells damage by any of them.
+        raise InputError(f"The image '{path}' cannot be read.", "Replace or remove it.") from error
+
+
+def _raw_modes(image: Image.Image) -> str:
+    """Return how pixels are stored in the file, such as "RGB;16B", or "RGB 65535" of a PPM; PIL forgets it as it loads."""
+    found: list[str] = []
+    for tile in getattr(image, "tile", ()):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        found += [str(part) for part in arguments[: 2 if tile[0].startswith("ppm") else 1]]
+    return " ".join(found)
+
+
+def _refuse_scale(image: Image.Image, path: str, raw: str, *, deep: bool) -> None:
+    count = getattr(image, "n_frames", 1)
+    if count > 1:
+        raise InputError(f"The image '{path}' holds {count} images.", "Store each in a file of its own.")
+    known = image.mode in (*_GREY, *_COLOURS, *_OTHER_COLOURS, *_WITH_ALPHA)
+    if not (known or deep) or ";12" in raw:
+        words = "12 bits" if ";12" in raw else f"pixels of the kind {image.mode}"
+        raise InputError(f"The image '{path}' has {words}, whose full scale is not known.", _AS_NPZ)
+    most = max((int(word) for word in raw.split() if word.isdigit()), default=0)
+    if not deep and (";16" in raw or most > _OPAQUE):
+        raise InputError(f"The image '{path}' has 16 bits a colour, of which only 8 can be read.", _AS_NPZ)
+
+
+def _refuse_transparent(image: Image.Image, path: str, *, deep: bool) -> None:
+    if image.mode not in _WITH_ALPHA and "transparency" not in image.info:
+        return
+    if deep or int(np.asarray(image.convert("RGBA"))[..., 3].min()) < _OPAQUE:
+        raise InputError(
+            f"The image '{path}' has transparent pixels, whose colour depends on what is behind them.",
+            "Put it on the background that the model was trained with, and store it without transparency.",
+        )
+
+
+def _bytes(image: Image.Image, size: int | None, grayscale: bool) -> Pixels:
+    image = image.convert("RGB")
+    if grayscale:
+        image = image.convert("L")
+    if size is not None:
+        image = image.resize((size, size), resample=Image.Resampling.BILINEAR)  # Which PIL smooths when it shrinks.
+    array = np.asarray(image, dtype=np.uint8)
+    return array[None] if grayscale else array.transpose(2, 0, 1)
+
+
+def _two_bytes(image: Image.Image, size: int | None, grayscale: bool) -> Pixels:
+    array: NDArray[Any] = np.asarray(image)
+    if size is not None:
+        floats = Image.fromarray(array.astype(np.float32))
+        array = np.asarray(floats.resize((size, size), resample=Image.Resampling.BILINEAR)).round()
+    grey = array.astype(np.uint16)[None]
+    return grey if grayscale else np.repeat(grey, 3, axis=0)
+
+
+def _done(mode: str, *, grayscale: bool, deep: bool) -> str:
+    if mode in _OTHER_COLOURS:
+        return f"{mode} made RGB"
+    grey = deep or mode in (*_GREY, "LA")
+    if grey != grayscale:
+        return "grey three times" if grey else "colours made grey"
+    return ""

@@ -1,0 +1,47 @@
+"""What a model's answer costs: one file, one loss, term by term, with its second derivative in the outputs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sharpcli.errors import InputError
+from sharpcli.losses.binary_cross_entropy import BinaryCrossEntropy
+from sharpcli.losses.cross_entropy import CrossEntropy, UnitLogitCrossEntropy
+from sharpcli.losses.evaluation import Evaluation, moments
+from sharpcli.losses.half_squared_error import HalfSquaredError
+from sharpcli.losses.loss import Loss
+from sharpcli.settings.losses import IGNORED, UNIT_LOGITS, LossSpec, smoothed
+
+__all__ = ["IGNORED", "LOSSES", "Evaluation", "Loss", "loss_named", "loss_of", "moments", "smoothed"]
+
+_KINDS: dict[str, type[Loss]] = {
+    "ce": CrossEntropy,
+    "mse": HalfSquaredError,
+    "bce": BinaryCrossEntropy,
+    UNIT_LOGITS: UnitLogitCrossEntropy,
+}
+LOSSES: dict[str, Loss] = {name: kind(LossSpec(name)) for name, kind in _KINDS.items() if name != UNIT_LOGITS}
+
+
+def loss_named(name: str) -> Loss:
+    """Return the loss of a name with its options, such as "ce:class_axis=1"; see `LossSpec`.
+
+    Raises:
+        SettingsError: There is no such loss or option.
+    """
+    spec = LossSpec.parse(name)
+    return _KINDS[spec.name](spec)
+
+
+def loss_of(name: str, targets: Tensor) -> Loss:
+    """Return the loss of a name that is to be averaged over these targets.
+
+    Raises:
+        InputError: There is nothing to average.
+        SettingsError: There is no such loss, or it needs other targets.
+    """
+    loss = loss_named(name)
+    loss.require_targets(targets)
+    if not loss.count(targets):
+        raise InputError("Every target is ignored, so there is no loss to average.", f"Give some a class, not {IGNORED}.")
+    return loss

@@ -1,0 +1,92 @@
+"""The binary cross-entropy of logits: one logit, or one for each of several labels that do not exclude each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.losses.class_axis import BLOCK
+from sharpcli.losses.loss import Loss, bare_shape, binary
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """-w y log σ(z) - (1 - y) log(1 - σ(z)) of every logit z and its target y, with w the `pos_weight`.
+
+    Targets are 0 and 1 as integers, of which some may be ignored, or numbers between 0 and 1. Each of them is a loss
+    term, so that the mean is over samples and labels alike, as that of torch.nn.BCEWithLogitsLoss.
+    Outputs have the shape of the targets, but for axes of one at the end: (B, 1) goes with (B,).
+    """
+
+    def counted(self, targets: Tensor) -> Tensor:
+        """Return which labels are loss terms, booleans of the shape of the targets."""
+        if targets.is_floating_point():
+            return torch.ones_like(targets, dtype=torch.bool)
+        return super().counted(targets)
+
+    def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the cost of each label; twice log σ, because 1 - σ(z) would be rounded to 0."""
+        counted = self.counted(targets)
+        logits = torch.where(counted, _aligned(outputs, targets), 0)
+        wanted = torch.where(counted, targets, 0).to(logits.dtype)
+        up, down = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+        return torch.where(counted, -(self.spec.pos_weight * wanted * up + (1 - wanted) * down), 0)
+
+    def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+        """Make a direction p (1 - p) (1 - y + w y) d, with p = σ(z), some samples at a time."""
+        logits, along = _aligned(outputs.detach(), targets), _aligned(direction, targets)
+        rows = max(1, BLOCK // max(along[0].numel(), 1))
+        for start in range(0, len(targets), rows):
+            some, labels = logits[start : start + rows], targets[start : start + rows]
+            part = along[start : start + rows]
+            part.mul_(torch.sigmoid(some)).mul_(torch.sigmoid(-some))
+            if self.spec.pos_weight != 1:
+                part.mul_(1 + (self.spec.pos_weight - 1) * labels.to(part.dtype))
+            part.masked_fill_(~self.counted(labels), 0)
+        return direction
+
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return where a logit is on the side of 0 that its label is on of a half."""
+        return ((_aligned(outputs, targets) > 0) == (targets > 0.5)) & self.counted(targets)
+
+    def classifies(self, targets: Tensor) -> bool:  # noqa: ARG002
+        """Tell that there is an accuracy, also where labels are stored as numbers."""
+        return True
+
+    def num_outputs(self, targets: Tensor, num_classes: int) -> int:  # noqa: ARG002
+        """Return the number of labels of a sample, one logit each."""
+        return targets[:1].numel()
+
+    def require_targets(self, targets: Tensor) -> None:
+        """Refuse what is no label and no chance."""
+        found = targets[self.counted(targets)]
+        if targets.is_floating_point():
+            if not bool(((found >= 0) & (found <= 1)).all()):
+                worst = float(found[(found < 0) | (found > 1)][0])
+                raise SettingsError(f"The targets hold {worst:g}, and bce needs 0, 1 or chances between.", "Use --loss mse.")
+        elif not binary(found):
+            worst = int(found[(found != 0) & (found != 1)][0])
+            raise SettingsError(
+                f"The targets hold {worst}, and bce needs 0 and 1.",
+                f"Use --loss ce for classes; if {worst} means that a label is not known, --loss bce:ignore_index={worst}.",
+            )
+
+    def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:  # noqa: ARG002
+        """Refuse outputs that are not one for each label."""
+        if bare_shape(outputs) != bare_shape(targets):
+            each, labels = tuple(outputs.shape[1:]), tuple(targets.shape[1:])
+            raise InputError(
+                f"The model answers {each} for one sample, but its labels are {labels}; bce needs one logit for each.",
+                "Give the model as many outputs as there are labels, or use --loss ce if the outputs are classes.",
+            )
+
+
+def _aligned(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return a view of outputs in the shape of the targets: only axes of one at the end come or go."""
+    if bare_shape(outputs) != bare_shape(targets):
+        raise ValueError(f"outputs {tuple(outputs.shape)} do not fit labels {tuple(targets.shape)}")
+    return outputs.reshape(targets.shape)

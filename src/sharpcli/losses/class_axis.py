@@ -1,0 +1,65 @@
+"""Where in the outputs the classes are: along the last axis, as language models have them, or axis 1, as torch does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import Tensor
+
+from sharpcli.errors import InputError
+from sharpcli.settings.losses import FIRST, LAST, LossSpec
+
+BLOCK = 2**20  # Numbers of a temporary tensor.
+
+
+def class_axis(outputs: Tensor, classes: Tensor, spec: LossSpec) -> int:
+    """Return the axis of the outputs that the classes count along, -1 or 1.
+
+    Args:
+        outputs: Shape (B, T, ..., C) or (B, C, T, ...).
+        classes: Shape (B, T, ...).
+        spec: Of the loss; what its `class_axis` says is held to.
+
+    Raises:
+        ValueError: The shapes do not fit, or not along the axis that was chosen.
+        InputError: Nobody chose, and both axes fit.
+    """
+    last = outputs.shape[:-1] == classes.shape
+    first = outputs.ndim > 2 and (outputs.shape[0], *outputs.shape[2:]) == tuple(classes.shape)
+    chosen = spec.class_axis if outputs.ndim > 2 else None  # Of two axes, axis 1 is the last one.
+    if (chosen == LAST and last) or (chosen == FIRST and first):
+        return chosen
+    if chosen is not None or not (last or first):
+        along = "" if chosen is None else " along the last axis" if chosen == LAST else " along axis 1"
+        raise ValueError(f"outputs {tuple(outputs.shape)} do not fit classes {tuple(classes.shape)}{along}")
+    if last and first:
+        shapes = [f"(N, {', '.join(map(str, part.shape[1:]))})" for part in (outputs, classes)]
+        raise InputError(
+            f"Outputs {shapes[0]} fit targets {shapes[1]} in two ways: the classes can be along axis 1 or along the last axis.",
+            f"Say which: --loss {replace(spec, class_axis=FIRST)} as torch's cross_entropy has it, "
+            f"or --loss {replace(spec, class_axis=LAST)} as language models have it.",
+        )
+    return LAST if last else FIRST
+
+
+def classes_last(outputs: Tensor, classes: Tensor, spec: LossSpec) -> Tensor:
+    """Return outputs with the axis of the classes moved to the end; see `class_axis`."""
+    return outputs.movedim(class_axis(outputs, classes, spec), -1)
+
+
+def flat(outputs: Tensor, classes: Tensor) -> Tensor:
+    """Return outputs (B, C, 1, ...) of a model that classifies whole samples as (B, C)."""
+    whole = classes.ndim == 1 and outputs.ndim > 2 and outputs[:1, :1].numel() == 1
+    return outputs.flatten(1) if whole else outputs
+
+
+def blocks(outputs: Tensor, direction: Tensor, classes: Tensor, spec: LossSpec) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Cut outputs, a direction and classes into parts of some terms each, classes last; those of the direction are views."""
+    parts = [classes_last(outputs, classes, spec), classes_last(direction, classes, spec), classes]
+    if parts[1].is_contiguous():
+        parts = [*(part.flatten(0, -2) for part in parts[:2]), classes.flatten()]
+    rows = max(1, BLOCK // max(parts[1][0].numel(), 1))
+    for start in range(0, len(parts[2]), rows):
+        some, along, wanted = (part[start : start + rows] for part in parts)
+        yield some, along, wanted

@@ -1,0 +1,80 @@
+"""The cross-entropy of logits against classes, in nats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sharpcli.errors import SettingsError
+from sharpcli.losses.class_axis import blocks, classes_last
+from sharpcli.losses.loss import ClassLoss, binary
+from sharpcli.settings.losses import IGNORED
+
+
+@dataclass(frozen=True)
+class CrossEntropy(ClassLoss):
+    """-log softmax(logits)[class], its targets smoothed if asked (Szegedy et al. 2016, section 7).
+
+    Smoothing does not change the second derivative in the logits.
+    """
+
+    def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return -log softmax(logits)[class], or the smoothed mean of such terms over the classes."""
+        logits = classes_last(outputs, targets, self.spec)
+        return self._of_logits(logits, self.classes(targets))
+
+    def _of_logits(self, logits: Tensor, classes: Tensor) -> Tensor:
+        terms = functional.cross_entropy(
+            logits.flatten(0, -2),
+            classes.flatten(),
+            reduction="none",
+            ignore_index=IGNORED,
+            label_smoothing=self.spec.smoothing,
+        )
+        return terms.view_as(classes)
+
+    def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+        """Make a direction d (diag(p) - ppᵀ) d of every term (Böhning 1992), some terms at a time."""
+        for some, along, classes in blocks(outputs.detach(), direction, self.classes(targets), self.spec):
+            chances = torch.softmax(some, -1)
+            along.mul_(chances)
+            along.addcmul_(chances, along.sum(-1, keepdim=True), value=-1)
+            along.masked_fill_((classes == IGNORED).unsqueeze(-1), 0)
+        return direction
+
+    def require_targets(self, targets: Tensor) -> None:
+        """Refuse numbers."""
+        if not targets.is_floating_point():
+            return
+        if binary(targets) and targets[0].numel() > 1 and bool((targets.reshape(len(targets), -1).sum(1) == 1).all()):
+            raise SettingsError(
+                "The targets are numbers, one of them 1 and the others 0 for every sample, and cross-entropy needs classes.",
+                "Use --loss bce if they are labels that do not exclude each other; if they do, store classes as integers (N,).",
+            )
+        if binary(targets):
+            raise SettingsError(
+                "The targets are numbers that are all 0 or 1, not classes, and cross-entropy needs classes.",
+                "Use --loss bce, the binary cross-entropy of one logit for each of them.",
+            )
+        if bool(((targets >= 0) & (targets <= 1)).all()):
+            raise SettingsError(
+                "The targets are numbers between 0 and 1, not classes, and cross-entropy needs classes.",
+                "Use --loss bce if they are chances, or --loss mse.",
+            )
+        raise SettingsError("The targets are numbers, not classes, and cross-entropy needs classes.", "Use --loss mse.")
+
+
+@dataclass(frozen=True)
+class UnitLogitCrossEntropy(CrossEntropy):
+    """The cross-entropy of logits that were first given mean 0 and length 1: it does not depend on their scale."""
+
+    def _of_logits(self, logits: Tensor, classes: Tensor) -> Tensor:
+        centred = logits - logits.mean(-1, keepdim=True)
+        return super()._of_logits(functional.normalize(centred, dim=-1), classes)
+
+    def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+        """Refuse: the second derivative of the normalisation is not written down."""
+        raise NotImplementedError

@@ -1,0 +1,39 @@
+"""Half the squared error of outputs against numbers, or against classes as one-hot vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sharpcli.losses.class_axis import class_axis, classes_last, flat
+from sharpcli.losses.loss import ClassLoss
+from sharpcli.settings.losses import IGNORED
+
+
+@dataclass(frozen=True)
+class HalfSquaredError(ClassLoss):
+    """½ |outputs - target|², summed over the outputs of a term."""
+
+    def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return ½ |outputs - target|²."""
+        if targets.is_floating_point():
+            outputs = outputs.reshape(len(outputs), -1)
+            return 0.5 * (outputs - targets.to(outputs.dtype).view_as(outputs)).square().sum(1)
+        classes = self.classes(targets)
+        outputs = classes_last(flat(outputs, classes), classes, self.spec)
+        wanted = functional.one_hot(classes.clamp_min(0), outputs.shape[-1]).to(outputs.dtype)
+        # Not multiplied by the mask: an output that is not finite must not leak out of what is ignored.
+        return torch.where(classes != IGNORED, 0.5 * (outputs - wanted).square().sum(-1), 0)
+
+    def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+        """Leave a direction as it is, but for what is ignored: the Hessian is the identity."""
+        if not targets.is_floating_point():
+            axis = class_axis(flat(outputs, targets), targets, self.spec)
+            flat(direction, targets).masked_fill_((~self.counted(targets)).unsqueeze(axis), 0)
+        return direction
+
+    def require_targets(self, targets: Tensor) -> None:
+        """Take numbers and classes alike."""

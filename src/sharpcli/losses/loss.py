@@ -1,0 +1,175 @@
+"""What every loss can do: cost term by term, their second derivative in the outputs, how many terms there are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sharpcli.errors import InputError
+from sharpcli.losses.class_axis import class_axis, classes_last, flat
+from sharpcli.settings.losses import IGNORED, LossSpec
+
+
+@dataclass(frozen=True)
+class Loss(ABC):
+    """A loss as a function of outputs and targets.
+
+    A loss term is what a mean is over: a sample, a token where every token has a class of its own, or a label where a
+    sample has several. Integer targets that are ignored are no terms: they cost nothing and are not counted.
+
+    Attributes:
+        spec: Its name and options.
+    """
+
+    spec: LossSpec
+
+    @abstractmethod
+    def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return one number per loss term, of the shape of `counted`; 0 where ignored.
+
+        Raises:
+            ValueError: The shapes do not fit.
+            InputError: They fit in two ways, and `spec` does not say which it is.
+        """
+
+    @abstractmethod
+    def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
+        """Multiply a direction by the Hessian of the summed loss in the outputs, in place, and return it.
+
+        In closed form, with no matrix of C x C in memory and no further tensor of the size of the outputs; not to be
+        differentiated.
+
+        Args:
+            outputs: Of any of the shapes of the class.
+            targets: Of them.
+            direction: Of the shape of the outputs; overwritten.
+
+        Raises:
+            ValueError: The shapes do not fit.
+        """
+
+    @abstractmethod
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return which terms are predicted right, booleans of the shape of `terms`; none of them for numbers."""
+
+    @abstractmethod
+    def require_targets(self, targets: Tensor) -> None:
+        """Refuse targets that this loss is not for.
+
+        Raises:
+            SettingsError: They are for another one.
+        """
+
+    @abstractmethod
+    def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:
+        """Refuse targets that the outputs have no place for.
+
+        Args:
+            outputs: For some samples.
+            targets: Of them, for their shape.
+            every: The targets of all samples.
+
+        Raises:
+            InputError: There is one, or it is not clear which output is for which class.
+        """
+
+    def counted(self, targets: Tensor) -> Tensor:
+        """Return which targets are loss terms, booleans of the shape of integer targets, or (B,) for numbers."""
+        if targets.is_floating_point():
+            return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
+        return (targets != IGNORED) & (targets != self.spec.ignore_index)
+
+    def count(self, targets: Tensor) -> int:
+        """Return the number of loss terms."""
+        return int(self.counted(targets).sum())
+
+    def terms_each(self, targets: Tensor) -> int:
+        """Return the number of loss terms of a sample of which nothing is ignored."""
+        return self.counted(targets[:1]).numel()
+
+    def told(self, targets: Tensor) -> Tensor:
+        """Return which samples have a loss term, booleans (B,)."""
+        return self.counted(targets).reshape(len(targets), -1).any(1)
+
+    def classifies(self, targets: Tensor) -> bool:
+        """Tell whether an answer can be right or wrong, so that there is an accuracy."""
+        return not targets.is_floating_point()
+
+    def num_outputs(self, targets: Tensor, num_classes: int) -> int:  # noqa: ARG002
+        """Return how many outputs a model needs for such targets, of which the data say that there are so many classes."""
+        return num_classes
+
+    def settled(self, outputs: Tensor, targets: Tensor) -> Loss:  # noqa: ARG002
+        """Return this loss with all said that it would otherwise tell from the shapes of outputs.
+
+        Raises:
+            ValueError: The shapes do not fit.
+            InputError: They fit in two ways.
+        """
+        return self
+
+    def sample_sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return, for each sample, its summed loss, number of right predictions and number of loss terms, shape (3, B)."""
+        terms = self.terms(outputs, targets)
+        parts = (terms, self.right(outputs, targets), self.counted(targets))
+        return torch.stack([part.to(terms.dtype).reshape(len(targets), -1).sum(1) for part in parts])
+
+
+@dataclass(frozen=True)
+class ClassLoss(Loss):
+    """A loss of classes (B,) or (B, T, ...), counted along the last axis of the outputs or along axis 1."""
+
+    def classes(self, targets: Tensor) -> Tensor:
+        """Return integer targets in which all that is ignored is -100."""
+        return targets if self.spec.ignore_index == IGNORED else targets.masked_fill(targets == self.spec.ignore_index, IGNORED)
+
+    def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return where the largest output is that of the class."""
+        if targets.is_floating_point():
+            return torch.zeros(len(targets), dtype=torch.bool, device=targets.device)
+        return classes_last(outputs, targets, self.spec).argmax(-1) == self.classes(targets)
+
+    def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:
+        """Refuse classes that the outputs do not have, and labels that are no classes."""
+        if targets.is_floating_point():
+            return
+        if bare_shape(outputs) == bare_shape(targets) and binary(every[self.counted(every)]):
+            raise InputError(
+                f"The model has one output for each target, and all are 0 or 1: that is for --loss bce, not {self.spec.name}.",
+                "Use --loss bce, the binary cross-entropy.",
+            )
+        count = classes_last(flat(outputs, targets), targets, self.spec).shape[-1]
+        found = every[self.counted(every)]
+        lowest, highest = int(found.min()), int(found.max())
+        if highest >= count:
+            raise InputError(
+                f"The data has the class {highest}, but the model has {count} outputs.",
+                f"Classes are counted from 0; give the data or --model that belong together, or {IGNORED} to ignore a target.",
+            )
+        if lowest < 0:
+            raise InputError(
+                f"The data has the class {lowest}.",
+                f"Classes are counted from 0; to ignore it, say --loss {self.spec.name}:ignore_index={lowest}.",
+            )
+
+    def settled(self, outputs: Tensor, targets: Tensor) -> Loss:
+        """Return this loss with the axis of the classes said, where there are more than two."""
+        if targets.is_floating_point() or outputs.ndim <= 2 or targets.ndim == 1:
+            return self
+        return replace(self, spec=replace(self.spec, class_axis=class_axis(outputs, targets, self.spec)))
+
+
+def bare_shape(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape of a batch without axes of one at its end: (B, 1) and (B,) are alike."""
+    shape = tuple(tensor.shape)
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def binary(targets: Tensor) -> bool:
+    """Tell whether all of these are 0 or 1."""
+    return bool(((targets == 0) | (targets == 1)).all())

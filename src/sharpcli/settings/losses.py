@@ -1,0 +1,117 @@
+"""Losses as words: `ce`, `mse`, `bce`, and their options, such as `ce:class_axis=1,smoothing=0.1`. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from sharpcli.errors import SettingsError, closest
+
+LOSSES = ("ce", "mse", "bce")
+IGNORED = -100  # What torch calls ignore_index, with its default.
+UNIT_LOGITS = "ce-unit-logits"  # Of a measure; nobody can ask for it.
+LAST, FIRST = -1, 1  # The two places that the axis of the classes has.
+
+_OPTIONS = {
+    "ce": ("class_axis", "smoothing", "ignore_index"),
+    "mse": ("class_axis", "ignore_index"),
+    "bce": ("pos_weight", "ignore_index"),
+    UNIT_LOGITS: ("class_axis", "ignore_index"),
+}
+_AXES = {"1": FIRST, "last": LAST, "-1": LAST}
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """A loss and its options. `str` of it is the shortest text that `parse` reads back.
+
+    Attributes:
+        name: "ce", "mse" or "bce".
+        class_axis: Axis of the outputs that the classes count along: 1, -1 (the last), or None where the shapes decide.
+        smoothing: Share of a target that is spread over all classes, 0 to below 1.
+        ignore_index: A further integer target that is no loss term, beside -100.
+        pos_weight: What a positive element of "bce" counts, in negative ones.
+    """
+
+    name: str
+    class_axis: int | None = None
+    smoothing: float = 0.0
+    ignore_index: int = IGNORED
+    pos_weight: float = 1.0
+
+    @staticmethod
+    def parse(text: str) -> LossSpec:
+        """Read NAME[:option=value[,option=value...]]; "ce:0.1" is an older spelling of "ce:smoothing=0.1".
+
+        Raises:
+            SettingsError: There is no such loss, it has no such option, or a value is out of range.
+        """
+        name, colon, rest = text.partition(":")
+        if name not in _OPTIONS:
+            raise SettingsError(f"There is no loss called '{name}'.", closest(name, LOSSES))
+        if colon and not rest:
+            raise SettingsError(f"The loss '{text}' has no option behind its colon.", _known(name))
+        if colon and "=" not in rest and name == "ce":
+            rest = f"smoothing={rest}"
+        spec, given = LossSpec(name), set[str]()
+        for part in rest.split(",") if rest else ():
+            option, equals, value = (word.strip() for word in part.partition("="))
+            if not equals or option not in _OPTIONS[name]:
+                raise SettingsError(f"The loss {name} has no option '{part.strip()}'.", _known(name))
+            if option in given:
+                raise SettingsError(f"The loss '{text}' has the option {option} twice.", "Give each option once.")
+            given.add(option)
+            found: dict[str, Any] = {option: _value(option, value)}
+            spec = replace(spec, **found)
+        return spec
+
+    def __str__(self) -> str:
+        given = [entry.name for entry in fields(self)[1:] if getattr(self, entry.name) != entry.default]
+        words = [f"{option}={'last' if (value := getattr(self, option)) == LAST and option == 'class_axis' else value}"
+                 for option in given]  # fmt: skip
+        return f"{self.name}:{','.join(words)}" if words else self.name
+
+
+def smoothed(name: str, share: float) -> str:
+    """Return the name of a loss with this share of its targets smoothed; with a share of 0 the name as it is.
+
+    Raises:
+        SettingsError: It is not cross-entropy, or smoothed by its own options already.
+    """
+    spec = LossSpec.parse(name)
+    if not share:
+        return name
+    if spec.name != "ce" or spec.smoothing:
+        raise SettingsError("--label-smoothing is for --loss ce only.", "Leave it out, or use --loss ce without smoothing.")
+    return str(replace(spec, smoothing=share))
+
+
+def unit_logits(name: str) -> str | None:
+    """Return the name of the cross-entropy of logits of mean 0 and length 1; None if a loss is not plain cross-entropy."""
+    spec = LossSpec.parse(name)
+    return str(replace(spec, name=UNIT_LOGITS)) if spec.name == "ce" and not spec.smoothing else None
+
+
+def _known(name: str) -> str:
+    examples = {"class_axis": "class_axis=1|last", "smoothing": "smoothing=X", "ignore_index": "ignore_index=N"}
+    words = [examples.get(option, f"{option}=X") for option in _OPTIONS[name]]
+    return f"It has {', '.join(words)}; write {name}:{words[0].partition('|')[0]}."
+
+
+def _value(option: str, text: str) -> int | float:
+    if option == "class_axis":
+        if text not in _AXES:
+            raise SettingsError(
+                f"class_axis cannot be '{text}'.", "It is 1, as torch's cross_entropy lays outputs out, or last."
+            )
+        return _AXES[text]
+    try:
+        number = int(text) if option == "ignore_index" else float(text)
+    except ValueError:
+        raise SettingsError(f"The loss option {option} cannot be '{text}'.", "It takes a number.") from None
+    if option == "smoothing" and not 0 <= number < 1:
+        raise SettingsError(f"smoothing is {text}, but must be from 0 to below 1.", "Write it like ce:smoothing=0.1.")
+    if option == "pos_weight" and not 0 < number < math.inf:
+        raise SettingsError(f"pos_weight is {text}, but must be above 0.", "Write it like bce:pos_weight=2.")
+    return number
