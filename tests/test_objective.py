@@ -117,6 +117,72 @@ def test_a_model_of_numbers_refuses_tokens_in_one_sentence():
         Objective.of(Tagger(), inputs, targets)
 
 
+def test_a_token_that_the_model_does_not_know_is_told_before_the_work():
+    inputs, targets = texts()
+    inputs[-1, -1] = 5
+    with pytest.raises(InputError, match="out of range") as caught:
+        Objective.of(LanguageModel(), inputs, targets)
+    assert "tokens" in caught.value.hint
+
+
+class Segmenter(nn.Module):
+    """A class for every pixel, (B, C, H, W), or (B, H, W, C) if `last`."""
+
+    def __init__(self, classes: int, *, last: bool = False) -> None:
+        super().__init__()
+        self.layer, self.last = nn.Conv2d(1, classes, 1), last
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(inputs)
+        return outputs.movedim(1, -1) if self.last else outputs
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("loss", ["ce", "mse"])
+@pytest.mark.parametrize(("classes", "height", "width"), [(4, 4, 4), (4, 4, 3), (4, 3, 4), (3, 4, 4), (5, 1, 5), (2, 2, 2)])
+def test_every_chunk_has_its_classes_along_the_same_axis(loss: str, classes: int, height: int, width: int, last: bool):
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(9, 1, height, width, generator=random)
+    targets = torch.randint(0, classes, (9, height, width), generator=random)
+    net, axis = Segmenter(classes, last=last).double(), "last" if last else "1"
+    runtime = Runtime.open("cpu", "float64")
+
+    def made(name: str, size: int | None) -> Objective:
+        return Objective.of(net, inputs, targets, loss=name, runtime=runtime, chunk_size=size)
+
+    if classes == height == width:
+        with pytest.raises(InputError, match="two ways"):
+            made(loss, None)
+    outputs = net(inputs.double())
+    first = outputs.movedim(-1, 1) if last else outputs
+    wanted = functional.cross_entropy(first, targets)
+    if loss == "mse":
+        wanted = 0.5 * (first - functional.one_hot(targets, classes).movedim(-1, 1)).square().sum(1).mean()
+    for size in (1, 4, 5, None):
+        asked = f"{loss}:class_axis={axis}" if classes == height == width else loss
+        found = made(asked, size)
+        assert found.loss_name == f"{loss}:class_axis={axis}"
+        assert found.loss(found.parameters()) == pytest.approx(float(wanted.detach()), rel=1e-12)
+
+
+def test_labels_have_a_mean_over_all_of_them_and_an_accuracy():
+    random = torch.Generator().manual_seed(0)
+    inputs, labels = torch.randn(11, 6, generator=random), torch.randint(0, 2, (11, 3), generator=random)
+    net, runtime = nn.Linear(6, 3).double(), Runtime.open("cpu", "float64")
+    outputs = net(inputs.double()).detach()
+    wanted = float(functional.binary_cross_entropy_with_logits(outputs, labels.double()))
+    for targets in (labels, labels.float()):
+        made = Objective.of(net, inputs, targets, loss="bce", runtime=runtime, chunk_size=4)
+        found = made.evaluate(made.parameters())
+        assert made.num_terms == 33
+        assert found.loss == pytest.approx(wanted, rel=1e-13)
+        assert found.accuracy == pytest.approx(float(((outputs > 0) == labels.bool()).double().mean()))
+    with pytest.raises(SettingsError, match="all 0 or 1"):
+        Objective.of(net, inputs, labels.float())
+    with pytest.raises(InputError, match="one output for each target"):
+        Objective.of(net, inputs, labels)
+
+
 def test_only_selected_parameters_are_differentiated():
     whole, made = objective("mlp"), objective("mlp", params=("1.*",))
     assert made.space.names == ("1.weight", "1.bias")

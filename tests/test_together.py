@@ -21,6 +21,7 @@ def _objective(model: nn.Module, loss: str, *, numbers: bool = False) -> Objecti
     random = generator(1)
     inputs = torch.randn(SAMPLES, 3, 4, generator=random)
     targets = torch.randn(SAMPLES, 4, generator=random) if numbers else torch.randint(0, 4, (SAMPLES,), generator=random)
+    targets = targets.sigmoid() if loss == "bce" else targets
     return Objective.of(model, inputs, targets, loss=loss, runtime=Runtime.open("cpu", "float64"), chunk_size=20)
 
 
@@ -32,7 +33,7 @@ def _points(made: Objective, count: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-@pytest.mark.parametrize(("loss", "numbers"), [("ce", False), ("ce:0.1", False), ("mse", False), ("mse", True)])
+@pytest.mark.parametrize(("loss", "numbers"), [("ce", False), ("ce:0.1", False), ("mse", False), ("mse", True), ("bce", True)])
 @pytest.mark.parametrize("norm", [False, True])
 def test_together_is_one_by_one(count: int, loss: str, numbers: bool, norm: bool):
     made = _objective(_model(norm=norm), loss, numbers=numbers)

@@ -299,12 +299,17 @@ class Objective:
                 own = (*leaves.values(), self.inputs, self.targets, few.inputs, few.targets)
                 self.criterion.require_classes(self.outputs(leaves, few.inputs, {}), few.targets, self.targets)
                 loss, size = graphs.saved_bytes(lambda: self.loss_sum(leaves, few), own)
+                if not self.inputs.is_floating_point():  # A token that the model does not know may be in any sample.
+                    highest = self.inputs[self.inputs.reshape(len(self.inputs), -1).amax(1).argmax()]
+                    self.outputs(leaves, torch.cat([few.inputs, highest[None]]), {})
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shape = tuple(self.inputs.shape[1:])
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"The model cannot take this data (one sample is {shape}): {reason}",
-                "Check --model, --model-arg and --data; they must be the ones the weights were trained with.",
+                "Check --model, --model-arg and --data; they must be the ones the weights were trained with."
+                if self.inputs.is_floating_point()
+                else "Its inputs are whole numbers, taken as tokens; store images as floats at the scale of training, or uint8.",
             ) from error
         if not loss.requires_grad:
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -127,6 +128,67 @@ def test_npz_integers_are_tokens_and_each_may_have_a_target_of_its_own(tmp_path:
     assert whole.num_classes == 3
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.uint32, np.int64, np.uint8])
+@pytest.mark.parametrize("shape", [(2, 2), (1, 2, 2), (3, 2, 2)])
+def test_npz_integers_of_many_axes_are_tokens_only_if_that_is_said(tmp_path: Path, kind: Any, shape: tuple[int, ...]) -> None:
+    numbers = np.arange(6 * math.prod(shape)).reshape(6, *shape).astype(kind)
+    spec = write_npz(tmp_path / "t.npz", x_train=numbers, x_test=numbers[:3])
+    data = resolve(spec, root="unused", arguments=("tokens=True",))
+    assert torch.equal(data.train.inputs, torch.from_numpy(numbers.astype(np.int64)))
+    assert data.preprocessing == "tokens"
+    if kind == np.uint8:
+        assert resolve(spec, root="unused").preprocessing == "bytes / 255"
+        return
+    with pytest.raises(InputError, match="images of unknown scale, or tokens") as caught:
+        resolve(spec, root="unused")
+    assert "tokens=True" in caught.value.hint
+    assert "floats" in caught.value.hint
+
+
+def test_npz_keeps_the_precision_that_it_has(tmp_path: Path) -> None:
+    inputs, targets = np.random.default_rng(0).normal(size=(6, 4)), np.random.default_rng(1).normal(size=6)
+    double = write_npz(tmp_path / "d.npz", x_train=inputs, x_test=inputs[:3], y_train=targets, y_test=targets[:3])
+    data = resolve(double, root="unused")
+    assert torch.equal(data.train.inputs, torch.from_numpy(inputs))
+    assert torch.equal(data.train.targets[:, 0], torch.from_numpy(targets))
+    assert data.preprocessing == "numbers as stored"
+    halves = {"x_train": inputs.astype(np.float16), "x_test": inputs[:3].astype(np.float16)}
+    half = resolve(write_npz(tmp_path / "h.npz", **halves, y_train=targets, y_test=targets[:3]), root="unused")
+    assert half.train.inputs.dtype == torch.float32
+    single = {"x_train": inputs.astype(np.float32), "x_test": inputs[:3].astype(np.float32)}
+    both = resolve(write_npz(tmp_path / "s.npz", **single, y_train=targets, y_test=targets[:3]), root="unused")
+    assert data.fingerprint() == both.fingerprint()
+
+
+def test_npz_without_a_test_split(tmp_path: Path) -> None:
+    data = resolve(write_npz(tmp_path / "t.npz", x_test=None, y_test=None), root="unused")
+    assert list(data.parts()) == ["train"]
+    assert len(data.part("train")) == 6
+    with pytest.raises(InputError, match="no test split"):
+        data.part("test")
+    whole = resolve(write_npz(tmp_path / "w.npz"), root="unused")
+    assert list(whole.parts()) == ["train", "test"]
+    assert whole.fingerprint() != data.fingerprint()
+
+
+def test_npz_leaves_out_what_the_loss_ignores(tmp_path: Path) -> None:
+    targets = np.array([0, 1, 255, 0, 1, 2])
+    spec = write_npz(tmp_path / "t.npz", y_train=targets)
+    assert resolve(spec, root="unused").num_classes == 256
+    data = resolve(spec, root="unused", loss="ce:ignore_index=255")
+    assert (data.num_classes, data.train.targets.tolist()) == (3, [0, 1, -100, 0, 1, 2])
+    negative = write_npz(tmp_path / "n.npz", y_train=np.where(targets == 255, -1, targets))
+    with pytest.raises(InputError, match="class -1") as caught:
+        resolve(negative, root="unused")
+    assert "ce:ignore_index=-1" in caught.value.hint
+    assert resolve(negative, root="unused", loss="ce:ignore_index=-1").train.targets.tolist() == [0, 1, -100, 0, 1, 2]
+
+
+def test_npz_labels_count_as_columns(tmp_path: Path) -> None:
+    labels = np.array([[0.0, 1, 1], [1, 0, 1]] * 3)
+    assert resolve(write_npz(tmp_path / "l.npz", y_train=labels, y_test=labels[:3]), root="unused").num_classes == 3
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -144,8 +206,17 @@ def test_npz_integers_are_tokens_and_each_may_have_a_target_of_its_own(tmp_path:
         ({"y_train": np.full(6, -100)}, "Every training target is ignored"),
         ({"y_train": np.array(1)}, "y_train has type int64"),
         ({"y_train": np.array(["a"] * 6)}, "y_train has type <U1"),
-        ({"x_train": np.zeros((6, 2, 2), dtype=np.int32)}, "Only one split has tokens"),
-        ({"x_train": np.full((6, 2, 2), -1)}, "x_train has the token -1"),
+        ({"x_train": np.zeros((6, 2), dtype=np.int32), "x_test": np.zeros((3, 2))}, "Only one split has tokens"),
+        ({"x_train": np.full((6, 2), -1), "x_test": np.zeros((3, 2), dtype=int)}, "tokens, and among them -1"),
+        ({"x_train": np.full((6, 2), 2**64 - 1, dtype=np.uint64)}, "x_train has the number 18446744073709551615"),
+        ({"y_train": np.full(6, 2**64 - 100, dtype=np.uint64)}, "y_train has the number 18446744073709551516"),
+        ({"x_train": np.zeros((6, 2, 2), dtype=np.uint16)}, "x_train has integers of type uint16"),
+        ({"x_train": np.zeros((6, 2, 2), dtype=np.int8)}, "x_train has integers of type int8"),
+        ({"x_train": np.zeros((6, 1, 2, 2), dtype=np.int64)}, "x_train has integers of type int64"),
+        (
+            {"x_train": np.zeros((6, 2, 2)), "x_test": np.zeros((3, 2, 2), dtype=np.uint8)},
+            "x_train has type float64 but x_test has uint8|Only one split|x_train has type",
+        ),
         ({"x_train": np.zeros((6, 2, 2), dtype=complex)}, "x_train has type complex128"),
         ({"x_train": np.array(3.0)}, "x_train has type"),
         ({"x_train": np.zeros((6, 3))}, "shapes"),

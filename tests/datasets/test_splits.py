@@ -33,7 +33,7 @@ def test_lengths_and_shape() -> None:
         (torch.tensor([[float("nan")]]), torch.tensor([0])),
         (torch.tensor([[float("inf")]]), torch.tensor([0])),
         (torch.zeros(1, 2), torch.tensor([[float("nan")]])),
-        (torch.zeros(1, 2).double(), torch.tensor([0])),
+        (torch.zeros(1, 2).half(), torch.tensor([0])),
         (torch.zeros(1, 2), torch.tensor([0.0])),
         (torch.zeros(1, 2), torch.tensor(0)),
         (torch.zeros(1, 2, dtype=torch.int32), torch.tensor([0])),

@@ -168,7 +168,7 @@ def test_home_is_expanded(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("nets.py:leaving", "SystemExit: 5"),
         ("nets.py:not_a_module", "returned a list"),
         ("nets.py:too_small", "cannot take inputs of shape"),
-        ("nets.py:Odd", "one row of outputs"),
+        ("nets.py:Odd", "several tensors"),
         ("no_such_package_here.mod:build", "ModuleNotFoundError"),
         ("torch.nn:NoSuchThing", "no function or class"),
     ],

@@ -14,6 +14,7 @@ from sharpcli.analyses.hessian import largest, planner_for
 from sharpcli.curvature.planner import Planner
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.measures import epsilon_sharpness
+from sharpcli.models._output import chosen_output
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import CompareResult, CompareRow
 from sharpcli.settings import CompareSettings, HessianSettings, SharpnessSettings, chosen
@@ -98,6 +99,9 @@ def _row(opened: Opened, settings: CompareSettings, planner: Planner) -> tuple[C
         accuracy_gap_standard_error=accuracy_error,
         batch_size=subject.batch_size,
         updates=subject.step,
+        loss_function=objectives["train"].loss_name,
+        output=chosen_output(opened.model),
+        preprocessing=opened.data.preprocessing,
         notes=notes,
         **measured,
     )

@@ -23,6 +23,7 @@ from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
 from sharpcli.linalg.reductions import norm
 from sharpcli.linalg.search import Wanted
+from sharpcli.models._output import chosen_output
 from sharpcli.objective import Objective
 from sharpcli.results import HessianResult, Layer
 from sharpcli.settings import HessianSettings, chosen
@@ -251,11 +252,12 @@ def _solve(
 def _identity(opened: Opened, settings: HessianSettings) -> dict[str, object]:
     """Return what makes a search another one."""
     same = ("operator", "split", "samples", "seed", "dtype", "bn", "bn_block", "params", "model", "model_arg")
-    everything = settings.to_dict()
+    everything, answered = settings.to_dict(), chosen_output(opened.model)
     return {
         "weights": opened.checkpoint.sha256(),
         "data": opened.data.fingerprint(),
         "loss": opened.loss,
+        **({"output": answered} if answered else {}),
         **{name: everything[name] for name in same},
     }
 

@@ -55,9 +55,8 @@ def _checks(read: Checkpoint, settings: InspectSettings) -> tuple[Check, ...]:
     checks = [Check(name="weights are finite", passed=finite, detail="" if finite else "NaN or infinity found")]
     try:
         data = load_data(read, settings)
-        checks.append(
-            Check(name="data load", passed=True, detail=", ".join(f"{len(part)} {name}" for name, part in data.parts().items()))
-        )
+        counts = ", ".join(f"{len(part)} {name}" for name, part in data.parts().items())
+        checks.append(Check(name="data load", passed=True, detail=f"{counts}; inputs {data.preprocessing}"))
         opened = assemble(read, data, settings)
         checks.append(Check(name="weights fit the model", passed=True, detail=f"{len(read.state)} tensors match"))
         if finite:

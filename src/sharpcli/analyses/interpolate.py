@@ -23,6 +23,7 @@ from sharpcli.analyses._path_curvature import path_curvature
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.linalg.reductions import norm
+from sharpcli.models._output import chosen_output
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import Curve, PathResult
 from sharpcli.settings import InterpolateSettings, chosen
@@ -86,7 +87,7 @@ def interpolate(
             start=first.subject(),
             end=second.subject(),
             path=settings.path,
-            loss_function=first.loss,
+            loss_function=path.objectives[splits[0]].loss_name,
             batch_norm=settings.bn if batch_norms(first.model) else "none",
             barrier=curves[0].barrier,
             alphas=tuple(alphas),
@@ -94,6 +95,8 @@ def interpolate(
             distance=length,
             straight_barrier=path.straight_barrier(alphas, splits[0]),
             aligned_share=share,
+            output=chosen_output(first.model),
+            preprocessing=first.data.preprocessing,
             curvature=curvature,
             **book.entries(first.runtime),
         )

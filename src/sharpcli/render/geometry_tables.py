@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpcli.render.barriers import barrier_matrix
-from sharpcli.render.table import dim, heading, new_table, number, percent
+from sharpcli.render.table import between, dim, heading, new_table, number, percent
 from sharpcli.results import (
     Curve,
     DistanceResult,
@@ -37,7 +37,8 @@ def draw_path(result: PathResult) -> list[RenderableType]:
         bars.append(f"\nbarrier of the straight path ({result.curves[0].split}) {result.straight_barrier:.4g}")
     if result.aligned_share is not None:
         bars.append(f"\nend aligned with the start: {percent(result.aligned_share)} of the hidden units moved")
-    note = dim(f"distance between the ends {result.distance:.4g}; BatchNorm {result.batch_norm}; {result.seconds:.1f} s")
+    about = f"{result.loss_function}, BatchNorm {result.batch_norm}{between(result.preprocessing, result.output)}"
+    note = dim(f"distance between the ends {result.distance:.4g}; {about}; {result.seconds:.1f} s")
     return [table, bars, note, Text()]
 
 
@@ -127,4 +128,5 @@ def draw_surface(result: SurfaceResult) -> list[RenderableType]:
         parts.append(marks)
     conditions = result.conditions
     about = f"{conditions.split} loss ({conditions.loss_function}), N = {conditions.num_samples}, BatchNorm {result.batch_norm}"
-    return [*parts, dim(f"{about}, {result.seconds:.1f} s"), Text()]
+    about += between(conditions.preprocessing, conditions.output)
+    return [*parts, dim(f"{about}; {result.seconds:.1f} s"), Text()]

@@ -17,3 +17,8 @@ def distinct(subjects: Sequence[Subject]) -> list[str]:
     if len(set(longer)) == len({subject.path for subject in subjects}):
         return longer
     return [subject.path for subject in subjects]
+
+
+def loss_label(loss_function: str) -> str:
+    """Return what an axis of losses is called."""
+    return "loss (half squared error)" if loss_function.partition(":")[0] == "mse" else "loss (nats)"

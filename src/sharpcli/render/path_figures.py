@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, FigureBase
 
 from sharpcli.render.barriers import barrier_matrix
 from sharpcli.render.figure import finish, styles
-from sharpcli.render.labels import distinct
+from sharpcli.render.labels import distinct, loss_label
 from sharpcli.results import PathCurvature, PathResult
 
 _LOG_RATIO = 30.0  # A loss that varies by more than this factor is drawn on a logarithmic axis.
@@ -74,7 +74,7 @@ def _paths(figure: FigureBase, results: Sequence[PathResult]) -> None:
         if logarithmic:
             upper.set_yscale("log")
         upper.set(
-            ylabel="loss (nats)" if result.loss_function == "ce" else "loss (half squared error)",
+            ylabel=loss_label(result.loss_function),
             title="{} (α = 0) to {} (α = 1)".format(*distinct([result.start, result.end])),
         )
         lower.set(ylabel="accuracy (%)")

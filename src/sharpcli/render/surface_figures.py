@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy
 from matplotlib.figure import Figure
 
+from sharpcli.render.labels import loss_label
 from sharpcli.results import SurfaceResult
 
 _LEVELS = 16
@@ -21,7 +22,7 @@ def draw_surface(results: Sequence[SurfaceResult]) -> Figure:
     finite = losses[numpy.isfinite(losses)]
     logarithmic = finite.min() > 0 and finite.max() > _LOG_RATIO * finite.min()
     shown = numpy.ma.masked_invalid(numpy.log10(losses) if logarithmic else losses)
-    unit = "loss (nats)" if result.conditions.loss_function == "ce" else "loss (half squared error)"
+    unit = loss_label(result.conditions.loss_function)
     name = f"log₁₀ of {unit}" if logarithmic else unit
     figure = Figure(figsize=(11.5, 4.9), layout="constrained")
     axes = figure.add_subplot(1, 2, 1)

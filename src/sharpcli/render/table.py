@@ -46,11 +46,11 @@ def conditions_line(conditions: Conditions, loss: float, accuracy: float | None,
     return dim(
         f"{conditions.split} loss {loss:.4g} ({conditions.loss_function}){right}, gradient norm {slope:.3g}; "
         f"N = {conditions.num_samples}, P = {conditions.num_parameters}; {conditions.dtype} on {conditions.device}, "
-        f"BatchNorm {conditions.batch_norm}{_between(conditions)}"
+        f"BatchNorm {conditions.batch_norm}{between(conditions.preprocessing, conditions.output)}"
     )
 
 
-def _between(conditions: Conditions) -> str:
-    """Return what lies between file and model, and between the model and its loss."""
-    before = f"; inputs {conditions.preprocessing}" if conditions.preprocessing else ""
-    return before + (f"; outputs '{conditions.output}'" if conditions.output else "")
+def between(preprocessing: str, output: str | None) -> str:
+    """Return what lies between the file and the model, and between the model and its loss."""
+    before = f"; inputs {preprocessing}" if preprocessing else ""
+    return before + (f"; outputs '{output}'" if output else "")

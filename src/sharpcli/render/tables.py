@@ -13,7 +13,7 @@ from sharpcli.render.geometry_tables import draw_barriers, draw_distance, draw_p
 from sharpcli.render.hessian_tables import draw_hessian, draw_side_by_side
 from sharpcli.render.labels import distinct
 from sharpcli.render.sharpness_tables import draw_measures, draw_reparam, draw_sharpness
-from sharpcli.render.table import dim, new_table, number, percent
+from sharpcli.render.table import between, dim, new_table, number, percent
 from sharpcli.render.training_tables import draw_recipes, draw_train
 from sharpcli.results import (
     CompareResult,
@@ -86,10 +86,11 @@ def _compare(result: CompareResult) -> list[RenderableType]:
             number(row.updates),
         )
     samples = f"{result.num_train} train and {result.num_test} test samples" if result.num_train else "not the same samples"
+    conditions = {f"; {row.loss_function}{between(row.preprocessing, row.output)}" for row in result.rows}
     note = dim(
         f"gap = test loss − train loss ± standard error; lambda max of the Hessian; phi = ε-sharpness, ε = {result.epsilon:g}, "
         f"full space, percent, both on the {result.settings['split']} split; distance = ‖w−w₀‖; "
-        f"{samples}; {result.seconds:.1f} s"
+        f"{samples}{''.join(conditions)}; {result.seconds:.1f} s"
     )
     notes = [
         Text(f"{name}: {text}", style="yellow") for name, row in zip(names, result.rows, strict=True) for text in row.notes

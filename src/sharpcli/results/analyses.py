@@ -27,6 +27,9 @@ class CompareRow:
     distance: float | None = None
     batch_size: int | None = None
     updates: int | None = None
+    loss_function: str = "ce"
+    output: str | None = None
+    preprocessing: str = ""
     notes: tuple[str, ...] = ()
 
 

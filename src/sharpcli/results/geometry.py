@@ -56,6 +56,8 @@ class PathResult(Result):
     distance: float
     straight_barrier: float | None = None
     aligned_share: float | None = None
+    output: str | None = None
+    preprocessing: str = ""
     curvature: PathCurvature | None = None
 
 
