@@ -43,6 +43,7 @@ class Objective:
     module, its mode, buffers or gradients is ever touched.
 
     Attributes:
+        criterion: The loss as a function of outputs and targets.
         num_terms: n, what every mean is divided by; N for one class or value a sample.
         bn: "eval", "recompute" or "batch"; "none" for a model without BatchNorm.
         left_out: Parameters of the model that θ does not hold, by name, each with the reason.
@@ -54,7 +55,7 @@ class Objective:
     runtime: Runtime
     inputs: Tensor
     targets: Tensor
-    loss_name: str
+    criterion: Loss
     chunk_size: int
     num_terms: int
     bn: str
@@ -92,7 +93,8 @@ class Objective:
             InputError: Model and data do not fit together, or nothing is trainable.
             SettingsError: An unknown loss or policy, a glob without a match, or settings that clash.
         """
-        terms = loss_of(loss, targets).count(targets)
+        criterion = loss_of(loss, targets)
+        terms = criterion.count(targets)
         batchnorm.check(bn, bn_block, chunk_size)
         runtime = runtime or Runtime.open()
         private = private_copy(model).to(runtime.device, runtime.dtype).eval()
@@ -103,9 +105,9 @@ class Objective:
             parameter.requires_grad_(name in space.names)  # Constants need no graph.
         inputs = inputs.to(runtime.device, runtime.dtype if inputs.is_floating_point() else None)
         targets = targets.to(runtime.device, runtime.dtype if targets.is_floating_point() else None)
-        made = Objective(private, space, runtime, inputs, targets, loss, chunk_size or 1, terms, bn, missing)
+        made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, terms, bn, missing)
         saved = made.saved_bytes_per_sample()
-        made = replace(made, loss_name=made.settled_loss())
+        made = replace(made, criterion=made.settled_loss())
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
@@ -118,9 +120,9 @@ class Objective:
         return len(self.inputs)
 
     @property
-    def criterion(self) -> Loss:
-        """The loss as a function of outputs and targets."""
-        return loss_named(self.loss_name)
+    def loss_name(self) -> str:
+        """The name of the loss with its options."""
+        return str(self.criterion.spec)
 
     @property
     def bn_policy(self) -> str:
@@ -309,7 +311,7 @@ class Objective:
                 f"The model cannot take this data (one sample is {shape}): {reason}",
                 "Check --model, --model-arg and --data; they must be the ones the weights were trained with."
                 if self.inputs.is_floating_point()
-                else "Its inputs are whole numbers, taken as tokens; store images as floats at the scale of training, or uint8.",
+                else "Its inputs are whole numbers, taken as tokens; store images as floats at the scale of training.",
             ) from error
         if not loss.requires_grad:
             raise InputError(
@@ -317,14 +319,14 @@ class Objective:
             )
         return size // len(few.inputs)
 
-    def settled_loss(self) -> str:
-        """Return the name of the loss with what it tells from the shapes of the outputs said: the same for every batch."""
+    def settled_loss(self) -> Loss:
+        """Return the loss with what it tells from the shapes of the outputs said: the same for every batch."""
         if self.targets.ndim == 1 or self.targets.is_floating_point():
-            return self.loss_name
+            return self.criterion
         few = self.few()
         with torch.no_grad(), self.arithmetic():
             outputs = self.outputs(self.space.split(self.parameters()), few.inputs, {})
-        return str(self.criterion.settled(outputs, few.targets).spec)
+        return self.criterion.settled(outputs, few.targets)
 
     def num_fusible(self) -> int:
         """Return how many operations of the model have a fused kernel."""

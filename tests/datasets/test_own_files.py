@@ -209,6 +209,8 @@ def test_npz_labels_count_as_columns(tmp_path: Path) -> None:
         ({"x_train": np.zeros((6, 2), dtype=np.int32), "x_test": np.zeros((3, 2))}, "Only one split has tokens"),
         ({"x_train": np.full((6, 2), -1), "x_test": np.zeros((3, 2), dtype=int)}, "tokens, and among them -1"),
         ({"x_train": np.full((6, 2), 2**64 - 1, dtype=np.uint64)}, "x_train has the number 18446744073709551615"),
+        ({"x_train": np.eye(6, dtype=np.uint8).reshape(6, 3, 2)[:, :2]}, "bytes that are all 0 or 1"),
+        ({"y_train": np.array([-1, 1, 1, -1, 1, 1])}, "class -1"),
         ({"y_train": np.full(6, 2**64 - 100, dtype=np.uint64)}, "y_train has the number 18446744073709551516"),
         ({"x_train": np.zeros((6, 2, 2), dtype=np.uint16)}, "x_train has integers of type uint16"),
         ({"x_train": np.zeros((6, 2, 2), dtype=np.int8)}, "x_train has integers of type int8"),

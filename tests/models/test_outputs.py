@@ -15,8 +15,10 @@ from torch.func import functional_call, vmap
 
 from sharpcli import progress
 from sharpcli.errors import InputError, SettingsError
+from sharpcli.losses import LOSSES
 from sharpcli.models._output import Picked, choose, chosen_output, parts, told
 from sharpcli.models._resolve import resolve
+from sharpcli.training.gradient import Plain
 
 Both = namedtuple("Both", "logits hidden")
 
@@ -155,8 +157,14 @@ def test_the_only_tensor_is_taken_and_said() -> None:
 def test_an_answer_that_changes_is_told() -> None:
     net = made("tuple", "1")
     net.way = "dict"
-    with pytest.raises(TypeError, match=r"a dict of logits \(N, 3\), without the output '1'"):
+    with pytest.raises(InputError, match=r"now answers with a dict of logits \(N, 3\), without the output '1'"):
         net(torch.zeros(2, 4))
+    net.way = "tensor"
+    with pytest.raises(InputError, match=r"now answers with a tensor \(N, 3\), without"):
+        net(torch.zeros(2, 4))
+    plain = Plain(Net("tuple"), LOSSES["ce"])
+    with pytest.raises(InputError, match="In training the model answers with a tuple"):
+        plain.outputs(torch.zeros(2, 4))
     assert Picked("0")(net, None, (1, 2, torch.ones(1))[2:]).tolist() == [1]
 
 

@@ -102,6 +102,11 @@ def _inputs(key: str, array: NDArray[Any], *, tokens: bool) -> Tensor:
     if _is_float(array):
         return _floats(key, array)
     if array.dtype == np.uint8 and not tokens:
+        if array.size and int(array.max()) == 1:
+            raise InputError(
+                f"{key} has bytes that are all 0 or 1, but the full scale of bytes is 255.",
+                "Store them as floats, at the scale the model was trained with.",
+            )
         return torch.from_numpy(np.ascontiguousarray(array)).float().div_(255)
     if array.ndim > _MOST_AXES and not tokens:
         raise InputError(
@@ -136,7 +141,9 @@ def _targets(key: str, array: NDArray[Any], ignore_index: int) -> Tensor:
         wrong = classes[(classes < 0) & (classes != IGNORED)]
         if len(wrong):
             low = int(wrong.min())
+            signs = bool(((classes == -1) | (classes == 1)).all())
             hint = f"Count classes from 0; {IGNORED} is ignored, and {low} would be with --loss ce:ignore_index={low}."
+            hint = "Store labels of -1 and 1 as 0 and 1." if signs else hint
             raise InputError(f"{key} has the class {low}.", hint)
         return classes
     if array.ndim in (1, 2) and _is_float(array):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from sharpcli.errors import SettingsError
+from sharpcli.losses import loss_named
 from sharpcli.measures import worst_case
 from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS
 from sharpcli.objective import Objective
@@ -42,7 +43,7 @@ def read(
     name = unit_logits(objective.loss_name)
     if name is None:
         raise SettingsError("Logits are only normalised for cross-entropy.", "Leave logit-normalised out, or use --loss ce.")
-    other = replace(objective, loss_name=name)
+    other = replace(objective, criterion=loss_named(name))
     found = worst_case.read(other, theta, seed=seed, rho=rho, norm=norm, adaptive=True, steps=steps, restarts=restarts)
     options = {"rho": rho, "norm": norm, "steps": steps, "restarts": restarts}
     return replace(found, measure="logit-normalised", options=options, details={**found.details, "loss": other.loss(theta)})

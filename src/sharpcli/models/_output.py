@@ -11,6 +11,7 @@ from sharpcli import progress
 from sharpcli.errors import InputError, SettingsError
 
 _DEPTH = 3  # Of parts inside parts.
+_ALWAYS = "Let it answer alike in training and in eval mode, whatever it is given."
 
 
 class Picked:
@@ -29,11 +30,11 @@ class Picked:
         """Return the part.
 
         Raises:
-            TypeError: There is none of that name.
+            InputError: There is none of that name; the model answers otherwise than when it was tried, such as in training.
         """
         found = parts(answer)
         if self.key not in found:
-            raise TypeError(f"the model answered {told(answer)}, without the output '{self.key}'")
+            raise InputError(f"The model now answers with {told(answer)}, without the output '{self.key}'.", _ALWAYS)
         return found[self.key]
 
 
@@ -73,6 +74,17 @@ def chosen_output(model: nn.Module) -> str | None:
     return next((hook.key for hook in model._forward_hooks.values() if isinstance(hook, Picked)), None)
 
 
+def require_tensor(answer: object) -> Tensor:
+    """Return an answer that is a tensor.
+
+    Raises:
+        InputError: It is not, although it was when the model was tried in eval mode.
+    """
+    if not isinstance(answer, Tensor):
+        raise InputError(f"In training the model answers with {told(answer)} instead of one tensor.", _ALWAYS)
+    return answer
+
+
 def parts(answer: object, depth: int = _DEPTH) -> dict[str, Tensor]:
     """Return all tensors of an answer by name; inside others, the names are joined by dots."""
     found: dict[str, Tensor] = {}
@@ -86,6 +98,8 @@ def parts(answer: object, depth: int = _DEPTH) -> dict[str, Tensor]:
 
 def told(answer: object) -> str:
     """Return what an answer to some samples is, in words, with the shape of every tensor for N of them."""
+    if isinstance(answer, Tensor):
+        return f"a tensor {_shape(answer)}"
     inside = ", ".join(f"{name} {_shape(part)}" for name, part in parts(answer).items())
     kind = type(answer).__name__
     article = "an" if kind[:1].lower() in "aeiou" else "a"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.losses import Loss
+from sharpcli.models._output import require_tensor
 
 
 class Block(NamedTuple):
@@ -73,7 +74,7 @@ class Plain:
         if self.amp:
             mixed = torch.autocast(inputs.device.type, dtype=torch.bfloat16)
         with mixed:
-            outputs: Tensor = self.model(inputs)
+            outputs = require_tensor(self.model(inputs))
         return outputs.to(next(self.model.parameters()).dtype) if self.amp else outputs
 
 
