@@ -279,7 +279,7 @@ def terms_of(problem: Objective) -> Callable[[Tensor], Tensor]:
 
     def terms(outputs: Tensor) -> Tensor:
         logits, classes = outputs.flatten(0, -2)[counted], targets.flatten()[counted]
-        if problem.loss_name == "mse":
+        if problem.criterion.spec.name == "mse":
             return 0.5 * ((logits - functional.one_hot(classes, logits.shape[1])) ** 2).sum(1)
         return functional.cross_entropy(logits, classes, reduction="none")
 

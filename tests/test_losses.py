@@ -134,6 +134,7 @@ LABELS = {
     "labels": (logits(3, 4), torch.tensor([[0, 1, 1, 0], [1, -100, 1, 1], [0, 0, 0, -100]])),
     "chances": (logits(3, 4), torch.rand(3, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)),
     "pixels": (logits(2, 3, 4, 1), torch.arange(24).view(2, 3, 4) % 2),
+    "pixels of one channel": (logits(2, 1, 3, 4), torch.arange(24).view(2, 3, 4) % 2),
 }
 
 
@@ -175,6 +176,7 @@ def test_binary_cross_entropy_of_sure_logits_is_not_rounded_away():
         ("ce", torch.tensor([[0.0, 1, 0], [1, 0, 0]]), "one of them 1", "integers"),
         ("ce", torch.tensor([[0.25, 0.75]]), "between 0 and 1", "--loss bce"),
         ("ce", torch.tensor([[0.25, 2]]), "numbers", "--loss mse"),
+        ("ce", torch.tensor([[0.0], [2], [5]]), "numbers", "as integers if they are classes"),
         ("bce", torch.tensor([[0.25, 2]]), "hold 2", "--loss mse"),
         ("bce", torch.tensor([0, 1, -1]), "hold -1", "ignore_index=-1"),
         ("bce", torch.tensor([0, 1, 2]), "hold 2", "--loss ce"),
@@ -196,7 +198,7 @@ def test_one_logit_leads_to_binary_cross_entropy(name: str, shape: tuple[int, ..
     labels = torch.tensor([[0, 1, 1]] * 4)
     with pytest.raises(InputError, match="one output for each target"):
         LOSSES[name].require_classes(torch.zeros(4, 3), labels, labels)
-    with pytest.raises(InputError, match="one logit for each"):
+    with pytest.raises(InputError, match="2 numbers for each sample, whose labels are 1 number"):
         LOSSES["bce"].require_classes(torch.zeros(4, 2), targets, targets)
 
 

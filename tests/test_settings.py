@@ -27,3 +27,11 @@ def test_settings_and_options_are_not_mixed():
     with pytest.raises(SettingsError, match="Did you mean 'topk'|no setting called 'top'"):
         chosen(HessianSettings, None, {"top": 3})
     assert chosen(HessianSettings, None, {"topk": 3}).topk == 3
+
+
+@pytest.mark.parametrize("loss", ["hinge", "ce:class_axis=2", "mse:smoothing=0.1", "bce:", "ce-unit-logits"])
+def test_a_loss_that_is_none_is_told_at_once(loss: str):
+    with pytest.raises(SettingsError) as caught:
+        HessianSettings(loss=loss)
+    assert caught.value.hint
+    assert HessianSettings(loss="ce:class_axis=last,ignore_index=0").loss == "ce:class_axis=last,ignore_index=0"

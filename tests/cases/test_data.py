@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -302,3 +303,50 @@ def test_one_split_is_enough_for_what_needs_one(sharpcli: Callable[..., Any], tm
         answer = sharpcli(line[0], *half, *line[1:])
         assert (answer.exit_code, answer.stdout) == (3, "")
         assert "no test split" in answer.stderr
+
+
+def test_data_in_double_precision_are_not_rounded(sharpcli: Callable[..., Any], tmp_path: Path) -> None:
+    place, random = HERE / "multilabel", np.random.default_rng(0)
+    inputs, targets = random.normal(size=(40, 5)), random.normal(size=(40, 3))
+    np.savez(tmp_path / "d.npz", x_train=inputs, y_train=targets)
+    words = [place / "ck.pt", "--model", f"{place / 'net.py'}:make", "--data", f"npz:{tmp_path / 'd.npz'}", "--loss", "mse"]
+    model, _, _ = loaded("multilabel")
+    with torch.no_grad():
+        wanted = float(half_squares(model(torch.from_numpy(inputs)), torch.from_numpy(targets)))
+    losses = []
+    for precision in ("float64", "float32"):
+        answer = sharpcli("hessian", *words, "--dtype", precision, "--topk", 1, "--json")
+        assert answer.exit_code == 0, answer.stderr
+        losses.append(json.loads(answer.stdout)["result"]["loss"])
+    assert losses[0] == pytest.approx(wanted, rel=1e-14)
+    assert losses[1] == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_net_without_standardisation_has_its_own_option(sharpcli: Callable[..., Any], tmp_path: Path, deep: bool) -> None:
+    """The loss of a net that was trained on pixels from 0 to 1, on images of 8 and of 16 bits a pixel."""
+    random, full = np.random.default_rng(0), 65535 if deep else 255
+    pixels = random.integers(0, full + 1, (8, 5, 1)).astype(np.uint16 if deep else np.uint8)
+    for part in ("train", "test"):
+        for number, image in enumerate(pixels):
+            folder = tmp_path / part / str(number % 3)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number}.png")
+    place = HERE / "multilabel"
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\ndef make():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))\n"
+    )
+    state = torch.load(place / "ck.pt", weights_only=True)
+    torch.save({key.replace("a.", "1.").replace("b.", "3."): tensor for key, tensor in state.items()}, tmp_path / "ck.pt")
+    words = [tmp_path / "ck.pt", "--model", f"{tmp_path / 'net.py'}:make", "--data", f"folder:{tmp_path}"]
+    options = ["--data-arg", "grayscale=True", "--data-arg", "raw=True", "--dtype", "float64", "--topk", 1, "--json"]
+    answer = sharpcli("hessian", *words, *options)
+    assert answer.exit_code == 0, answer.stderr
+    result = json.loads(answer.stdout)["result"]
+    assert result["conditions"]["preprocessing"] == f"pixels / {full}"
+    model, _, _ = loaded("multilabel")
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(pixels[..., 0].astype(np.float64) / full))
+    wanted = functional.cross_entropy(outputs, torch.arange(8) % 3)
+    assert result["loss"] == pytest.approx(float(wanted), rel=1e-6)

@@ -10,7 +10,19 @@ from torch import Tensor, nn
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
-from tests.nets import DENSE, NUM_SAMPLES, NUM_TEXTS, data_for, images, made_model, objective, relative, texts, vector_for
+from tests.nets import (
+    DENSE,
+    LENGTH,
+    NUM_SAMPLES,
+    NUM_TEXTS,
+    data_for,
+    images,
+    made_model,
+    objective,
+    relative,
+    texts,
+    vector_for,
+)
 
 SPLITS = {"gpt": (1, 7, 20, NUM_TEXTS), "conv": (1, 7, 64, NUM_SAMPLES)}  # 20 leaves 3 texts over, 64 leaves 39 images.
 EXACT = Runtime.open("cpu", "float64")
@@ -99,7 +111,7 @@ def test_a_group_in_which_all_is_ignored_is_left_out():
     made = Objective.of(made_model("gpt"), inputs, targets, runtime=EXACT)
     operator, vector = operator_of("hessian", made, made.parameters()), vector_for(made)
     found = operator.quadratic_forms(vector, groups=23, seed=0)
-    assert found.counts.tolist() == [5]
+    assert found.counts.tolist() == [LENGTH]
     assert relative(found.product, operator @ vector) < 1e-12
 
 

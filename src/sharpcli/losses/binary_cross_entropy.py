@@ -19,7 +19,7 @@ class BinaryCrossEntropy(Loss):
 
     Targets are 0 and 1 as integers, of which some may be ignored, or numbers between 0 and 1. Each of them is a loss
     term, so that the mean is over samples and labels alike, as that of torch.nn.BCEWithLogitsLoss.
-    Outputs have the shape of the targets, but for axes of one at the end: (B, 1) goes with (B,).
+    Outputs have the shape of the targets, but for axes of one: (B, 1) goes with (B,), (B, 1, H, W) with (B, H, W).
     """
 
     def counted(self, targets: Tensor) -> Tensor:
@@ -78,15 +78,20 @@ class BinaryCrossEntropy(Loss):
     def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:  # noqa: ARG002
         """Refuse outputs that are not one for each label."""
         if bare_shape(outputs) != bare_shape(targets):
-            each, labels = tuple(outputs.shape[1:]), tuple(targets.shape[1:])
             raise InputError(
-                f"The model answers {each} for one sample, but its labels are {labels}; bce needs one logit for each.",
-                "Give the model as many outputs as there are labels, or use --loss ce if the outputs are classes.",
+                f"The model answers with {_numbers(outputs)} for each sample, whose labels are {_numbers(targets)}.",
+                "bce needs one logit for each label; use --loss ce if the outputs are of classes that exclude each other.",
             )
 
 
+def _numbers(batch: Tensor) -> str:
+    """Return how many numbers each sample has."""
+    shape = tuple(batch.shape[1:])
+    return f"{shape} numbers" if len(shape) > 1 else f"{batch[0].numel()} number{'s' * (batch[0].numel() != 1)}"
+
+
 def _aligned(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return a view of outputs in the shape of the targets: only axes of one at the end come or go."""
+    """Return a view of outputs in the shape of the targets: only axes of one come or go."""
     if bare_shape(outputs) != bare_shape(targets):
         raise ValueError(f"outputs {tuple(outputs.shape)} do not fit labels {tuple(targets.shape)}")
     return outputs.reshape(targets.shape)

@@ -64,7 +64,11 @@ class CrossEntropy(ClassLoss):
                 "The targets are numbers between 0 and 1, not classes, and cross-entropy needs classes.",
                 "Use --loss bce if they are chances, or --loss mse.",
             )
-        raise SettingsError("The targets are numbers, not classes, and cross-entropy needs classes.", "Use --loss mse.")
+        whole = targets[:1].numel() == 1 and bool((targets == targets.round()).all())
+        raise SettingsError(
+            "The targets are numbers, not classes, and cross-entropy needs classes.",
+            "Store them as integers if they are classes, else use --loss mse." if whole else "Use --loss mse.",
+        )
 
 
 @dataclass(frozen=True)

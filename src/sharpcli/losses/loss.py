@@ -163,11 +163,8 @@ class ClassLoss(Loss):
 
 
 def bare_shape(tensor: Tensor) -> tuple[int, ...]:
-    """Return the shape of a batch without axes of one at its end: (B, 1) and (B,) are alike."""
-    shape = tuple(tensor.shape)
-    while len(shape) > 1 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
+    """Return the shape of a batch without the axes of one behind the first: (B, 1) and (B,), (B, 1, H, W) and (B, H, W)."""
+    return (*tensor.shape[:1], *(size for size in tensor.shape[1:] if size != 1))
 
 
 def binary(targets: Tensor) -> bool:
