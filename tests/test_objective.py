@@ -125,6 +125,31 @@ def test_a_token_that_the_model_does_not_know_is_told_before_the_work():
     assert "tokens" in caught.value.hint
 
 
+class Calculating(nn.Module):
+    """Takes whole numbers, but as numbers; or, if `looks_up`, as tokens without an embedding."""
+
+    def __init__(self, *, looks_up: bool) -> None:
+        super().__init__()
+        self.looks_up, self.layer = looks_up, nn.Linear(8 if looks_up else 6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        weights = self.layer.weight
+        numbers = functional.one_hot(inputs, 8).sum(1) if self.looks_up else inputs
+        return self.layer(numbers.to(weights.dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_whole_numbers_that_are_calculated_with_are_no_tokens(dtype: str):
+    random = torch.Generator().manual_seed(0)
+    inputs, targets = torch.randint(0, 8, (9, 6), generator=random), torch.randint(0, 3, (9,), generator=random)
+    runtime = Runtime.open("cpu", dtype)
+    with pytest.raises(InputError, match="not as tokens") as caught:
+        Objective.of(Calculating(looks_up=False), inputs, targets, runtime=runtime)
+    assert "floats" in caught.value.hint
+    assert Objective.of(Calculating(looks_up=True), inputs, targets, runtime=runtime).num_samples == 9
+    assert Objective.of(Calculating(looks_up=False), inputs.float(), targets, runtime=runtime).num_samples == 9
+
+
 class Segmenter(nn.Module):
     """A class for every pixel, (B, C, H, W), or (B, H, W, C) if `last`."""
 

@@ -301,9 +301,8 @@ class Objective:
                 own = (*leaves.values(), self.inputs, self.targets, few.inputs, few.targets)
                 self.criterion.require_classes(self.outputs(leaves, few.inputs, {}), few.targets, self.targets)
                 loss, size = graphs.saved_bytes(lambda: self.loss_sum(leaves, few), own)
-                if not self.inputs.is_floating_point():  # A token that the model does not know may be in any sample.
-                    highest = self.inputs[self.inputs.reshape(len(self.inputs), -1).amax(1).argmax()]
-                    self.outputs(leaves, torch.cat([few.inputs, highest[None]]), {})
+                if not self.inputs.is_floating_point():
+                    self._require_tokens(leaves, few)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             shape = tuple(self.inputs.shape[1:])
             reason = str(error).splitlines()[0]
@@ -318,6 +317,22 @@ class Objective:
                 "The loss does not depend on any trainable parameter.", "Check that the model uses its parameters."
             )
         return size // len(few.inputs)
+
+    def _require_tokens(self, leaves: Mapping[str, Tensor], few: Chunk) -> None:
+        """Refuse whole numbers that the model does not look up: too high ones, or such that it takes as plain numbers."""
+        with torch.no_grad():
+            highest = self.inputs[self.inputs.reshape(len(self.inputs), -1).amax(1).argmax()]
+            tokens = torch.cat([few.inputs, highest[None]])
+            looked_up = self.outputs(leaves, tokens, {})
+            try:
+                calculated = self.outputs(leaves, tokens.to(self.runtime.dtype), {})
+            except Exception:  # A look-up takes no floats; what it raises is the model's business.
+                return
+        if torch.equal(looked_up, calculated):
+            raise InputError(
+                "The inputs are whole numbers, but the model takes them as plain numbers, not as tokens.",
+                "Store them as floats, at the scale the model was trained with; bytes (uint8) are divided by 255.",
+            )
 
     def settled_loss(self) -> Loss:
         """Return the loss with what it tells from the shapes of the outputs said: the same for every batch."""
