@@ -171,6 +171,9 @@ def test_an_answer_that_changes_is_told() -> None:
 def test_parts_and_words() -> None:
     assert list(parts({"a": {"b": {"c": {"d": torch.zeros(1)}}}})) == []  # Too deep to be an answer.
     assert told({"loss": torch.tensor(1.0), "x": 3}) == "a dict of loss ()"
+    several = {"loss": torch.tensor(1.0), "z": torch.zeros(2, 3), "h": torch.zeros(2, 5, 4), "mean": torch.zeros(3)}
+    assert told(several) == "a dict of loss (), z (N, 3), h (N, 5, 4), mean (3)"
+    assert told(torch.zeros(2, 3)) == "a tensor (N, 3)"
 
 
 CODE = """

@@ -61,7 +61,7 @@ def _raw_modes(image: Image.Image) -> str:
 
 def _refuse_scale(image: Image.Image, path: str, raw: str, *, deep: bool) -> None:
     count = getattr(image, "n_frames", 1)
-    if count > 1:
+    if count > 1 and image.format != "MPO":  # A photograph and its previews, of which the first is the photograph.
         raise InputError(f"The image '{path}' holds {count} images.", "Store each in a file of its own.")
     known = image.mode in (*_GREY, *_COLOURS, *_OTHER_COLOURS, *_WITH_ALPHA)
     if not (known or deep) or ";12" in raw:

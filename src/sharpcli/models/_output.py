@@ -97,17 +97,20 @@ def parts(answer: object, depth: int = _DEPTH) -> dict[str, Tensor]:
 
 
 def told(answer: object) -> str:
-    """Return what an answer to some samples is, in words, with the shape of every tensor for N of them."""
+    """Return what an answer to some samples is, in words, with the shape of every tensor; N is what most of them begin with."""
+    lengths = [len(part) for part in parts(answer).values() if part.ndim]
+    rows = max(set(lengths), key=lengths.count, default=0)
     if isinstance(answer, Tensor):
-        return f"a tensor {_shape(answer)}"
-    inside = ", ".join(f"{name} {_shape(part)}" for name, part in parts(answer).items())
+        return f"a tensor {_shape(answer, len(answer))}"
+    inside = ", ".join(f"{name} {_shape(part, rows)}" for name, part in parts(answer).items())
     kind = type(answer).__name__
     article = "an" if kind[:1].lower() in "aeiou" else "a"
     return f"{article} {kind}" + (f" of {inside}" if inside else "")
 
 
-def _shape(part: Tensor) -> str:
-    return f"(N{''.join(f', {size}' for size in part.shape[1:])})" if part.ndim else "()"
+def _shape(part: Tensor, rows: int) -> str:
+    sizes = [str(size) for size in part.shape]
+    return f"({', '.join(['N', *sizes[1:]] if part.ndim and len(part) == rows else sizes)})"
 
 
 def _name(answer: object, asked: str) -> str:
