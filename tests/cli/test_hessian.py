@@ -280,8 +280,8 @@ OPTIONS: dict[str, tuple[str, Callable[[dict[str, Any], Net], bool]]] = {
     ),
     "batch_size": ("--batch-size 7", lambda r, net: near(r, down(net.hessian())[:5]) and r["conditions"]["batch_size"] == 7),
 }
-# Nothing of an npz file: tests/datasets. What is compiled: tests/cli/test_engines.py.
-ELSEWHERE = {"data_arg", "data_root", "download", "compile"}
+# Nothing of an npz file: tests/datasets. What is compiled: tests/cli/test_engines.py. Answers that are no tensor: tests/cases.
+ELSEWHERE = {"data_arg", "data_root", "download", "compile", "output"}
 
 
 def parts(net: Net) -> dict[str, float]:
