@@ -21,7 +21,7 @@ from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
 from sharpcli.errors import InputError, NumericalError
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
-from sharpcli.losses import Loss, loss_named, loss_of, moments
+from sharpcli.losses import Loss, loss_of, moments
 from sharpcli.modules import private_copy
 from sharpcli.parameters import ParameterSpace, left_out
 from sharpcli.runtime import Runtime, exact_arithmetic, generator

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from sharpcli.chunks import Chunk
 from sharpcli.curvature.ggn import GGNOperator
-from sharpcli.curvature.jacobian import Sandwich
+from sharpcli.curvature.jacobian import Middle
 from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
 
@@ -24,8 +26,8 @@ class FisherOperator(GGNOperator):
     """
 
     @staticmethod
-    def sandwich(objective: Objective, chunk: Chunk, leaves: dict[str, Tensor]) -> Sandwich:
-        """Return JᵀH_ℓJ of a chunk.
+    def given(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
+        """Return the outputs of a chunk and H_ℓ.
 
         Raises:
             SettingsError: The loss is no -log p, because it weighs positive labels.
@@ -34,4 +36,4 @@ class FisherOperator(GGNOperator):
             raise SettingsError(
                 "A loss with a pos_weight is no likelihood, so there is no Fisher information of it.", "Use --operator ggn."
             )
-        return GGNOperator.sandwich(objective, chunk, leaves)
+        return GGNOperator.given(objective, chunk, leaves)
