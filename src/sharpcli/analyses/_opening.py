@@ -148,13 +148,13 @@ def open_checkpoint(path: str | Path, settings: AnalysisSettings) -> Opened:
 
     Raises:
         InputError: Something is missing or does not fit; a model that is code is only run when `settings.model` names it.
-        NumericalError: The weights are not finite.
+        NumericalError: The weights are not finite; buffers, such as masks, may be infinite.
         SettingsError: An unknown name, or `samples` larger than the split.
     """
     Runtime.open(settings.device, settings.dtype)  # A missing device is told before any file is read.
-    checkpoint = checkpoints.read(path)
-    checkpoint.require_finite()
+    checkpoint = checkpoints.read(path, settings.weights)
     opened = assemble(checkpoint, load_data(checkpoint, settings), settings)
+    checkpoints.require_finite(opened.model, checkpoint.path)
     require_function(opened.model, opened.data.train.inputs, opened.runtime)
     return opened
 
@@ -240,7 +240,7 @@ def describe(checkpoint: Checkpoint) -> Subject:
     metadata: dict[str, Any] = checkpoint.metadata
     recipe = metadata.get("recipe", {})
     return Subject(
-        path=str(checkpoint.path),
+        path=checkpoint.address,
         sha256=checkpoint.sha256(),
         label=label(checkpoint),
         model=metadata.get("model", {}).get("spec"),
@@ -256,12 +256,15 @@ def describe(checkpoint: Checkpoint) -> Subject:
         last_learning_rate=metadata.get("last_learning_rate"),
         momentum=recipe.get("momentum"),
         momentum_rule=recipe.get("momentum_rule", "nesterov") if recipe else None,
+        weights=checkpoint.weights,
     )
 
 
 def label(checkpoint: Checkpoint) -> str:
     """Return a short name for tables and legends: that of the run for its final checkpoint, else with the file's name."""
     path, metadata = checkpoint.path, checkpoint.metadata
+    if checkpoint.chosen:
+        return f"{path.stem}::{checkpoint.weights}"
     name = metadata.get("name", metadata.get("mode"))
     if name and path.name == "final.pt":
         return str(name)

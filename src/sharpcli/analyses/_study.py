@@ -67,9 +67,9 @@ class Study:
             )
         model.to(runtime.dtype)
         if settings.init_from:
-            start = checkpoints.read(settings.init_from)
-            start.require_finite()
+            start = checkpoints.read(settings.init_from, settings.weights)
             checkpoints.fit(start, model)
+            checkpoints.require_finite(model, start.path)
         require_function(model, data.train.inputs, runtime)
         init = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         return Study(settings, runtime, data, model, init, checkpoints.state_sha256(init))

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from sharpcli import checkpoints, progress
+from sharpcli import progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import Opened, open_checkpoint
-from sharpcli.analyses.distance import displacement
+from sharpcli.analyses.distance import displacement, reference
 from sharpcli.analyses.hessian import largest, planner_for
 from sharpcli.curvature.planner import Planner
 from sharpcli.errors import InputError, SettingsError
@@ -142,8 +142,8 @@ def _measure(
             notes.append("φ failed: no point of the box was higher than the weights.")
     if "distance" in settings.metrics:
         try:
-            init = checkpoints.read(settings.init) if settings.init else checkpoints.initial_weights(opened.checkpoint)
-            measured["distance"] = displacement(opened.checkpoint, init).distance
+            init = reference(opened.checkpoint, settings.init)
+            measured["distance"] = displacement(opened.checkpoint, init, model=opened.model).distance
         except InputError as error:
             if settings.init:
                 raise

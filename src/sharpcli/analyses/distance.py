@@ -1,4 +1,4 @@
-"""How far weights are from where they started. Needs neither data nor model code."""
+"""How far weights are from where they started. Needs no data, and a model only where a file does not say what is trained."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sharpcli import checkpoints, progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._growth import growth
+from sharpcli.analyses._named_model import named_model
 from sharpcli.analyses._opening import describe
-from sharpcli.checkpoints import Checkpoint
+from sharpcli.checkpoints import Checkpoint, Parts
 from sharpcli.errors import InputError
 from sharpcli.results import Displacement, DistanceResult, Growth, LayerDistance, Way
 from sharpcli.runtime import Runtime
@@ -23,7 +24,7 @@ from sharpcli.settings import DistanceSettings, chosen
 
 
 def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, **options: object) -> DistanceResult:
-    """Measure ‖w - w₀‖₂ over all parameters, in float64; BatchNorm's statistics are not parameters.
+    """Measure ‖w - w₀‖₂ over all parameters, in float64; a tied tensor counts once, buffers do not count.
 
     Of a run folder it also tells the length of the way through the saved steps, and whether distances grow as log t
     or as a power of t: by distances.jsonl where training has written it, else by the saved steps.
@@ -46,16 +47,20 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
     settings = chosen(DistanceSettings, settings, options)
     runtime = Runtime.open(settings.device, settings.dtype)
     with account(settings) as book:
-        final = checkpoints.read(checkpoint)
-        init = checkpoints.read(settings.init) if settings.init else checkpoints.initial_weights(final)
-        whole = displacement(final, init, per_layer=settings.per_layer)
+        final = checkpoints.read(checkpoint, settings.weights)
+        init = reference(final, settings.init)
         place = Path(checkpoint).expanduser()
         steps = checkpoints.saved_steps(place, final)
-        along = tuple(displacement(step, init) for step in steps)
+        ends, start, *between = _parameters([final, init, *steps], named_model(final, settings))
+        whole = _displacement(final, ends, start, per_layer=settings.per_layer)
+        along = tuple(_displacement(step, found, start) for step, found in zip(steps, between, strict=True))
         return DistanceResult(
             checkpoint=describe(final),
-            reference=str(init.path),
-            num_parameters=sum(final.state[name].numel() for name in final.parameter_names()),
+            reference=init.address,
+            num_parameters=ends.num_parameters,
+            known_by=ends.known_by,
+            ties=ends.ties,
+            buffers=ends.buffers,
             distance=whole.distance,
             relative=whole.relative,
             cosine=whole.cosine,
@@ -64,45 +69,63 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
             max_change=whole.max_change,
             layers=whole.layers,
             steps=along,
-            way=_way(init, steps),
+            way=_way([start, *between]),
             growth=_growth(final, _lines(place, along, settings), settings),
             **book.entries(runtime),
         )
 
 
-def displacement(final: Checkpoint, init: Checkpoint, *, per_layer: bool = False) -> Displacement:
-    """Return norms and angle between two sets of weights.
+def reference(checkpoint: Checkpoint, init: str | None) -> Checkpoint:
+    """Return the weights to measure from: those that are named, else those that the checkpoint's run started from.
+
+    Raises:
+        InputError: There are none.
+    """
+    return checkpoints.read(init, preferred=checkpoint.weights) if init else checkpoints.initial_weights(checkpoint)
+
+
+def displacement(final: Checkpoint, init: Checkpoint, *, model: nn.Module | None = None) -> Displacement:
+    """Return norms and angle between the parameters of two sets of weights.
+
+    Args:
+        final: Where they are.
+        init: Where they were.
+        model: What tells which of them are parameters.
 
     Raises:
         InputError: A parameter is missing from the initial weights or of another shape; the first is named.
         NumericalError: The weights are not finite.
     """
-    for checkpoint in (final, init):
-        checkpoint.require_finite()
-    wanted, given = {name: final.state[name] for name in final.parameter_names()}, init.state
-    if not wanted.keys() <= given.keys():
-        wanted, given = checkpoints.bare(wanted), checkpoints.bare(given)
-    for name, tensor in wanted.items():
-        if name not in given or given[name].shape != tensor.shape:
-            raise InputError(
-                f"{final.path} and {init.path} do not hold the same tensors: '{name}' differs.",
-                "Give weights of the same model.",
-            )
-    if not any(tensor.numel() for tensor in wanted.values()):
-        raise InputError(f"{final.path} holds no parameters.", "Give a file with floating-point weights.")
-    pairs = {name: (_flat(tensor), _flat(given[name])) for name, tensor in wanted.items()}
-    ends, starts = (torch.cat([pair[side] for pair in pairs.values()]) for side in (0, 1))
-    gone, relative, cosine = _compare(ends, starts)
+    return _displacement(final, *_parameters([final, init], model))
+
+
+def _parameters(sources: list[Checkpoint], model: nn.Module | None) -> list[Parts]:
+    """Return the parameters of the end, the start and what is between; say so where they had to be guessed."""
+    found = checkpoints.same_parameters(sources, model)
+    for source, parts in zip(sources, found, strict=True):
+        parts.require_finite(source.path)
+    if not found[0].num_parameters:
+        raise InputError(f"{sources[0].address} holds no parameters.", "Give a file with floating-point weights.")
+    if (guess := found[0].guess) is not None:
+        progress.warn(guess)
+    return found
+
+
+def _displacement(final: Checkpoint, ends: Parts, starts: Parts, *, per_layer: bool = False) -> Displacement:
+    pairs = {name: (_flat(tensor), _flat(starts.parameters[name])) for name, tensor in ends.parameters.items()}
+    end, start = (torch.cat([pair[side] for pair in pairs.values()]) for side in (0, 1))
+    gone, relative, cosine = _compare(end, start)
+    shapes = {name: tensor.shape for name, tensor in ends.parameters.items()}
     return Displacement(
-        path=str(final.path),
+        path=final.address,
         step=final.metadata.get("step"),
-        norm=float(ends.norm()),
-        init_norm=float(starts.norm()),
+        norm=float(end.norm()),
+        init_norm=float(start.norm()),
         distance=gone,
         relative=relative,
         cosine=cosine,
-        max_change=float((ends - starts).abs().max()),
-        layers=tuple(_layer(name, *pair, wanted[name].shape) for name, pair in pairs.items()) if per_layer else (),
+        max_change=float((end - start).abs().max()),
+        layers=tuple(_layer(name, *pair, shapes[name]) for name, pair in pairs.items()) if per_layer else (),
     )
 
 
@@ -120,16 +143,11 @@ def _growth(final: Checkpoint, lines: list[dict[str, Any]], settings: DistanceSe
     return replace(found, sentence=found.sentence + caution)
 
 
-def _way(init: Checkpoint, steps: list[Checkpoint]) -> Way | None:
+def _way(along: list[Parts]) -> Way | None:
     """Measure the way from the start through the saved steps."""
-    if not steps:
+    if len(along) < 2:
         return None
-    names = steps[0].parameter_names()
-    states = [init.state, *({name: step.state[name] for name in names} for step in steps)]
-    if not set(names) <= init.state.keys():  # Prefixes of wrappers, as in `displacement`.
-        states = [checkpoints.bare(state) for state in states]
-        names = list(states[1])
-    places = [torch.cat([_flat(state[name]) for name in names]) for state in states]
+    places = [torch.cat([_flat(tensor) for tensor in one.parameters.values()]) for one in along]
     stretches = [after - before for before, after in itertools.pairwise(places)]
     lengths = [float(stretch.norm()) for stretch in stretches]
     gone = float((places[-1] - places[0]).norm())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from sharpcli import checkpoints
+from sharpcli import checkpoints, progress
 from sharpcli.analyses._account import account
+from sharpcli.analyses._named_model import named_model
 from sharpcli.analyses._opening import Opened, agree, assemble, describe, load_data
-from sharpcli.checkpoints import Checkpoint
-from sharpcli.errors import SharpcliError
+from sharpcli.checkpoints import Checkpoint, Parts
+from sharpcli.errors import NumericalError, SharpcliError
 from sharpcli.results import Check, InspectResult
 from sharpcli.settings import InspectSettings, chosen
 
@@ -33,13 +32,17 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
     """
     settings = chosen(InspectSettings, settings, options)
     with account(settings) as book:
-        read = checkpoints.read(checkpoint)
-        checks = _checks(read, settings)
+        read = checkpoints.read(checkpoint, settings.weights)
+        parts, checks = _looked_into(read, settings)
         return InspectResult(
             checkpoint=describe(read),
             container=read.container,
             num_tensors=len(read.state),
-            num_parameters=sum(read.state[name].numel() for name in read.parameter_names()),
+            num_parameters=parts.num_parameters,
+            known_by=parts.known_by,
+            ties=parts.ties,
+            buffers=parts.buffers,
+            left_out=parts.left_out,
             dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in read.state.values()})),
             tensors=tuple((name, tuple(tensor.shape)) for name, tensor in read.state.items()),
             metadata=read.metadata,
@@ -49,22 +52,47 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
         )
 
 
-def _checks(read: Checkpoint, settings: InspectSettings) -> tuple[Check, ...]:
+def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tuple[Check, ...]]:
     """Ask one question after the other; those that rest on a failed one are not asked."""
-    finite = all(bool(torch.isfinite(part).all()) for part in read.state.values() if part.is_floating_point())
-    checks = [Check(name="weights are finite", passed=finite, detail="" if finite else "NaN or infinity found")]
+    opened, checks = None, []
     try:
         data = load_data(read, settings)
         counts = ", ".join(f"{len(part)} {name}" for name, part in data.parts().items())
         checks.append(Check(name="data load", passed=True, detail=f"{counts}; inputs {data.preprocessing}"))
         opened = assemble(read, data, settings)
         checks.append(Check(name="weights fit the model", passed=True, detail=f"{len(read.state)} tensors match"))
-        if finite:
-            checks += _evaluated(opened)
     except SharpcliError as error:
-        name = ("data load", "weights fit the model", "loss")[min(len(checks) - 1, 2)]
+        name = ("data load", "weights fit the model")[len(checks)]
         checks.append(Check(name=name, passed=False, detail=f"{error.message} {error.hint}"))
-    return (*checks, _initial(read))
+    parts = _parts(read, opened, settings)
+    if parts.guess is not None:
+        progress.warn(parts.guess)
+    finite = _finite(read, parts, opened)
+    if opened is not None and finite.passed:
+        try:
+            checks += _evaluated(opened)
+        except SharpcliError as error:
+            checks.append(Check(name="loss", passed=False, detail=f"{error.message} {error.hint}"))
+    return parts, (finite, *checks, _initial(read))
+
+
+def _parts(read: Checkpoint, opened: Opened | None, settings: InspectSettings) -> Parts:
+    """Tell parameters by the model, if it can be built and is the right one, else by what the file says."""
+    try:
+        return checkpoints.parts(read, opened.model if opened else named_model(read, settings))
+    except SharpcliError:
+        return checkpoints.parts(read)
+
+
+def _finite(read: Checkpoint, parts: Parts, opened: Opened | None) -> Check:
+    try:
+        if opened is not None:
+            checkpoints.require_finite(opened.model, read.path)
+        else:
+            parts.require_finite(read.path)
+    except NumericalError as error:
+        return Check(name="weights are finite", passed=False, detail=f"NaN or infinity found: {error.message}")
+    return Check(name="weights are finite", passed=True, detail="")
 
 
 def _evaluated(opened: Opened) -> list[Check]:

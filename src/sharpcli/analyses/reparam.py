@@ -129,6 +129,6 @@ def _write(target: Path, opened: Opened, model: nn.Module, how: dict[str, object
     untrue = ("init", "final") if how["into"] is None else ("init",)
     metadata = {key: value for key, value in opened.checkpoint.metadata.items() if key not in untrue}
     name = f"{metadata.get('name') or metadata.get('mode') or opened.checkpoint.path.stem} rescaled"
-    original = {**checkpoints.bare(opened.checkpoint.state), **opened.checkpoint.state}
+    original = checkpoints.fitted(opened.checkpoint, copy.deepcopy(model))
     state = {key: tensor.to(original[key].dtype) if key in original else tensor for key, tensor in model.state_dict().items()}
     checkpoints.write(target, state, {**metadata, "name": name, "reparam": how})

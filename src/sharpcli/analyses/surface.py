@@ -178,7 +178,8 @@ def _plane(opened: list[Opened], folder: Path, objective: Objective, settings: S
     if settings.axes == "pca":
         final = opened[0].checkpoint
         steps = checkpoints.saved_steps(folder, final)
-        along = [torch.cat([step.state[name].reshape(-1) for name in objective.space.names]).to(theta) for step in steps]
+        found = checkpoints.same_parameters(steps, opened[0].model) if steps else []
+        along = [objective.space.flatten(step.parameters).to(theta) for step in found]
         return principal_plane(along, [str(step.metadata.get("step")) for step in steps])
     if settings.axes == "eigen":
         return eigen_plane(objective, theta, settings.seed)
@@ -198,5 +199,5 @@ def _ranges(plane: Plane, settings: SurfaceSettings) -> tuple[list[float], list[
 
 def _relevant(settings: SurfaceSettings) -> dict[str, Any]:
     """Return what the numbers depend on."""
-    indifferent = ("state", "batch_size", "device", "data_root", "download")
+    indifferent = ("state", "batch_size", "device", "data_root", "download", "weights")  # Weights by their hash.
     return {key: value for key, value in settings.to_dict().items() if key not in indifferent}

@@ -24,7 +24,8 @@ def command(
 ) -> None:
     """Distance of the weights from where they started, in all, per layer and along a run.
 
-    Only weights are read: the options about model, data, loss and samples are accepted, and change nothing.
+    Only weights are read. For a file that sharpcli did not write, --model tells parameters from buffers; the options about
+    data only help to build that model, and those about loss and samples change nothing.
     """
 
     def compute(settings: DistanceSettings) -> Sequence[Any]:

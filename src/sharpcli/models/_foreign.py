@@ -18,17 +18,19 @@ from sharpcli.arguments import check_arguments
 from sharpcli.errors import InputError, closest
 
 
-def build_foreign(spec: str, *, input_shape: tuple[int, ...], num_classes: int, options: Mapping[str, object]) -> nn.Module:
+def build_foreign(
+    spec: str, *, input_shape: tuple[int, ...] | None, num_classes: int | None, options: Mapping[str, object]
+) -> nn.Module:
     """Import the code that `spec` names, and call it. This runs whatever that code contains.
 
     Args:
         spec: `path/file.py:fn` or `pkg.mod:attr`, a function or class; `~` is expanded.
-        input_shape: Shape of one sample; passed on if the function takes it.
-        num_classes: Number of outputs; passed on if the function takes it.
+        input_shape: Shape of one sample; passed on if the function takes it and it is known.
+        num_classes: Number of outputs; likewise.
         options: Further keyword arguments.
 
     Returns:
-        The module that the function returns.
+        The module that the function returns, without what compilation and data parallelism wrapped around it.
 
     Raises:
         InputError: Nothing to import, the code fails, or it returns no `nn.Module`.
@@ -42,13 +44,41 @@ def build_foreign(spec: str, *, input_shape: tuple[int, ...], num_classes: int, 
         function = _attribute(module, attribute, spec)
         offered = {"input_shape": input_shape, "num_classes": num_classes}
         check_arguments(function, options, reserved=offered)
-        keywords = {**_accepted(function, offered), **options}
+        known = {name: value for name, value in offered.items() if value is not None}
+        keywords = {**_accepted(function, known), **options}
         with _blamed(spec, "called"):
             model = function(**keywords)
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise InputError(f"'{spec}' returned a {kind}, not a torch.nn.Module.", "Return the model from it.")
+    return unwrapped(model)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module inside of `torch.compile`, DataParallel and DistributedDataParallel, and free its parts of the same.
+
+    A compiled module has no second derivative, and each of the wrappers has buffers or copies of its own. The modules
+    inside are the same objects as before, so tensors that are tied stay tied.
+    """
+    model = _inside(model)
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if _inside(child) is not child:
+                setattr(module, name, _inside(child))
+    for module in model.modules():
+        module._compiled_call_impl = None  # What `module.compile()` sets.
     return model
+
+
+def _inside(module: nn.Module) -> nn.Module:
+    while True:
+        compiled = getattr(module, "_orig_mod", None)  # torch.compile's own class is not part of its public names.
+        if isinstance(compiled, nn.Module):
+            module = compiled
+        elif isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        else:
+            return module
 
 
 def _import_file(file: Path, spec: str) -> ModuleType:

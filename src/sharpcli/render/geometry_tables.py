@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpcli.render.barriers import barrier_matrix
-from sharpcli.render.table import between, dim, heading, new_table, number, percent
+from sharpcli.render.table import between, dim, heading, new_table, number, percent, told_by
 from sharpcli.results import (
     Curve,
     DistanceResult,
@@ -85,7 +85,12 @@ def draw_distance(result: DistanceResult) -> list[RenderableType]:
         ))  # fmt: skip
     if result.growth is not None:
         parts.append(Text(result.growth.sentence))
-    return [*parts, dim(f"over {result.num_parameters} parameters; BatchNorm statistics are not parameters"), Text()]
+    ties = f"; tied tensors once ({len(result.ties)})" if result.ties else ""
+    return [
+        *parts,
+        dim(f"over {result.num_parameters} parameters, {told_by(result.known_by)}{ties}; buffers are not parameters"),
+        Text(),
+    ]
 
 
 def _layers(layers: Sequence[LayerDistance]) -> Table:

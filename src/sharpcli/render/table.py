@@ -25,13 +25,19 @@ def new_table(title: str, *columns: str, left: int = 1) -> Table:
     """Return an empty table; the first `left` columns hold words, the others numbers."""
     made = Table(title=title, box=box.SIMPLE_HEAD)
     for position, column in enumerate(columns):
-        made.add_column(column, justify="left" if position < left else "right", no_wrap=position >= left)
+        words = position < left
+        made.add_column(column, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     return made
 
 
 def dim(text: str) -> Text:
     """Return a sentence for those who read on."""
     return Text(text, style="dim")
+
+
+def told_by(known_by: str) -> str:
+    """Return what told parameters from buffers, in words."""
+    return {"model": "as the model says", "record": "as the file says"}.get(known_by, "told by names and values")
 
 
 def heading(subject: Subject) -> str:

@@ -13,7 +13,7 @@ from sharpcli.render.geometry_tables import draw_barriers, draw_distance, draw_p
 from sharpcli.render.hessian_tables import draw_hessian, draw_side_by_side
 from sharpcli.render.labels import distinct
 from sharpcli.render.sharpness_tables import draw_measures, draw_reparam, draw_sharpness
-from sharpcli.render.table import between, dim, new_table, number, percent
+from sharpcli.render.table import between, dim, new_table, number, percent, told_by
 from sharpcli.render.training_tables import draw_recipes, draw_train
 from sharpcli.results import (
     CompareResult,
@@ -38,22 +38,36 @@ def show(results: Sequence[Result], to: Console) -> None:
     if len(results) > 1 and type(results[0]) in _SUMMARIES:
         drawn += _SUMMARIES[type(results[0])](results)
     for part in (piece for whole in drawn for piece in _titled(whole)):
-        fitting = _turned(part) if isinstance(part, Table) and _is_too_wide(part, to) else part
-        to.print(fitting, soft_wrap=isinstance(part, Text))
+        for fitting in _fitting(part, to) if isinstance(part, Table) else [part]:
+            to.print(fitting, soft_wrap=isinstance(part, Text))
+
+
+def _fitting(table: Table, to: Console) -> list[Table]:
+    """Return a table such that nothing is cut off: words are folded; of numbers rows and columns are exchanged, in parts."""
+    if not _is_too_wide(table, to) or not any(column.no_wrap for column in table.columns):
+        return [table]
+    size = table.row_count
+    while size > 1 and any(_is_too_wide(part, to) for part in _turned(table, size)):
+        size -= 1
+    return _turned(table, size)
 
 
 def _is_too_wide(table: Table, to: Console) -> bool:
     return Measurement.get(to, to.options.update_width(10_000), table).maximum > to.width
 
 
-def _turned(table: Table) -> Table:
-    """Return a table with rows and columns exchanged: on a narrow terminal nothing is cut off."""
-    first, *others = table.columns
-    turned = new_table("", str(first.header), *map(str, first.cells))
-    turned.title = None
-    for column in others:
-        turned.add_row(str(column.header), *map(str, column.cells))
-    return turned
+def _turned(table: Table, size: int) -> list[Table]:
+    """Return a table with rows and columns exchanged, cut into tables of some rows of the old one each."""
+    cells = [[str(cell) for cell in column.cells] for column in table.columns]
+    parts = []
+    for start in range(0, table.row_count, max(size, 1)):
+        first, *others = (column[start : start + size] for column in cells)
+        turned = new_table("", str(table.columns[0].header), *first)
+        turned.title = None
+        for column, values in zip(table.columns[1:], others, strict=True):
+            turned.add_row(str(column.header), *values)
+        parts.append(turned)
+    return parts
 
 
 def _titled(part: RenderableType) -> list[RenderableType]:
@@ -103,8 +117,11 @@ def _inspect(result: InspectResult) -> list[RenderableType]:
     subject = result.checkpoint
     known = {
         "tensors": f"{result.num_tensors} ({', '.join(result.dtypes)})",
-        "parameters": str(result.num_parameters),
-        "weights sha256": subject.sha256[:16],
+        "parameters": f"{result.num_parameters} ({told_by(result.known_by)})",
+        "tied": _few([f"{name} is {owner}" for name, owner in result.ties.items()]),
+        "buffers": _few(result.buffers),
+        "left out": _few(result.left_out),
+        "weights": subject.weights, "weights sha256": subject.sha256[:16],
         "model": subject.model, "data": subject.data, "mode": subject.mode, "updates": subject.step, "seed": subject.seed,
         "batch size": subject.batch_size, "optimizer": subject.optimizer, "peak lr": subject.learning_rate,
     }  # fmt: skip
@@ -120,6 +137,12 @@ def _inspect(result: InspectResult) -> list[RenderableType]:
         checks.add_row(check.name, answer, check.detail)
     verdict = "This file can be analysed." if result.analysable else "This file cannot be analysed as it stands."
     return [table, tensors, checks, Text(verdict, style="bold"), Text()]
+
+
+def _few(names: Sequence[str]) -> str | None:
+    """Return the first of some names and how many more there are; None for none."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} ({', '.join(names[:3])}{more})" if names else None
 
 
 _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {

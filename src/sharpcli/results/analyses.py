@@ -54,12 +54,20 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class InspectResult(Result):
-    """What is in a file and whether it can be analysed."""
+    """What is in a file and whether it can be analysed.
+
+    `known_by` says what told parameters from buffers: "model", "record", or "names and values", which is a guess. `ties`
+    are further names of parameters, each with the one that it is counted under; `left_out` is what no model takes.
+    """
 
     checkpoint: Subject
     container: str
     num_tensors: int
     num_parameters: int
+    known_by: str
+    ties: dict[str, str]
+    buffers: tuple[str, ...]
+    left_out: tuple[str, ...]
     dtypes: tuple[str, ...]
     tensors: tuple[tuple[str, tuple[int, ...]], ...]
     metadata: dict[str, Any]

@@ -30,6 +30,7 @@ class Subject:
     last_learning_rate: float | None = None
     momentum: float | None = None
     momentum_rule: str | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

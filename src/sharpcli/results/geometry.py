@@ -135,11 +135,18 @@ class Displacement:
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceResult(Result):
-    """Weight distance from initialization, of one checkpoint or along the saved steps of a run."""
+    """Weight distance from initialization, of one checkpoint or along the saved steps of a run.
+
+    `known_by` says what told parameters from buffers: "model", "record", or "names and values", which is a guess. `ties`
+    are further names of parameters, each with the one that it is counted under.
+    """
 
     checkpoint: Subject
     reference: str
     num_parameters: int
+    known_by: str
+    ties: dict[str, str]
+    buffers: tuple[str, ...]
     distance: float
     relative: float | None
     cosine: float | None

@@ -132,7 +132,7 @@ class SurfaceSettings(AnalysisSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceSettings(AnalysisSettings):
-    """From where to measure. Only weights are read: of the shared options none changes the answer."""
+    """From where to measure. Only weights are read; a model that is named tells parameters from buffers."""
 
     init: str | None = option(None, "Reference weights. Default: the initial weights of the checkpoint's own run.", "FILE")
     per_layer: bool = option(False, "Add one row a tensor, with the mean and the largest relative distance of its filters.")

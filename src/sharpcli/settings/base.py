@@ -87,6 +87,11 @@ class SubjectSettings:
         None, "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr. Default: as the checkpoint says.", "SPEC"
     )
     model_arg: tuple[str, ...] = option((), "Argument for the model, such as width=32. Repeat for several.", "KEY=VALUE")
+    weights: str | None = option(
+        None,
+        "Which weights of a file that holds several sets, such as state_dict_ema; FILE::KEY says it of one file.",
+        "KEY",
+    )
     data: str | None = option(
         None, "Data: fashion-mini, mnist, cifar10, ..., npz:FILE or folder:PATH. Default: as the checkpoint says.", "SPEC"
     )

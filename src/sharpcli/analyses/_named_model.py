@@ -1,0 +1,44 @@
+"""The model that --model names, where only weights are asked about: without data if it can be built without."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sharpcli.analyses._opening import build_model, load_data
+from sharpcli.arguments import parse_arguments
+from sharpcli.checkpoints import Checkpoint
+from sharpcli.errors import InputError
+from sharpcli.models._foreign import build_foreign
+from sharpcli.models._resolve import resolve, runs_code
+from sharpcli.settings import AnalysisSettings
+
+
+def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module | None:
+    """Return the freshly built model that the settings name; None if they name none.
+
+    The shape of a sample and the number of classes are what the file has on record, else those of the data that are
+    named; a function of the user's that wants neither is called without.
+
+    Raises:
+        InputError: The model cannot be built, or not without data.
+        SettingsError: An unknown name or option.
+    """
+    spec = settings.model
+    if spec is None:
+        return None
+    recorded = checkpoint.metadata.get("model", {})
+    own = spec == recorded.get("spec")
+    arguments = settings.model_arg or (tuple(recorded.get("arguments", ())) if own else ())
+    if settings.data is not None:
+        return build_model(checkpoint, load_data(checkpoint, settings), settings)
+    shape, classes = recorded.get("input_shape"), recorded.get("num_classes")
+    with torch.random.fork_rng():
+        if shape is not None and classes is not None:
+            return resolve(spec, input_shape=tuple(shape), num_classes=classes, arguments=arguments)
+        if runs_code(spec):
+            return build_foreign(spec, input_shape=None, num_classes=None, options=parse_arguments(arguments))
+    raise InputError(
+        f"The model '{spec}' is built for a shape and a number of classes, which {checkpoint.path} does not say.",
+        "Name the data with --data.",
+    )

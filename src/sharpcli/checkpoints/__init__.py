@@ -1,0 +1,32 @@
+"""Self-describing files: read, write, verify, and take in files that others wrote.
+
+A checkpoint of sharpcli is what `torch.save` makes of
+
+    {"format": "sharpcli", "format_version": 1, "state_dict": {...}, "metadata": {...}}
+
+with plain tensors, numbers and text only. Nothing is ever unpickled as code: files are opened with
+`weights_only=True` or as safetensors, and model code that a file merely names is not run.
+"""
+
+from sharpcli.checkpoints._checkpoint import Checkpoint, state_sha256, write
+from sharpcli.checkpoints._fitting import fit, fitted
+from sharpcli.checkpoints._parts import Parts, parts, parts_of_model, require_finite, same_parameters
+from sharpcli.checkpoints._reading import locate, read
+from sharpcli.checkpoints._runs import initial_weights, saved_steps
+
+__all__ = [
+    "Checkpoint",
+    "Parts",
+    "fit",
+    "fitted",
+    "initial_weights",
+    "locate",
+    "parts",
+    "parts_of_model",
+    "read",
+    "require_finite",
+    "same_parameters",
+    "saved_steps",
+    "state_sha256",
+    "write",
+]

@@ -1,0 +1,66 @@
+"""Weights in memory, their hash, and how they are written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sharpcli import files
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights and what is known about them.
+
+    Attributes:
+        path: File they came from.
+        state: Tensors by name, parameters and buffers, on the CPU.
+        metadata: Model, data, loss, recipe, step, initial weights and losses of a run; {} for a foreign file.
+        container: What kind of file it was, in words.
+        weights: Under which key of the file they are; None where they have none.
+        chosen: Whether that key was named because the file holds several sets of weights.
+        left_out: What of the file was not taken, by name.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    container: str = "sharpcli checkpoint"
+    weights: str | None = None
+    chosen: bool = False
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The file, with ::KEY where it holds several sets of weights."""
+        return f"{self.path}::{self.weights}" if self.chosen else str(self.path)
+
+    def sha256(self) -> str:
+        """Return the hash of names, shapes and values of all tensors; the container does not matter."""
+        return state_sha256(self.state)
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return the hash of names, shapes and values of tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole or not at all; equal contents give equal bytes."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    files.write_object(
+        path, {"format": "sharpcli", "format_version": FORMAT_VERSION, "state_dict": tensors, "metadata": dict(metadata)}
+    )

@@ -1,0 +1,154 @@
+"""Put the weights of a file into a model: torch has the last word, and a refusal says what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli import progress
+from sharpcli.checkpoints._checkpoint import Checkpoint
+from sharpcli.checkpoints._names import is_stray, renamings
+from sharpcli.checkpoints._sets import _EXTRA
+from sharpcli.checkpoints._types import require_real
+from sharpcli.errors import InputError
+
+_SHOWN = 3
+
+
+def fit(checkpoint: Checkpoint, model: nn.Module) -> tuple[str, ...]:
+    """Load the checkpoint's tensors into a model.
+
+    Every name that torch's own strict loading takes is taken, and old names that its modules convert. What wrappers put
+    into names is taken out where then all fit; a tied tensor may be there once, under any of its names; what training
+    adds beside the model is named in a warning and left out.
+
+    Returns:
+        The names that were left out.
+
+    Raises:
+        InputError: A tensor is missing, left over, of another shape or of another type.
+    """
+    found = _fitting(checkpoint, model)
+    if found.strays:
+        listed = ", ".join(f"'{name}'" for name in found.strays[:_SHOWN])
+        more = f" and {len(found.strays) - _SHOWN} more" if len(found.strays) > _SHOWN else ""
+        progress.warn(f"{checkpoint.path} holds what the model has no place for; left out: {listed}{more}.")
+    return found.strays
+
+
+def fitted(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor]:
+    """Return the checkpoint's tensors under the names of a model, which is loaded with them.
+
+    Raises:
+        InputError: They do not fit.
+    """
+    return dict(_fitting(checkpoint, model).state)
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """Tensors under names of the model, and how they differ from what it holds."""
+
+    state: dict[str, Tensor]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    shapes: tuple[str, ...]
+    strays: tuple[str, ...]
+
+    @property
+    def problems(self) -> int:
+        return len(self.missing) + len(self.extra) + len(self.shapes)
+
+
+def _fitting(checkpoint: Checkpoint, model: nn.Module) -> _Attempt:
+    """Return the first way of naming by which all fits."""
+    wanted = {name: part for name, part in model.state_dict(keep_vars=True).items() if isinstance(part, Tensor)}
+    modules = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    best: _Attempt | None = None
+    for names in renamings(checkpoint.state, wanted, modules):
+        state = {names[name]: tensor for name, tensor in checkpoint.state.items()}
+        attempt = _attempt(state, wanted, model)
+        if attempt.problems == 0:
+            _check(checkpoint, attempt.state, wanted)
+            return attempt
+        if best is None or attempt.problems < best.problems:
+            best = attempt
+    assert best is not None
+    raise _refusal(checkpoint, best)
+
+
+def _attempt(state: dict[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module) -> _Attempt:
+    """Ask torch what it would leave out, after tied tensors have got all their names."""
+    for names in _ties(wanted):
+        there = next((name for name in names if name in state), None)
+        if there is not None:
+            state = {**dict.fromkeys(names, state[there]), **state}
+    shapes = tuple(
+        f"'{name}' {tuple(state[name].shape)} in the file, {tuple(part.shape)} in the model"
+        for name, part in wanted.items()
+        if name in state and not _same_shape(state[name], part)
+    )
+    taken = {name: tensor for name, tensor in state.items() if name not in wanted or _same_shape(tensor, wanted[name])}
+    try:
+        missing, extra = model.load_state_dict(taken, strict=False)
+    except (RuntimeError, KeyError) as error:  # A shape that only a module which converts old names can know.
+        return _Attempt(state, (), (), (*shapes, str(error).splitlines()[-1].strip()), ())
+    unmatched = [name for name in missing if not name.endswith(_EXTRA) and name not in state]
+    strays = tuple(name for name in extra if is_stray(name))
+    kept = {name: tensor for name, tensor in state.items() if name not in extra}
+    return _Attempt(kept, tuple(unmatched), tuple(name for name in extra if name not in strays), shapes, strays)
+
+
+def _same_shape(tensor: Tensor, part: Tensor) -> bool:
+    return tensor.shape == part.shape or (part.ndim == 0 and tensor.shape == (1,))  # As torch wrote scalars before 0.4.
+
+
+def _ties(wanted: Mapping[str, Tensor]) -> list[list[str]]:
+    """Return the names of each tensor that has several."""
+    names: dict[int, list[str]] = {}
+    for name, part in wanted.items():
+        names.setdefault(id(part), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
+def _check(checkpoint: Checkpoint, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Refuse parameters that are no real numbers, and a tied tensor that the file holds twice with two values."""
+    for name, tensor in state.items():
+        part = wanted.get(name)
+        if isinstance(part, nn.Parameter) and part.is_floating_point():
+            require_real(checkpoint.path, name, tensor)
+    for first, *others in _ties(wanted):
+        for name in others:
+            if first in state and name in state and not _equal(state[first], state[name]):
+                raise InputError(
+                    f"'{first}' and '{name}' are one tensor in the model, but two that differ in {checkpoint.path}.",
+                    "Build the model without that tie, or give the file that belongs to it.",
+                )
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two tensors are the same; NaN, which is refused elsewhere, equals itself here."""
+    return one.shape == other.shape and bool(torch.allclose(one.double(), other.double(), rtol=0, atol=0, equal_nan=True))
+
+
+def _refusal(checkpoint: Checkpoint, attempt: _Attempt) -> InputError:
+    """Say what differs, kind by kind, and what is likely to mend it."""
+    parts = [
+        f"{what}: {', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"
+        for what, names in (
+            ("missing from the file", [f"'{name}'" for name in attempt.missing]),
+            ("not in the model", [f"'{name}'" for name in attempt.extra]),
+            ("of another shape", list(attempt.shapes)),
+        )
+        if names
+    ]
+    if not attempt.missing and not attempt.extra:
+        hint = "The model is of another size: give it with --model-arg; the number of classes is that of --data."
+    elif not attempt.missing and not attempt.shapes:
+        hint = "The model is only a part of the one that was saved: name the whole with --model, or another --model-arg."
+    else:
+        hint = "Give the model it was trained with: --model and, for its size, --model-arg."
+    return InputError(f"{checkpoint.address} does not fit the model; {'; '.join(parts)}.", hint)

@@ -1,0 +1,78 @@
+"""Names of tensors in a file against names in a model: what wrappers put into a name is taken out, where then all fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
+
+from sharpcli.checkpoints._sets import _EXTRA
+
+# Parts of a name that wrappers add: parallel and sharded training, compilation, activation checkpointing, training modules.
+_WRAPPERS = frozenset({
+    "module", "_module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module",
+    "model", "net", "network",
+})  # fmt: skip
+# What training adds to a state dict beside the model: of an average, of the loss, of tools that count operations.
+_STRAYS = (
+    "n_averaged", "criterion.*", "*.criterion.*", "criterions.*", "loss.*", "loss_fn.*", "loss_func.*", "loss_function.*",
+    f"*{_EXTRA}", "*total_ops", "*total_params",
+)  # fmt: skip
+
+
+def is_stray(name: str) -> bool:
+    """Tell whether a name is of something that training adds and that no model answers with."""
+    return any(fnmatchcase(name, pattern) for pattern in _STRAYS)
+
+
+def renamings(names: Collection[str], wanted: Collection[str], modules: Collection[str]) -> Iterator[dict[str, str]]:
+    """Yield ways to rename the tensors of a file as a model names them, the plainest first; each is one to one.
+
+    Args:
+        names: Those of the file.
+        wanted: Those of the model.
+        modules: Paths of the model's modules; a tensor of the file may be one that a module knows how to convert.
+    """
+    yield {name: name for name in names}
+    for found in (_without_wrappers(names, wanted, modules), _without_prefix(names, wanted)):
+        if found is not None and len(set(found.values())) == len(found):
+            yield found
+
+
+def _without_wrappers(names: Collection[str], wanted: Collection[str], modules: Collection[str]) -> dict[str, str]:
+    """Match names that are the same but for parts that wrappers add, in the file or in the model."""
+    places: dict[str, list[str]] = {}
+    for path in modules:
+        places.setdefault(_bare(path), []).append(path)
+    found = {}
+    for name in names:
+        owner, _, leaf = name.rpartition(".")
+        here = [f"{path}.{leaf}" if path else leaf for path in places.get(_bare(owner), ())]
+        exact = [choice for choice in here if choice in wanted]
+        choices = exact or here
+        found[name] = choices[0] if len(choices) == 1 else name
+    return found
+
+
+def _bare(path: str) -> str:
+    return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
+
+
+def _without_prefix(names: Collection[str], wanted: Collection[str]) -> dict[str, str] | None:
+    """Take one word, whatever it is, off the front of all names that are no strays."""
+    kept = [name for name in names if not is_stray(name)]
+    prefix = os.path.commonprefix(kept).rpartition(".")[0]
+    while prefix and not any(name.removeprefix(f"{prefix}.") in wanted for name in kept):
+        prefix = prefix.rpartition(".")[0]
+    if not prefix:
+        return None
+    return {name: name.removeprefix(f"{prefix}.") if name in kept else name for name in names}
+
+
+def aligned(names: Collection[str], wanted: Collection[str]) -> dict[str, str]:
+    """Return which name of one file is which of another, as far as they are the same but for wrappers."""
+    if set(wanted) <= set(names):
+        return {name: name for name in names}
+    modules = {name.rpartition(".")[0] for name in wanted}
+    ways = list(renamings(names, wanted, modules))
+    return max(ways, key=lambda way: len(set(way.values()) & set(wanted)))

@@ -1,0 +1,58 @@
+"""What belongs together: a checkpoint, the weights that its run started from, and the saved steps of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sharpcli.checkpoints._checkpoint import Checkpoint
+from sharpcli.checkpoints._reading import read
+from sharpcli.errors import InputError
+
+
+def initial_weights(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the weights the checkpoint's run started from.
+
+    Raises:
+        InputError: The checkpoint names none, or the file is not the one it names.
+    """
+    record = checkpoint.metadata.get("init")
+    if record is None:
+        raise InputError(
+            f"{checkpoint.path} does not say where its initial weights are.",
+            "Give them with --init FILE, or use a checkpoint made by 'sharpcli train'.",
+        )
+    place = checkpoint.path.parent / record["path"]
+    if not place.is_file():
+        raise InputError(
+            f"The initial weights of {checkpoint.path} are not at {place} any more.", "Give them with --init FILE."
+        )
+    init = read(place)
+    if init.sha256() != record["sha256"]:
+        raise InputError(
+            f"{init.path} is not the file that {checkpoint.path} started from (its hash differs).",
+            "Give the right one with --init FILE.",
+        )
+    return init
+
+
+def saved_steps(place: Path, final: Checkpoint) -> list[Checkpoint]:
+    """Return the saved steps of a run in order, if a run folder was named and has any."""
+    if not place.is_dir():
+        return []
+    steps = sorted((read(path) for path in place.glob("step-*.pt")), key=_step)
+    if steps and steps[-1].sha256() != final.sha256():
+        steps.append(final)
+    return steps
+
+
+def _step(checkpoint: Checkpoint) -> int:
+    """Return the number of updates that a saved step says, or else that its file is named after.
+
+    Raises:
+        InputError: Neither is a number.
+    """
+    step = checkpoint.metadata.get("step", checkpoint.path.stem.partition("-")[2])
+    try:
+        return int(step)
+    except (TypeError, ValueError):
+        raise InputError(f"{checkpoint.path} does not say after how many updates it was saved.", "Name it step-N.pt.") from None

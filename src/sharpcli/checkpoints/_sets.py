@@ -1,0 +1,140 @@
+"""Where in a file that somebody else wrote the weights are; of several sets of weights none is chosen silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sharpcli.errors import InputError
+
+_DEEPEST = 3
+_EXTRA = "_extra_state"
+# What stands beside weights and may hold tensors, but is no set of weights.
+_BESIDE = (
+    "optim*", "*optimizer*", "*scheduler*", "scaler*", "*_scaler", "amp", "amp_*", "*rng*", "random*", "hyper_parameters",
+    "hparams", "config*", "args*", "datamodule*", "loops", "metadata",
+)  # fmt: skip
+_LOSSES = ("criterion*", "loss*")
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSet:
+    """Tensors by name, under a key such as "state_dict" or "ema/shadow", "" for the top; what was left out, by name."""
+
+    key: str
+    tensors: dict[str, Tensor]
+    left_out: tuple[str, ...] = ()
+
+
+def find(content: Any) -> list[WeightSet]:
+    """Return every set of weights in what a file holds, in order."""
+    if _is_state(content):
+        return [_set("", content)]
+    found = list(_inside(content, "", 1))
+    if not found and _has_weights(content):
+        found = [_set("", content)]
+    return found
+
+
+def beside(content: Any, chosen: WeightSet) -> tuple[str, ...]:
+    """Return the names of tensors and of a loss's tensors beside a set of weights: they may belong to the function."""
+    if not chosen.key or not isinstance(content, Mapping):
+        return ()
+    top = chosen.key.partition("/")[0]
+    names = [str(name) for name, part in content.items() if name != top and isinstance(part, Tensor) and part.ndim]
+    losses = [str(name) for name, part in content.items() if _is_state(part) and _like(str(name), _LOSSES)]
+    return (*names, *losses)
+
+
+def choose(place: Path, sets: list[WeightSet], wanted: str | None) -> WeightSet:
+    """Return the set that was asked for, or the only one.
+
+    Args:
+        place: The file, for messages.
+        sets: At least one.
+        wanted: A key, a part of one key only such as "ema", or the first part of names in the only set.
+
+    Raises:
+        InputError: There are several and none was named, or there is none of that name.
+    """
+    keys = [one.key for one in sets]
+    listed = ", ".join(f"'{key}'" for key in keys)
+    if wanted is None:
+        if len(sets) == 1:
+            return sets[0]
+        raise InputError(
+            f"{place} holds {len(sets)} sets of weights, {listed}, and none of them is named.",
+            f"Say it with --weights, such as --weights {keys[-1]}, or behind the file's name: {place.name}::{keys[-1]}.",
+        )
+    if wanted in keys:
+        return sets[keys.index(wanted)]
+    like = [one for one in sets if wanted.lower() in one.key.lower()]
+    if len(like) == 1:
+        return like[0]
+    if len(sets) == 1:
+        part = {name[len(wanted) + 1 :]: tensor for name, tensor in sets[0].tensors.items() if name.startswith(f"{wanted}.")}
+        if part:
+            return WeightSet(wanted, part, (f"all but {wanted}.*",))
+    which = "none of them" if not like else "several of them"
+    raise InputError(
+        f"{place} holds no single set of weights called '{wanted}'.",
+        f"It holds {listed}; the word fits {which}." if listed != "''" else "Its only set has no name: leave --weights out.",
+    )
+
+
+def only_an_optimizer(content: Any) -> bool:
+    """Tell whether what a file holds is the state of an optimizer, or of nothing but optimizers."""
+    if not isinstance(content, Mapping) or not content:
+        return False
+    return _is_optimizer(content) or any(_is_optimizer(part) for part in content.values())
+
+
+def _inside(node: Any, key: str, depth: int) -> Iterator[WeightSet]:
+    """Go through dictionaries in dictionaries."""
+    if not isinstance(node, Mapping) or depth > _DEEPEST or _is_optimizer(node):
+        return
+    for name, part in node.items():
+        if not isinstance(name, str) or _like(name, (*_BESIDE, *_LOSSES)):
+            continue
+        inner = f"{key}/{name}" if key else name
+        if _is_state(part) and any(_is_a_weight(tensor) for tensor in part.values()):
+            yield _set(inner, part)
+        else:
+            yield from _inside(part, inner, depth + 1)
+
+
+def _set(key: str, node: Mapping[Any, Any]) -> WeightSet:
+    tensors = {str(name): part for name, part in node.items() if isinstance(part, Tensor)}
+    return WeightSet(key, tensors, tuple(str(name) for name, part in node.items() if not isinstance(part, Tensor)))
+
+
+def _is_state(node: Any) -> bool:
+    """Tell whether all that a dictionary holds is tensors, but for what modules add as their extra state."""
+    if not isinstance(node, Mapping):
+        return False
+    others = [name for name, part in node.items() if not isinstance(part, Tensor)]
+    return len(others) < len(node) and all(str(name).endswith(_EXTRA) for name in others)
+
+
+def _has_weights(node: Any) -> bool:
+    """Tell whether tensors under names of modules stand among other things."""
+    if not isinstance(node, Mapping):
+        return False
+    return any(isinstance(name, str) and "." in name and _is_a_weight(part) for name, part in node.items())
+
+
+def _is_a_weight(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.ndim > 0
+
+
+def _is_optimizer(node: Any) -> bool:
+    return isinstance(node, Mapping) and {"state", "param_groups"} <= set(node)
+
+
+def _like(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name.lower(), pattern) for pattern in patterns)
