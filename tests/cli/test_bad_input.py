@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import warnings
@@ -58,7 +57,6 @@ def write_damaged(folder: Path, final: Path) -> None:
     (folder / "tail.pt").write_bytes(whole[:-40])
     with zipfile.ZipFile(folder / "zip.pt", "w") as archive:
         archive.writestr("hello.txt", "hello")
-    torch.save({"state_dict": state, "args": argparse.Namespace(lr=1)}, folder / "namespace.pt")
     torch.save({"state_dict": state, "extra": Touch(folder / "this pickle ran")}, folder / "touch.pt")
     torch.save(nn.Linear(5, 3), folder / "module.pt")
     torch.save(nn.Linear(5, 3), folder / "old-module.pt", _use_new_zipfile_serialization=False)
@@ -158,11 +156,11 @@ TABLE = [
     (4, "surface {run} --range 1e38:2e38 --points 2 --plot {bad}/gone.png", "--range"),
     (2, "compare {run} --metrics ,", "--metrics"),
     # It would need code to be read.
-    (3, "hessian {bad}/namespace.pt", "argparse.Namespace"),
     (3, "hessian {bad}/touch.pt", "code"),
     (3, "inspect {bad}/touch.pt", "code"),
     (3, "hessian {bad}/module.pt", "code"),
-    (3, "hessian {bad}/old-module.pt", "old-module.pt"),
+    (3, "hessian {bad}/module.pt", "torch.nn.modules.linear.Linear"),
+    (3, "hessian {bad}/old-module.pt", "torch.nn.modules.linear.Linear"),
     (3, "hessian {code}/run/sgd", "{code}/net.py:net"),
     (3, "compare {code}/run/sgd", "--model"),
     (3, "interpolate {code}/run/sgd {code}/run/sgd", "--model"),

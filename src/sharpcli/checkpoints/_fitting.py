@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -77,7 +77,13 @@ def _fitting(checkpoint: Checkpoint, model: nn.Module) -> _Attempt:
         if best is None or attempt.problems < best.problems:
             best = attempt
     assert best is not None
-    raise _refusal(checkpoint, best)
+    raise _refusal(checkpoint, best, _fitting_parts(checkpoint.state, wanted))
+
+
+def _fitting_parts(names: Collection[str], wanted: Collection[str]) -> list[str]:
+    """Return the first words of names behind which there is all that the model holds, such as "student" and "teacher"."""
+    words = dict.fromkeys(name.partition(".")[0] for name in names)
+    return [word for word in words if wanted and all(f"{word}.{name}" in names for name in wanted)]
 
 
 def _attempt(state: dict[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module) -> _Attempt:
@@ -134,7 +140,7 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool(torch.allclose(one.double(), other.double(), rtol=0, atol=0, equal_nan=True))
 
 
-def _refusal(checkpoint: Checkpoint, attempt: _Attempt) -> InputError:
+def _refusal(checkpoint: Checkpoint, attempt: _Attempt, whole: list[str]) -> InputError:
     """Say what differs, kind by kind, and what is likely to mend it."""
     parts = [
         f"{what}: {', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"
@@ -145,7 +151,9 @@ def _refusal(checkpoint: Checkpoint, attempt: _Attempt) -> InputError:
         )
         if names
     ]
-    if not attempt.missing and not attempt.extra:
+    if whole:
+        hint = f"It holds the model under {' and '.join(whole)}: say which with --weights, such as --weights {whole[0]}."
+    elif not attempt.missing and not attempt.extra:
         hint = "The model is of another size: give it with --model-arg; the number of classes is that of --data."
     elif not attempt.missing and not attempt.shapes:
         hint = "The model is only a part of the one that was saved: name the whole with --model, or another --model-arg."

@@ -20,11 +20,15 @@ _BESIDE = (
     "hparams", "config*", "args*", "datamodule*", "loops", "metadata",
 )  # fmt: skip
 _LOSSES = ("criterion*", "loss*")
+_AVERAGES = ("*shadow*", "*ema*", "*swa*", "*average*", "*params*", "*weights*")  # Kept as lists, without names.
 
 
 @dataclass(frozen=True, eq=False)
 class WeightSet:
-    """Tensors by name, under a key such as "state_dict" or "ema/shadow", "" for the top; what was left out, by name."""
+    """Tensors by name, under a key such as "state_dict" or "ema/shadow", "" for the top; what was left out, by name.
+
+    Weights that are kept as a list have no names and so no tensors here.
+    """
 
     key: str
     tensors: dict[str, Tensor]
@@ -66,16 +70,16 @@ def choose(place: Path, sets: list[WeightSet], wanted: str | None) -> WeightSet:
     listed = ", ".join(f"'{key}'" for key in keys)
     if wanted is None:
         if len(sets) == 1:
-            return sets[0]
+            return _named(place, sets[0])
         raise InputError(
             f"{place} holds {len(sets)} sets of weights, {listed}, and none of them is named.",
             f"Say it with --weights, such as --weights {keys[-1]}, or behind the file's name: {place.name}::{keys[-1]}.",
         )
     if wanted in keys:
-        return sets[keys.index(wanted)]
+        return _named(place, sets[keys.index(wanted)])
     like = [one for one in sets if wanted.lower() in one.key.lower()]
     if len(like) == 1:
-        return like[0]
+        return _named(place, like[0])
     if len(sets) == 1:
         part = {name[len(wanted) + 1 :]: tensor for name, tensor in sets[0].tensors.items() if name.startswith(f"{wanted}.")}
         if part:
@@ -84,6 +88,15 @@ def choose(place: Path, sets: list[WeightSet], wanted: str | None) -> WeightSet:
     raise InputError(
         f"{place} holds no single set of weights called '{wanted}'.",
         f"It holds {listed}; the word fits {which}." if listed != "''" else "Its only set has no name: leave --weights out.",
+    )
+
+
+def _named(place: Path, one: WeightSet) -> WeightSet:
+    if one.tensors:
+        return one
+    raise InputError(
+        f"The weights under '{one.key}' in {place} are a list without names.",
+        "Put them into a model and save its state dict, as the tool that averaged them can.",
     )
 
 
@@ -104,12 +117,14 @@ def _inside(node: Any, key: str, depth: int) -> Iterator[WeightSet]:
         inner = f"{key}/{name}" if key else name
         if _is_state(part) and any(_is_a_weight(tensor) for tensor in part.values()):
             yield _set(inner, part)
+        elif _like(name, _AVERAGES) and isinstance(part, list | tuple) and part and all(map(_is_a_weight, part)):
+            yield WeightSet(inner, {})
         else:
             yield from _inside(part, inner, depth + 1)
 
 
 def _set(key: str, node: Mapping[Any, Any]) -> WeightSet:
-    tensors = {str(name): part for name, part in node.items() if isinstance(part, Tensor)}
+    tensors = {str(name): part.detach() for name, part in node.items() if isinstance(part, Tensor)}
     return WeightSet(key, tensors, tuple(str(name) for name, part in node.items() if not isinstance(part, Tensor)))
 
 
