@@ -148,7 +148,9 @@ def same_parameters(checkpoints: Sequence[Checkpoint], model: nn.Module | None =
 
 
 def _by_model(checkpoint: Checkpoint, model: nn.Module) -> Parts:
-    copied = copy.deepcopy(model).double()  # Exact for every type that weights may have.
+    computed = (part for module in model.modules() for part in vars(module).values() if isinstance(part, Tensor))
+    apart = {id(part): part.detach().clone() for part in computed if not part.is_leaf}  # Such as torch's old weight norm has.
+    copied = copy.deepcopy(model, apart).double()  # Exact for every type that weights may have.
     strays = fit(checkpoint, copied)
     return replace(parts_of_model(copied), left_out=(*strays, *checkpoint.left_out))
 

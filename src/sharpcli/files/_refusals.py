@@ -12,7 +12,7 @@ import torch
 from sharpcli.errors import InputError
 from sharpcli.files._inert import STAND_INS
 
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # What torch.save began files with before they were zip archives.
+_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # What torch.save began files with before they were zip archives, as a pickle.
 _BLOCKED = re.compile(r"GLOBAL (\S+)")
 _SAVE_WEIGHTS = "Save the weights alone: torch.save(model.state_dict(), ...)"
 
@@ -67,14 +67,20 @@ def require_weights(place: Path) -> None:
 def explain(place: Path, error: Exception) -> InputError:
     """Say why torch cannot open a file."""
     with opened(place) as file:
-        head = file.read(len(_LEGACY))
+        head = file.read(64)
     reason = str(error)
     if head.startswith(b"PK"):
         return _of_archive(place, reason)
-    if not head.startswith(_LEGACY[:2]):
+    if not head.startswith(b"\x80"):
         return InputError(f"{place} is not a PyTorch checkpoint.", "Give a file written by torch.save or safetensors.")
-    if head != _LEGACY:
+    if _LEGACY not in head:
         return InputError(f"{place} is a pickle, but was not written by torch.save.", f"{_SAVE_WEIGHTS}.")
+    if "UntypedStorage" in reason:
+        return InputError(
+            f"{place} holds numbers, such as float8, that torch cannot read from files of its old kind: weights have to be "
+            "real floating-point numbers.",
+            "Save it as float32 or bfloat16.",
+        )
     return _needs_code(place, reason, _BLOCKED.findall(reason)) or damaged(place)
 
 
