@@ -18,7 +18,7 @@ def require_comparable(first: Opened, second: Opened) -> None:
     Raises:
         InputError: Tensors differ in name or shape, or the models, losses or data do.
     """
-    names = f"{first.checkpoint.path} and {second.checkpoint.path}"
+    names = f"{first.checkpoint.address} and {second.checkpoint.address}"
     ours, theirs = ({name: tensor.shape for name, tensor in opened.model.state_dict().items()} for opened in (first, second))
     for name in (*ours, *theirs):
         if ours.get(name) != theirs.get(name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -10,6 +12,8 @@ from sharpcli.arguments import parse_arguments
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
 from sharpcli.models._foreign import build_foreign
+from sharpcli.models._resolve import _TORCHVISION as TORCHVISION
+from sharpcli.models._resolve import _from_torchvision as from_torchvision
 from sharpcli.models._resolve import resolve, runs_code
 from sharpcli.settings import AnalysisSettings
 
@@ -17,8 +21,8 @@ from sharpcli.settings import AnalysisSettings
 def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module | None:
     """Return the freshly built model that the settings name; None if they name none.
 
-    The shape of a sample and the number of classes are what the file has on record, else those of the data that are
-    named; a function of the user's that wants neither is called without.
+    The shape of a sample and the number of classes are those of the data that are named, else what the file has on record;
+    a function of the user's is called without, and a model of torchvision needs only the classes, which its last layer has.
 
     Raises:
         InputError: The model cannot be built, or not without data.
@@ -37,8 +41,25 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
         if shape is not None and classes is not None:
             return resolve(spec, input_shape=tuple(shape), num_classes=classes, arguments=arguments)
         if runs_code(spec):
-            return build_foreign(spec, input_shape=None, num_classes=None, options=parse_arguments(arguments))
+            return _own_code(spec, arguments)
+        if spec.lower().startswith(TORCHVISION) and (classes := _classes(checkpoint)) is not None:
+            return from_torchvision(spec[len(TORCHVISION) :], classes, parse_arguments(arguments))
     raise InputError(
         f"The model '{spec}' is built for a shape and a number of classes, which {checkpoint.path} does not say.",
         "Name the data with --data.",
     )
+
+
+def _own_code(spec: str, arguments: Sequence[str]) -> nn.Module:
+    try:
+        return build_foreign(spec, input_shape=None, num_classes=None, options=parse_arguments(arguments))
+    except InputError as error:
+        if "missing" in error.message:
+            error.hint = "If it wants the shape of a sample or the number of classes, name the data with --data."
+        raise
+
+
+def _classes(checkpoint: Checkpoint) -> int | None:
+    """Return the length of the last vector in a file: the shift of a classifier's last layer."""
+    vectors = [part for part in checkpoint.state.values() if part.ndim == 1]
+    return len(vectors[-1]) if vectors else None

@@ -9,15 +9,18 @@ from fnmatch import fnmatchcase
 from sharpcli.checkpoints._sets import _EXTRA
 
 # Parts of a name that wrappers add: parallel and sharded training, compilation, activation checkpointing, training modules.
-_WRAPPERS = frozenset({
-    "module", "_module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module",
-    "model", "net", "network",
-})  # fmt: skip
+_WRAPPERS = frozenset(
+    {"module", "_module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
+)
+_HOLDERS = frozenset({"model", "net", "network"})  # A training module calls what it trains so; a model may call its parts so.
 # What training adds to a state dict beside the model: of an average, of the loss, of tools that count operations.
 _STRAYS = (
-    "n_averaged", "criterion.*", "*.criterion.*", "criterions.*", "loss.*", "loss_fn.*", "loss_func.*", "loss_function.*",
-    f"*{_EXTRA}", "*total_ops", "*total_params",
-)  # fmt: skip
+    "n_averaged",
+    *(f"{before}{loss}.*" for before in ("", "*.") for loss in ("criterion", "loss", "loss_fn", "loss_func", "loss_function")),
+    f"*{_EXTRA}",
+    "*total_ops",
+    "*total_params",
+)
 
 
 def is_stray(name: str) -> bool:
@@ -34,28 +37,34 @@ def renamings(names: Collection[str], wanted: Collection[str], modules: Collecti
         modules: Paths of the model's modules; a tensor of the file may be one that a module knows how to convert.
     """
     yield {name: name for name in names}
-    for found in (_without_wrappers(names, wanted, modules), _without_prefix(names, wanted)):
+    for found in (
+        _without_wrappers(names, wanted, modules, _WRAPPERS),
+        _without_wrappers(names, wanted, modules, _WRAPPERS | _HOLDERS),
+        _without_prefix(names, wanted),
+    ):
         if found is not None and len(set(found.values())) == len(found):
             yield found
 
 
-def _without_wrappers(names: Collection[str], wanted: Collection[str], modules: Collection[str]) -> dict[str, str]:
+def _without_wrappers(
+    names: Collection[str], wanted: Collection[str], modules: Collection[str], wrappers: Collection[str]
+) -> dict[str, str]:
     """Match names that are the same but for parts that wrappers add, in the file or in the model."""
     places: dict[str, list[str]] = {}
     for path in modules:
-        places.setdefault(_bare(path), []).append(path)
+        places.setdefault(_bare(path, wrappers), []).append(path)
     found = {}
     for name in names:
         owner, _, leaf = name.rpartition(".")
-        here = [f"{path}.{leaf}" if path else leaf for path in places.get(_bare(owner), ())]
+        here = [f"{path}.{leaf}" if path else leaf for path in places.get(_bare(owner, wrappers), ())]
         exact = [choice for choice in here if choice in wanted]
         choices = exact or here
         found[name] = choices[0] if len(choices) == 1 else name
     return found
 
 
-def _bare(path: str) -> str:
-    return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
+def _bare(path: str, wrappers: Collection[str]) -> str:
+    return ".".join(part for part in path.split(".") if part not in wrappers)
 
 
 def _without_prefix(names: Collection[str], wanted: Collection[str]) -> dict[str, str] | None:
