@@ -198,3 +198,25 @@ def test_eighty_columns_cut_nothing(line: str, name: str, sharpcli: Callable[...
     assert "…" not in answer.stdout
     rows = [row for row in answer.stdout.splitlines() if str(HERE) not in row and not row.startswith("over ")]
     assert max(map(len, rows)) <= 80
+
+
+def test_a_path_mixes_what_differs_beside_the_weights(sharpcli: Callable[..., Any]) -> None:
+    """Both ends are the checkpoints' own losses, though spectral norm's buffers differ; the length is that of the weights."""
+    ends = [HERE / "snold2" / name for name in ("ck.pt", "init.pt")]
+    words = [*ends, *subject("snold2")[1:], "--points", 3, "--dtype", "float64"]
+    answer = sharpcli("interpolate", *words, "--json")
+    assert answer.exit_code == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    assert document["result"]["distance"] == pytest.approx(2.3794, abs=5e-5)
+    assert "'0.weight_u', '0.weight_v'" in document["warnings"][0]
+    arrays = numpy.load(HERE / "snold2" / "d.npz")
+    for alpha, end in zip((0, 1), ends, strict=True):
+        model = model_of("snold2")
+        model.load_state_dict(torch.load(end, weights_only=True))
+        outputs = model.double().eval()(torch.as_tensor(arrays["x_train"]).double()).detach()
+        loss = float(nn.functional.cross_entropy(outputs, torch.as_tensor(arrays["y_train"]).long()))
+        place = document["result"]["alphas"].index(alpha)
+        assert document["result"]["curves"][0]["loss"][place] == pytest.approx(loss, rel=1e-6)
+    plane = sharpcli("surface", *ends, ends[0], *subject("snold2")[1:])
+    assert (plane.exit_code, plane.stdout) == (3, "")
+    assert "not trained" in plane.stderr

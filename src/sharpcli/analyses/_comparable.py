@@ -9,6 +9,7 @@ from sharpcli.errors import InputError
 from sharpcli.modules import private_copy
 
 _SAMPLES = 64
+_OF_BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
 _AGREEMENT = 1e-5  # Of the largest output.
 
 
@@ -39,3 +40,14 @@ def require_comparable(first: Opened, second: Opened) -> None:
             f"{names} have the same tensors but are of different models: the weights of one give other outputs in the other.",
             "Name checkpoints of one model; activations and arguments count.",
         )
+
+
+def different_constants(first: Opened, second: Opened) -> list[str]:
+    """Return the names of frozen parameters and buffers in which two checkpoints differ, BatchNorm's statistics apart.
+
+    A path or a plane holds what is trained; what else differs has to be taken care of by whoever goes there.
+    """
+    trained = {name for name, part in first.model.named_parameters(remove_duplicate=False) if part.requires_grad}
+    ours, theirs = first.model.state_dict(), second.model.state_dict()
+    kept = [name for name in ours if name not in trained and name.rpartition(".")[2] not in _OF_BATCH_NORM]
+    return [name for name in kept if isinstance(ours[name], torch.Tensor) and not torch.equal(ours[name], theirs[name])]

@@ -17,7 +17,7 @@ from sharpcli import progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._alignment import align
 from sharpcli.analyses._bezier import bezier, trained_control
-from sharpcli.analyses._comparable import require_comparable
+from sharpcli.analyses._comparable import different_constants, require_comparable
 from sharpcli.analyses._opening import Opened, agree, open_checkpoint, outputs_in_float64
 from sharpcli.analyses._path_curvature import path_curvature
 from sharpcli.batchnorm import batch_norms
@@ -137,12 +137,13 @@ class _Path:
         # Statistics are the training data's, whatever split is evaluated.
         self.statistics_from = first.objective("train") if self.recomputes else None
         self.ends = (self.objectives[splits[0]].parameters(), second.objective(splits[0]).parameters())
-        self.buffers = tuple(_statistics(opened, self.objectives[splits[0]]) for opened in self.opened)
+        self.constants = _mixed_constants(first, second, recomputes=self.recomputes)
+        self.buffers = tuple(_statistics(opened, self.objectives[splits[0]], self.constants) for opened in self.opened)
         self.control = self._control() if settings.path == "bezier" else None
 
     def in_groups(self, alphas: Sequence[float]) -> Iterator[Sequence[float]]:
         """Cut points into groups that are evaluated in one pass."""
-        size = at_once(next(iter(self.objectives.values())))
+        size = 1 if self.constants else at_once(next(iter(self.objectives.values())))  # Hooks that use them may not be mapped.
         return (alphas[start : start + size] for start in range(0, len(alphas), size))
 
     def evaluate(self, alphas: Sequence[float], splits: Sequence[str]) -> dict[str, list[Evaluation]]:
@@ -220,14 +221,34 @@ class _Path:
                     )
 
 
-def _statistics(opened: Opened, objective: Objective) -> dict[str, Tensor]:
-    """Return the BatchNorm statistics that a checkpoint has stored, on the device of the objective."""
-    runtime = objective.runtime
-    return {
-        f"{name}.{key}" if name else key: getattr(layer, key).to(runtime.device, runtime.dtype)
-        for name, layer in batch_norms(opened.model).items()
-        for key in ("running_mean", "running_var")
-    }
+def _mixed_constants(first: Opened, second: Opened, *, recomputes: bool) -> list[str]:
+    """Return what differs between the ends though it is not trained, and say that it is mixed like the weights.
+
+    Raises:
+        InputError: It cannot be mixed.
+    """
+    names = different_constants(first, second)
+    listed = ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    states = [opened.model.state_dict() for opened in (first, second)]
+    finite = all(
+        state[name].is_floating_point() and bool(torch.isfinite(state[name]).all()) for state in states for name in names
+    )
+    if names and (recomputes or not finite):
+        raise InputError(
+            f"The ends differ in what is not trained ({listed}), which cannot be mixed"
+            f"{' while BatchNorm statistics are recomputed' if recomputes else ''}.",
+            "Use --bn eval." if recomputes else "Name checkpoints that differ in weights only.",
+        )
+    if names:
+        progress.warn(f"The ends differ in what is not trained ({listed}); it is mixed linearly along the path.")
+    return names
+
+
+def _statistics(opened: Opened, objective: Objective, constants: Sequence[str]) -> dict[str, Tensor]:
+    """Return what a checkpoint has stored beside its weights and the path has to mix, on the device of the objective."""
+    runtime, state = objective.runtime, opened.model.state_dict()
+    names = [f"{name}.{key}" if name else key for name in batch_norms(opened.model) for key in ("running_mean", "running_var")]
+    return {name: state[name].to(runtime.device, runtime.dtype) for name in (*names, *constants)}
 
 
 def _alphas(settings: InterpolateSettings) -> list[float]:

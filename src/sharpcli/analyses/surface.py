@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from sharpcli import checkpoints, files, progress
 from sharpcli.analyses._account import account
-from sharpcli.analyses._comparable import require_comparable
+from sharpcli.analyses._comparable import different_constants, require_comparable
 from sharpcli.analyses._opening import Opened, label, open_checkpoint
 from sharpcli.analyses._plane import Plane, eigen_plane, plane_through, principal_plane, random_plane
 from sharpcli.batchnorm import batch_norms
-from sharpcli.errors import NumericalError, SettingsError
+from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.objective import Objective
 from sharpcli.results import Mark, SurfaceResult
 from sharpcli.settings import SurfaceSettings, chosen
@@ -103,6 +103,11 @@ def _opened(paths: Sequence[str | Path], settings: SurfaceSettings) -> list[Open
     opened = [open_checkpoint(path, settings) for path in paths]
     for other in opened[1:]:
         require_comparable(opened[0], other)
+        if constants := different_constants(opened[0], other):
+            raise InputError(
+                f"The checkpoints differ in what is not trained, such as '{constants[0]}', and a plane holds weights only.",
+                "Name checkpoints that differ in weights only.",
+            )
     if len(opened) == 3 and settings.bn == "eval" and batch_norms(opened[0].model):
         raise SettingsError(
             "Between three checkpoints there are no stored BatchNorm statistics.", "Use --bn recompute, the default."
