@@ -222,6 +222,23 @@ def test_inspect_says_what_is_in_a_file(tmp_path: Path, sharpcli: Callable[..., 
     assert result["checkpoint"]["weights"] == "model"
 
 
+def test_inspect_tries_a_model_without_data(place: Path, tmp_path: Path) -> None:
+    """It fits, or it does not and the guess says so; the file is not analysable either way."""
+
+    def fits(model: str) -> tuple[Any, Any]:
+        found = sharpcli.inspect(place / "a.pt", model=f"{tmp_path / 'net.py'}:{model}")
+        assert not found.analysable
+        return next(check for check in found.checks if check.name == "weights fit the model"), found
+
+    (tmp_path / "net.py").write_text(f"{CODE}\ndef other():\n    return nn.Linear(5, 3)\n")
+    check, found = fits("make")
+    assert (check.passed, found.known_by, found.num_parameters, found.warnings) == (True, "model", TRAINED, ())
+    check, found = fits("other")
+    assert (check.passed, found.known_by) == (False, "names and values")
+    assert "missing from the file: 'weight', 'bias'" in check.detail
+    assert found.warnings
+
+
 @pytest.mark.parametrize("line", ["inspect {0}", "distance {0} --init {0} --per-layer"])
 @pytest.mark.parametrize("columns", [60, 80, 100])
 def test_long_names_and_many_layers_are_not_cut(columns: int, line: str, tmp_path: Path, sharpcli: Callable[..., Any]) -> None:

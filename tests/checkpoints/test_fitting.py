@@ -223,6 +223,35 @@ def test_what_would_change_the_function_is_never_left_out() -> None:
             checkpoints.fit(given({**state, extra: torch.ones(1)}), Net())
 
 
+def test_buffers_that_a_model_makes_by_itself_may_be_in_an_old_file() -> None:
+    """As position numbers of transformers; one of other values may belong to the function."""
+
+    class Numbered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+            self.register_buffer("numbers", torch.arange(5), persistent=False)
+
+    source = filled(Numbered())
+    state = source.state_dict()
+    said = check({**state, "numbers": torch.arange(5)}, source, filled(Numbered(), seed=1))
+    assert "'numbers'" in said[0]
+    with pytest.raises(InputError, match="not in the model: 'numbers'"):
+        checkpoints.fit(given({**state, "numbers": torch.arange(5) + 1}), Numbered())
+
+
+def test_modules_of_one_name_side_by_side() -> None:
+    """A model of parts that are called as wrappers call what they hold."""
+
+    def net() -> nn.Module:
+        return nn.ModuleDict({"model": nn.Linear(3, 3), "net": nn.Linear(3, 3), "out": nn.Linear(3, 2)})
+
+    for word in ("module.", "_orig_mod.module.", "net.", ""):
+        source = filled(net())
+        state = {f"{word}{name}": part for name, part in source.state_dict().items()}
+        assert check(state, source, filled(net(), seed=1)) == []
+
+
 def test_names_that_could_be_two_are_not_guessed() -> None:
     state = filled(Net()).state_dict()
     twice = {f"{word}.{name}": part for word in ("module", "model") for name, part in state.items()}

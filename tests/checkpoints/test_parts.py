@@ -109,6 +109,29 @@ def test_parts_of_one_memory_are_not_tied(tmp_path: Path) -> None:
     assert checkpoints.parts(checkpoints.read(tmp_path / "x.pt")).num_parameters == 12
 
 
+@pytest.mark.parametrize("name", ["weight", "a.bias", "in_proj_weight", "rnn.weight_ih_l0", "a.weight_g", "a.weight_orig"])
+def test_names_of_weights_have_to_be_of_real_numbers(name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}' in .* int64"):
+        checkpoints.parts(given({"b.weight": torch.ones(2), name: torch.arange(3)}))
+
+
+@pytest.mark.parametrize("name", ["positions", "a.index", "relative_position_index", "a.weight_scale_mask", "table"])
+def test_whole_numbers_under_other_names_are_buffers(name: str) -> None:
+    found = checkpoints.parts(given({"b.weight": torch.ones(2), name: torch.arange(3)}))
+    assert (found.num_parameters, found.buffers) == (2, (name,))
+
+
+def test_whole_numbers_that_the_model_keeps_as_a_buffer_are_fine() -> None:
+    class Coded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+            self.register_buffer("weight", torch.arange(3, dtype=torch.int8))
+
+    model = Coded()
+    assert checkpoints.parts(given(model.state_dict()), model).num_parameters == 8
+
+
 def test_a_tie_has_to_hold_in_both_files() -> None:
     """Weights that only began equal are two: neither file alone says so."""
     start, end = torch.randn(3, 3), torch.randn(3, 3)

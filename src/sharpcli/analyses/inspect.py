@@ -14,6 +14,7 @@ from sharpcli.results import Check, InspectResult
 from sharpcli.settings import InspectSettings, chosen
 
 _OPTIONAL = "initial weights"
+_FITS = "weights fit the model"
 
 
 def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **options: object) -> InspectResult:
@@ -54,17 +55,18 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
 
 def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tuple[Check, ...]]:
     """Ask one question after the other; those that rest on a failed one are not asked."""
-    opened, checks = None, []
+    opened: Opened | None = None
+    checks: list[Check] = []
     try:
         data = load_data(read, settings)
         counts = ", ".join(f"{len(part)} {name}" for name, part in data.parts().items())
         checks.append(Check(name="data load", passed=True, detail=f"{counts}; inputs {data.preprocessing}"))
         opened = assemble(read, data, settings)
-        checks.append(Check(name="weights fit the model", passed=True, detail=f"{len(read.state)} tensors match"))
+        checks.append(Check(name=_FITS, passed=True, detail=f"{len(read.state)} tensors match"))
     except SharpcliError as error:
-        name = ("data load", "weights fit the model")[len(checks)]
+        name = ("data load", _FITS)[len(checks)]
         checks.append(Check(name=name, passed=False, detail=f"{error.message} {error.hint}"))
-    parts = _parts(read, opened, settings)
+    parts = checkpoints.parts(read, opened.model) if opened else _without_data(read, settings, checks)
     if parts.guess is not None:
         progress.warn(parts.guess)
     finite = _finite(read, parts, opened)
@@ -76,12 +78,17 @@ def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tu
     return parts, (finite, *checks, _initial(read))
 
 
-def _parts(read: Checkpoint, opened: Opened | None, settings: InspectSettings) -> Parts:
-    """Tell parameters by the model, if it can be built and is the right one, else by what the file says."""
-    try:
-        return checkpoints.parts(read, opened.model if opened else named_model(read, settings))
-    except SharpcliError:
+def _without_data(read: Checkpoint, settings: InspectSettings, checks: list[Check]) -> Parts:
+    """Tell parameters by the model, if one is named that can be built without data and fits, else by what the file says."""
+    if settings.model is None or any(check.name == _FITS for check in checks):
         return checkpoints.parts(read)
+    try:
+        parts = checkpoints.parts(read, named_model(read, settings))
+        checks.append(Check(name=_FITS, passed=True, detail=f"{len(read.state)} tensors match"))
+    except SharpcliError as error:
+        checks.append(Check(name=_FITS, passed=False, detail=f"{error.message} {error.hint}"))
+        parts = checkpoints.parts(read)
+    return parts
 
 
 def _finite(read: Checkpoint, parts: Parts, opened: Opened | None) -> Check:

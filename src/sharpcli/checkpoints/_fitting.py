@@ -103,7 +103,8 @@ def _attempt(state: dict[str, Tensor], wanted: Mapping[str, Tensor], model: nn.M
     except (RuntimeError, KeyError) as error:  # A shape that only a module which converts old names can know.
         return _Attempt(state, (), (), (*shapes, str(error).splitlines()[-1].strip()), ())
     unmatched = [name for name in missing if not name.endswith(_EXTRA) and name not in state]
-    strays = tuple(name for name in extra if is_stray(name))
+    made = dict(model.named_buffers())  # Old files hold some that the model makes by itself and no longer saves.
+    strays = tuple(name for name in extra if is_stray(name) or (name in made and _equal(state[name], made[name])))
     kept = {name: tensor for name, tensor in state.items() if name not in extra}
     return _Attempt(kept, tuple(unmatched), tuple(name for name in extra if name not in strays), shapes, strays)
 

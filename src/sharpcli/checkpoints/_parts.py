@@ -7,6 +7,7 @@ sharpcli has this on record. Of any other file alone only names and values can b
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from sharpcli.errors import InputError, NumericalError
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _BESIDE_ORIGINAL = ("_u", "_v", "_mask")  # What spectral norm and pruning keep beside NAME_orig, which is trained.
-_CERTAIN = ("weight", "bias")  # Names that no buffer has.
+_CERTAIN = ("weight", "bias")  # Names that no mask has.
+_NUMBERS = re.compile(r"(.*_)?(weight|bias)|(weight|bias)_(ih|hh|hr|g|v|orig)\w*")  # Names of what is trained, last part.
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,9 @@ class Parts:
         masks = [name for name in self.buffers if name.rpartition(".")[2] not in _STATISTICS]
         taken = f" Taken as buffers: {_listed(masks)}." if masks else ""
         left = f" Left out: {_listed(self.left_out)}." if self.left_out else ""
-        return f"Without --model, buffers cannot be told from parameters but by names and values.{ties}{taken}{left}"
+        return (
+            f"Without the model (--model), buffers cannot be told from parameters but by names and values.{ties}{taken}{left}"
+        )
 
     def require_finite(self, path: Path) -> None:
         """Raise NumericalError if any parameter holds NaN or infinity."""
@@ -179,8 +183,9 @@ def _no_parameter(checkpoint: Checkpoint, name: str) -> bool:
         return True
     if ".parametrizations." in f".{name}" and leaf in ("_u", "_v"):
         return True
-    if leaf in _CERTAIN:
+    if _NUMBERS.fullmatch(leaf):
         require_real(checkpoint.path, name, tensor)
+    if leaf in _CERTAIN:
         return False
     if not tensor.is_floating_point():
         return True
