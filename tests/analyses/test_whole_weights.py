@@ -248,3 +248,15 @@ def test_long_names_and_many_layers_are_not_cut(columns: int, line: str, tmp_pat
     assert answer.exit_code == 0, answer.stderr
     assert "…" not in answer.stdout
     assert columns < 80 or all(name in answer.stdout for name in state)
+
+
+def test_a_rescaled_foreign_file_keeps_its_types_and_says_what_is_trained(
+    runs: Path, tiny: list[str], sharpcli: Callable[..., Any], tmp_path: Path
+) -> None:
+    state = torch.load(runs / "sgd" / "final.pt", weights_only=True)["state_dict"]
+    torch.save({f"module.{name}": part.bfloat16() for name, part in state.items()}, tmp_path / "x.pt")
+    answer = sharpcli("reparam", tmp_path / "x.pt", tmp_path / "y.pt", *tiny)
+    assert answer.exit_code == 0, answer.stderr
+    written = torch.load(tmp_path / "y.pt", weights_only=True)
+    assert {part.dtype for part in written["state_dict"].values()} == {torch.bfloat16}
+    assert written["metadata"]["parameters"] == list(state)

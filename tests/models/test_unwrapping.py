@@ -61,6 +61,15 @@ def test_the_module_inside_is_used(name: str) -> None:
     assert found.head.weight is found.embedding.weight
 
 
+def test_a_compiled_part_that_is_there_twice() -> None:
+    part = torch.compile(nn.Linear(4, 4))
+    model = nn.ModuleDict({"a": part, "b": part, "c": nn.Sequential(part, nn.Tanh())})
+    found = unwrapped(model)
+    assert type(found["a"]) is nn.Linear
+    assert found["a"] is found["b"] is found["c"][0]
+    assert list(found.state_dict()) == [f"{name}.{part}" for name in ("a", "b", "c.0") for part in ("weight", "bias")]
+
+
 def test_a_process_group_of_one(tmp_path: Path) -> None:
     """DistributedDataParallel in earnest: it refuses to be made without a process group."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)

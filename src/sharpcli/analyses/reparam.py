@@ -13,6 +13,7 @@ from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import Opened, open_checkpoint, outputs_in_float64
 from sharpcli.errors import InputError, SettingsError, closest
 from sharpcli.modules import private_copy
+from sharpcli.parameters import ParameterSpace
 from sharpcli.results import ReparamResult
 from sharpcli.settings import ReparamSettings, chosen
 
@@ -129,6 +130,7 @@ def _write(target: Path, opened: Opened, model: nn.Module, how: dict[str, object
     untrue = ("init", "final") if how["into"] is None else ("init",)
     metadata = {key: value for key, value in opened.checkpoint.metadata.items() if key not in untrue}
     name = f"{metadata.get('name') or metadata.get('mode') or opened.checkpoint.path.stem} rescaled"
-    original = checkpoints.fitted(opened.checkpoint, copy.deepcopy(model))
+    original = checkpoints.fitted(opened.checkpoint, private_copy(model))
     state = {key: tensor.to(original[key].dtype) if key in original else tensor for key, tensor in model.state_dict().items()}
-    checkpoints.write(target, state, {**metadata, "name": name, "reparam": how})
+    parameters = list(ParameterSpace.of(model).names)
+    checkpoints.write(target, state, {**metadata, "parameters": parameters, "name": name, "reparam": how})

@@ -16,7 +16,7 @@ _DEEPEST = 3
 _EXTRA = "_extra_state"
 # What stands beside weights and may hold tensors, but is no set of weights.
 _BESIDE = (
-    "optim*", "*optimizer*", "*scheduler*", "scaler*", "*_scaler", "amp", "amp_*", "*rng*", "random*", "hyper_parameters",
+    "optim*", "*optimizer*", "*scheduler*", "scaler*", "*_scaler", "amp", "amp_*", "*rng*", "random_state*", "hyper_parameters",
     "hparams", "config*", "args*", "datamodule*", "loops", "metadata",
 )  # fmt: skip
 _LOSSES = ("criterion*", "loss*")

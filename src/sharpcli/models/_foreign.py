@@ -62,8 +62,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     model = _inside(model)
     for module in list(model.modules()):
-        for name, child in module.named_children():
-            if _inside(child) is not child:
+        for name, child in list(module._modules.items()):  # Also what is there twice, which named_children() tells once.
+            if child is not None and _inside(child) is not child:
                 setattr(module, name, _inside(child))
     for module in model.modules():
         module._compiled_call_impl = None  # What `module.compile()` sets.
