@@ -22,6 +22,7 @@ from sharpcli.models._resolve import resolve as resolve_model
 from sharpcli.models._resolve import runs_code
 from sharpcli.modules import private_copy
 from sharpcli.objective import Evaluation, Objective
+from sharpcli.plausibility import implausible
 from sharpcli.preconditions import require_function
 from sharpcli.results import Conditions, Subject
 from sharpcli.runtime import Runtime, generator
@@ -96,11 +97,12 @@ class Opened:
             preprocessing=self.data.preprocessing,
         )
 
-    def check_loss(self, evaluation: Evaluation, split: str, *, comparable: bool = True) -> None:
+    def check_loss(self, objective: Objective, evaluation: Evaluation, split: str, *, comparable: bool = True) -> None:
         """Check the loss against the one stored when the checkpoint was made; warn of what makes numbers meaningless.
 
         Args:
-            evaluation: The loss as it is here.
+            objective: The mean loss.
+            evaluation: What it is at the weights of the file.
             split: Of which samples.
             comparable: Whether it was measured as the stored one was, with the BatchNorm statistics of the file.
 
@@ -113,13 +115,18 @@ class Opened:
             )
         stored = self.stored_loss(split, evaluation.num_samples)
         comparable = comparable or not batch_norms(self.model)
-        if comparable and stored is not None and not agree(stored, evaluation.loss):
+        same = comparable and stored is not None and agree(stored, evaluation.loss)
+        if comparable and stored is not None and not same:
             progress.warn(
                 f"{self.checkpoint.path} was stored with {split} loss {stored:.6g}, but it is {evaluation.loss:.6g} here: "
                 "model, data or loss differ from those it was trained with."
             )
         if evaluation.loss == 0:
             progress.warn(f"The {split} loss is exactly 0 in {self.settings.dtype}; curvature means nothing there.")
+        if self.checkpoint.metadata.get("step") != 0:  # Initial weights have learned nothing.
+            doubt = implausible(objective, evaluation, as_stored=same)
+            if doubt:
+                progress.warn(f"{self.checkpoint.path}: on the {split} split {doubt} (inputs {self.data.preprocessing}).")
 
     def stored_loss(self, split: str, num_samples: int) -> float | None:
         """Return the loss the checkpoint was stored with, if it is of the same loss function and as many samples."""

@@ -82,8 +82,8 @@ def _row(opened: Opened, settings: CompareSettings, planner: Planner) -> tuple[C
     objectives = {split: opened.objective(split) for split in ("train", "test")}
     theta = objectives["train"].parameters()
     train, test = (objectives[split].evaluate(theta) for split in ("train", "test"))
-    opened.check_loss(train, "train")
-    opened.check_loss(test, "test")
+    opened.check_loss(objectives["train"], train, "train")
+    opened.check_loss(objectives["test"], test, "test")
     measured, notes = _measure(opened, objectives[settings.split], settings, planner)
     subject = opened.subject()
     accuracy_gap, accuracy_error = _accuracy_gap(train, test)

@@ -131,7 +131,7 @@ def _analyse(
         evaluation = objective.evaluate(theta)
         loss, gradient = objective.loss_and_gradient(theta)
         _require_deterministic(evaluation.loss, loss, settings)
-        opened.check_loss(evaluation, settings.split, comparable=settings.bn == "eval")
+        opened.check_loss(objective, evaluation, settings.split, comparable=settings.bn == "eval")
         operator = _operator(objective, theta, settings, planner)
         meter = DataBarMeter(opened, operator, settings)
         store = KrylovFile(Path(settings.state), _identity(opened, settings)) if settings.state else None

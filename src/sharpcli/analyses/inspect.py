@@ -10,6 +10,8 @@ from sharpcli.analyses._named_model import named_model
 from sharpcli.analyses._opening import Opened, agree, assemble, describe, load_data
 from sharpcli.checkpoints import Checkpoint, Parts
 from sharpcli.errors import NumericalError, SharpcliError
+from sharpcli.plausibility import implausible
+from sharpcli.preconditions import require_function
 from sharpcli.results import Check, InspectResult
 from sharpcli.settings import InspectSettings, chosen
 
@@ -103,7 +105,8 @@ def _finite(read: Checkpoint, parts: Parts, opened: Opened | None) -> Check:
 
 
 def _evaluated(opened: Opened) -> list[Check]:
-    """Recompute both losses and hold them against the stored ones."""
+    """See whether there is a loss, recompute both and hold them against the stored ones."""
+    require_function(opened.model, opened.data.train.inputs, opened.runtime)
     found = []
     for split in opened.data.parts():
         objective = opened.objective(split)
@@ -115,6 +118,9 @@ def _evaluated(opened: Opened) -> list[Check]:
         if stored is not None:
             agrees = agree(stored, evaluation.loss)
             detail += ", as stored" if agrees else f", but stored {stored:.6g}"
+        doubt = implausible(objective, evaluation, as_stored=stored is not None and agrees)
+        if doubt:
+            progress.warn(f"{opened.checkpoint.path}: on the {split} split {doubt}.")
         found.append(Check(name=f"{split} loss", passed=agrees, detail=detail))
     return found
 

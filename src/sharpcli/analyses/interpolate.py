@@ -207,7 +207,7 @@ class _Path:
                 buffers = opened.objective("train").recompute_buffers(theta) if self.recomputes else None
                 alone, along = own.evaluate(theta, buffers), evaluations[alphas.index(alpha)]
                 stored = own.evaluate(theta) if buffers else alone
-                opened.check_loss(stored, split)
+                opened.check_loss(own, stored, split)
                 if not math.isclose(alone.loss, along.loss, rel_tol=_SELF_CHECK, abs_tol=1e-7):
                     raise NumericalError(
                         f"At α = {alpha:g} the path gives {split} loss {along.loss:.6g}, "

@@ -38,7 +38,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
         objective = opened.objective()
         theta = objective.parameters()
         evaluation = objective.evaluate(theta)
-        opened.check_loss(evaluation, settings.split)
+        opened.check_loss(objective, evaluation, settings.split)
         slope = norm(objective.gradient(theta))
         measured = [
             epsilon_sharpness.measure(

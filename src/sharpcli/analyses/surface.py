@@ -114,7 +114,7 @@ def _opened(paths: Sequence[str | Path], settings: SurfaceSettings) -> list[Open
         )
     for one in opened:
         objective = one.objective()
-        one.check_loss(objective.evaluate(objective.parameters()), settings.split)
+        one.check_loss(objective, objective.evaluate(objective.parameters()), settings.split)
     return opened
 
 

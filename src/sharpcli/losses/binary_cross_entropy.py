@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.losses.class_axis import BLOCK
+from sharpcli.losses.evaluation import Guess
 from sharpcli.losses.loss import Loss, bare_shape, binary
 
 
@@ -60,6 +61,19 @@ class BinaryCrossEntropy(Loss):
     def num_outputs(self, targets: Tensor, num_classes: int) -> int:  # noqa: ARG002
         """Return the number of labels of a sample, one logit each."""
         return targets[:1].numel()
+
+    def guess(self, targets: Tensor) -> Guess:
+        """Return the mean over labels of what one chance for each of them costs, and of its more frequent value."""
+        counted = self.counted(targets).reshape(len(targets), -1)
+        ones = torch.where(counted, targets.reshape(len(targets), -1), 0).double()
+        labels, positive = counted.sum(0).double(), ones.sum(0)
+        weight = labels / labels.sum()
+        share = positive / labels.clamp_min(1)
+        weighed = self.spec.pos_weight * share
+        best = weighed / (weighed + 1 - share)
+        costs = -torch.xlogy(weighed, best) - torch.xlogy(1 - share, 1 - best)
+        likelier = torch.where(counted, ones > 0.5, False).sum(0) / labels.clamp_min(1)
+        return Guess(float(weight @ costs), float(weight @ torch.maximum(likelier, 1 - likelier)))
 
     def require_targets(self, targets: Tensor) -> None:
         """Refuse what is no label and no chance."""

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from sharpcli.errors import SettingsError
 from sharpcli.losses.class_axis import blocks, classes_last
+from sharpcli.losses.evaluation import Guess
 from sharpcli.losses.loss import ClassLoss, binary
 from sharpcli.settings.losses import IGNORED
 
@@ -44,6 +45,12 @@ class CrossEntropy(ClassLoss):
             along.addcmul_(chances, along.sum(-1, keepdim=True), value=-1)
             along.masked_fill_((classes == IGNORED).unsqueeze(-1), 0)
         return direction
+
+    def guess(self, targets: Tensor) -> Guess:
+        """Return the entropy of the classes, and the share of the most frequent one."""
+        shares = self.shares(targets)
+        wanted = (1 - self.spec.smoothing) * shares + self.spec.smoothing / len(shares)
+        return Guess(float(torch.special.entr(wanted).sum()), float(shares.max()))
 
     def require_targets(self, targets: Tensor) -> None:
         """Refuse numbers."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,3 +47,15 @@ def _standard_error(means: Tensor, row: int, num_samples: int, num_terms: int) -
     if num_samples < 2 or not math.isfinite(variance):
         return math.nan
     return math.sqrt(max(variance, 0) / num_terms * num_samples / (num_samples - 1))
+
+
+class Guess(NamedTuple):
+    """What the best single answer for all samples reaches, without looking at any input.
+
+    Attributes:
+        loss: Its mean loss.
+        accuracy: The share of terms that it predicts right; None where there is no accuracy.
+    """
+
+    loss: float
+    accuracy: float | None

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sharpcli.losses.class_axis import class_axis, classes_last, flat
+from sharpcli.losses.evaluation import Guess
 from sharpcli.losses.loss import ClassLoss
 from sharpcli.settings.losses import IGNORED
 
@@ -34,6 +35,13 @@ class HalfSquaredError(ClassLoss):
             axis = class_axis(flat(outputs, targets), targets, self.spec)
             flat(direction, targets).masked_fill_((~self.counted(targets)).unsqueeze(axis), 0)
         return direction
+
+    def guess(self, targets: Tensor) -> Guess:
+        """Return half the variance of the targets, summed over their numbers, and the share of the most frequent class."""
+        if targets.is_floating_point():
+            return Guess(0.5 * float(targets.double().reshape(len(targets), -1).var(0, correction=0).sum()), None)
+        shares = self.shares(targets)
+        return Guess(0.5 * float(1 - shares.square().sum()), float(shares.max()))
 
     def require_targets(self, targets: Tensor) -> None:
         """Take numbers and classes alike."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sharpcli.errors import InputError
 from sharpcli.losses.class_axis import class_axis, classes_last, flat
+from sharpcli.losses.evaluation import Guess
 from sharpcli.settings.losses import IGNORED, LossSpec
 
 
@@ -54,6 +55,10 @@ class Loss(ABC):
     @abstractmethod
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return which terms are predicted right, booleans of the shape of `terms`; none of them for numbers."""
+
+    @abstractmethod
+    def guess(self, targets: Tensor) -> Guess:
+        """Return what the best single answer for all samples reaches: a model at or above it has learned nothing."""
 
     @abstractmethod
     def require_targets(self, targets: Tensor) -> None:
@@ -154,6 +159,11 @@ class ClassLoss(Loss):
                 f"The data has the class {lowest}.",
                 f"Classes are counted from 0; to ignore it, say --loss {self.spec.name}:ignore_index={lowest}.",
             )
+
+    def shares(self, targets: Tensor) -> Tensor:
+        """Return the share of each class among the loss terms, shape (C,), float64, with C the largest class + 1."""
+        counts = torch.bincount(targets[self.counted(targets)].flatten()).double()
+        return counts / counts.sum()
 
     def settled(self, outputs: Tensor, targets: Tensor) -> Loss:
         """Return this loss with the axis of the classes said, where there are more than two."""
