@@ -129,17 +129,17 @@ def _measure(
             notes.append("λmax has not converged: see sharpcli hessian.")
     if "sharpness" in settings.metrics:
         defaults = SharpnessSettings()
-        phi = epsilon_sharpness.measure(
+        found = epsilon_sharpness.measure(
             objective,
             objective.parameters(),
             seed=settings.seed,
             epsilon=settings.epsilon,
             iterations=defaults.iterations,
             restarts=defaults.restarts,
-        ).phi
-        measured["phi"] = phi
-        if phi is None:
-            notes.append("φ failed: no point of the box was higher than the weights.")
+        )
+        measured["phi"] = found.phi
+        if found.note:
+            notes.append(f"φ{' failed' if found.phi is None else ''}: {found.note}")
     if "distance" in settings.metrics:
         try:
             init = reference(opened.checkpoint, settings.init)

@@ -61,7 +61,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
         failed = [one for one in measured if one.phi is None]
         if failed:
             progress.warn(
-                f"{len(failed)} of {len(measured)} measurements failed: no point of the box was higher than the weights."
+                f"{len(failed)} of {len(measured)} measurements failed: {'; '.join(sorted({one.note for one in failed}))}"
             )
         return SharpnessResult(
             checkpoint=opened.subject(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,15 @@ class CrossEntropy(ClassLoss):
             label_smoothing=self.spec.smoothing,
         )
         return terms.view_as(classes)
+
+    def precise_terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return log(1 + Σ exp(logit - logit of the class)) over the other classes: right to rounding however small it is."""
+        if self.spec.smoothing:
+            return self.terms(outputs, targets)  # Never close to 0.
+        classes = self.classes(targets)
+        logits, chosen = classes_last(outputs, targets, self.spec), classes.clamp_min(0).unsqueeze(-1)
+        others = (logits - logits.gather(-1, chosen)).scatter(-1, chosen, -math.inf).logsumexp(-1)
+        return torch.where(classes != IGNORED, torch.logaddexp(torch.zeros_like(others), others), 0)
 
     def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
         """Make a direction d (diag(p) - ppᵀ) d of every term (Böhning 1992), some terms at a time."""
@@ -85,6 +95,10 @@ class UnitLogitCrossEntropy(CrossEntropy):
     def _of_logits(self, logits: Tensor, classes: Tensor) -> Tensor:
         centred = logits - logits.mean(-1, keepdim=True)
         return super()._of_logits(functional.normalize(centred, dim=-1), classes)
+
+    def precise_terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return `terms`: with unit logits none of them is close to 0."""
+        return self.terms(outputs, targets)
 
     def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
         """Refuse: the second derivative of the normalisation is not written down."""

@@ -36,6 +36,10 @@ class Loss(ABC):
             InputError: They fit in two ways, and `spec` does not say which it is.
         """
 
+    def precise_terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return what `terms` returns, computed so that a term close to 0 keeps its digits; it takes more memory."""
+        return self.terms(outputs, targets)
+
     @abstractmethod
     def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
         """Multiply a direction by the Hessian of the summed loss in the outputs, in place, and return it.

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from sharpcli import progress
-from sharpcli.linalg.reductions import accumulator_of, combine, project
+from sharpcli.linalg.reductions import accumulator_of, project
 from sharpcli.measures._reading import Meter, gaussian
 
 NORMS = {"2": 2.0, "inf": math.inf}
+_PIECE = 2**20  # Numbers of a subspace that are held in float64 at a time.
 _SCOUTING = 6  # Steps that show which of two opposite sides is the higher one.
 
 
@@ -23,7 +24,7 @@ class Ball:
     Attributes:
         rho: ρ.
         norm: 2 or infinity.
-        scale: Shape (p,), at least 0; None for 1.
+        scale: Shape (p,), at least 0, in the accumulator type; None for 1.
         rows: Aᵀ, shape (p, P), of a subspace; None for the identity.
     """
 
@@ -33,9 +34,17 @@ class Ball:
     rows: Tensor | None = None
 
     def offset(self, place: Tensor) -> Tensor:
-        """Return δ (P,) for a place (p,)."""
-        scaled = self.rho * (place if self.scale is None else self.scale * place)
-        return scaled if self.rows is None else combine(scaled.to(accumulator_of(self.rows)), self.rows)
+        """Return δ (P,), in the accumulator type, for a place (p,)."""
+        wide = accumulator_of(place)
+        scaled = self.rho * (place.to(wide) if self.scale is None else self.scale * place)
+        if self.rows is None:
+            return scaled
+        pieces = torch.split(self.rows, max(1, _PIECE // len(self.rows)), dim=1)
+        return torch.cat([scaled @ piece.to(wide) for piece in pieces])
+
+    def within(self, place: Tensor) -> Tensor:
+        """Return δ (P,) for the place of the ball that is nearest to one, nearest in the accumulator type."""
+        return self.offset(self.inside(place.to(accumulator_of(place))))
 
     def along(self, gradient: Tensor) -> Tensor:
         """Return the gradient by z = scale · u (p,) for one by θ (P,)."""
@@ -43,7 +52,7 @@ class Ball:
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """Return the place of norm 1 that a gradient by θ points to most; 0 where it has no part that can move."""
-        slope = self.along(gradient) if self.scale is None else self.scale * self.along(gradient)
+        slope = self.along(gradient) if self.scale is None else self.scale.to(gradient.dtype) * self.along(gradient)
         if self.norm == math.inf:
             return slope.sign()
         length = torch.linalg.vector_norm(slope.double())
@@ -67,17 +76,8 @@ class Ball:
 
 
 @dataclass(frozen=True, eq=False)
-class Climbed:
-    """How high an ascent came: the best rise, that of each restart, and the place of the best."""
-
-    rise: float | None
-    rises: tuple[float, ...]
-    place: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class _Top:
-    """The highest point of one ascent."""
+class Top:
+    """The highest point of one search: the loss there, as the search evaluates it, and its place (p,)."""
 
     loss: float
     place: Tensor
@@ -88,37 +88,34 @@ def num_steps(steps: int, restarts: int) -> int:
     return restarts * (steps + 2 * _SCOUTING)
 
 
-def climb(meter: Meter, ball: Ball, *, steps: int, restarts: int, seeds: tuple[int, ...], shown: progress.Task) -> Climbed:
-    """Climb from random places; every point that was evaluated counts, and one that is not higher than θ is no rise.
+def climb(meter: Meter, ball: Ball, *, steps: int, restarts: int, seeds: tuple[int, ...], shown: progress.Task) -> list[Top]:
+    """Climb from random places, and return where each restart came highest; every point that was evaluated counts.
 
     At a minimum the loss is even to second order, so an ascent ends on either of two opposite sides, by the chance of
     its start, and one of them can be far higher. Each restart therefore goes a few steps from its place, as many from
     the mirror image of where that led, and on from the higher of the two.
     """
-    base = meter.loss(torch.zeros_like(meter.theta))
     tops = []
     for attempt in range(restarts):
-        one = _ascend(meter, ball, ball.anywhere(meter.theta, *seeds, 22, attempt), _SCOUTING, base, shown)
-        other = _ascend(meter, ball, -one.place, _SCOUTING, base, shown)
-        tops.append(_ascend(meter, ball, (one if one.loss >= other.loss else other).place, steps, base, shown))
-    best = max(tops, key=lambda top: top.loss)
-    rises = tuple(top.loss - base for top in tops)
-    return Climbed(max(rises) if max(rises) > 0 else None, rises, best.place)
+        one = _ascend(meter, ball, ball.anywhere(meter.theta, *seeds, 22, attempt), _SCOUTING, shown)
+        other = _ascend(meter, ball, -one.place, _SCOUTING, shown)
+        tops.append(_ascend(meter, ball, (one if one.loss >= other.loss else other).place, steps, shown))
+    return tops
 
 
-def _ascend(meter: Meter, ball: Ball, place: Tensor, steps: int, base: float, shown: progress.Task) -> _Top:
+def _ascend(meter: Meter, ball: Ball, place: Tensor, steps: int, shown: progress.Task) -> Top:
     """Step from rim to rim, which for a convex loss means from high to higher; where it falls, go back and half as far.
 
     The steps are those of Frank and Wolfe 1956, with a length of 2 radii until the first fall.
     """
-    length, top, uphill = 2.0, _Top(-math.inf, place), torch.zeros_like(place)
+    length, top, uphill = 2.0, Top(-math.inf, place), torch.zeros_like(place)
     for _ in range(steps):
         loss, gradient = meter.slope(ball.offset(place))
         if loss > top.loss:
-            top, uphill = _Top(loss, place), ball.steepest(gradient)
+            top, uphill = Top(loss, place), ball.steepest(gradient)
         else:
             length /= 2
         place = ball.inside(top.place + length * uphill)
-        shown.advance(1, rise=f"{top.loss - base:.4g}")
+        shown.advance(1, rise=f"{top.loss - meter.base:.4g}")
     last = meter.loss(ball.offset(place))
-    return _Top(last, place) if last > top.loss else top
+    return Top(last, place) if last > top.loss else top

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.errors import NumericalError, SettingsError
+from sharpcli.measures._heights import Heights
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 from sharpcli.runtime import generator
@@ -31,6 +33,8 @@ class Meter:
         unit: Of the value.
         passes: Over the data, a gradient as two.
         evaluations: Points at which the loss was asked for.
+        flat: Whether every gradient so far was 0.
+        known: f in float64, where somebody has it already.
     """
 
     name: str
@@ -40,26 +44,54 @@ class Meter:
     unit: str = "loss"
     passes: int = 0
     evaluations: int = 0
+    flat: bool = True
+    known: Heights | None = None
     _began: float = field(default_factory=time.perf_counter, init=False)
+
+    @cached_property
+    def base(self) -> float:
+        """f(θ)."""
+        return self.loss(torch.zeros_like(self.theta))
+
+    @cached_property
+    def heights(self) -> Heights:
+        """The same f in float64."""
+        return self.known or Heights.of(self.objective, self.theta)
+
+    def widened(self) -> Meter:
+        """Return one for f in float64, which counts on."""
+        wide = self.heights.widened()
+        return replace(self, objective=wide, theta=self.heights.theta, flat=True, known=None)
+
+    def take(self, other: Meter) -> None:
+        """Go on with the counts of one that was made from this one."""
+        self.passes, self.evaluations, self.flat = other.passes, other.evaluations, other.flat
 
     def loss(self, offset: Tensor) -> float:
         """Return f(θ + offset)."""
         self.passes, self.evaluations = self.passes + 1, self.evaluations + 1
-        return self.objective.loss(self.theta + offset)
+        return self.objective.loss((self.theta + offset).to(self.theta.dtype))
 
     def slope(self, offset: Tensor) -> tuple[float, Tensor]:
         """Return f and ∇f at θ + offset, the gradient of the type of θ."""
         self.passes, self.evaluations = self.passes + 2, self.evaluations + 1
         try:
-            loss, gradient = self.objective.loss_and_gradient(self.theta + offset)
+            loss, gradient = self.objective.loss_and_gradient((self.theta + offset).to(self.theta.dtype))
         except NumericalError as error:
             moved = float(offset.abs().max())
             error.hint = f"It is not finite where a weight has moved by {moved:.3g}: use a smaller size."
             raise
+        self.flat = self.flat and not bool(gradient.any())
         return loss, gradient.to(self.theta.dtype)
 
     def reading(
-        self, value: float | None, *, standard_error: float | None = None, bound: str | None = None, **details: float | None
+        self,
+        value: float | None,
+        *,
+        standard_error: float | None = None,
+        bound: str | None = None,
+        note: str = "",
+        **details: float | None,
     ) -> Reading:
         """Return the answer; without a value, or with one that is not finite, the measure has failed, which is never 0."""
         solid = value is not None and math.isfinite(value)
@@ -74,6 +106,7 @@ class Meter:
             details=dict(details),
             passes=self.passes,
             seconds=time.perf_counter() - self._began,
+            note=note,
         )
 
 
@@ -96,19 +129,49 @@ def gaussian(theta: Tensor, *seeds: int) -> Tensor:
     return torch.randn(len(theta), generator=generator(*seeds)).to(theta.device, theta.dtype)
 
 
-def mean_rise(
-    meter: Meter, direction: Callable[[int], Tensor], samples: int, size: float, label: str
-) -> tuple[float, float | None]:
+@dataclass(frozen=True)
+class Mean:
+    """A mean over random directions: its value, its standard error with what rounding adds, and what a reader must know."""
+
+    value: float
+    standard_error: float | None
+    note: str = ""
+
+
+def mean_rise(meter: Meter, direction: Callable[[Tensor, int], Tensor], samples: int, size: float, label: str) -> Mean:
     """Return the mean over random directions d of ½ f(θ + s d) + ½ f(θ - s d) - f(θ), and its standard error.
 
     Both signs of each direction are used: what is odd in d has mean zero and would only be noise.
+
+    Args:
+        meter: Of f and θ.
+        direction: From θ and a number to d, shape (P,).
+        samples: Directions.
+        size: s.
+        label: For the progress.
     """
-    base, rises = meter.loss(torch.zeros_like(meter.theta)), []
+    base, rises = meter.base, []
     with progress.task(label, total=samples) as shown:
         for sample in range(samples):
-            step = size * direction(sample)
+            step = size * direction(meter.theta, sample)
             rises.append((meter.loss(step) + meter.loss(-step)) / 2 - base)
             shown.advance(1)
     values = torch.tensor(rises, dtype=torch.float64)
-    error = float(values.std() / samples**0.5) if samples > 1 else None
-    return float(values.mean()), error
+    return Mean(float(values.mean()), float(values.std() / samples**0.5) if samples > 1 else None)
+
+
+def settled_mean_rise(meter: Meter, direction: Callable[[Tensor, int], Tensor], samples: int, size: float, label: str) -> Mean:
+    """Return `mean_rise`; where rounding is not far below it again in float64, with the rounding that is left in its error."""
+    found = mean_rise(meter, direction, samples, size, label)
+    if meter.heights.is_clear(found.value):
+        return found
+    note = ""
+    if meter.theta.dtype != torch.float64:
+        note, wide = "The rise is so small that rounding hides it in float32: measured in float64.", meter.widened()
+        found = mean_rise(wide, direction, samples, size, label)
+        meter.take(wide)
+        meter = wide
+    rounding = 2 * meter.heights.rounding_of_search()
+    if rounding and abs(found.value) <= rounding:
+        note = f"The mean rise is no larger than what rounding does in float64, {rounding:.1e}: nothing is known but its size."
+    return Mean(found.value, math.hypot(found.standard_error or 0.0, rounding), note)

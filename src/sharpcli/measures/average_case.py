@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_positive, require_radius
+from sharpcli.measures._reading import (
+    BATCH_NORM,
+    RELU_PAIRS,
+    Meter,
+    gaussian,
+    require_positive,
+    require_radius,
+    settled_mean_rise,
+)
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 
@@ -39,6 +47,9 @@ def read(
     require_radius(sigma=sigma)
     require_positive(samples=samples)
     meter = Meter("average-case", objective, theta, {"sigma": sigma, "samples": samples, "adaptive": adaptive})
-    scale = theta.abs() if adaptive else 1.0
-    value, error = mean_rise(meter, lambda sample: scale * gaussian(theta, seed, 21, sample), samples, sigma, "average case")
-    return meter.reading(value, standard_error=error)
+
+    def direction(theta: Tensor, sample: int) -> Tensor:
+        return (theta.abs() if adaptive else 1.0) * gaussian(theta, seed, 21, sample)
+
+    found = settled_mean_rise(meter, direction, samples, sigma, "average case")
+    return meter.reading(found.value, standard_error=found.standard_error, note=found.note)

@@ -7,7 +7,8 @@ With f the mean loss, x the weights and, for a matrix A (n, p),
 
 A is the identity (full space) or has independent N(0, 1) entries (random subspace). The maximum is sought by L-BFGS-B and
 by a sign ascent on the device, so φ is always a lower bound. The ascent looks at both of two opposite corners, which
-random starts alone do not: it was up to 1.7 times as high (docs/performance.md). A⁺x comes
+random starts alone do not: it was up to 1.7 times as high (docs/performance.md). What a search found is evaluated again
+in float64, which also says whether rounding could have made it. A⁺x comes
 from the p x p Gram system (AᵀA) c = Aᵀx, never from a dense pseudo-inverse.
 
 Reference: Keskar et al., ICLR 2017, Metric 2.1, equation (3), tables 3 and 4.
@@ -26,11 +27,12 @@ from sharpcli import progress
 from sharpcli.curvature.operators import operator_of
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.reductions import dot, gram, project
+from sharpcli.linalg.reductions import accumulator_of, dot, gram, project
 from sharpcli.linalg.search import Wanted
-from sharpcli.measures._ascent import NORMS, Ball, climb, num_steps
+from sharpcli.measures._ascent import NORMS, Ball, Top, climb, num_steps
 from sharpcli.measures._box_search import BoxSearch
 from sharpcli.measures._reading import Meter, require_positive, require_radius
+from sharpcli.measures._settling import Settled, settle
 from sharpcli.objective import Objective
 from sharpcli.results import Measurement, Reading
 from sharpcli.runtime import generator
@@ -38,7 +40,7 @@ from sharpcli.runtime import generator
 DEFINITION = "φ = 100 (max f(θ + Az) - f(θ)) / (1 + f(θ)) over |z_i| ≤ ε (|(A⁺θ)_i| + 1)"
 INVARIANT: dict[str, tuple[str, ...]] = {}
 MISLEADS = "A lower bound that grows with P and with ‖θ‖; the + 1 in the box breaks the invariance that the rest suggests."
-COST = "draws × restarts × about 36 gradients, of which 24 are the ascent's"
+COST = "draws × restarts × about 36 gradients, of which 24 are the ascent's, and 2 evaluations in float64 a draw"
 VARIANTS: tuple[dict[str, object], ...] = ({}, {"solver": "ascent"}, {"subspace": 100})
 _SOLVERS = ("both", "lbfgsb", "ascent")
 _PASSES_OF_A_PRODUCT = 4
@@ -81,44 +83,52 @@ def measure(
         NumericalError: The loss is not finite somewhere in the box.
     """
     started, meter = time.perf_counter(), Meter("epsilon-sharpness", objective, theta, {})
-    base, draws = meter.loss(torch.zeros_like(theta)), draws if subspace else 1
-    ascents = 0 if solver == "lbfgsb" else restarts
-    found, climbed = [], []
-    label = f"ε-sharpness ε={epsilon:g} {f'p={subspace}' if subspace else 'full space'}"
+    draws, ascents = draws if subspace else 1, 0 if solver == "lbfgsb" else restarts
     solves = 0 if solver == "ascent" else restarts + (eigenvector and not subspace)
-    with progress.task(label, total=draws * (solves + num_steps(iterations, ascents))) as shown:
-        for draw in range(draws):
-            search = BoxSearch(meter, _make_box(theta, epsilon, subspace, seed, draw))
-            for attempt in range(solves):
-                random = attempt < restarts
-                start = search.inside(seed, 2, draw, attempt) if random else search.towards(_uphill(meter, seed))
-                search.solve(start, iterations)
-                shown.advance(1, rise=f"{search.best - base:.4g}")
-            found.append(search)
-            if ascents:
-                top = climb(meter, search.box, steps=iterations, restarts=ascents, seeds=(seed, draw), shown=shown)
-                search.take(base + max(top.rises), top.place)
-                climbed.append(top)
-    phis = [_phi(search.best, base) for search in found]
+    label = f"ε-sharpness ε={epsilon:g} {f'p={subspace}' if subspace else 'full space'}"
+    found: list[Settled] = []
+    said: list[Any] = []
+    for draw in range(draws):
+        answers: list[Any] = []
+
+        def search(meter: Meter, draw: int = draw, answers: list[Any] = answers) -> tuple[Ball, list[Top]]:
+            box = _make_box(meter.theta, epsilon, subspace, seed, draw)
+            solver = BoxSearch(meter, box)
+            with progress.task(label, total=solves + num_steps(iterations, ascents)) as shown:
+                for attempt in range(solves):
+                    random = attempt < restarts
+                    start = solver.inside(seed, 2, draw, attempt) if random else solver.towards(_uphill(meter, seed))
+                    solver.solve(start, iterations)
+                    shown.advance(1, rise=f"{solver.tops[-1].loss - meter.base:.4g}")
+                climbed = climb(meter, box, steps=iterations, restarts=ascents, seeds=(seed, draw), shown=shown)
+            answers[:] = solver.solves
+            return box, solver.tops + climbed
+
+        found.append(settle(meter, search))
+        said += answers
+    phis = [_phi(one.rise, one.base) for one in found]
     solid = [phi for phi in phis if phi is not None]
     failed = len(solid) < len(phis)
+    notes = [one.note for one in found if one.note and (one.rise is None or not failed)]
+    rises = [one.rise or 0.0 for one in found]
     return Measurement(
         measure="epsilon-sharpness",
         epsilon=epsilon,
         subspace=subspace or None,
         phi=None if failed else float(numpy.mean(solid)),
-        rise=None if failed else float(numpy.mean([search.best - base for search in found])),
-        max_loss=None if failed else max(search.best for search in found),
+        rise=None if failed else float(numpy.mean(rises)),
+        max_loss=None if failed else found[0].base + max(rises),
         standard_error=None if failed or draws < 2 else float(numpy.std(solid, ddof=1) / draws**0.5),
         phi_of_draws=tuple(phis),
-        phi_of_restarts=tuple(_phi(value, base) for search in found for value in search.highest),
-        phi_of_sign_ascent=tuple(_phi(base + rise, base) for top in climbed for rise in top.rises),
+        phi_of_restarts=tuple(_phi(rise, one.base) for one in found for rise in one.rises[:solves]),
+        phi_of_sign_ascent=tuple(_phi(rise, one.base) for one in found for rise in one.rises[solves:]),
         evaluations=meter.evaluations,
         passes=meter.passes,
-        iterations=tuple(int(solve.nit) for search in found for solve in search.solves),
-        share_at_bound=None if failed else float(numpy.mean([search.share_at_bound for search in found])),
+        iterations=tuple(int(solve.nit) for solve in said),
+        share_at_bound=None if failed else float(numpy.mean([_share_at_bound(one.place) for one in found])),
         status="failed" if failed else "ok",
-        solver_messages=tuple(str(solve.message) for search in found for solve in search.solves),
+        note=notes[0] if notes else "",
+        solver_messages=tuple(str(solve.message) for solve in said),
         seconds=time.perf_counter() - started,
     )
 
@@ -160,6 +170,7 @@ def read(
         found.phi,
         standard_error=found.standard_error,
         bound="lower",
+        note=found.note,
         lowest_solve=min(solves, default=None),
         highest_solve=max(solves, default=None),
         sign_ascent=max(ascents, default=None),
@@ -176,18 +187,25 @@ def _uphill(meter: Meter, seed: int) -> Tensor:
     return vector if dot(vector, slope.to(vector.dtype)) >= 0 else -vector
 
 
-def _phi(highest: float, base: float) -> float | None:
-    """Return φ in percent, or None where nothing was higher than the weights themselves."""
-    return 100 * (highest - base) / (1 + base) if highest > base else None
+def _phi(rise: float | None, base: float) -> float | None:
+    """Return φ in percent, or None where nothing is proved to be higher than the weights themselves."""
+    return 100 * rise / (1 + base) if rise is not None and rise > 0 else None
+
+
+def _share_at_bound(place: Tensor) -> float:
+    """Return the share of coordinates of a point that lie on a wall of the box."""
+    return float((place.abs() >= 1 - 1e-6).double().mean())
 
 
 def _make_box(theta: Tensor, epsilon: float, subspace: int, seed: int, draw: int = 0) -> Ball:
     if not subspace:
-        return Ball(epsilon, NORMS["inf"], theta.abs() + 1)
+        return Ball(epsilon, NORMS["inf"], theta.abs().to(accumulator_of(theta)) + 1)
     if subspace > len(theta):
         raise SettingsError(
             f"--subspace {subspace} is more than the {len(theta)} parameters of the model.", "Use a smaller subspace, or 0."
         )
     rows = torch.randn(subspace, len(theta), generator=generator(seed, 1, draw)).to(theta.device, theta.dtype)
     coordinates = numpy.linalg.solve(gram(rows).cpu().double().numpy(), project(rows, theta).cpu().double().numpy())
-    return Ball(epsilon, NORMS["inf"], torch.from_numpy(numpy.abs(coordinates) + 1).to(theta), rows)
+    return Ball(
+        epsilon, NORMS["inf"], torch.from_numpy(numpy.abs(coordinates) + 1).to(accumulator_of(theta)).to(theta.device), rows
+    )

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_positive, require_radius
+from sharpcli.measures._reading import (
+    BATCH_NORM,
+    RELU_PAIRS,
+    Meter,
+    gaussian,
+    require_positive,
+    require_radius,
+    settled_mean_rise,
+)
 from sharpcli.objective import Objective
 from sharpcli.parameters import filter_normalised
 from sharpcli.results import Reading
@@ -36,8 +44,8 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, radius: float = 
     require_positive(samples=samples)
     meter = Meter("filter-normalised", objective, theta, {"radius": radius, "samples": samples})
 
-    def direction(sample: int) -> Tensor:
+    def direction(theta: Tensor, sample: int) -> Tensor:
         return filter_normalised(gaussian(theta, seed, 24, sample), theta, objective.space)
 
-    value, error = mean_rise(meter, direction, samples, radius, "filter-normalised")
-    return meter.reading(value, standard_error=error)
+    found = settled_mean_rise(meter, direction, samples, radius, "filter-normalised")
+    return meter.reading(found.value, standard_error=found.standard_error, note=found.note)

@@ -22,6 +22,7 @@ INVARIANT: dict[str, tuple[str, ...]] = {}
 MISLEADS = "At a minimiser |∇f| is nearly 0 and B explodes: read tr Σ then, which is among the details."
 COST = "2 gradients"
 VARIANTS: tuple[dict[str, object], ...] = ({},)
+_ROUNDINGS = 4.0  # Relative to the size of the samples' gradients, which the mean is a sum of.
 
 
 def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50) -> Reading:
@@ -37,7 +38,7 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
         groups: k, at least 2 and at most N.
 
     Returns:
-        B; failed with a single sample or group, or where the gradient is 0.
+        B; failed with a single sample or group, or where the gradient is 0 but for rounding.
 
     Raises:
         SettingsError: Too few groups.
@@ -60,13 +61,15 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
             shown.advance(1)
     meter.passes, number = 4, len(deviations)
     if number < 2:
-        return meter.reading(None)
+        return meter.reading(None, note="There is only one sample, or one group of samples.")
     trace, square = sum(deviations) / (number - 1), float(gradient @ gradient)
     # Where every group is one sample nothing is left to chance.
     error = statistics.stdev(deviations) * math.sqrt(number) / (number - 1) if number < objective.num_samples else 0.0
+    known = square > (_ROUNDINGS * torch.finfo(objective.runtime.dtype).eps) ** 2 * (trace + square)
     return meter.reading(
-        trace / square if square else None,
-        standard_error=error / square if square else None,
+        trace / square if known else None,
+        standard_error=error / square if known else None,
+        note="" if known else "The gradient is 0 but for rounding, and B is divided by its square: read tr Σ.",
         trace_of_covariance=trace,
         squared_gradient=square,
     )

@@ -6,10 +6,11 @@ Reference: Neyshabur et al., NeurIPS 2017; Jiang et al., ICLR 2020 (also the ver
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor
 
-from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, gaussian, mean_rise, require_positive
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Mean, Meter, gaussian, mean_rise, require_positive
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 
@@ -53,29 +54,48 @@ def read(
     require_positive(target=target, tolerance=tolerance, samples=samples)
     options = {"target": target, "samples": samples, "tolerance": tolerance, "adaptive": adaptive}
     meter = Meter("pac-bayes", objective, theta, options, unit="fraction" if adaptive else "weight")
-    scale = theta.abs() if adaptive else 1.0
+    working, note = meter, ""
+    if not meter.heights.is_clear(target):
+        working = meter.widened()
+        if target <= 2 * working.heights.rounding_of_search():
+            return meter.reading(None, note="The target is no larger than what rounding does to the loss in float64.")
+        note = "The target is so small that rounding hides it in float32: measured in float64."
 
-    def mean(sigma: float) -> tuple[float, float | None]:
-        return mean_rise(meter, lambda sample: scale * gaussian(theta, seed, 25, sample), samples, sigma, "pac-bayes")
+    def direction(theta: Tensor, sample: int) -> Tensor:
+        return (theta.abs() if adaptive else 1.0) * gaussian(theta, seed, 25, sample)
+
+    def mean(sigma: float) -> Mean:
+        return mean_rise(working, direction, samples, sigma, "pac-bayes")
 
     def too_far(sigma: float) -> bool:
-        return not mean(sigma)[0] <= target  # A rise that is not finite is too far, too.
+        return not mean(sigma).value <= target  # A rise that is not finite is too far, too.
 
+    bracket = _bracket(too_far, tolerance)
+    if bracket is None:
+        meter.take(working)
+        return meter.reading(None, note=f"No σ between {_LEAST:g} and {_MOST:g} reaches the target.")
+    low, high = bracket
+    found = mean(low)
+    meter.take(working)
+    return meter.reading(low, note=note, upper=high, rise=found.value, rise_standard_error=found.standard_error)
+
+
+def _bracket(too_far: Callable[[float], bool], tolerance: float) -> tuple[float, float] | None:
+    """Return two σ, close together, of which only the second is too far; None where there are none."""
     low, high = 0.0, _FIRST
     while not too_far(high):
         low, high = high, high * _GROWTH
         if high > _MOST:
-            return meter.reading(None)
+            return None
     if not low:
         low = high / _GROWTH
         while too_far(low):
             low, high = low / _GROWTH, low
             if low < _LEAST:
-                return meter.reading(None)
+                return None
     while high / low > 1 + tolerance:
         middle = math.sqrt(low * high)
         if not low < middle < high:
             break  # The bracket is as narrow as numbers are.
         low, high = (low, middle) if too_far(middle) else (middle, high)
-    rise, error = mean(low)
-    return meter.reading(low, upper=high, rise=rise, rise_standard_error=error)
+    return low, high

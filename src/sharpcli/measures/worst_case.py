@@ -9,8 +9,10 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.errors import SettingsError
-from sharpcli.measures._ascent import NORMS, Ball, climb, num_steps
+from sharpcli.linalg.reductions import accumulator_of
+from sharpcli.measures._ascent import NORMS, Ball, Top, climb, num_steps
 from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_positive, require_radius
+from sharpcli.measures._settling import settle
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 
@@ -19,7 +21,7 @@ INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
 MISLEADS = (
     "A lower bound. In ℓ∞ it grows with the number of parameters. A weight of exactly 0 does not move in the adaptive ball."
 )
-COST = "restarts × (steps + 12) gradients"
+COST = "restarts × (steps + 12) gradients, and 2 evaluations in float64"
 VARIANTS: tuple[dict[str, object], ...] = (
     {},
     {"norm": "inf", "rho": 0.001},
@@ -39,7 +41,7 @@ def read(
     steps: int = 10,
     restarts: int = 2,
 ) -> Reading:
-    """Return the best rise that projected gradient ascent finds, on the device of θ.
+    """Return the best rise that projected gradient ascent finds, on the device of θ, as float64 sees it.
 
     Args:
         objective: f, the mean loss.
@@ -63,13 +65,18 @@ def read(
     meter = Meter("worst-case", objective, theta, options)
     if rho == 0:
         return meter.reading(0.0, bound="lower")
-    ball = Ball(rho, NORMS[str(norm)], theta.abs() if adaptive else None)
-    with progress.task("worst case", total=num_steps(steps, restarts)) as shown:
-        found = climb(meter, ball, steps=steps, restarts=restarts, seeds=(seed,), shown=shown)
+
+    def search(meter: Meter) -> tuple[Ball, list[Top]]:
+        ball = Ball(rho, NORMS[str(norm)], meter.theta.abs().to(accumulator_of(meter.theta)) if adaptive else None)
+        with progress.task("worst case", total=num_steps(steps, restarts)) as shown:
+            return ball, climb(meter, ball, steps=steps, restarts=restarts, seeds=(seed,), shown=shown)
+
+    found = settle(meter, search)
     return meter.reading(
         found.rise,
         bound="lower",
+        note=found.note,
         lowest_restart=min(found.rises),
         highest_restart=max(found.rises),
-        at_the_rim=ball.size(found.place),
+        at_the_rim=found.ball.size(found.place),
     )

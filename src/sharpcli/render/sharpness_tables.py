@@ -30,9 +30,10 @@ def _readings(result: SharpnessResult) -> list[RenderableType]:
         for one in result.readings
         if one.details
     ]
+    told += [Text(f"{one.label}: {one.note}") for one in result.readings if one.note]
     under = conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm)
     note = dim(
-        "≥: a lower bound from a search; ± standard error over random draws; ‖w‖ = "
+        "≥: a lower bound from a search, measured in float64; ± standard error over random draws; ‖w‖ = "
         f"{result.weight_norm:.4g}. What each means, and when it misleads: sharpcli sharpness --list"
     )
     return [table, *told, under, note, Text()]
@@ -74,13 +75,18 @@ def _measurements(result: SharpnessResult) -> list[RenderableType]:
             str(one.evaluations),
             one.status,
         )
+    told = [
+        Text(f"{f'p = {one.subspace}' if one.subspace else 'full'}, epsilon {one.epsilon:g}: {one.note}")
+        for one in result.measurements
+        if one.note
+    ]
     under = conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm)
     note = dim(
-        "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the best of all searches; "
+        "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the best of all searches in float64; "
         "for p > 0 the mean over random subspaces ± standard error; "
         f"it grows with P and with ‖w‖ = {result.weight_norm:.4g}, {result.seconds:.1f} s"
     )
-    return [table, under, note, Text()]
+    return [table, *told, under, note, Text()]
 
 
 def draw_reparam(result: ReparamResult) -> list[RenderableType]:

@@ -14,7 +14,9 @@ class Measurement:
 
     In a random subspace it is the mean over draws of the subspace, `phi_of_draws`, with its standard error;
     each draw is the best of its L-BFGS-B solves (`phi_of_restarts`, draw by draw) and of its sign ascents
-    (`phi_of_sign_ascent`). `evaluations` counts points, `passes` passes over the data, a gradient as two.
+    (`phi_of_sign_ascent`). `evaluations` counts points, `passes` passes over the data, a gradient as two. The rise is
+    that of the best point in float64, less what rounding may have added. `note` says why a search failed, or that it was
+    made in float64.
     """
 
     measure: str
@@ -32,6 +34,7 @@ class Measurement:
     iterations: tuple[int, ...]
     share_at_bound: float | None
     status: str
+    note: str = ""
     solver_messages: tuple[str, ...]
     seconds: float
 
@@ -41,7 +44,8 @@ class Reading:
     """What one measure says. `value` is None where it failed, which is never told as 0.
 
     `bound` is "lower" where an inexact search gave the value, None where it is exact or an estimate with a standard
-    error. `passes` counts passes over the data, a gradient as two.
+    error. `passes` counts passes over the data, a gradient as two. `note` says why there is no value, or what a reader of
+    the value must know.
     """
 
     measure: str
@@ -55,6 +59,7 @@ class Reading:
     details: dict[str, float | None]
     passes: int
     seconds: float
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

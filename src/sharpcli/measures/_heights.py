@@ -1,0 +1,158 @@
+"""How much higher the loss is at a point than at the weights: in float64, and never more than rounding allows to say.
+
+A search keeps the highest of many values, and so the luckiest rounding. What it found is therefore evaluated again: in
+float64, at a point that lies in the ball in float64 too, less what rounding may still have added.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from sharpcli.chunks import Chunk
+from sharpcli.objective import Objective
+from sharpcli.runtime import Runtime
+
+_FEW = 128  # Samples that show how large rounding is.
+_FINER = float(torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps)
+_SAFETY = 4.0  # Kernels of the two precisions add in different orders.
+_OF_SUMS = 8 * torch.finfo(torch.float64).eps  # Of a mean over samples, of which it is a part.
+_CLEAR = 1e3  # A rise of so many times the rounding is found as well as if there were none.
+
+
+@dataclass(frozen=True, eq=False)
+class Heights:
+    """f in float64, and how far rounding moves it, from a few samples in both precisions.
+
+    Make one with `Heights.of`. A device without float64 hands this over to the CPU.
+
+    Attributes:
+        given: f, as the search sees it.
+        wide: f in float64; its samples stay as they are until they are used.
+        narrow: f in float32.
+        theta: Shape (P,), in float64.
+        passes: Over the data.
+    """
+
+    given: Objective
+    wide: Objective
+    narrow: Objective
+    theta: Tensor
+    passes: list[int] = field(default_factory=lambda: [0])
+
+    @staticmethod
+    def of(objective: Objective, theta: Tensor) -> Heights:
+        """Make copies of the model in both precisions."""
+        wide = _in(objective, torch.float64)
+        narrow = objective if objective.runtime.dtype == torch.float32 else _in(objective, torch.float32)
+        return Heights(objective, wide, narrow, theta.to(wide.runtime.device, torch.float64))
+
+    def loss(self, offset: Tensor | None = None) -> float:
+        """Return f(θ + offset)."""
+        self.passes[0] += 1
+        weights = self._weights(offset)
+        with torch.no_grad():
+            return float(self.wide.mean_over_data(lambda chunk: _terms(self.wide, weights, chunk).sum()))
+
+    def rounding(self, offset: Tensor | None = None) -> float:
+        """Return how far rounding may have moved what `loss` answers, as its own type sums terms.
+
+        Float32 is as much worse than float64 as its unit roundoff, so the error of a term in float64 is the one that is
+        seen in float32, in proportion. Its mean size over a few samples is more than the error of the mean.
+        """
+        exact, coarse = (self._few(which, offset, precise=True) for which in (self.wide, self.narrow))
+        error = (coarse - exact).abs()
+        error = torch.where(torch.isfinite(error), error, exact.abs())
+        return _SAFETY * _FINER * self._mean(error) + _OF_SUMS * self._mean(exact.abs())
+
+    def rounding_of_search(self, offset: Tensor | None = None) -> float:
+        """Return how far rounding may move f(θ + offset) as a search evaluates it."""
+        exact = self._few(self.wide, offset, precise=True)
+        return self._mean((self._few(self.given, offset, precise=False) - exact).abs()) + self.rounding(offset)
+
+    def is_clear(self, rise: float, offset: Tensor | None = None) -> bool:
+        """Tell whether a rise from θ to θ + offset that a search has seen is far above what rounding does to it."""
+        return abs(rise) > _CLEAR * (self.rounding_of_search() + self.rounding_of_search(offset))
+
+    def widened(self) -> Objective:
+        """Return f in float64 with its samples."""
+        runtime = self.wide.runtime
+        inputs, targets = (_moved(part, runtime) for part in (self.wide.inputs, self.wide.targets))
+        return replace(self.wide, inputs=inputs, targets=targets)
+
+    def among(self, chosen: Tensor) -> Heights:
+        """Return the same for some of the samples, by their numbers."""
+        given, wide, narrow = (part.among(chosen) for part in (self.given, self.wide, self.narrow))
+        return Heights(given, wide, narrow, self.theta)
+
+    def _few(self, objective: Objective, offset: Tensor | None, *, precise: bool) -> Tensor:
+        """Return the loss terms of a few samples in float64, as an objective computes them."""
+        few = objective.among(self._chosen())
+        weights = self._weights(offset).to(objective.runtime.dtype).to(objective.runtime.device)
+        with torch.no_grad(), few.arithmetic():
+            terms = [_terms(few, weights, chunk, precise=precise).flatten() for chunk in few.chunks()]
+        return torch.cat(terms).cpu().double()
+
+    def _chosen(self) -> Tensor:
+        """Return the numbers of the few samples, spread over all, since data may be sorted."""
+        told = self.given.criterion.told(self.given.targets).nonzero()[:, 0]
+        return told[torch.linspace(0, len(told) - 1, min(_FEW, len(told)), device=told.device).long()]
+
+    def _mean(self, terms: Tensor) -> float:
+        return float(terms.sum()) / self.given.criterion.count(self.given.targets[self._chosen()])
+
+    def _weights(self, offset: Tensor | None) -> Tensor:
+        return self.theta if offset is None else self.theta + offset.to(self.theta)
+
+
+def _in(objective: Objective, dtype: torch.dtype) -> Objective:
+    """Return an objective whose model has another precision, on the CPU where the device does not have it."""
+    here = objective.runtime.device
+    device = torch.device("cpu") if objective.runtime.accumulator != torch.float64 and dtype == torch.float64 else here
+    model = copy.deepcopy(objective.model).to(device, dtype)
+    return replace(objective, model=model, runtime=Runtime(device, dtype))
+
+
+def _moved(part: Tensor, runtime: Runtime) -> Tensor:
+    return part.to(runtime.device, runtime.dtype if part.is_floating_point() else None)
+
+
+def _terms(objective: Objective, theta: Tensor, chunk: Chunk, *, precise: bool = True) -> Tensor:
+    """Return the loss terms of a chunk, its samples brought to where the model is."""
+    inputs, targets = (_moved(part, objective.runtime) for part in (chunk.inputs, chunk.targets))
+    outputs = objective.outputs(objective.space.split(theta), inputs, {})
+    criterion = objective.criterion
+    return criterion.precise_terms(outputs, targets) if precise else criterion.terms(outputs, targets)
+
+
+@dataclass(frozen=True, eq=False)
+class Rise:
+    """How much higher a point is than the weights, at least; None where that is not above rounding."""
+
+    value: float | None
+    base: float
+    note: str
+
+    @staticmethod
+    def to(offset: Tensor, heights: Heights, base: float) -> Rise:
+        """Measure the rise to θ + offset.
+
+        Args:
+            offset: Shape (P,), in float64.
+            heights: Of f and θ.
+            base: f(θ), from `Heights.loss`.
+        """
+        top = heights.loss(offset)
+        rise, rounding = top - base, heights.rounding() + heights.rounding(offset)
+        if not math.isfinite(rise):
+            return Rise(None, base, "The loss is not finite at the highest point: use a smaller size.")
+        if rise > rounding:
+            return Rise(rise - rounding, base, "")
+        if rise <= 0:
+            return Rise(None, base, "No point was found to be higher than the weights.")
+        seen = f"The highest point is {rise:.1e} above the weights, and rounding in float64 may be {rounding:.1e}"
+        return Rise(None, base, f"{seen}: no rise is proved.")
