@@ -12,7 +12,9 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -194,7 +196,7 @@ def page(found: dict[str, dict[str, list[list[Row]]]], seeds: int, threads: int)
     ]
     adapted = [hoffer[1], hoffer[2], hoffer[3], hoffer[0]]
     return TEXT.format(
-        machine=f"{seeds} seeds, {threads} thread, torch {torch.__version__}, Python {platform.python_version()}, CPU",
+        machine=f"Measured on {date.today()} at commit {_commit()}: {seeds} seeds, {threads} thread, torch {torch.__version__}, Python {platform.python_version()}, CPU",
         keskar="\n".join([*table(found["keskar"]), "", *keskar]),
         hoffer="\n".join(
             [
@@ -245,6 +247,12 @@ def page(found: dict[str, dict[str, list[list[Row]]]], seeds: int, threads: int)
             ]
         ),
     )  # fmt: skip
+
+
+def _commit() -> str:
+    """Return the commit of the working tree, in seven digits."""
+    told = subprocess.run(["git", "rev-parse", "--short=7", "HEAD"], cwd=DOC.parent, capture_output=True, text=True, check=True)
+    return told.stdout.strip()
 
 
 TEXT = """# What the recipes do on Fashion-MNIST, at CPU scale
