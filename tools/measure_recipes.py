@@ -196,7 +196,8 @@ def page(found: dict[str, dict[str, list[list[Row]]]], seeds: int, threads: int)
     ]
     adapted = [hoffer[1], hoffer[2], hoffer[3], hoffer[0]]
     return TEXT.format(
-        machine=f"Measured on {date.today()} at commit {_commit()}: {seeds} seeds, {threads} thread, torch {torch.__version__}, Python {platform.python_version()}, CPU",
+        machine=f"Measured on {date.today()} at commit {_commit()}: {seeds} seeds, {threads} thread, "
+        f"torch {torch.__version__}, Python {platform.python_version()}, CPU",
         keskar="\n".join([*table(found["keskar"]), "", *keskar]),
         hoffer="\n".join(
             [

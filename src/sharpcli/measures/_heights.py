@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,11 +19,18 @@ from sharpcli.chunks import Chunk
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 
-_FEW = 128  # Samples that show how large rounding is.
+_FEW = 64  # Samples that show how large rounding is.
 _FINER = float(torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps)
 _SAFETY = 4.0  # Kernels of the two precisions add in different orders.
 _OF_SUMS = 8 * torch.finfo(torch.float64).eps  # Of a mean over samples, of which it is a part.
 _CLEAR = 1e3  # A rise of so many times the rounding is found as well as if there were none.
+
+
+class Errors(NamedTuple):
+    """How far rounding may move f: as `Heights.loss` measures it, and as a search evaluates it in its own type."""
+
+    measured: float
+    of_search: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +67,8 @@ class Heights:
         with torch.no_grad():
             return float(self.wide.mean_over_data(lambda chunk: _terms(self.wide, weights, chunk).sum()))
 
-    def rounding(self, offset: Tensor | None = None) -> float:
-        """Return how far rounding may have moved what `loss` answers, as its own type sums terms.
+    def errors(self, offset: Tensor | None = None) -> Errors:
+        """Return how far rounding may move f(θ + offset), from a few samples.
 
         Float32 is as much worse than float64 as its unit roundoff, so the error of a term in float64 is the one that is
         seen in float32, in proportion. Its mean size over a few samples is more than the error of the mean.
@@ -67,16 +76,17 @@ class Heights:
         exact, coarse = (self._few(which, offset, precise=True) for which in (self.wide, self.narrow))
         error = (coarse - exact).abs()
         error = torch.where(torch.isfinite(error), error, exact.abs())
-        return _SAFETY * _FINER * self._mean(error) + _OF_SUMS * self._mean(exact.abs())
+        measured = _SAFETY * _FINER * self._mean(error) + _OF_SUMS * self._mean(exact.abs())
+        return Errors(measured, self._mean((self._few(self.given, offset, precise=False) - exact).abs()) + measured)
 
-    def rounding_of_search(self, offset: Tensor | None = None) -> float:
-        """Return how far rounding may move f(θ + offset) as a search evaluates it."""
-        exact = self._few(self.wide, offset, precise=True)
-        return self._mean((self._few(self.given, offset, precise=False) - exact).abs()) + self.rounding(offset)
+    @cached_property
+    def at_weights(self) -> Errors:
+        """The errors at θ."""
+        return self.errors()
 
-    def is_clear(self, rise: float, offset: Tensor | None = None) -> bool:
-        """Tell whether a rise from θ to θ + offset that a search has seen is far above what rounding does to it."""
-        return abs(rise) > _CLEAR * (self.rounding_of_search() + self.rounding_of_search(offset))
+    def is_clear(self, rise: float, there: Errors) -> bool:
+        """Tell whether a rise from θ to a point, which a search has seen, is far above what rounding does to it."""
+        return abs(rise) > _CLEAR * (self.at_weights.of_search + there.of_search)
 
     def widened(self) -> Objective:
         """Return f in float64 with its samples."""
@@ -138,16 +148,17 @@ class Rise:
     note: str
 
     @staticmethod
-    def to(offset: Tensor, heights: Heights, base: float) -> Rise:
+    def to(offset: Tensor, heights: Heights, base: float, errors: Errors | None = None) -> Rise:
         """Measure the rise to θ + offset.
 
         Args:
             offset: Shape (P,), in float64.
             heights: Of f and θ.
             base: f(θ), from `Heights.loss`.
+            errors: At θ + offset, where they are known.
         """
         top = heights.loss(offset)
-        rise, rounding = top - base, heights.rounding() + heights.rounding(offset)
+        rise, rounding = top - base, heights.at_weights.measured + (errors or heights.errors(offset)).measured
         if not math.isfinite(rise):
             return Rise(None, base, "The loss is not finite at the highest point: use a smaller size.")
         if rise > rounding:

@@ -55,18 +55,20 @@ def settle(meter: Meter, search: Search) -> Settled:
     best, seen, note = max(tops, key=lambda top: top.loss), meter.base, ""
     heights = meter.heights
     base, before = heights.loss(), heights.passes[0] - 1
-    clear = heights.is_clear(best.loss - meter.base, ball.within(best.place))
+    errors = heights.errors(ball.within(best.place))
+    clear = heights.is_clear(best.loss - seen, errors)
     if not clear and meter.theta.dtype != torch.float64:
         note = "The rise is so small that rounding hides it in float32: searched again in float64."
         wide = meter.widened()
         ball, tops = search(wide)
         meter.take(wide)
         best, seen = max(tops, key=lambda top: top.loss), wide.base
-        clear = wide.heights.is_clear(best.loss - seen, ball.within(best.place))
+        errors = wide.heights.errors(ball.within(best.place))
+        clear = wide.heights.is_clear(best.loss - seen, errors)
     if not clear:
         note = "Rounding is not far below the rise even in float64: a bound all the same, but it may be far below the maximum."
     measured = [best] if clear else tops
-    found = [Rise.to(ball.within(top.place), heights, base) for top in measured]
+    found = [Rise.to(ball.within(top.place), heights, base, errors if clear else None) for top in measured]
     meter.passes += heights.passes[0] - before
     highest = max(range(len(found)), key=lambda number: found[number].value or -math.inf)
     rise = found[highest].value

@@ -55,9 +55,9 @@ def read(
     options = {"target": target, "samples": samples, "tolerance": tolerance, "adaptive": adaptive}
     meter = Meter("pac-bayes", objective, theta, options, unit="fraction" if adaptive else "weight")
     working, note = meter, ""
-    if not meter.heights.is_clear(target):
+    if not meter.heights.is_clear(target, meter.heights.at_weights):
         working = meter.widened()
-        if target <= 2 * working.heights.rounding_of_search():
+        if target <= 2 * working.heights.at_weights.of_search:
             return meter.reading(None, note="The target is no larger than what rounding does to the loss in float64.")
         note = "The target is so small that rounding hides it in float32: measured in float64."
 
