@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "sample_checkpoints/README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 WITHIN = 0.002
 _BLOCK = re.compile(r"(?P<head><!-- figures\n(?P<recipe>.*?)\n-->\n)(?P<text>.*?)(?P<end>\n *<!-- end -->)", re.DOTALL)
-_COMMAND = re.compile(r"(\w+) = (.+)")
+_COMMAND = re.compile(r"(\w+) = ([a-z]+ [^{}]+)")
 _NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
@@ -58,12 +58,12 @@ class Block:
 
 
 class _Places(string.Formatter):
-    """Prints a share with a space before the sign."""
+    """Prints a share with a space before the sign, and a minus as one."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         """Return a value as its specification says."""
         text: str = super().format_field(value, format_spec)
-        return text.replace("%", " %") if format_spec.endswith("%") else text.replace("-", "−") if _is_number(text) else text
+        return re.sub(r"^( *)-(?=[\d.])", r"\1−", text).replace("%", " %" if format_spec.endswith("%") else "%")
 
 
 def blocks(document: str) -> Iterator[Block]:
@@ -158,10 +158,6 @@ def _fits(old: str, new: str, within: float) -> bool:
     mantissa, _, exponent = old.partition("e")
     unit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
     return abs(first - second) <= max(within * abs(second), 1.001 * unit if "." in mantissa or exponent else 0)
-
-
-def _is_number(text: str) -> bool:
-    return bool(re.fullmatch(r"-\d.*", text))
 
 
 if __name__ == "__main__":

@@ -23,12 +23,14 @@ PAGES = sorted(
     if path.name != "CHANGELOG.md"
 )
 GROUP: Any = typer.main.get_command(app)
-# Those that take longer than 20 seconds on one core.
+# Those that take longest: the rest takes half a minute on one core.
 SLOW = (
-    "--per-layer --plot spectrum.png",
+    "--bottomk 1",
     "--measure all",
-    "sharpness sample_checkpoints/sgd sample_checkpoints/fullbatch",
     "--density --plot",
+    "--subspace 100",
+    "surface",
+    "sharpness sample_checkpoints/sgd sample_checkpoints/fullbatch",
 )
 
 
