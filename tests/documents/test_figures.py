@@ -36,7 +36,6 @@ def marked(block: Any) -> Any:
     return pytest.param(block, marks=marks, id=f"{block.document}: {block.text.split('|')[0].strip()[:30]}")
 
 
-@pytest.mark.xdist_group("figures")
 @pytest.mark.parametrize("block", [marked(block) for block in BLOCKS])
 def test_the_figures_of_a_document_are_those_of_its_command(block: Any):
     assert TOOL.differences(block, block.rendered(run)) == []
