@@ -5,17 +5,22 @@ from __future__ import annotations
 import copy
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def private_copy(model: _Module) -> _Module:
-    """Return a copy of a module that shares nothing with it.
+    """Return a copy of a module that shares nothing with it, also where `copy.deepcopy` gives up.
 
-    A tensor that a module has computed and kept, as torch's weight_norm keeps its weight, is copied without its graph, which
-    `copy.deepcopy` refuses to copy.
+    A tensor that a module has computed and kept, as torch's weight_norm keeps its weight, is copied without its graph. A
+    random generator is copied with its state.
     """
-    kept = [part for module in model.modules() for part in vars(module).values() if isinstance(part, Tensor)]
-    memo: dict[int, object] = {id(part): part.detach().clone() for part in kept if not part.is_leaf}
+    memo: dict[int, object] = {}
+    for part in (part for module in model.modules() for part in vars(module).values()):
+        if isinstance(part, Tensor) and not part.is_leaf:
+            memo[id(part)] = part.detach().clone()
+        elif isinstance(part, torch.Generator):
+            memo[id(part)] = torch.Generator(part.device).set_state(part.get_state())
     return copy.deepcopy(model, memo)

@@ -65,6 +65,8 @@ class _Calls:
     """A private copy of a model with a few samples.
 
     Attributes:
+        model: The copy that is called.
+        untouched: Another one, which has not been called.
         weights: By name.
         inputs: The samples, shape (B, ...).
         before: Random states before the first call.
@@ -73,6 +75,7 @@ class _Calls:
     """
 
     model: nn.Module
+    untouched: nn.Module
     weights: Mapping[str, Tensor]
     inputs: Tensor
     before: _RandomStates
@@ -82,18 +85,19 @@ class _Calls:
     @staticmethod
     def of(model: nn.Module, inputs: Tensor, device: torch.device, dtype: torch.dtype) -> _Calls | None:
         """Call the model for the first time; None if its answer is not one tensor of numbers."""
-        private = private_copy(model).to(device, dtype).eval()
+        untouched = private_copy(model).to(device, dtype).eval()
+        private = private_copy(untouched)
         inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
         weights = {name: part.detach().clone() for name, part in private.named_parameters()}
         before = _RandomStates.now()
         first = _call(private, {name: part.clone() for name, part in weights.items()}, inputs)
         if not isinstance(first, Tensor) or not first.is_floating_point():
             return None
-        return _Calls(private, weights, inputs, before, before != _RandomStates.now(), first)
+        return _Calls(private, untouched, weights, inputs, before, before != _RandomStates.now(), first)
 
-    def answer(self, inputs: Tensor) -> Tensor:
-        """Return the answer to some samples."""
-        found: Tensor = _call(self.model, {name: part.clone() for name, part in self.weights.items()}, inputs)
+    def answer(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
+        """Return the answer to some samples, of this copy or of another one."""
+        found: Tensor = _call(model or self.model, {name: part.clone() for name, part in self.weights.items()}, inputs)
         return found
 
     def require_read_only(self) -> None:
@@ -146,8 +150,8 @@ class _Calls:
         rows = self.first.reshape(count, -1, *self.first.shape[1:])
         for places in (range(count // 2), range(count // 2, count), range(count - 1, -1, -1)):
             chosen = torch.tensor(list(places), device=self.inputs.device)
-            try:
-                found = self.answer(self.inputs[chosen])
+            try:  # A copy that has been called may have kept what it made of all samples.
+                found = self.answer(self.inputs[chosen], private_copy(self.untouched))
             except Exception:
                 if count < _SAMPLES:
                     return  # So few may be too few, such as one sample for a batch statistic.
