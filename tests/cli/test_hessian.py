@@ -328,7 +328,17 @@ def test_an_option_does_what_it_says(
 def test_the_json_holds_all_that_was_promised(ask: Callable[..., dict[str, Any]], final: Path, net: Net) -> None:
     result = ask(final, "--topk", 3, "--bottomk", 1)
     for one in result["eigenvalues"]:
-        names = {"index", "value", "residual", "interval", "verdict", "verified", "index_interval", "index_confirmed"}
+        names = {
+            "index",
+            "value",
+            "residual",
+            "interval",
+            "verdict",
+            "verified",
+            "index_interval",
+            "index_confirmed",
+            "index_range",
+        }
         assert set(one) == names
         assert one["interval"][0] < one["value"] < one["interval"][1]
         half = one["residual"] + result["noise_floor"] + result["rounding"]

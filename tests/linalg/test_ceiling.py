@@ -49,7 +49,7 @@ def test_more_steps_bring_it_down_to_the_eigenvalue():
     for steps in (4, 8, 16, 32):
         frame = chain(spectrum, steps, 0).frame
         heights.append(ceiling(frame.diagonal, frame.off_diagonal, dimension=3_000))
-    assert heights == sorted(heights, reverse=True)
+    assert (numpy.diff(heights) <= 1e-12).all()  # The last two are 30, up to rounding.
     assert heights[-1] == pytest.approx(30, rel=1e-9)
     assert heights[0] > 30.5
 

@@ -21,13 +21,13 @@ def largest_of(pairs: Eigenpairs) -> float | None:
     return top if pairs.wanted.which == "LA" or top > 0 else None
 
 
-def told(pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
+def told(pairs: Eigenpairs | None) -> dict[str, Any]:
     """Return what the search itself has to tell, as fields of the result."""
     if pairs is None:
         names = ("lambda_max", "index_probability", "ceiling", "floor", "noise_floor", "rounding", "orthogonality")
         return {**dict.fromkeys(names), "eigenvalues": (), "ended": "", "converged": True, "residual_history": ()}
     return {
-        "eigenvalues": tuple(_listed(pairs, settings.tol)),
+        "eigenvalues": tuple(_listed(pairs)),
         "index_probability": pairs.index_probability,
         "lambda_max": largest_of(pairs),
         "ceiling": Bound(value=pairs.ceiling, probability=PROBABILITY),
@@ -41,19 +41,19 @@ def told(pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
     }
 
 
-def _listed(pairs: Eigenpairs, tolerance: float) -> Iterator[Eigenvalue]:
-    for place, verdict in enumerate(pairs.verdicts):
-        low, high = pairs.by_index[place]
-        narrow = high - low <= 2 * (tolerance * abs(float(pairs.values[place])) + pairs.trust.noise + pairs.trust.rounding)
+def _listed(pairs: Eigenpairs) -> Iterator[Eigenvalue]:
+    for place, (verdict, rank) in enumerate(zip(pairs.verdicts, pairs.known, strict=True)):
+        refused, confirmed = verdict == "refused", pairs.confirmed[place]
         yield Eigenvalue(
-            index=pairs.ranks[place],
+            index=rank.index,
             value=float(pairs.values[place]),
             residual=float(pairs.residuals[place]),
-            interval=None if verdict == "refused" else pairs.interval(place),
+            interval=None if refused else pairs.interval(place),
             verdict=verdict,
             verified=pairs.verified[place],
-            index_interval=(low, high) if verdict != "refused" and math.isfinite(high - low) else None,
-            index_confirmed=verdict != "refused" and narrow,
+            index_interval=rank.interval if not refused and all(map(math.isfinite, rank.interval)) else None,
+            index_confirmed=confirmed and not refused,
+            index_range=None if refused else (rank.index, rank.index) if confirmed else (rank.first, rank.last),
         )
 
 

@@ -147,7 +147,7 @@ def _analyse(
             loss=evaluation.loss,
             accuracy=evaluation.accuracy,
             gradient_norm=norm(gradient),
-            **_report.told(pairs, settings),
+            **_report.told(pairs),
             **more,
             products=sum(spent.values()),
             products_by_use={use: number for use, number in spent.items() if number},
@@ -241,11 +241,7 @@ def _solve(
         measure=meter.measure if meter else None,
         store=store,
     )
-    if pairs.trust.is_random:
-        raise InputError(
-            f"There is nothing to certify: {pairs.trust.refusal}.",
-            "Look for dropout or noise that ignores eval mode, or for kernels that are not deterministic.",
-        )
+    pairs.trust.require_operator()
     return pairs
 
 

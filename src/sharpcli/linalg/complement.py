@@ -1,4 +1,4 @@
-"""What a basis has not seen: bounds on the rest of the spectrum, and so intervals by index.
+"""What a basis has not seen: bounds on the rest of the spectrum, and so counts of eigenvalues (see `ranks`).
 
 A residual tells that *an* eigenvalue is near. That it is the i-th, and none above it was missed, takes a
 bound on the rest. Written in the basis and its complement, the matrix is
@@ -16,22 +16,20 @@ References: Parlett, The Symmetric Eigenvalue Problem, theorems 10.1.1 (Cauchy) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy
 import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from sharpcli.linalg.ceiling import ends_of
-from sharpcli.linalg.krylov import Frame, Krylov, Matrix
+from sharpcli.linalg.krylov import Krylov, Matrix
 from sharpcli.linalg.orthogonal import orthogonalised
 from sharpcli.linalg.probes import random_direction, require_finite
 from sharpcli.linalg.reductions import accumulator_of, combine
 from sharpcli.runtime import generator
 
+_FAST = 0.5  # A bound that a step brings nearer by this to what was seen is worth another step.
 _STREAM = 4  # Random numbers of their own, as in every other solver.
-_EXACT = 1e-12  # Relative accuracy to which bounds are solved for; they are rounded outwards by as much.
 
 
 class Complement:
@@ -43,9 +41,17 @@ class Complement:
         waiting: What to multiply next; None once the chain has seen all that its start has a part in.
     """
 
-    def __init__(self, krylov: Krylov, *, capacity: int, attempt: int) -> None:
-        """Draw the start, another one for each attempt."""
+    def __init__(self, krylov: Krylov, *, capacity: int, attempt: int, planned: int | None = None) -> None:
+        """Draw the start, another one for each attempt.
+
+        Args:
+            krylov: Whose complement.
+            capacity: Most steps.
+            attempt: Which.
+            planned: Steps to take; more only where its bounds still come down fast. Default: the capacity.
+        """
         self.krylov = krylov
+        self.planned = capacity if planned is None else planned
         self.rows = krylov.rows.new_empty(capacity, krylov.dimension)
         self.diagonal: list[float] = []
         self.off_diagonal: list[float] = []
@@ -93,6 +99,20 @@ class Complement:
         held = torch.from_numpy(numpy.ascontiguousarray(weights)).to(accumulator_of(self.rows)).to(self.rows.device)
         return combine(held, self.rows[: self.size])
 
+    def is_spent(self, ends: tuple[bool, bool]) -> bool:
+        """Tell whether no step is left that would tell more of the lower or the upper end, where that is of interest."""
+        if self.waiting is None or self.size >= len(self.rows):
+            return True
+        if self.size < self.planned:
+            return False
+        gaps = []
+        for size in (self.size - 1, self.size):
+            diagonal, off_diagonal = self.diagonal[:size], self.off_diagonal[:size]
+            low, high = ends_of(diagonal, off_diagonal, dimension=self.dimension)
+            seen = eigh_tridiagonal(diagonal, off_diagonal[:-1], eigvals_only=True)
+            gaps.append((seen[0] - low, high - seen[-1]))
+        return not any(now <= _FAST * before for before, now, asked in zip(*gaps, ends, strict=True) if asked)
+
     def ends(self) -> tuple[float, float]:
         """Return numbers that no eigenvalue within the complement is below, and above, each with probability 0.99."""
         if not self.dimension:
@@ -102,55 +122,7 @@ class Complement:
         return ends_of(self.diagonal, self.off_diagonal, dimension=self.dimension)
 
 
-def by_index(
-    frame: Frame, places: Sequence[int], from_top: Sequence[bool], ends: tuple[float, float]
-) -> list[tuple[float, float]]:
-    """Return an interval for the eigenvalue of the index that each chosen Ritz value has, before noise and rounding.
-
-    Args:
-        frame: The decomposition.
-        places: Of the chosen ones among its ascending Ritz values.
-        from_top: Whether each is counted from the largest eigenvalue (then its lower end is certain) or from the smallest.
-        ends: What no eigenvalue within the complement is below and above.
-    """
-    values, _, weights = frame.ritz
-    coupling = frame.coupling @ weights
-    found = []
-    for place, top in zip(places, from_top, strict=True):
-        value = float(values[place])
-        if top:
-            found.append((value, _bound(values, coupling, ends[1], frame.size - place)))
-        else:
-            found.append((-_bound(-values[::-1], coupling[:, ::-1], -ends[0], place + 1), value))
-    return found
-
-
-def _bound(values: Matrix, coupling: Matrix, highest: float, index: int) -> float:
-    """Return the least x, above `highest`, at which H + CᵀC / (x - c) has fewer than `index` eigenvalues above x.
-
-    Args:
-        values: Eigenvalues of H (m,), ascending.
-        coupling: C (q, m) in the basis of its eigenvectors.
-        highest: c.
-        index: 1 for the largest.
-    """
-    value = float(values[-index])
-    if not numpy.isfinite(highest):
-        return value if highest < 0 else numpy.inf
-    width = max(float(numpy.linalg.norm(coupling)), abs(value), abs(highest))
-    low = max(value, highest) + _EXACT * width
-    if not width or _count_above(low, values, coupling, highest) < index:
-        return low
-    step = _EXACT * width
-    while _count_above(low + step, values, coupling, highest) >= index:
-        low, step = low + step, 4 * step
-    while step > _EXACT * width:  # The count falls with x, so halving finds where it falls below the index.
-        step /= 2
-        low += step * (_count_above(low + step, values, coupling, highest) >= index)
-    return low + step
-
-
-def _count_above(point: float, values: Matrix, coupling: Matrix, highest: float) -> int:
+def count_above(point: float, values: Matrix, coupling: Matrix, highest: float) -> int:
     """Return how many eigenvalues of H + CᵀC / (x - c) are above x: those of H, and positive ones of a small matrix.
 
     By Haynsworth's inertia additivity, for the Schur complement of H - x in [[H - x, Cᵀ], [C, -(x - c)]].

@@ -74,9 +74,13 @@ class Frame:
         ‖Ay - θy‖ of y = Vs is that of the products made, ‖(H - θ)s‖ and ‖Cs‖ together.
         """
         values, weights = numpy.linalg.eigh((self.measured + self.measured.T) / 2)
-        inside = numpy.linalg.norm(self.measured @ weights - weights * values, axis=0)
         outside = numpy.linalg.norm(self.coupling @ weights, axis=0)
-        return values, numpy.hypot(inside, outside), weights
+        return values, numpy.hypot(self.asymmetric(values, weights), outside), weights
+
+    def asymmetric(self, values: Matrix, weights: Matrix) -> Matrix:
+        """Return the part ‖(H - θ)s‖ of residuals (K,) that is noise: zero for a symmetric H, and no step makes it less."""
+        inside: Matrix = numpy.linalg.norm(self.measured @ weights - weights * values, axis=0)
+        return inside
 
     @property
     def reach(self) -> int:

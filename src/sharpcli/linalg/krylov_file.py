@@ -18,7 +18,7 @@ from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Frame, Krylov
 
 _STATE = "search.npz"
-_FORMAT = 1
+_FORMAT = 2
 _SCALARS = ("products", "draws", "scale", "asymmetry", "orthogonality", "diagonal", "off_diagonal", "unbroken")
 
 

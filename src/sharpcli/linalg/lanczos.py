@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy
@@ -22,15 +22,17 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.errors import NumericalError, SettingsError
-from sharpcli.linalg.ceiling import ends_of
-from sharpcli.linalg.certify import Trust, Verdict, rounding_of
+from sharpcli.linalg.certify import DETERMINISTIC, Trust, Verdict
 from sharpcli.linalg.complement import Complement
-from sharpcli.linalg.krylov import Krylov
-from sharpcli.linalg.operator import SymmetricOperator
+from sharpcli.linalg.krylov import Krylov, Matrix
+from sharpcli.linalg.operator import SymmetricOperator, measured_error
+from sharpcli.linalg.ranks import Interval, Rank
 from sharpcli.linalg.reductions import dot, norm
-from sharpcli.linalg.search import Search, Wanted, advance, indices, look, restart, taken_up
+from sharpcli.linalg.search import Search, advance, extremes, look, ranked, restart, taken_up, trust_of
+from sharpcli.linalg.wanted import Wanted
 
 _LEAST_CONFIRMED = 0.01  # Probability with which each attempt to confirm may be wrong.
+_FURTHER = 2  # Times as many more, where each tells much.
 _SPARE = 8  # Basis vectors beyond the wanted ones without which restarts make no headway.
 
 
@@ -56,14 +58,16 @@ class Eigenpairs:
         values: Ritz values, or Rayleigh quotients of a fresh product where `verified`, shape (K,), float64, CPU.
         vectors: Unit vectors, shape (K, P).
         residuals: ‖Av - value·v‖ of the products that were made, shape (K,).
-        ranks: 1 is the largest, -1 the smallest (for "LM": 1 is the largest in magnitude).
         verified: Which residuals were measured once more with a fresh product.
         verdicts: How far each may be trusted; see `Trust.verdict`.
         trust: Noise, rounding and orthogonality; its `radius` makes the intervals.
-        by_index: For each, an interval that holds the eigenvalue of that very index, with probability
-            `index_probability` over the random vectors; infinite where nothing was missed for all that is known.
-        index_probability: 0.99 for one attempt to confirm, 0.01 less for each further one.
-        ceiling: No eigenvalue is larger, with probability 0.99 over the start; None after a warm start without randomness.
+        intervals: For each, one that holds an eigenvalue; where `confirmed`, that of its very index, with probability
+            `index_probability` over the random vectors.
+        confirmed: Whether it does.
+        known: For each, what is known of its index; see `linalg.ranks.Rank`.
+        index_probability: 0.99 for one attempt to confirm, 0.01 less for each further one; where magnitude decides, it takes
+            a bound at both ends, and is 0.02 less for each.
+        ceiling: No eigenvalue is larger, with probability 0.99 over the start; never below a value that is listed.
         floor: No eigenvalue is smaller, with that probability.
         steps: Products spent on the search, `confirmations` more to see whether anything was missed, and
             `verifications` more to measure residuals.
@@ -76,11 +80,12 @@ class Eigenpairs:
     values: Tensor
     vectors: Tensor
     residuals: Tensor
-    ranks: tuple[int, ...]
     verified: tuple[bool, ...]
     verdicts: tuple[Verdict, ...]
     trust: Trust
-    by_index: tuple[tuple[float, float], ...]
+    intervals: tuple[Interval, ...]
+    confirmed: tuple[bool, ...]
+    known: tuple[Rank, ...]
     index_probability: float
     ceiling: float
     floor: float
@@ -97,10 +102,19 @@ class Eigenpairs:
         """Which of them are certified."""
         return tuple(verdict == "certified" for verdict in self.verdicts)
 
-    def interval(self, position: int) -> tuple[float, float]:
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """What each is listed under: 1 is the largest, -1 the smallest (for "LM": 1 is the largest in magnitude)."""
+        return tuple(rank.index for rank in self.known)
+
+    @property
+    def by_index(self) -> tuple[Interval, ...]:
+        """For each, an interval that holds the eigenvalue of that very index; infinite where nothing is known."""
+        return tuple(rank.interval for rank in self.known)
+
+    def interval(self, position: int) -> Interval:
         """Return the interval that an exact eigenvalue is certain to be in, for the pair at a position."""
-        value, radius = float(self.values[position]), self.trust.radius(float(self.residuals[position]))
-        return value - radius, value + radius
+        return self.intervals[position]
 
 
 def eigenpairs(
@@ -131,8 +145,8 @@ def eigenpairs(
         warm: Vectors (J, P) to start near to.
         verify: "ends" measures the residual of the first and, if any bottom one is wanted, the last pair with a
             fresh product; "all" that of every pair.
-        confirm: Most products to spend in the complement of the basis, to bound what might have been missed; where
-            they do not suffice the values must stay as they are for some more steps.
+        confirm: Products to spend in the complement of the basis, to bound what might have been missed; up to three times as
+            many where each still tells much. Where they do not suffice the values must stay as they are for some more steps.
         measure: How to multiply the first pair for that, in place of `operator @ v`.
         store: Where to keep the search; one that holds a part of it is gone on with.
 
@@ -144,7 +158,7 @@ def eigenpairs(
         Wu and Simon 2000, Thick-restart Lanczos method for large symmetric eigenvalue problems. Golub and Van
         Loan, Matrix Computations, 4th ed., section 10.1. Daniel, Gragg, Kaufman and Stewart 1976.
     """
-    capacity = _capacity(operator, wanted, max_products, memory, confirm)
+    capacity, spare = _capacity(operator, wanted, max_products, memory, confirm)
     krylov = Krylov(operator, capacity=capacity, seed=seed, warm=warm)
     search = taken_up(store.restore(krylov) if store else {}, wanted, tolerance)
     rest: Complement | None = None
@@ -155,7 +169,7 @@ def eigenpairs(
             if not (search.confirming and confirm):
                 advance(krylov, search, wanted, tolerance)
             if search.confirming and confirm and not search.ended:
-                rest = rest or _complement(krylov, search, store, confirm)
+                rest = rest or _complement(krylov, search, store, confirm, spare)
                 look(krylov, rest, search, wanted, tolerance)
                 rest = rest if search.confirming else None
             search.ended = search.ended or _exhausted(krylov, search, wanted, max_products, deadline)
@@ -170,11 +184,11 @@ def eigenpairs(
     return _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
 
 
-def _complement(krylov: Krylov, search: Search, store: Store | None, confirm: int) -> Complement:
+def _complement(krylov: Krylov, search: Search, store: Store | None, confirm: int, spare: int) -> Complement:
     """Return a new chain in the complement, or the one that was kept in the middle of an attempt."""
     going_on = search.chained and store is not None
     search.attempts += not going_on
-    rest = Complement(krylov, capacity=confirm, attempt=search.attempts)
+    rest = Complement(krylov, capacity=confirm + spare, attempt=search.attempts, planned=confirm)
     if going_on and store is not None:
         store.restore_chain(rest)
     search.chained = True
@@ -189,17 +203,18 @@ def _spend(krylov: Krylov, rest: Complement | None, search: Search, wanted: Want
         return
     search.chained = False
     if krylov.is_full:
-        restart(krylov, wanted)
-        search.restarts += 1
+        restart(krylov, search, wanted)
     krylov.step()
 
 
-def _capacity(operator: SymmetricOperator, wanted: Wanted, max_products: int, memory: int | None, confirm: int) -> int:
-    """Return how many basis vectors to make room for: all there will be, or as many as memory holds."""
-    dimension = operator.shape[0]
+def _capacity(
+    operator: SymmetricOperator, wanted: Wanted, max_products: int, memory: int | None, confirm: int
+) -> tuple[int, int]:
+    """Return how many basis vectors to make room for, all or as many as memory holds, and how many more in the complement."""
+    dimension, more = operator.shape[0], _FURTHER * confirm
     most = min(dimension, max_products)
     if memory is None:
-        return max(most, 1)
+        return max(most, 1), more
     each = dimension * torch.finfo(operator.dtype).bits // 8
     working = confirm + 4  # Vectors beside the basis.
     fits, least = memory // each - working, min(most, wanted.total + _SPARE)
@@ -208,7 +223,7 @@ def _capacity(operator: SymmetricOperator, wanted: Wanted, max_products: int, me
             f"{memory / 2**20:.4g} MiB hold {max(fits, 0)} basis vectors of {dimension} numbers, and {least} are needed.",
             f"Give --memory {math.ceil((least + working) * each / 2**20)}MiB or more, or ask for fewer eigenvalues.",
         )
-    return min(most, fits)
+    return min(most, fits), min(more, max(fits - most, 0))
 
 
 def _exhausted(krylov: Krylov, search: Search, wanted: Wanted, max_products: int, deadline: float | None) -> str:
@@ -233,38 +248,35 @@ def _finished(
     values, residuals = ritz[chosen].copy(), estimates[chosen].copy()
     vectors = krylov.vectors(weights[:, chosen])
     fresh = range(len(chosen)) if verify == "all" else _ends(chosen, wanted)
-    noise = krylov.frame.asymmetry
-    with progress.task("verify residuals", total=len(fresh)) as shown:
-        for position in fresh:
-            product = measure(vectors[position]) if position == 0 else krylov.operator @ vectors[position]
-            # A unit vector has that length to 6e-8 in float32; the quotient does not depend on it.
-            values[position] = dot(vectors[position], product) / norm(vectors[position]) ** 2
-            residuals[position] = norm(product - float(values[position]) * vectors[position])
-            noise = max(noise, norm(product - krylov.predicted(weights[:, chosen[position]])))
-            shown.advance()
-    if not numpy.isfinite([*values, *residuals]).all():
-        raise NumericalError("A Hessian-vector product is not finite.", "Check the weights, or try --dtype float64.")
-    frame = krylov.frame
-    scale = max(frame.scale, float(numpy.abs(ritz).max()), float(numpy.abs(values).max()))
-    trust = Trust(scale, rounding_of(krylov.operator.dtype, scale), noise, frame.orthogonality)
-    lower, upper = ends_of(frame.diagonal, frame.off_diagonal, dimension=krylov.dimension, share=krylov.share)
+    noise = _verified(krylov, search, fresh, (values, residuals, vectors, weights[:, chosen]), measure)
+    _measure(krylov, search, vectors)
+    widest = float(numpy.abs([*ritz, *values]).max())
+    krylov.frame = replace(krylov.frame, scale=max(krylov.frame.scale, widest))
+    trust = trust_of(krylov, search, noise)
+    known, shown, chances = _indexed(krylov, wanted, search, trust, tolerance, (values.tolist(), residuals))
+    slack = trust.noise + trust.rounding
+    floor, ceiling = extremes(krylov, slack)
     return Eigenpairs(
         wanted=wanted,
         values=torch.from_numpy(values),
         vectors=vectors,
         residuals=torch.from_numpy(residuals),
-        ranks=tuple(wanted.ranks()[: len(chosen)]),
         verified=tuple(position in fresh for position in range(len(chosen))),
         verdicts=tuple(
             trust.verdict(value, residual, tolerance, finished=search.ended in ("converged", "complete"))
             for value, residual in zip(values, residuals, strict=True)
         ),
         trust=trust,
-        ceiling=upper + trust.noise + trust.rounding,
-        floor=lower - trust.noise - trust.rounding,
-        by_index=tuple(_by_index(krylov, wanted, search, trust, (lower, upper))),
-        index_probability=1 - _LEAST_CONFIRMED * max(search.attempts, 1),
-        steps=frame.products,
+        intervals=tuple(
+            interval or (value - trust.radius(residual), value + trust.radius(residual))
+            for interval, value, residual in zip(shown, values.tolist(), residuals.tolist(), strict=True)
+        ),
+        confirmed=tuple(interval is not None for interval in shown),
+        known=tuple(known),
+        index_probability=1 - _LEAST_CONFIRMED * chances,
+        ceiling=max(ceiling, float(values.max()) + slack),
+        floor=min(floor, float(values.min()) - slack),
+        steps=krylov.frame.products,
         confirmations=search.confirmations,
         verifications=len(fresh),
         restarts=search.restarts,
@@ -274,30 +286,76 @@ def _finished(
     )
 
 
-def _by_index(
-    krylov: Krylov, wanted: Wanted, search: Search, trust: Trust, ends: tuple[float, float]
-) -> Iterator[tuple[float, float]]:
-    """Return the interval of each index: its Ritz value on one side (Cauchy), what the complement has shown on the other."""
-    ritz, _, _ = krylov.ritz()
-    places = wanted.select(ritz)
-    # Cauchy's theorem is about orthonormal vectors; m of them whose products are small are that far from it.
-    slack = trust.noise + trust.rounding + math.sqrt(len(ritz)) * trust.orthogonality * trust.scale
-    kept = {int(index): (low, high) for index, low, high in search.intervals}
-    sides = wanted.sides(ritz, places)
-    # How large one that was missed may be, where magnitude decides which are listed.
-    reach = wanted.reach(ritz, places, kept)
-    for position, (place, top, index) in enumerate(zip(places, sides, indices(places, sides, len(ritz)), strict=True)):
-        value = float(ritz[place])
-        low, high = kept.get(index, (-math.inf, math.inf))
-        if krylov.is_complete:
-            low, high = value, value
-        elif top:
-            low, high = value, min(high, ends[1]) if place == len(ritz) - 1 else high
-        else:
-            low, high = max(low, ends[0]) if place == 0 else low, value
-        if position < wanted.count and not krylov.is_complete and reach > max(abs(low), abs(high)):
-            low, high = (low, reach) if top else (-reach, high)
-        yield low - slack, max(high, low) + slack
+def _verified(
+    krylov: Krylov,
+    search: Search,
+    fresh: Sequence[int],
+    pairs: tuple[Matrix, Matrix, Tensor, Matrix],
+    measure: Callable[[Tensor], Tensor],
+) -> float:
+    """Measure some values and residuals anew, in their place, and return the noise that shows.
+
+    Args:
+        krylov: The decomposition.
+        search: Notes whether a product that is far off comes out alike when it is made again.
+        fresh: Positions of what is measured.
+        pairs: Values (K,), residuals (K,), vectors (K, P) and their weights (m, K).
+        measure: How to multiply the first.
+
+    Raises:
+        NumericalError: A product is not finite.
+    """
+    values, residuals, vectors, weights = pairs
+    noise = float(krylov.frame.asymmetric(values, weights).max())
+    with progress.task("verify residuals", total=len(fresh)) as shown:
+        for position in fresh:
+            vector = vectors[position]
+            product = measure(vector) if position == 0 else krylov.operator @ vector
+            # A unit vector has that length to 6e-8 in float32; the quotient does not depend on it.
+            values[position] = dot(vector, product) / norm(vector) ** 2
+            residuals[position] = norm(product - float(values[position]) * vector)
+            off = norm(product - krylov.predicted(weights[:, position]))
+            if position == 0 and off > DETERMINISTIC * krylov.frame.scale:  # Is it chance, or are digits lost?
+                krylov.frame = replace(krylov.frame, products=krylov.frame.products + 1)
+                search.repeated = norm(measure(vector) - product) / krylov.frame.scale
+            noise = max(noise, off)
+            shown.advance()
+    if not numpy.isfinite([*values, *residuals]).all():
+        raise NumericalError("A Hessian-vector product is not finite.", "Check the weights, or try --dtype float64.")
+    return noise
+
+
+def _indexed(
+    krylov: Krylov,
+    wanted: Wanted,
+    search: Search,
+    trust: Trust,
+    tolerance: float,
+    pairs: tuple[list[float], Matrix],
+) -> tuple[list[Rank], list[Interval | None], int]:
+    """Return what is known of each index, the interval that may be shown for it, and how many chances there are to be wrong.
+
+    The ceiling is one more bound that may fail, so it is used only where the complement does not tell the first or last index.
+    """
+    values, residuals = pairs
+    for capped in (False, True):
+        known = ranked(krylov, search, wanted, trust, residuals, capped=capped, values=values)
+        shown = [
+            rank.shown(value, trust.radius(residual), trust.reach(value, residual, tolerance))
+            for rank, value, residual in zip(known, values, residuals.tolist(), strict=True)
+        ]
+        if all(interval for interval, rank in zip(shown, known, strict=True) if rank.index in (1, -1)):
+            break
+    return known, shown, max(search.attempts + capped, 1) * (2 if wanted.which == "LM" else 1)
+
+
+def _measure(krylov: Krylov, search: Search, vectors: Tensor) -> None:
+    """Have the operator measure its error along the first vector, and along the sum of all, which has a part of each."""
+    along = [vectors[0]]
+    if len(vectors) > 1:
+        total = vectors.sum(0)
+        along.append(total / norm(total))
+    search.measured = max(search.measured or 0.0, *(measured_error(krylov.operator, vector) for vector in along))
 
 
 def _ends(chosen: Sequence[int], wanted: Wanted) -> list[int]:

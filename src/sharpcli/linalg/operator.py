@@ -25,3 +25,21 @@ class SymmetricOperator(Protocol):
 
     def __matmul__(self, vector: Tensor, /) -> Tensor:
         """Return the product with a vector (P,)."""
+
+
+def measured_error(operator: SymmetricOperator, vector: Tensor) -> float:
+    """Return how long the error of the product with a unit vector (P,) is, as the operator measures it itself; else 0.
+
+    An operator may have a method `measured_error(vector)`, such as one that multiplies in a wider type. It is to see what
+    repeats alike in every product, and so shows in no comparison of products with each other.
+    """
+    own = getattr(operator, "measured_error", None)
+    return float(own(vector)) if own else 0.0
+
+
+def product_error(operator: SymmetricOperator) -> float:
+    """Return the largest error of a product with a unit vector that the operator has measured itself so far, else 0.
+
+    An operator whose products are approximate, such as differences of gradients, has an attribute `product_error`.
+    """
+    return float(getattr(operator, "product_error", 0.0))

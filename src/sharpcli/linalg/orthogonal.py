@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpcli.linalg.reductions import accumulator_of, project
+from sharpcli.linalg.reductions import accumulator_of, project, square
 
 Numbers = NDArray[numpy.float64]
 Run = tuple[slice, Tensor]  # Rows that follow each other, and their numbers among the rows of all blocks.
@@ -75,7 +75,7 @@ def orthogonalised(vector: Tensor, blocks: Sequence[Tensor], *, near: Sequence[i
     while True:
         passes += 1
         parts = torch.cat([project(rows, rest) for rows in blocks])
-        read = torch.cat([known, parts, project(rest.unsqueeze(0), rest)]).cpu().double().numpy()
+        read = torch.cat([known, parts, square(rest).view(1)]).cpu().double().numpy()
         taken, more, length = read[: len(known)], read[len(known) : -1], math.sqrt(read[-1])
         left = Left(rest, length, taken, taken + more)
         chosen = list(_worth_taking(more, everything, eps * length))

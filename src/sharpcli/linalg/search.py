@@ -1,81 +1,31 @@
-"""When a search for eigenvalues is over: what is wanted, what has settled, and what might have been missed."""
+"""When a search for eigenvalues is over: what has settled, what might have been missed, and what noise leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, field
 
 import numpy
-import torch
-from torch import Tensor
+from torch import Tensor, finfo
 
-from sharpcli.linalg.certify import rounding_of
-from sharpcli.linalg.complement import Complement, by_index
+from sharpcli.linalg.ceiling import ends_of
+from sharpcli.linalg.certify import DETERMINISTIC, Trust, rounding_of
+from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Krylov, Matrix
+from sharpcli.linalg.operator import measured_error, product_error
+from sharpcli.linalg.ranks import Interval, Rank, ranks
+from sharpcli.linalg.wanted import Wanted as Wanted
 
 _GUARD = 3  # Steps of each chain for which the wanted values must stay as they are, where nothing better confirms them.
 _LARGE = 64  # Ritz problems up to this size are solved at every step, larger ones at every third.
 _LOOK = 2  # Steps in the complement before the first look at what they show.
 _LOOSEST = 1e-2  # A larger residual does not tell which eigenvalue is near, so a larger tolerance saves nothing.
 _SUSPICIOUS = 1e-4  # Asymmetry in parts of ‖A‖ that no rounding explains: there the last product is repeated.
+_DOUBTFUL = 10  # Asymmetry in units of rounding from which on the operator is asked what its error is.
+_DROWNED = 1.5  # Times its part that is noise, up to which a residual is not worth another step.
+_PATIENCE = 2  # Times the products of a settled search, up to which more go into telling its indices.
 
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which eigenvalues are looked for.
-
-    Attributes:
-        count: K, how many of those that `which` names.
-        which: "LA" largest algebraic, "SA" smallest algebraic, "LM" largest magnitude.
-        bottom: How many of the smallest algebraic beside them.
-    """
-
-    count: int
-    which: str = "LA"
-    bottom: int = 0
-
-    @property
-    def total(self) -> int:
-        """Number of eigenvalues wanted."""
-        return self.count + self.bottom
-
-    def select(self, values: Matrix) -> list[int]:
-        """Return the places of the wanted ones among ascending values: best first, then the bottom ones, smallest last."""
-        size = len(values)
-        down = list(range(size - 1, -1, -1))
-        order = {"LA": down, "SA": down[::-1], "LM": sorted(down, key=lambda place: -abs(values[place]))}[self.which]
-        return order[: self.count] + (down[-self.bottom :] if self.bottom else [])
-
-    def ranks(self) -> list[int]:
-        """Return the index of each selected one: 1 is the largest (LM: in magnitude), -1 the smallest."""
-        first = range(-1, -self.count - 1, -1) if self.which == "SA" else range(1, self.count + 1)
-        return [*first, *range(-self.bottom, 0)]
-
-    def sides(self, values: Matrix, places: list[int]) -> list[bool]:
-        """Return whether each selected one is counted from the largest eigenvalue, not from the smallest."""
-        first = [self.which == "LA" or (self.which == "LM" and values[place] > 0) for place in places[: self.count]]
-        return first + [False] * self.bottom
-
-    def beyond(self, values: Matrix, places: list[int]) -> list[tuple[int, bool]]:
-        """Return the places of what comes next on either side, and which; [] unless magnitude decides.
-
-        An eigenvalue that was missed at one end may be larger than one that is listed from the other.
-        """
-        left = sorted(set(range(len(values))) - set(places))
-        return [(left[-1], True), (left[0], False)] if self.which == "LM" and left else []
-
-    def reach(self, values: Matrix, places: list[int], bounds: Mapping[int, tuple[float, float]]) -> float:
-        """Return how large in magnitude what comes next on either side may be, by bounds on eigenvalues by their index."""
-        found = [
-            abs(bounds.get(indices([place], [top], len(values))[0], (-numpy.inf, numpy.inf))[top])
-            for place, top in self.beyond(values, places)
-        ]
-        return max(found, default=0.0)
-
-    def enlarged(self, extra: int) -> Wanted:
-        """Return a wish for so many more, at the ends that are wanted."""
-        below = extra // 2 if self.bottom else 0
-        return Wanted(self.count + extra - below, self.which, self.bottom + below)
+UNKNOWN: Interval = (-math.inf, math.inf)
 
 
 @dataclass
@@ -89,10 +39,12 @@ class Search:
         chained: Whether the chain there has begun.
         attempts: How often that was begun.
         confirmations: Products spent on it.
-        intervals: [index, low, high] before noise and rounding, with the index from the top, or negative from the bottom.
+        ends: What no eigenvalue within the complement is below and above, as far as it was looked at since the last restart:
+            the complement of a larger basis is a part of it.
         hold: Steps to take before the next check.
         restarts: Of the basis.
-        repeated: Whether a product was repeated to tell noise from rounding.
+        repeated: How far a product that was repeated was off in parts of ‖A‖; None if none was.
+        measured: Error of products as the operator measures it itself; None if it was not asked.
         ended: Why the search is over.
         goal: What was wanted.
     """
@@ -104,10 +56,11 @@ class Search:
     chained: bool = False
     attempts: int = 0
     confirmations: int = 0
-    intervals: list[list[float]] = field(default_factory=list)
+    ends: list[float] | None = None
     hold: int = 0
     restarts: int = 0
-    repeated: bool = False
+    repeated: float | None = None
+    measured: float | None = None
     ended: str = ""
     goal: list[float | str] = field(default_factory=list)
 
@@ -134,7 +87,8 @@ def advance(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) ->
     if _is_noise(krylov, search):
         search.ended = "noise"
         return
-    values, worst, allowed = _standing(krylov, wanted, tolerance)
+    _ask(krylov, search, wanted)
+    values, worst, allowed = _standing(krylov, search, wanted, tolerance)
     if not search.history or search.history[-1][0] < frame.products:
         search.history.append([frame.products, worst * min(tolerance, _LOOSEST), float(values[0])])
     if worst > 1 or krylov.is_complete:
@@ -143,6 +97,20 @@ def advance(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) ->
         search.settled, search.settled_at = values.tolist(), frame.products
         search.confirming = wanted.total > 1
     elif frame.products >= search.settled_at + _GUARD * len(frame.waiting):
+        _conclude(krylov, search, wanted, tolerance)
+
+
+def _conclude(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) -> None:
+    """End a search whose values stay, unless more can still be said about their indices.
+
+    One value needs no look at the complement where the ceiling is near enough. Several had theirs; a basis that has grown
+    since then may tell what it did not, as long as the bound of the complement is below the values.
+    """
+    if not doubted(krylov, search, wanted, tolerance):
+        search.ended = "converged"
+    elif wanted.total == 1 and not search.attempts:
+        search.confirming = True
+    elif krylov.frame.products >= _PATIENCE * search.settled_at or not _has_gaps(krylov, search, wanted, tolerance):
         search.ended = "converged"
 
 
@@ -150,33 +118,88 @@ def look(krylov: Krylov, rest: Complement, search: Search, wanted: Wanted, toler
     """Look at what the complement has shown: nothing that is missing, something, or not enough to tell."""
     if rest.size < min(_LOOK, rest.dimension, len(rest.rows)) and rest.waiting is not None:
         return
-    values, _, allowed = _standing(krylov, wanted, tolerance)
+    _, _, allowed = _standing(krylov, search, wanted, tolerance)
     missing = _missing(krylov, rest, wanted, allowed)
+    search.ends = list(rest.ends())
     if missing is not None:
         krylov.inject(missing)
         search.settled, search.confirming, search.hold = None, False, len(krylov.frame.waiting) + 1
         return
-    ritz, _, _ = krylov.ritz()
-    places = wanted.select(ritz)
-    beyond = wanted.beyond(ritz, places)
-    asked = [*places, *(place for place, _ in beyond)]
-    sides = [*wanted.sides(ritz, places), *(top for _, top in beyond)]
-    intervals = by_index(krylov.frame, asked, sides, rest.ends())
-    search.intervals = [
-        [float(index), low, high] for index, (low, high) in zip(indices(asked, sides, len(ritz)), intervals, strict=True)
-    ]
-    reach = wanted.reach(ritz, places, {int(index): (low, high) for index, low, high in search.intervals})
-    listed = [abs(float(ritz[place])) for place in places[: wanted.count]]
-    clear = all(reach <= size + limit for size, limit in zip(listed, allowed, strict=False))
-    if clear and all(high - low <= 2 * limit for (low, high), limit in zip(intervals, allowed, strict=False)):
+    unclear = doubted(krylov, search, wanted, tolerance)
+    if not unclear:
         search.ended = "converged"
-    elif rest.waiting is None or rest.size == len(rest.rows):
+    elif rest.is_spent(wanted.ends(unclear)):
         search.confirming = False  # Not clear: then the guard decides.
 
 
-def indices(places: list[int], from_top: list[bool], size: int) -> list[int]:
-    """Return the algebraic index of places among ascending Ritz values: 1 is the largest, -1 the smallest."""
-    return [size - place if top else -place - 1 for place, top in zip(places, from_top, strict=True)]
+def trust_of(krylov: Krylov, search: Search, noise: float = 0.0) -> Trust:
+    """Return what products are good for as far as is known; `noise` is what was measured beside the recurrence."""
+    frame, dtype, size = krylov.frame, krylov.operator.dtype, krylov.dimension
+    rounding = rounding_of(dtype, frame.scale, size=size, measured=search.measured or 0.0)
+    return Trust(
+        scale=frame.scale,
+        rounding=rounding,
+        noise=max(noise, frame.asymmetry) + product_error(krylov.operator),
+        orthogonality=frame.orthogonality,
+        repeats=search.repeated is not None and search.repeated <= _SUSPICIOUS,
+        precision=_precision(krylov),
+    )
+
+
+def bounds_of(krylov: Krylov, search: Search) -> Interval:
+    """Return what is known of the eigenvalues within the complement of the basis."""
+    if krylov.is_complete:
+        return math.inf, -math.inf
+    return UNKNOWN if search.ends is None else (search.ends[0], search.ends[1])
+
+
+def ranked(
+    krylov: Krylov,
+    search: Search,
+    wanted: Wanted,
+    trust: Trust,
+    residuals: Matrix,
+    *,
+    capped: bool,
+    values: list[float] | None = None,
+) -> list[Rank]:
+    """Return what is known of the index of each wanted value, by the complement and, if `capped`, by the ceiling and floor."""
+    radii, slack = [trust.radius(float(one)) for one in residuals], trust.slack(krylov.size)
+    whole = extremes(krylov, slack) if capped else UNKNOWN
+    return ranks(krylov.frame, wanted, radii, bounds_of(krylov, search), slack, whole=whole, values=values)
+
+
+def extremes(krylov: Krylov, slack: float) -> Interval:
+    """Return what no eigenvalue is below and above, each with probability 0.99, and never within what was seen."""
+    frame, (values, _, _) = krylov.frame, krylov.ritz()
+    lower, upper = ends_of(frame.diagonal, frame.off_diagonal, dimension=krylov.dimension, share=krylov.share)
+    return min(lower, float(values[0])) - slack, max(upper, float(values[-1])) + slack
+
+
+def doubted(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) -> list[int]:
+    """Return the positions of the wanted values whose index is not told by as much as is asked for."""
+    krylov.inspect()
+    trust = trust_of(krylov, search)
+    ritz, residuals, _ = krylov.ritz()
+    places = wanted.select(ritz)
+    found = ranked(krylov, search, wanted, trust, residuals[places], capped=True)
+    return [
+        position
+        for position, (rank, value, residual) in enumerate(zip(found, ritz[places], residuals[places], strict=True))
+        if rank.shown(value, trust.radius(residual), trust.reach(value, residual, tolerance)) is None
+    ]
+
+
+def _has_gaps(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) -> bool:
+    """Tell whether all values of a doubtful index are beyond what the complement may hold, so that smaller residuals tell."""
+    if search.ends is None:
+        return False
+    ritz, _, _ = krylov.ritz()
+    values = ritz[wanted.select(ritz)]
+    slack = trust_of(krylov, search).slack(krylov.size)
+    return not any(
+        search.ends[0] - slack < values[place] < search.ends[1] + slack for place in doubted(krylov, search, wanted, tolerance)
+    )
 
 
 def _missing(krylov: Krylov, rest: Complement, wanted: Wanted, allowed: Matrix) -> Tensor | None:
@@ -193,33 +216,50 @@ def _missing(krylov: Krylov, rest: Complement, wanted: Wanted, allowed: Matrix) 
     return None
 
 
-def _standing(krylov: Krylov, wanted: Wanted, tolerance: float) -> tuple[Matrix, float, Matrix]:
-    """Return the wanted Ritz values, the largest of their residuals in parts of what is allowed, and that."""
-    ritz, residuals, _ = krylov.ritz()
-    places = wanted.select(ritz)
-    allowed = _allowed(ritz[places], tolerance, krylov.frame.scale, krylov.operator.dtype)
-    return ritz[places], float((residuals[places] / allowed).max()), allowed
+def _standing(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) -> tuple[Matrix, float, Matrix]:
+    """Return the wanted Ritz values, the largest of their residuals in parts of what is allowed, and that.
+
+    With noise and rounding a residual is to be within tolerance, if it can be. Where it cannot, it is to come down to what
+    they leave: more steps would not make it less.
+    """
+    ritz, residuals, weights = krylov.ritz()
+    places, floor = wanted.select(ritz), trust_of(krylov, search).floor()
+    asked = min(tolerance, _LOOSEST) * numpy.abs(ritz[places])
+    allowed: Matrix = numpy.maximum(numpy.maximum(asked - floor, asked / 2), max(floor, numpy.finfo(float).tiny))
+    noise = krylov.frame.asymmetric(ritz[places], weights[:, places])
+    return ritz[places], float((residuals[places] / numpy.maximum(allowed, _DROWNED * noise)).max()), allowed
+
+
+def _ask(krylov: Krylov, search: Search, wanted: Wanted) -> None:
+    """Have the operator measure its own error, once, where asymmetry shows that it is more than the usual rounding."""
+    frame = krylov.frame
+    if search.measured is not None or frame.asymmetry <= _DOUBTFUL * _precision(krylov) * frame.scale:
+        return
+    ritz, _, weights = krylov.ritz()
+    search.measured = measured_error(krylov.operator, krylov.vectors(weights[:, wanted.select(ritz)[:1]])[0])
+
+
+def _precision(krylov: Krylov) -> float:
+    return float(finfo(krylov.operator.dtype).eps)
 
 
 def _is_noise(krylov: Krylov, search: Search) -> bool:
-    """Tell whether asymmetry comes from an operator that answers otherwise each time; at most once that costs a product."""
-    limit = _SUSPICIOUS * krylov.frame.scale
-    if search.repeated or krylov.frame.asymmetry <= limit:
+    """Tell whether there is no one matrix behind the products, or too little of it is left in their digits.
+
+    Asymmetry comes from an operator that answers otherwise each time, or from few digits; once, that costs a product.
+    """
+    frame = krylov.frame
+    if frame.asymmetry <= _SUSPICIOUS * frame.scale:
         return False
-    search.repeated = True
-    return krylov.repeat() > limit
+    if search.repeated is None:
+        search.repeated = krylov.repeat() / frame.scale
+    return search.repeated > _SUSPICIOUS or frame.asymmetry > DETERMINISTIC * frame.scale
 
 
-def restart(krylov: Krylov, wanted: Wanted) -> None:
+def restart(krylov: Krylov, search: Search, wanted: Wanted) -> None:
     """Keep the wanted Ritz vectors and about half of the others that are nearest to them."""
     values, _, weights = krylov.ritz()
     spare = (krylov.size - wanted.total) // 2
     krylov.restart(weights[:, sorted(set(wanted.enlarged(spare).select(values)))])
-
-
-def _allowed(values: Matrix, tolerance: float, scale: float, dtype: torch.dtype) -> Matrix:
-    """Return the residual allowed for each eigenvalue: with rounding it is to be within tolerance, if it can be."""
-    rounding = 2 * rounding_of(dtype, max(scale, torch.finfo(dtype).tiny))
-    asked = min(tolerance, _LOOSEST) * numpy.abs(values)
-    allowed: Matrix = numpy.maximum(numpy.maximum(asked - rounding, asked / 2), rounding)
-    return allowed
+    search.restarts += 1
+    search.ends = None  # What was left out is in the complement now.

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sharpcli.render.labels import distinct
 from sharpcli.render.table import conditions_line, dim, heading, new_table, number
-from sharpcli.results import DataBar, Density, Estimate, HessianResult, Layer, Moments
+from sharpcli.results import DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments
 
 _NAMES = {"hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical-fisher": "empirical Fisher"}
 _STYLES = {"certified": "", "noise-limited": "yellow", "budget-limited": "yellow", "refused": "red"}
@@ -83,12 +83,30 @@ def _eigenvalues(result: HessianResult) -> RenderableType:
     )  # fmt: skip
     for one in result.eigenvalues:
         made.add_row(
-            str(one.index) if one.index_confirmed else f"{one.index}?",
+            _index(one),
             *_certain(one.value, one.interval),
             f"{one.residual:.1e}" + ("" if one.verified else "*"),
             Text(one.verdict, style=_STYLES[one.verdict]),
         )
     return made
+
+
+def _index(one: Eigenvalue) -> str:
+    """Return which eigenvalue a row is, as far as that is known."""
+    if one.index_confirmed:
+        return str(one.index)
+    if one.index_range is None or one.index_range[1] is None:
+        return f"{one.index}?"
+    return f"{one.index_range[0]} to {one.index_range[1]}"
+
+
+def _bound(value: float, digits: int, *, above: bool) -> str:
+    """Return a bound in so many digits, rounded to the side on which it still holds."""
+    text = f"{value:.{digits}g}"
+    if not math.isfinite(value) or (float(text) >= value if above else float(text) <= value):
+        return text
+    unit = 10.0 ** (math.floor(math.log10(abs(value))) - digits + 1)
+    return f"{float(text) + (unit if above else -unit):.{digits}g}"
 
 
 def _certain(value: float, interval: tuple[float, float] | None) -> tuple[str, str]:
@@ -109,7 +127,8 @@ def _trust(result: HessianResult) -> list[str]:
     lines = []
     if result.ceiling and result.floor:
         lines.append(
-            f"no eigenvalue above {result.ceiling.value:.7g}, none below {result.floor.value:.5g} "
+            f"no eigenvalue above {_bound(result.ceiling.value, 7, above=True)}, "
+            f"none below {_bound(result.floor.value, 5, above=False)} "
             f"(each with probability {result.ceiling.probability:g} over the random start)"
         )
     if result.noise_floor is not None and result.rounding is not None and result.orthogonality is not None:
@@ -120,12 +139,20 @@ def _trust(result: HessianResult) -> list[str]:
             + ("; * residual of the products made, not of a fresh one (--certify all)" if starred else "")
         )
     if result.index_probability is not None and result.eigenvalues:
-        doubted = any(not one.index_confirmed for one in result.eigenvalues)
         lines.append(
-            f"each index is right with probability {result.index_probability:.2g} over the random vectors"
-            + ("; ? where that is not confirmed: an eigenvalue is there, perhaps another one (--confirm)" if doubted else "")
+            f"each index is right with probability {result.index_probability:.2g} over the random vectors" + _doubts(result)
         )
     return lines
+
+
+def _doubts(result: HessianResult) -> str:
+    """Return what rows without an index of their own stand for."""
+    texts = [_index(one) for one in result.eigenvalues if not one.index_confirmed]
+    ranges = "; i to j: an eigenvalue with one of these indices" if any("to" in text for text in texts) else ""
+    open_ended = (
+        "; ?: an eigenvalue is there, perhaps of a later index (--confirm)" if any("?" in text for text in texts) else ""
+    )
+    return ranges + open_ended
 
 
 def _data(bar: DataBar | None) -> str:

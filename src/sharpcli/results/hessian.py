@@ -30,13 +30,17 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Eigenvalue:
-    """One eigenvalue: some exact eigenvalue lies in the `interval`, value ± (residual + noise floor + rounding).
+    """One eigenvalue: some exact eigenvalue lies in the `interval`, at least value ± (residual + noise floor + rounding).
 
     `index` is 1 for the largest (with --which LM: largest in magnitude) and -1 for the smallest. `residual` is ‖Hv - value·v‖
     of the products that were made, for ‖v‖ = 1; where `verified`, of a fresh product. The `verdict` is certified,
-    noise-limited, budget-limited or refused; a refused one has no interval. The eigenvalue of that very index lies in
-    the `index_interval` with the result's `index_probability`: its end towards the middle of the spectrum is certain, its outer
-    end rests on a random vector; None where it could not be bounded. `index_confirmed` says that it is as narrow as asked for.
+    noise-limited, budget-limited or refused; a refused one has no interval.
+
+    Where `index_confirmed`, the eigenvalue of that very index lies in the `interval`, with the result's `index_probability`
+    over the random vectors; the interval is then as wide as that takes. Where not, eigenvalues in the interval have an index
+    within the `index_range`, its end towards the middle of the spectrum with that probability; it is None where it could not be
+    bounded. The range is index to index where it is confirmed. Wherever the `index_interval` is not None, the eigenvalue of
+    the index lies in it, again with that probability: None also where magnitude decides and even its sign is not told.
     """
 
     index: int
@@ -47,6 +51,7 @@ class Eigenvalue:
     verified: bool
     index_interval: tuple[float, float] | None
     index_confirmed: bool
+    index_range: tuple[int, int | None] | None
 
 
 @dataclass(frozen=True, kw_only=True)

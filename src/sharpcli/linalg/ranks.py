@@ -1,0 +1,211 @@
+"""Which eigenvalue a listed value is: the interval of an index, and the indices that an interval may stand for.
+
+A residual tells that some eigenvalue is near a value. Which one, takes counts: how many eigenvalues are
+above a point at least (Cauchy, from the basis alone) and at most (inertia, from the basis and a bound on
+its complement; see `complement`). Where both counts agree on either side of the interval of a residual,
+the eigenvalue in it has that very index. Where they do not, they say which indices it may have.
+
+References: Parlett, The Symmetric Eigenvalue Problem, theorems 10.1.1 (Cauchy), 3.3.1 (inertia) and 4.5.1 (residual).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy
+
+from sharpcli.linalg.complement import count_above
+from sharpcli.linalg.krylov import Frame, Matrix
+from sharpcli.linalg.wanted import Wanted
+
+_EXACT = 1e-12  # Relative accuracy to which bounds are solved for; they are rounded outwards by as much.
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What is known of the index of one listed value.
+
+    Attributes:
+        index: The one it is listed under: 1 is the largest, -1 the smallest.
+        interval: Holds the eigenvalue of that index; infinite where it could not be bounded.
+        first, last: Between them lie the indices of all eigenvalues within the residual's interval; `last`, that towards
+            the middle of the spectrum, is None where it could not be bounded.
+    """
+
+    index: int
+    interval: Interval
+    first: int
+    last: int | None
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the residual's interval is known to hold the eigenvalue of this index."""
+        return self.first == self.last == self.index
+
+    def shown(self, value: float, radius: float, limit: float) -> Interval | None:
+        """Return an interval about a value that holds the eigenvalue of this index, or None if it would be too wide.
+
+        It is the residual's where that is known to hold it, and else what both intervals take together.
+
+        Args:
+            value: What is listed.
+            radius: Of the residual's interval.
+            limit: Most that the interval may reach to each side.
+        """
+        if self.is_counted:
+            return value - radius, value + radius
+        low, high = min(value - radius, self.interval[0]), max(value + radius, self.interval[1])
+        return (low, high) if max(value - low, high - value) <= limit else None
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How many eigenvalues are above a point, counted from the largest, or below, for the negated matrix.
+
+    Attributes:
+        values: Ritz values (m,), ascending.
+        coupling: C (q, m) in the basis of their vectors.
+        most: What no eigenvalue within the complement of the basis exceeds.
+        cap: What no eigenvalue at all exceeds.
+        slack: By how much the spectrum of what was multiplied may be off that of the matrix.
+    """
+
+    values: Matrix
+    coupling: Matrix
+    most: float
+    cap: float
+    slack: float
+
+    @staticmethod
+    def of(frame: Frame, rest: Interval, whole: Interval, slack: float) -> tuple[Counts, Counts]:
+        """Return the counts from the top and from the bottom; see `ranks`."""
+        values, _, weights = frame.ritz
+        coupling = frame.coupling @ weights
+        return (
+            Counts(values, coupling, rest[1], whole[1], slack),
+            Counts(-values[::-1], coupling[:, ::-1], -rest[0], -whole[0], slack),
+        )
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether anything is known of what the basis has not seen."""
+        return math.isfinite(min(self.most, self.cap)) or self.most < 0
+
+    def at_least(self, point: float) -> int:
+        """Return how many eigenvalues are above a point at least."""
+        return int((self.values > point + self.slack).sum())
+
+    def at_most(self, point: float) -> float:
+        """Return how many eigenvalues are at or above a point at most; infinite where the complement has no bound below it."""
+        if point > self.cap:
+            return 0
+        point -= self.slack
+        if point <= self.most:
+            return math.inf
+        return count_above(point, self.values, self.coupling, self.most)
+
+    def reach(self, index: int) -> float:
+        """Return what the eigenvalue of an index, 1 for the largest, does not exceed."""
+        return _solved(self.at_most, index, float(self.values[-index]) + self.slack, [self])
+
+    def ranked(self, index: int, value: float, radius: float) -> tuple[Interval, int, float]:
+        """Return the interval of an index, 1 for the largest, and the first and last index within value ± radius."""
+        first, last = self.at_least(value + radius) + 1, self.at_most(value - radius)
+        low = min(float(self.values[-index]) - self.slack, value)
+        high = max(self.reach(index), value)
+        return _narrowed((low, high), (value - radius, value + radius), first == last == index), first, last
+
+
+def ranks(
+    frame: Frame,
+    wanted: Wanted,
+    radii: Sequence[float],
+    rest: Interval,
+    slack: float,
+    *,
+    whole: Interval = (-math.inf, math.inf),
+    values: Sequence[float] | None = None,
+) -> list[Rank]:
+    """Return what is known of the index of each wanted Ritz value.
+
+    Args:
+        frame: The decomposition.
+        wanted: Which are listed.
+        radii: How far from each some eigenvalue is at most (K,), noise and rounding included.
+        rest: What no eigenvalue within the complement of the basis is below and above.
+        slack: By how much the spectrum of what was multiplied may be off that of the matrix.
+        whole: What no eigenvalue at all is below and above.
+        values: What is listed (K,), where better is known than the Ritz values.
+    """
+    ritz, _, _ = frame.ritz
+    places = wanted.select(ritz)
+    top, bottom = Counts.of(frame, rest, whole, slack)
+    found = []
+    for position, (place, index, radius) in enumerate(zip(places, wanted.ranks(len(ritz)), radii, strict=True)):
+        value = float(ritz[place]) if values is None else values[position]
+        if wanted.which == "LM" and position < wanted.count:
+            found.append(_by_magnitude(top, bottom, index, value, radius))
+        elif index > 0:
+            interval, first, last = top.ranked(index, value, radius)
+            found.append(Rank(index, interval, first, _index(last)))
+        else:
+            (low, high), first, last = bottom.ranked(-index, -value, radius)
+            below = _index(last)
+            found.append(Rank(index, (-high, -low), -first, None if below is None else -below))
+    return found
+
+
+def _by_magnitude(top: Counts, bottom: Counts, index: int, value: float, radius: float) -> Rank:
+    """Return the same where 1 is the largest in magnitude.
+
+    The eigenvalue of an index may then be of either sign. Its interval is given only where none of the other sign is
+    within the magnitudes that it may have.
+    """
+    size, own, other = abs(value), *((top, bottom) if value >= 0 else (bottom, top))
+    first = own.at_least(size + radius) + other.at_least(size + radius) + 1
+
+    def at_most(point: float) -> float:
+        return own.at_most(point) + other.at_most(point)
+
+    last = at_most(size - radius) if size > radius else math.inf
+    known = numpy.sort(numpy.abs(own.values))
+    low, high = (
+        min(float(known[-index]) - own.slack, size),
+        max(_solved(at_most, index, float(known[-index]) + own.slack, [own, other]), size),
+    )
+    sure = first == last == index
+    low, high = _narrowed((low, high), (size - radius, size + radius), sure)
+    if not sure and not (low > 0 and other.at_most(low) == other.at_least(high)):
+        low, high = -math.inf, math.inf
+    return Rank(index, (low, high) if value >= 0 else (-high, -low), first, _index(last))
+
+
+def _narrowed(interval: Interval, other: Interval, both: bool) -> Interval:
+    """Return an interval, or what it has in common with another one, if both hold."""
+    return (max(interval[0], other[0]), min(interval[1], other[1])) if both else interval
+
+
+def _index(count: float) -> int | None:
+    return int(count) if math.isfinite(count) else None
+
+
+def _solved(at_most: Callable[[float], float], index: int, start: float, sides: Sequence[Counts]) -> float:
+    """Return the least point above `start` that fewer than `index` eigenvalues are at or above."""
+    if not all(side.is_bounded for side in sides):
+        return math.inf
+    sizes = [start, *(number for side in sides for number in (side.most, side.cap, side.slack))]
+    width = max(float(numpy.linalg.norm(sides[0].coupling)), *(abs(size) for size in sizes if math.isfinite(size)))
+    low = start + _EXACT * width
+    if not width or at_most(low) < index:
+        return low
+    step = _EXACT * width
+    while at_most(low + step) >= index:
+        low, step = low + step, 4 * step
+    while step > _EXACT * width:  # The count falls as the point rises, so halving finds where it falls below the index.
+        step /= 2
+        low += step * (at_most(low + step) >= index)
+    return low + step
