@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.chunks import Chunk
+from sharpcli.curvature import rounding
 from sharpcli.curvature.diagnosis import not_finite
 from sharpcli.curvature.difference import Difference
 from sharpcli.curvature.engine import Engine, Graph
@@ -147,6 +149,17 @@ class CurvatureOperator(ABC):
         self.products += 1
         return self._as_memory_allows(lambda: self._grouped(vector, groups, seed))
 
+    def measured_error(self, vector: Tensor) -> float:
+        """Return how long the error of Av is for a vector v (P,): against float64, over some samples; 0 in float64 itself.
+
+        It counts as no product. See `curvature.rounding`.
+        """
+        return self._as_memory_allows(lambda: self._rounding.error(vector) if self._rounding else 0.0)
+
+    @cached_property
+    def _rounding(self) -> rounding.Rounding | None:
+        return rounding.measured(self._plain_of, self.objective, self._theta)
+
     def _grouped(self, vector: Tensor, groups: int, seed: int) -> GroupedProduct:
         parts, whole = self._parts(vector), vector.to(self.objective.runtime.accumulator)
         total, forms, counts = torch.zeros_like(whole), [], []
@@ -195,6 +208,7 @@ class CurvatureOperator(ABC):
         self.engine_name, self._engine = name, engine
         self._plain = engine if name == DIFFERENCE else self.make(PLAIN, self.objective)
         self._kept = KeptGraphs(self._engine, self.objective, self._theta, self._budget)
+        self.__dict__.pop("_rounding", None)  # Of another number of samples at once.
 
     def _use(self, name: str, *, compiled: bool) -> None:
         """Take an engine for all further products if it agrees with double backward."""

@@ -14,6 +14,7 @@ Verdict = Literal["certified", "noise-limited", "budget-limited", "refused"]
 
 ORTHOGONAL = 1e-5  # Largest |v_iᵀv_j| of a basis whose Ritz values can be counted; beyond it "ghosts" appear.
 DETERMINISTIC = 1e-2  # Largest disagreement of products, in parts of ‖A‖, of something that can be called an operator.
+IMPRECISE = 0.1  # Error of products, in parts of ‖A‖, that leaves no digit to speak of.
 _ROUNDING = 10  # Units of rounding, in parts of ‖A‖, by which a product may be off; 1 to 6 were seen in float32.
 _MEASURED = 2  # Times the error that was measured along a few vectors: other vectors have others.
 
@@ -49,7 +50,7 @@ class Trust:
     @property
     def is_imprecise(self) -> bool:
         """Whether so few digits of a product are right that nothing can be said of its matrix."""
-        return self.rounding > DETERMINISTIC * self.scale > 0
+        return self.rounding > IMPRECISE * self.scale > 0
 
     @property
     def refusal(self) -> str:
@@ -88,7 +89,7 @@ class Trust:
                 f"There is nothing to certify: {self.refusal}.",
                 "Try --dtype float64."
                 if self.precision > torch.finfo(torch.float64).eps
-                else "The loss may be too close to its least value for any type: analyse an earlier step, or scale the loss.",
+                else "The loss may be too close to its least value for any type: analyse an earlier step of the run.",
             )
 
     def radius(self, residual: float) -> float:
