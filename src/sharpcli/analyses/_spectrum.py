@@ -37,6 +37,7 @@ def moments(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
             frobenius_squared_inside=float((frame.measured**2).sum() + (frame.coupling**2).sum()),
             half_width=settings.trace_tol,
             seed=settings.seed,
+            error=pairs.trust.noise + pairs.trust.rounding,
         )
     else:
         found = xtrace(operator, half_width=settings.trace_tol, seed=settings.seed)
@@ -62,6 +63,7 @@ def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
         values=pairs.values[known].numpy() if pairs is not None and known else None,
         vectors=pairs.vectors[known] if pairs is not None and known else None,
         seed=settings.seed,
+        error=0.0 if pairs is None else pairs.trust.noise + pairs.trust.rounding,
     )
     return _drawn(found, settings)
 
@@ -86,7 +88,8 @@ def _drawn(found: SpectralDensity, settings: HessianSettings) -> Density:
     """Return a density as numbers to plot, on a scale that is linear about zero and logarithmic beyond."""
     largest = float(numpy.abs(found.nodes).max()) or 1.0
     linear = _LINEAR * largest
-    bent = changed(found, nodes=numpy.arcsinh(found.nodes / linear))
+    moved = {name: numpy.arcsinh(getattr(found, name) / linear) for name in ("nodes", "lowest", "highest")}
+    bent = changed(found, **moved)
     grid = numpy.linspace(bent.nodes.min() - 5 * _BLUR, bent.nodes.max() + 5 * _BLUR, _GRID)
     smooth, below, above = bent.smoothed(grid, _BLUR)
     share, least, most = bent.cdf(grid)

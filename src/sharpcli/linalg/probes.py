@@ -20,7 +20,8 @@ def finite_product(operator: SymmetricOperator, vector: Tensor, count: int) -> t
         NumericalError: The product, the `count`-th of its run, is not finite.
     """
     product = operator @ vector
-    return product, require_finite(norm(product), count)
+    length = require_finite(norm(product), count)
+    return product, require_finite(length if length < torch.finfo(product.dtype).max else math.inf, count)
 
 
 def require_finite(length: float, count: int) -> float:

@@ -23,8 +23,8 @@ from torch import Tensor
 from sharpcli import progress
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.certify import rounding_of
-from sharpcli.linalg.estimates import exact, student_quantile
-from sharpcli.linalg.operator import SymmetricOperator
+from sharpcli.linalg.estimates import difference, exact, scaled, student_quantile, widened
+from sharpcli.linalg.operator import SymmetricOperator, product_error
 from sharpcli.linalg.orthogonal import orthogonalised
 from sharpcli.linalg.probes import finite_product, orthonormal_complement, random_direction
 from sharpcli.linalg.reductions import accumulator_of, dot, project
@@ -32,6 +32,7 @@ from sharpcli.results import Estimate
 from sharpcli.runtime import generator
 
 _STREAM = 3  # Random numbers of their own: other solvers draw other streams of the same seed.
+_SAME = 1e-7  # Relative spread of values that differ by rounding alone.
 _NEGLIGIBLE = 1e-16  # Added to a sum of one it is lost.
 
 Array = NDArray[numpy.float64]
@@ -47,7 +48,8 @@ class SpectralDensity:
         probe: Which probe each node comes from, shape (Q,); -1 for an eigenvalue that is known.
         reach: How far from its node a mass may belong, shape (Q,): the residual of the node in its
             probe's recurrence, within which there is an eigenvalue, and for all of them at least what
-            rounding may move it by.
+            noise and rounding may move it by.
+        lowest, highest: Between them is each node by noise and rounding alone, shape (Q,).
         dimension: P.
         products: Products with the operator that were spent here.
     """
@@ -56,6 +58,8 @@ class SpectralDensity:
     weights: Array
     probe: NDArray[numpy.int64]
     reach: Array
+    lowest: Array
+    highest: Array
     dimension: int
     products: int
 
@@ -70,8 +74,9 @@ class SpectralDensity:
         The band is pointwise, 95 %, Student's t over the probes, within [0, 1]. It tells the chance
         in the probes, not the resolution of their nodes: inside a bulk each probe is a staircase.
         """
-        estimate, half = self._mean((self.nodes <= numpy.asarray(grid, dtype=float)[:, None]).astype(float))
-        return estimate.clip(0, 1), (estimate - half).clip(0, 1), (estimate + half).clip(0, 1)
+        points = numpy.asarray(grid, dtype=float)[:, None]
+        estimate, lower, upper = self._band(lambda nodes: (nodes <= points).astype(float))
+        return estimate.clip(0, 1), lower.clip(0, 1), upper.clip(0, 1)
 
     def count_above(self, threshold: float) -> Estimate:
         """Return the number of eigenvalues above a threshold, with its 95 % interval.
@@ -112,11 +117,43 @@ class SpectralDensity:
         return self.mean_of(lambda nodes: nodes**order)
 
     def mean_of(self, function: Callable[[Array], Array]) -> Estimate:
-        """Return the mean over all eigenvalues of a function of them; its interval is Student's t over the probes."""
-        estimate, half = self._mean(function(self.nodes)[None])
-        error = float(half[0]) / student_quantile(self.probes - 1) if self.probes else 0.0
-        value, width = float(estimate[0]), float(half[0])
-        return Estimate(value=value, standard_error=error, lower=value - width, upper=value + width, samples=self.probes)
+        """Return the mean over all eigenvalues of a function of them, by its values at any nodes (Q,).
+
+        A probe is uniform on a sphere of d dimensions, so a function f of mean m over the unknown eigenvalues has in each the
+        variance 2 (mean of f² - m²) / (d + 2), whose parts the nodes tell (Dirichlet). The interval takes the positive and the
+        negative values of f each as a scaled χ² and their difference by Zou and Donner. It allows for the nodes being off.
+        """
+        values = [function(nodes) for nodes in (self.nodes, self.lowest, self.highest)]
+        known, unknown = self.probe < 0, self.probe >= 0
+        inside, share = float(self.weights[known] @ values[0][known]), float(self.weights[unknown].sum())
+        off = float(self.weights @ numpy.abs(numpy.array(values[1:]) - values[0]).max(axis=0))
+        if not self.probes:
+            return widened(exact(inside), off)
+        parts = [self._part(sign * values[0][unknown]) for sign in (1, -1)]
+        lower, upper = difference(*parts[0][::2], *parts[1][::2])
+        error = math.hypot(parts[0][1], parts[1][1])
+        value = parts[0][0] - parts[1][0]
+        return widened(
+            Estimate(
+                value=inside + share * value,
+                standard_error=share * error,
+                lower=inside + share * lower,
+                upper=inside + share * upper,
+                samples=self.probes,
+            ),
+            off,
+        )
+
+    def _part(self, values: Array) -> tuple[float, float, tuple[float, float]]:
+        """Return the mean, its standard error and its interval of what is positive of a function (Q,) at the probes' nodes."""
+        weights = self.weights[self.probe >= 0] / self.weights[self.probe >= 0].sum()
+        positive = values.clip(min=0)
+        value, square = float(weights @ positive), float(weights @ positive**2)
+        size = self.dimension - int((self.probe < 0).sum())
+        variance = max(square - value**2, 0.0) / (size / 2 + 1) / self.probes
+        if variance < (_SAME * value) ** 2:  # One value alone, up to rounding.
+            return value, 0.0, (value, value)
+        return value, math.sqrt(variance), scaled(value, variance)
 
     def smoothed(self, grid: ArrayLike, width: float) -> tuple[Array, Array, Array]:
         """Return the density on a grid (G,) after a Gaussian blur of standard deviation `width`, with a band.
@@ -124,8 +161,9 @@ class SpectralDensity:
         Its integral over all numbers is 1; its unit is one over the operator's. The band is
         pointwise, 95 %, Student's t over the probes, and not below 0.
         """
-        estimate, half = self._mean(gaussian.pdf(numpy.asarray(grid, dtype=float)[:, None], self.nodes, width))
-        return estimate, (estimate - half).clip(min=0), estimate + half
+        points = numpy.asarray(grid, dtype=float)[:, None]
+        estimate, lower, upper = self._band(lambda nodes: gaussian.pdf(points, nodes, width))
+        return estimate, lower.clip(min=0), upper
 
     def wasserstein(self, eigenvalues: ArrayLike) -> float:
         """Return the Wasserstein-1 distance to a spectrum (P,) that is known, in the unit of the operator."""
@@ -139,14 +177,15 @@ class SpectralDensity:
         ]
         return numpy.array(shares).reshape(self.probes, len(values))
 
-    def _mean(self, values: Array) -> tuple[Array, Array]:
-        """Return the mean (G,) of values (G, Q) at the nodes and half the width (G,) of its interval."""
-        estimate: Array = values @ self.weights
-        if not self.probes:
-            return estimate, numpy.zeros(len(values))
-        spread = self._shares(values).std(axis=0, ddof=1) * self.weights[self.probe >= 0].sum()
-        half: Array = student_quantile(self.probes - 1) * spread / math.sqrt(self.probes)
-        return estimate, half
+    def _band(self, function: Callable[[Array], Array]) -> tuple[Array, Array, Array]:
+        """Return the mean (G,) of what a function makes (G, Q) of nodes (Q,), with a band that allows for those being off."""
+        estimate: Array = function(self.nodes) @ self.weights
+        moved = numpy.stack([estimate, *(function(nodes) @ self.weights for nodes in (self.lowest, self.highest))])
+        half = numpy.zeros(len(estimate))
+        if self.probes:
+            spread = self._shares(function(self.nodes)).std(axis=0, ddof=1) * self.weights[self.probe >= 0].sum()
+            half = student_quantile(self.probes - 1) * spread / math.sqrt(self.probes)
+        return estimate, moved.min(axis=0) - half, moved.max(axis=0) + half
 
 
 def spectral_density(
@@ -157,6 +196,7 @@ def spectral_density(
     values: Array | None = None,
     vectors: Tensor | None = None,
     seed: int = 0,
+    error: float = 0.0,
 ) -> SpectralDensity:
     """Estimate the spectral density by stochastic Lanczos quadrature, known eigenpairs taken out.
 
@@ -176,6 +216,7 @@ def spectral_density(
         values: Eigenvalues that are known, shape (K,). Each is taken at its word.
         vectors: Their orthonormal eigenvectors, shape (K, P).
         seed: Of the probes.
+        error: How far noise and rounding may move an eigenvalue, in the unit of A; at least 10 ε ‖A‖ is allowed for.
 
     Raises:
         NumericalError: A product is not finite.
@@ -197,7 +238,7 @@ def spectral_density(
     if left <= probes * steps:
         found = _multiplied_out(operator, basis)
         place = numpy.concatenate([known, found])
-        reach = numpy.full(size, rounding_of(operator.dtype, float(abs(place).max(initial=0))))
+        reach = numpy.full(size, _least(operator, place, error))
         return _assembled([place], [numpy.full(size, 1 / size)], [reach], [-1], size, left)
     random, spent = generator(seed, _STREAM), 0
     nodes, weights, reaches = [known], [numpy.full(len(known), 1 / size)], [numpy.zeros(len(known))]
@@ -210,7 +251,7 @@ def spectral_density(
             reaches.append(residual)
             weights.append(mass * left / size / probes)
             spent = quadrature.products
-    least = rounding_of(operator.dtype, max(float(abs(place).max(initial=0)) for place in nodes))
+    least = _least(operator, numpy.concatenate(nodes), error)
     return _assembled(nodes, weights, [reach.clip(least) for reach in reaches], [-1, *range(probes)], size, spent)
 
 
@@ -278,6 +319,12 @@ def _multiplied_out(operator: SymmetricOperator, basis: Tensor) -> Array:
     return found
 
 
+def _least(operator: SymmetricOperator, places: Array, error: float) -> float:
+    """Return how far any node may be off."""
+    scale = float(numpy.abs(places).max(initial=0))
+    return max(rounding_of(operator.dtype, scale, size=operator.shape[0]) + product_error(operator), error)
+
+
 def _assembled(
     nodes: list[Array], weights: list[Array], reaches: list[Array], labels: list[int], size: int, products: int
 ) -> SpectralDensity:
@@ -285,8 +332,9 @@ def _assembled(
     place, mass = numpy.concatenate(nodes), numpy.concatenate(weights)
     probe = numpy.repeat(numpy.array(labels, dtype=numpy.int64), [len(part) for part in nodes])
     order = numpy.argsort(place, kind="stable")
-    reach = numpy.concatenate(reaches)[order]
-    return SpectralDensity(place[order], mass[order] / mass.sum(), probe[order], reach, size, products)
+    reach, place = numpy.concatenate(reaches)[order], place[order]
+    off = reach.min(initial=numpy.inf)  # What is allowed for everywhere is noise and rounding.
+    return SpectralDensity(place, mass[order] / mass.sum(), probe[order], reach, place - off, place + off, size, products)
 
 
 def _beta_count(mean: float, size: int, probes: int, level: float) -> float:

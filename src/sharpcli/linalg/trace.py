@@ -16,10 +16,11 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.errors import SettingsError
-from sharpcli.linalg.estimates import Array, exact, mean, not_below, student
+from sharpcli.linalg.accuracy import Accuracy
+from sharpcli.linalg.estimates import Array, exact, not_below, of_forms, of_positive, shifted, widened
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.probes import finite_product, orthonormal_complement, random_direction
-from sharpcli.linalg.reductions import dot
+from sharpcli.linalg.reductions import dot, project
 from sharpcli.results import Estimate
 from sharpcli.runtime import generator
 
@@ -53,6 +54,7 @@ def deflated_moments(
     half_width: float = 0.02,
     max_products: int = 60,
     seed: int = 0,
+    error: float = 0.0,
 ) -> Moments:
     """Estimate tr(A) and ‖A‖_F² with what a Krylov basis has already told, by probes of its complement.
 
@@ -60,11 +62,14 @@ def deflated_moments(
     ‖AQ‖_F². The first terms are known; the second are (P - m)·E[uᵀAu] and (P - m)·E[‖Au‖²] for u
     uniform on the unit sphere of the complement.
 
-    The number of probes follows Stein's two-stage procedure: ten pilot probes fix the variance of
-    the trace, and the interval keeps that variance and its nine degrees of freedom, however many
-    probes follow. A variance that is too small by chance then stops no run with an interval too
-    narrow, which is what a rule that looks again and again does. A complement that takes fewer
-    products to multiply out than the probes would is multiplied out, and the answer exact.
+    From ten probes on the interval of the trace is looked at after each. A rule that looks again and
+    again stops runs whose variance is too small by chance. Here the variance comes from the second
+    moments of the probes, which hardly vary, and not from their spread; see `estimates.of_forms`.
+    A complement that takes fewer products to multiply out than the probes would is multiplied out,
+    and the answer exact.
+
+    Both intervals allow for products that are off: those that made the basis by `error`, those made
+    here by what they show themselves; see `accuracy`.
 
     Args:
         operator: Symmetric map A on vectors of shape (P,).
@@ -76,6 +81,7 @@ def deflated_moments(
         half_width: Stop when half the interval of the trace is below half_width * |trace|. No unit.
         max_products: Most products to spend, at least 2; if they run out the interval is wider than asked for.
         seed: Of the probes.
+        error: How long the error of the product with a unit vector of the basis may be, in the unit of A.
 
     Returns:
         Trace and squared norm of the whole operator.
@@ -85,53 +91,73 @@ def deflated_moments(
         SettingsError: `max_products` is below 2 and does not suffice for an exact answer.
 
     References:
-        Hutchinson 1990. Stein 1945, Annals of Mathematical Statistics 16, 243-258, for the number of
-        probes. Girard 1989 for probes of constant length.
+        Hutchinson 1990. Girard 1989 for probes of constant length.
     """
     dimension, inside = operator.shape[0] - len(basis), numpy.array([trace_inside, frobenius_squared_inside])
+    known = len(basis) * error, error * (2 * math.sqrt(len(basis) * frobenius_squared_inside) + len(basis) * error)
     if dimension <= min(_PILOT, max_products):
-        return multiplied_out(operator, basis, inside)
+        return multiplied_out(operator, basis, inside, off=known, seed=seed)
     pilot, random, samples = min(_PILOT, require_enough(max_products, 2)), generator(seed, _STREAM), list[Array]()
+    accuracy = Accuracy(operator)
     with progress.task("trace, at most", total=max_products) as shown:
         while len(samples) < max_products:
             direction = random_direction(operator, basis, random)
-            samples.append(dimension * forms_of(operator, direction, len(samples) + 1))
+            samples.append(dimension * _forms_of(operator, basis, direction, len(samples) + 1, accuracy))
             if len(samples) < pilot:
                 shown.advance(1)
                 continue
-            trace = _stein(inside[0], numpy.array(samples)[:, 0], pilot)
-            reached, allowed = trace.upper - trace.value, half_width * abs(trace.value)
+            forms, whole, left = numpy.array(samples).T
+            trace = shifted(of_forms(forms, left, dimension), float(inside[0]))
+            reached, allowed = max(trace.upper - trace.value, trace.value - trace.lower), half_width * abs(trace.value)
             shown.advance(1, trace=f"{trace.value:.4g}", half_width=f"{reached:.1e}")
             if reached <= allowed:
                 break
-            left = max_products - len(samples)
-            if dimension <= min(left, len(samples) * ((reached / allowed) ** 2 - 1 if allowed else math.inf)):
-                return multiplied_out(operator, basis, inside, spent=len(samples))
-    squared = mean(inside[1] + numpy.array(samples)[:, 1])
-    return Moments(trace, not_below(squared, inside[1]), len(samples), "deflated Hutchinson")
+            more = max_products - len(samples)
+            if dimension <= min(more, len(samples) * ((reached / allowed) ** 2 - 1 if allowed else math.inf)):
+                return multiplied_out(operator, basis, inside, spent=len(samples), off=known, seed=seed)
+    off = numpy.add(known, accuracy.off(dimension))
+    squared = not_below(shifted(of_positive(whole), float(inside[1])), float(inside[1]))
+    return Moments(widened(trace, off[0]), widened(squared, off[1]), len(samples), "deflated Hutchinson")
 
 
-def _stein(inside: float, samples: Array, pilot: int) -> Estimate:
-    """Return the mean of all samples with the variance of the first `pilot` ones."""
-    error = float(samples[:pilot].std(ddof=1)) / math.sqrt(len(samples))
-    return student(float(inside + samples.mean()), error, freedom=pilot - 1, samples=len(samples))
+def multiplied_out(
+    operator: SymmetricOperator,
+    basis: Tensor,
+    inside: Array,
+    *,
+    spent: int = 0,
+    off: tuple[float, float] = (0.0, 0.0),
+    seed: int = 0,
+) -> Moments:
+    """Return the moments by multiplying out the complement of a basis.
 
-
-def multiplied_out(operator: SymmetricOperator, basis: Tensor, inside: Array, spent: int = 0) -> Moments:
-    """Return the moments by multiplying out the complement of a basis."""
-    rows = orthonormal_complement(basis)
+    Args:
+        operator: A.
+        basis: Orthonormal rows (m, P).
+        inside: Both moments (2,) within the basis.
+        spent: Products spent before.
+        off: How far those within the basis may be off.
+        seed: Of the turn of the basis of the complement: errors of products with coordinates alone are no measure.
+    """
+    rows, accuracy = orthonormal_complement(basis), Accuracy(operator)
+    if len(rows):
+        accuracy.see_error(random_direction(operator, basis, generator(seed, _STREAM, 1)))
     with progress.task("trace, exactly", total=len(rows)) as shown:
         total = inside.copy()
         for count, row in enumerate(rows, start=spent + 1):
-            total += forms_of(operator, row, count)
+            total += _forms_of(operator, basis, row, count, accuracy)[:2]
             shown.advance(1)
-    return Moments(exact(float(total[0])), exact(float(total[1])), spent + len(rows), "exact")
+    allowed = numpy.add(off, accuracy.off(len(rows)))
+    trace, squared = (widened(exact(float(number)), float(error)) for number, error in zip(total, allowed, strict=True))
+    return Moments(trace, squared, spent + len(rows), "exact")
 
 
-def forms_of(operator: SymmetricOperator, vector: Tensor, count: int) -> Array:
-    """Return uᵀAu and ‖Au‖² of a unit vector."""
+def _forms_of(operator: SymmetricOperator, basis: Tensor, vector: Tensor, count: int, accuracy: Accuracy) -> Array:
+    """Return uᵀAu, ‖Au‖² and ‖QAu‖², Q the projection on the complement of the basis, of a unit vector there."""
     product, length = finite_product(operator, vector, count)
-    return numpy.array([dot(vector, product), length**2])
+    accuracy.see(vector, product, length)
+    inside = float(project(basis, product).square().sum()) if len(basis) else 0.0
+    return numpy.array([dot(vector, product), length**2, max(length**2 - inside, 0.0)])
 
 
 def require_enough(max_products: int, least: int) -> int:

@@ -10,11 +10,12 @@ from scipy.linalg import solve_triangular
 from torch import Tensor
 
 from sharpcli import progress
-from sharpcli.linalg.estimates import Array, exact, not_below, satterthwaite, student
+from sharpcli.linalg.accuracy import Accuracy
+from sharpcli.linalg.estimates import Array, exact, not_below, satterthwaite, student, widened
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.orthogonal import orthogonalised
 from sharpcli.linalg.probes import finite_product, random_direction
-from sharpcli.linalg.reductions import dot, gram
+from sharpcli.linalg.reductions import dot, gram, norm
 from sharpcli.linalg.trace import Moments, multiplied_out, require_enough
 from sharpcli.results import Estimate
 from sharpcli.runtime import generator
@@ -63,7 +64,9 @@ def xtrace(operator: SymmetricOperator, *, half_width: float = 0.02, max_product
     """
     size = operator.shape[0]
     if size <= max_products:
-        return multiplied_out(operator, torch.empty(0, size, dtype=operator.dtype, device=operator.device), numpy.zeros(2))
+        return multiplied_out(
+            operator, torch.empty(0, size, dtype=operator.dtype, device=operator.device), numpy.zeros(2), seed=seed
+        )
     most = require_enough(max_products, 8) // 2
     sketch, count = _Sketch(operator, seed), min(_SKETCHES, most)
     with progress.task("trace, at most", total=max_products) as shown:
@@ -93,6 +96,7 @@ class _Sketch:
         self.columns: list[Array] = []  # Of R in Aω_i = Σ_a R_ai q_a.
         self.forms: list[float] = []  # ω_i·Aω_i
         self.products, self.largest = 0, 0.0
+        self.probes, self.sketches = Accuracy(operator), Accuracy(operator)  # The latter are as long as ‖A‖.
 
     @property
     def size(self) -> int:
@@ -115,6 +119,8 @@ class _Sketch:
             return False
         self.rows[0, self.size], self.rows[1, self.size] = probe, left.vector / left.length
         self.rows[2, self.size] = self._multiply(self.rows[1, self.size])[0]
+        self.probes.see(probe, image, length)
+        self.sketches.see(self.rows[1, self.size], self.rows[2, self.size], norm(self.rows[2, self.size]))
         self.columns.append(numpy.append(left.taken, left.length))
         self.forms.append(form)
         return True
@@ -123,7 +129,7 @@ class _Sketch:
         """Return the moments of an operator whose range is the span of the basis."""
         pairs = list(zip(self.rows[1, : self.size], self.rows[2, : self.size], strict=True))
         trace, squared = math.fsum(dot(q, image) for q, image in pairs), math.fsum(dot(image, image) for _, image in pairs)
-        return Moments(exact(trace), exact(squared), self.products, "exact")
+        return Moments(*self._allowed(exact(trace), exact(squared)), self.products, "exact")
 
     def estimates(self) -> tuple[Estimate, Estimate]:
         """Return the trace and the squared norm: one probe left out for the values, two for their covariance."""
@@ -143,7 +149,12 @@ class _Sketch:
         one = self._left_out(inner, factor, rows[:, None, None])
         two = self._left_out(inner, factor, numpy.stack([numpy.broadcast_to(rows[:, None], other.shape), other], axis=2))
         trace, squared = (_exchangeable(left[:, 0], pairs) for left, pairs in zip(one, two, strict=True))
-        return trace, not_below(squared, float(numpy.trace(inner[2, :, 2])))
+        return self._allowed(trace, not_below(squared, float(numpy.trace(inner[2, :, 2]))))
+
+    def _allowed(self, trace: Estimate, squared: Estimate) -> tuple[Estimate, Estimate]:
+        """Return the moments with intervals that allow for products that are off, as `accuracy` tells."""
+        off = numpy.add(self.sketches.off(self.size), self.probes.off(self.rows.shape[2] - self.size))
+        return widened(trace, float(off[0])), widened(squared, float(off[1]))
 
     def _left_out(self, inner: Array, factor: Array, dropped: Array) -> tuple[Array, Array]:
         """Return the values (k, J) of tr(A) and tr(A²) by probe i and the basis less orthonormal rows (k, J, r, k)."""

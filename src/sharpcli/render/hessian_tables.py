@@ -13,6 +13,7 @@ from sharpcli.render.table import conditions_line, dim, heading, new_table, numb
 from sharpcli.results import DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments
 
 _NAMES = {"hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical-fisher": "empirical Fisher"}
+_PRINTED = 1e-5  # Relative width of an interval that six digits do not show.
 _STYLES = {"certified": "", "noise-limited": "yellow", "budget-limited": "yellow", "refused": "red"}
 
 
@@ -215,7 +216,7 @@ def _layers(layers: Sequence[Layer]) -> RenderableType:
 
 
 def _estimate(found: Estimate) -> str:
-    if not found.samples:
+    if not found.samples and found.upper - found.lower <= _PRINTED * abs(found.value):
         return f"{found.value:.6g}"
     return f"{found.value:.5g} [{found.lower:.4g}, {found.upper:.4g}]"
 
