@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,8 +15,10 @@ from sharpcli import progress
 from sharpcli.analyses._opening import Opened
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
-from sharpcli.linalg.estimates import exact, mean
+from sharpcli.linalg.accuracy import Accuracy
+from sharpcli.linalg.estimates import exact, mean, widened
 from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
+from sharpcli.linalg.reductions import norm
 from sharpcli.linalg.search import Wanted
 from sharpcli.results import Estimate, Layer
 from sharpcli.runtime import generator
@@ -107,17 +110,21 @@ def _traces(
 
     λ ((zᵀu)² - 1) has mean zero and most of the variance of an outlier, so it is taken off.
     """
-    random, samples = generator(seed, _STREAM), dict[str, list[float]]()
+    random, samples, accuracy = generator(seed, _STREAM), dict[str, list[float]](), Accuracy(operator)
+    length = math.sqrt(operator.shape[0])
     with progress.task("traces of layers", total=_PROBES) as shown:
         for _ in range(_PROBES):
             signs = torch.randint(0, 2, (operator.shape[0],), generator=random) * 2.0 - 1
             signs = signs.to(operator.dtype).to(operator.device)
-            forms = _piecewise(signs, operator @ signs, slices)
+            product = operator @ signs
+            accuracy.see(signs / length, product / length, norm(product) / length)
+            forms = _piecewise(signs, product, slices)
             for name, (value, vector) in tops.items():
                 chance = float(signs[slices[name]].double() @ vector.double()) ** 2 - 1
                 samples.setdefault(name, []).append(forms[name] - value * chance)
             shown.advance()
-    return {name: mean(numpy.array(values)) for name, values in samples.items()}
+    sizes = {name: piece.stop - piece.start for name, piece in slices.items()}
+    return {name: widened(mean(numpy.array(values)), sizes[name] * accuracy.error) for name, values in samples.items()}
 
 
 def _piecewise(first: Tensor, second: Tensor, slices: dict[str, slice]) -> dict[str, float]:

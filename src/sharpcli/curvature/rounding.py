@@ -31,7 +31,8 @@ class Rounding:
             objective: Mean loss over data.
             theta: Where to differentiate, shape (P,).
         """
-        count = min(_SAMPLES, max(objective.chunk_size // 2, 1))  # Twice as wide they take as much memory as a chunk.
+        whole = objective.num_samples <= min(_SAMPLES, objective.chunk_size)
+        count = objective.chunk_size if whole else min(_SAMPLES, max(objective.chunk_size // 2, 1))  # Twice as wide each.
         if objective.bn == "batch":
             few = objective.among(torch.arange(objective.chunk_size, device=theta.device))
         else:

@@ -147,7 +147,7 @@ def ranks(
     found = []
     for position, (place, index, radius) in enumerate(zip(places, wanted.ranks(len(ritz)), radii, strict=True)):
         value = float(ritz[place]) if values is None else values[position]
-        if wanted.which == "LM" and position < wanted.count:
+        if wanted.which == "LM" and position < min(wanted.count, len(ritz)):
             found.append(_by_magnitude(top, bottom, index, value, radius))
         elif index > 0:
             interval, first, last = top.ranked(index, value, radius)
@@ -205,6 +205,8 @@ def _solved(at_most: Callable[[float], float], index: int, start: float, sides: 
     step = _EXACT * width
     while at_most(low + step) >= index:
         low, step = low + step, 4 * step
+        if not math.isfinite(low):
+            return math.inf
     while step > _EXACT * width:  # The count falls as the point rises, so halving finds where it falls below the index.
         step /= 2
         low += step * (at_most(low + step) >= index)

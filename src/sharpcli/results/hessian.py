@@ -14,11 +14,10 @@ class Estimate:
     Attributes:
         value: The estimate, in the unit of what is estimated.
         standard_error: Estimated standard deviation of the value; 0 if the value is exact.
-        lower: Lower end of the interval: value - t·standard_error where t is the 97.5 % quantile of
-            Student's distribution with the degrees of freedom of the standard error; but never below
-            what is known exactly. Where a function says so, the interval is of another kind.
+        lower: Lower end of the interval, which need not be as far from the value as the upper one; what
+            noise and rounding of the products may have changed is allowed for. Never below what is known exactly.
         upper: Upper end, likewise.
-        samples: Random probes behind the value; 0 if it is exact.
+        samples: Random probes behind the value; 0 if no chance is in it.
     """
 
     value: float
@@ -160,7 +159,8 @@ class HessianResult(Result):
     """Eigenvalues of the Hessian (or of what `operator` names) of the mean loss, and what else was asked for.
 
     `noise_floor` is the largest disagreement between a product and what earlier products say it should be, `rounding` the
-    allowance for what repeats and so does not show, 10 ε ‖H‖; both are part of every interval.
+    allowance for what repeats and so does not show: 10 ε ‖H‖, or twice what some samples in float64 show. Both are part of
+    every interval.
     `stability_threshold` is 2/lr at the run's peak learning rate, `sharpness_ratio` is λmax over
     it; `last_stability_threshold` is 2/lr at the rate of the last update, which a decaying schedule
     drives to infinity. `momentum_threshold` is the limit with the run's Nesterov momentum β,
