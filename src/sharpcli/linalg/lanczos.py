@@ -335,17 +335,22 @@ def _indexed(
 ) -> tuple[list[Rank], list[Interval | None], int]:
     """Return what is known of each index, the interval that may be shown for it, and how many chances there are to be wrong.
 
-    The ceiling is one more bound that may fail, so it is used only where the complement does not tell the first or last index.
+    The ceiling is one more bound that may fail, so it is used only where it tells more than the complement.
     """
     values, residuals = pairs
-    for capped in (False, True):
+
+    def told(capped: bool) -> tuple[list[Rank], list[Interval | None]]:
         known = ranked(krylov, search, wanted, trust, residuals, capped=capped, values=values)
-        shown = [
-            rank.shown(value, trust.radius(residual), trust.reach(value, residual, tolerance))
-            for rank, value, residual in zip(known, values, residuals.tolist(), strict=True)
+        rows = zip(known, values, residuals.tolist(), strict=True)
+        return known, [
+            rank.shown(value, trust.radius(residual), trust.reach(value, residual, tolerance)) for rank, value, residual in rows
         ]
-        if all(interval for interval, rank in zip(shown, known, strict=True) if rank.index in (1, -1)):
-            break
+
+    (known, shown), capped = told(False), False
+    if None in shown:
+        more = told(True)
+        capped = search.ends is None or more[1].count(None) < shown.count(None)
+        known, shown = more if capped else (known, shown)
     return known, shown, max(search.attempts + capped, 1) * (2 if wanted.which == "LM" else 1)
 
 
