@@ -87,3 +87,22 @@ def test_only_the_basis_in_use_stays_on_disk(tmp_path: Path):
     eigenpairs(Planted(broad(600)), Wanted(3), memory=30 * 600 * 8, store=KrylovFile(tmp_path, {}), max_products=300)
     assert len(list(tmp_path.iterdir())) == 2
     assert numpy.load(tmp_path / "search.npz")["measured"].shape[0] <= 18
+
+
+class Approximate(Mortal):
+    """Knows how far its products may be off, and was less exact at first."""
+
+    product_error = 0.0
+
+
+def test_what_products_were_uncertain_by_outlives_an_interruption(tmp_path: Path):
+    first = Approximate(broad(600))
+    first.product_error, first.dies_at = 1e-3, 10
+    with pytest.raises(KeyboardInterrupt):
+        eigenpairs(first, Wanted(2), store=KrylovFile(tmp_path, {"of": "this"}))
+    second = Approximate(broad(600))
+    second.product_error = 1e-9
+    pairs = eigenpairs(second, Wanted(2), store=KrylovFile(tmp_path, {"of": "this"}))
+    assert pairs.trust.noise >= 1e-3
+    alone = eigenpairs(second, Wanted(2))
+    assert alone.trust.noise < 1e-6

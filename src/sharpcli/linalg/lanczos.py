@@ -25,7 +25,7 @@ from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.linalg.certify import DETERMINISTIC, Trust, Verdict
 from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Krylov, Matrix
-from sharpcli.linalg.operator import SymmetricOperator, measured_error
+from sharpcli.linalg.operator import SymmetricOperator, measured_error, product_error
 from sharpcli.linalg.ranks import Interval, Rank
 from sharpcli.linalg.reductions import dot, norm
 from sharpcli.linalg.search import Search, advance, extremes, look, ranked, restart, taken_up, trust_of
@@ -178,6 +178,7 @@ def eigenpairs(
             if search.ended:
                 break
             _spend(krylov, rest, search, wanted)
+            search.error = max(search.error, product_error(operator))
             shown.advance(1)
             if store is not None:
                 store.keep(krylov, vars(search), rest)

@@ -45,6 +45,7 @@ class Search:
         restarts: Of the basis.
         repeated: How far a product that was repeated was off in parts of ‖A‖; None if none was.
         measured: Error of products as the operator measures it itself; None if it was not asked.
+        error: Largest error of a product that the operator has told of, also before an interruption.
         ended: Why the search is over.
         goal: What was wanted.
     """
@@ -61,6 +62,7 @@ class Search:
     restarts: int = 0
     repeated: float | None = None
     measured: float | None = None
+    error: float = 0.0
     ended: str = ""
     goal: list[float | str] = field(default_factory=list)
 
@@ -71,7 +73,7 @@ def taken_up(kept: dict[str, object], wanted: Wanted, tolerance: float) -> Searc
     if kept.get("goal") == goal:
         return Search(**kept)  # type: ignore[arg-type]
     counted = {name: int(str(kept.get(name, 0))) for name in ("restarts", "attempts", "confirmations")}
-    return Search(**counted, goal=goal)  # type: ignore[arg-type]
+    return Search(**counted, error=float(str(kept.get("error", 0.0))), goal=goal)  # type: ignore[arg-type]
 
 
 def advance(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) -> None:
@@ -139,7 +141,7 @@ def trust_of(krylov: Krylov, search: Search, noise: float = 0.0) -> Trust:
     return Trust(
         scale=frame.scale,
         rounding=rounding,
-        noise=max(noise, frame.asymmetry) + product_error(krylov.operator),
+        noise=max(noise, frame.asymmetry) + max(search.error, product_error(krylov.operator)),
         orthogonality=frame.orthogonality,
         repeats=search.repeated is not None and search.repeated <= _SUSPICIOUS,
         precision=_precision(krylov),
