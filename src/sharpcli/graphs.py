@@ -61,7 +61,7 @@ def explained() -> Iterator[None]:
             order, name = ("second ", missing[1].removesuffix("_backward")) if "_backward" in missing[1] else ("", missing[1])
             raise InputError(
                 f"The model uses the operation '{name.strip('_')}', of which torch has no {order}derivative.",
-                "Replace that operation by others, such as relu6(x + 3) / 6 for hardsigmoid.",
+                "Write that operation in others that have one.",
             ) from error
         for words, (message, hint) in _REFUSED.items():
             if words in str(error):
