@@ -22,11 +22,13 @@ def implausible(objective: Objective, evaluation: Evaluation, *, as_stored: bool
         as_stored: Whether the file says that it had the same loss in training, so that the data are not in doubt.
     """
     guess = objective.criterion.guess(objective.targets)
-    above = evaluation.loss > guess.loss
+    if not guess.loss:  # All targets are alike.
+        return ""
+    above = evaluation.loss >= guess.loss
     by_chance = evaluation.accuracy is not None and guess.accuracy is not None and evaluation.accuracy <= guess.accuracy
     parts = []
     if above:
-        parts.append(f"the loss {evaluation.loss:.4g} is above the {guess.loss:.4g} of guessing")
+        parts.append(f"the loss {evaluation.loss:.4g} is not below the {guess.loss:.4g} of guessing")
     if by_chance and evaluation.accuracy is not None and guess.accuracy is not None:
         parts.append(
             f"the accuracy {100 * evaluation.accuracy:.4g} % is not above the {100 * guess.accuracy:.4g} % of guessing"

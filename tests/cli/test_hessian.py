@@ -79,7 +79,7 @@ def several(sharpcli: Run) -> Callable[..., list[dict[str, Any]]]:
     def run(*words: object) -> list[dict[str, Any]]:
         answer = sharpcli("hessian", *words, "--json")
         assert answer.exit_code == 0, answer.stderr
-        assert answer.stderr == ""
+        assert answer.said() == ""
         result = json.loads(answer.stdout)["result"]
         return result.get("checkpoints", [result])
 
@@ -281,7 +281,7 @@ OPTIONS: dict[str, tuple[str, Callable[[dict[str, Any], Net], bool]]] = {
     "batch_size": ("--batch-size 7", lambda r, net: near(r, down(net.hessian())[:5]) and r["conditions"]["batch_size"] == 7),
 }
 # Nothing of an npz file: tests/datasets. What is compiled: tests/cli/test_engines.py. Answers that are no tensor: tests/cases.
-ELSEWHERE = {"data_arg", "data_root", "download", "compile", "output"}
+ELSEWHERE = {"data_arg", "data_root", "download", "compile", "output", "weights"}
 
 
 def parts(net: Net) -> dict[str, float]:

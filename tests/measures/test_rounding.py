@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli import plugins
-from sharpcli.losses import IGNORED, CrossEntropy, loss_named
+from sharpcli.losses import IGNORED, loss_named
 from sharpcli.measures import epsilon_sharpness, gradient_noise, m_sharpness, pac_bayes, worst_case
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
@@ -33,7 +33,7 @@ def classifier(level: float, seed: int, dtype: str) -> Objective:
     scale = 1.0
     for _ in range(60):
         logits = (scale * inputs @ weight.T).double()
-        loss = float(CrossEntropy().precise_terms(logits, classes).mean())
+        loss = float(loss_named("ce").precise_terms(logits, classes).mean())
         scale *= 1 + min(max(math.log(loss / level), -5), 5) / 30
     with torch.no_grad():
         model.weight.copy_(scale * weight)
@@ -257,5 +257,5 @@ def test_precise_terms_are_the_terms_with_their_digits(shape: tuple[int, ...]):
             plain, precise = loss.terms(outputs, targets), loss.precise_terms(outputs, targets)
             assert torch.allclose(plain, precise, rtol=1e-12, atol=1e-12 * scale)
     sure = torch.tensor([[100.0, 0.0, 0.0]], dtype=torch.float64)
-    assert float(CrossEntropy().precise_terms(sure, torch.tensor([0]))) == pytest.approx(2 * math.exp(-100), rel=1e-12)
-    assert float(CrossEntropy().terms(sure, torch.tensor([0]))) == 0
+    assert float(loss_named("ce").precise_terms(sure, torch.tensor([0]))) == pytest.approx(2 * math.exp(-100), rel=1e-12)
+    assert float(loss_named("ce").terms(sure, torch.tensor([0]))) == 0

@@ -176,7 +176,7 @@ class CurvatureOperator(ABC):
         def summand(chunk: Chunk) -> Tensor:
             return self._flatten(self._open(self._plain, chunk).product(parts, keep=False))
 
-        return self._sum(chunks, summand)
+        return self.objective.at(self._theta, lambda: self.objective.sum_over(chunks, summand))
 
     def _sum(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
         if self._engine.compiled:  # It calls no part of the model again, and other weights would make it compile again.

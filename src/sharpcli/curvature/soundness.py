@@ -32,6 +32,7 @@ _AWAY = 1e-3  # Distance from the weights, in parts of the typical entry of each
 _SECOND = 1e-4  # Relative difference of two right products, in one tensor.
 _BESIDE = 1e-7  # The same in parts of the whole product: what rounding leaves in a tensor of little curvature.
 _GAPS = 10  # Times the disagreement of the two steps that a difference may be off by.
+_ROUNDINGS = 100  # Units of rounding in a loss or a gradient.
 _FIRST = 1e-3  # Difference of two right slopes, in parts of |gradient| |vector|.
 _SLOPE_STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # Of the length of the weights.
 
@@ -154,7 +155,10 @@ class _Comparison:
         """
         wide = self.differences.wide
         loss, gradient = wide.loss_and_gradient(self.point)
-        height, gradient = abs(loss) * wide.num_terms, gradient * wide.num_terms
+        gradient = gradient * wide.num_terms
+        # A cross-entropy near 0 is the difference of two numbers of the size of the logits.
+        outputs, _ = self._outputs()
+        height = (abs(loss) + outputs) * wide.num_terms
         # Along a random vector alone the slope would be a small part of the gradient, and what is wrong with it smaller.
         vector = self.vector / self.vector.norm() + gradient / (gradient.norm() or 1.0)
         slope, size = float(gradient @ vector), float(gradient.norm() * vector.norm())
@@ -163,7 +167,7 @@ class _Comparison:
         if not all(map(math.isfinite, [slope, size, *quotients])):
             return  # Told where products or losses are made.
         for (larger, smaller), step in zip(zip(quotients, quotients[1:], strict=False), _SLOPE_STEPS[1:], strict=True):
-            rounding = 100 * torch.finfo(torch.float64).eps * height / (step * unit)
+            rounding = _ROUNDINGS * torch.finfo(torch.float64).eps * height / (step * unit)
             if abs(smaller - slope) <= _FIRST * max(size, abs(smaller)) + rounding:
                 return
             if abs(larger - slope) <= _FIRST * max(size, abs(larger)) + rounding:
@@ -175,6 +179,19 @@ class _Comparison:
                     f"{smaller:.4g} along a vector along which the gradient says {slope:.4g}.",
                     "Look for detach(), a straight-through estimator or a backward of your own: such a model has no Hessian.",
                 )
+
+    def _outputs(self) -> tuple[float, float]:
+        """Return the largest absolute output of the model, and how long the gradient of their sum is: the sizes of rounding."""
+        wide = self.differences.wide
+
+        def sizes() -> tuple[float, float]:
+            leaves = wide.leaves(self.point)
+            outputs = wide.outputs(leaves, self.chunk.inputs, {})
+            slopes = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
+            return float(outputs.detach().abs().max()), float(wide.space.flatten(slopes).norm())
+
+        with wide.arithmetic():
+            return wide.at(self.point, sizes)
 
     def _quotient(self, vector: Tensor, step: float) -> float:
         """Return the slope of the summed loss along a vector by one central difference."""
@@ -196,7 +213,10 @@ class _Comparison:
             value, other = self.differences.pair(self.chunk, self.point, self.vector)
         if not bool(torch.isfinite(torch.stack([exact, value, other])).all()):
             return ""  # Told by the first product, with the place.
-        beside = _BESIDE * float(value.norm())
+        # The gradient of a loss is rounded as one of size 1 is, also where the loss is nearly 0.
+        step = self.differences.smallest * (float(self.point.norm()) or 1.0) / float(self.vector.norm())
+        rounding = _ROUNDINGS * torch.finfo(torch.float64).eps * self._outputs()[1] / step
+        beside = _BESIDE * float(value.norm()) + rounding
         worst, culprit = 0.0, ""
         for name, found in wide.space.split(exact).items():
             wanted, second = (wide.space.split(one)[name] for one in (value, other))
