@@ -128,7 +128,7 @@ def recompute(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor
             seen += len(block)
             for layer in layers.values():
                 layer.momentum = len(block) / seen
-            functional_call(copied, {**parameters, **buffers}, (block,))
+            functional_call(copied, {**parameters, **buffers}, (block.clone(),))
     return buffers
 
 

@@ -118,6 +118,11 @@ def padding_rows(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, int]:
     return {name: min(row) for name, row in rows.items() if len(row) == 1 and 0 <= min(row) < len(leaves[name])}
 
 
+def leaves_of(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Go through the tensors that some tensors were computed from and can be differentiated by, each once."""
+    return (node.variable for node in _nodes(tensors) if hasattr(node, "variable"))
+
+
 def _nodes(tensors: Iterable[Tensor]) -> Iterator[Any]:
     """Go through all nodes of the graphs behind some tensors, each once."""
     waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]

@@ -15,7 +15,8 @@ def private_copy(model: _Module) -> _Module:
     """Return a copy of a module that shares nothing with it, also where `copy.deepcopy` gives up.
 
     A tensor that a module has computed and kept, as torch's weight_norm keeps its weight, is copied without its graph. A
-    random generator is copied with its state.
+    random generator is copied with its state. Embeddings of the copy have dense gradients, of the same values: sparse ones
+    cannot be differentiated again.
     """
     memo: dict[int, object] = {}
     for part in (part for module in model.modules() for part in vars(module).values()):
@@ -23,4 +24,8 @@ def private_copy(model: _Module) -> _Module:
             memo[id(part)] = part.detach().clone()
         elif isinstance(part, torch.Generator):
             memo[id(part)] = torch.Generator(part.device).set_state(part.get_state())
-    return copy.deepcopy(model, memo)
+    copied = copy.deepcopy(model, memo)
+    for module in copied.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            module.sparse = False
+    return copied

@@ -7,8 +7,9 @@ how many tokens of a sample are ignored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -47,6 +48,7 @@ class Objective:
         num_terms: n, what every mean is divided by; N for one class or value a sample.
         bn: "eval", "recompute" or "batch"; "none" for a model without BatchNorm.
         left_out: Parameters of the model that θ does not hold, by name, each with the reason.
+        copies_inputs: Whether the model overwrites its inputs, and so gets a copy of them.
         fused: Whether the model runs with the kernels of `sharpcli.kernels` where it is to be differentiated.
     """
 
@@ -60,6 +62,7 @@ class Objective:
     num_terms: int
     bn: str
     left_out: Mapping[str, str]
+    copies_inputs: bool = False
     fused: bool = False
 
     @staticmethod
@@ -106,6 +109,7 @@ class Objective:
         inputs = inputs.to(runtime.device, runtime.dtype if inputs.is_floating_point() else None)
         targets = targets.to(runtime.device, runtime.dtype if targets.is_floating_point() else None)
         made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, terms, bn, missing)
+        made = replace(made, copies_inputs=made._overwrites_inputs())
         saved = made.saved_bytes_per_sample()
         made = replace(made, criterion=made.settled_loss())
         if bn == "recompute":
@@ -172,8 +176,15 @@ class Objective:
             )
         return (group for group in found if group.num_terms)
 
+    def members(self, count: int, seed: int) -> list[Tensor]:
+        """Return the numbers of the samples in each of the groups that `groups` draws, but for ignored groups."""
+        order = torch.randperm(self.num_samples, generator=generator(seed, _GROUPS))
+        parts = torch.tensor_split(order, min(count, self.num_samples))
+        return [part for part in parts if self.criterion.count(self.targets[part.to(self.targets.device)])]
+
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
         """Return what the model answers, (B, C) or (B, T, C), with these parameters, and these buffers in place of its own."""
+        inputs = inputs.clone() if self.copies_inputs else inputs
         with Fusing() if self.fused else nullcontext():
             answer: Tensor = functional_call(self.model, {**parameters, **buffers}, (inputs,))
         return answer
@@ -235,9 +246,7 @@ class Objective:
 
         both = self.at(theta, lambda: self.mean_over_data(summand))
         if not bool(torch.isfinite(both).all()):
-            raise NumericalError(
-                "The loss or its gradient is not finite.", "Check the weights and the data; a diverged run cannot be analysed."
-            )
+            raise _not_finite(float(both[0]))
         return float(both[0]), both[1:]
 
     def leaves(self, theta: Tensor) -> dict[str, Tensor]:
@@ -318,6 +327,13 @@ class Objective:
             )
         return size // len(few.inputs)
 
+    def _overwrites_inputs(self) -> bool:
+        """Tell whether the model changes its inputs in place."""
+        given = self.few().inputs.clone()
+        with torch.no_grad(), self.arithmetic(), suppress(Exception):  # What does not fit together is told elsewhere.
+            self.outputs(self.space.split(self.parameters()), given, {})
+        return given._version > 0
+
     def _require_tokens(self, leaves: Mapping[str, Tensor], few: Chunk) -> None:
         """Refuse whole numbers that the model does not look up: too high ones, or such that it takes as plain numbers."""
         with torch.no_grad():
@@ -376,6 +392,16 @@ class Objective:
             chunk_size=len(inputs),
             num_terms=max(self.criterion.count(targets), 1),
         )
+
+
+def _not_finite(loss: float) -> NumericalError:
+    """Return the error for a loss or a gradient that is not finite."""
+    if math.isfinite(loss):
+        return NumericalError(
+            f"The loss is {loss:.4g}, but its gradient is not finite.",
+            "Look for a root, norm, logarithm or division at 0, also in the branch that torch.where does not take.",
+        )
+    return NumericalError("The loss is not finite.", "Check the weights and the data; a diverged run cannot be analysed.")
 
 
 class _Holding(nn.Module):

@@ -18,12 +18,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sharpcli import progress
-from sharpcli.errors import InputError
+from sharpcli.errors import InputError, first_line
+from sharpcli.graphs import leaves_of
 from sharpcli.modules import private_copy
 from sharpcli.runtime import Runtime, exact_arithmetic
 
 _SAMPLES = 6
-_REPEATS = 20  # Further calls of a model that draws random numbers: not every draw changes an answer.
+_REPEATS = 3
+_RANDOM_REPEATS = 20  # Of a model that draws random numbers: not every draw changes an answer.
+_MANY = 1000  # Samples that show what seldom happens, where random numbers are drawn.
+_LARGE = 60  # Samples of a batch that is larger than a few.
+_MOVED = 0.1  # Size of a change of the weights, in parts of each.
 _ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}  # Difference of two equal answers, in parts of the largest number.
 _FACTORS = (1.0, 2.0)  # On the weights: a limit on their size may show only where they are larger.
 
@@ -42,8 +47,8 @@ def require_function(model: nn.Module, inputs: Tensor, runtime: Runtime) -> None
         runtime: Device and precision of the analysis.
 
     Raises:
-        InputError: The model draws random numbers, keeps a state between calls, rewrites its weights, or lets
-            samples depend on each other. The message says which of these it is.
+        InputError: The model draws random numbers, keeps a state between calls, rewrites its weights, lets samples
+            depend on each other, or uses weights that are not those it is given. The message says which of these it is.
     """
     places = torch.linspace(0, len(inputs) - 1, min(_SAMPLES, len(inputs))).round().long()
     few = inputs[places.to(inputs.device)]
@@ -55,8 +60,9 @@ def require_function(model: nn.Module, inputs: Tensor, runtime: Runtime) -> None
                 continue
             if calls is not None:
                 calls.require_read_only()
-                calls.require_repeatable()
+                calls.require_repeatable(inputs[:_MANY])
                 calls.require_independent()
+                calls.require_of_weights()
             return
 
 
@@ -90,14 +96,15 @@ class _Calls:
         inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
         weights = {name: part.detach().clone() for name, part in private.named_parameters()}
         before = _RandomStates.now()
-        first = _call(private, {name: part.clone() for name, part in weights.items()}, inputs)
+        first = _call(private, {name: part.clone() for name, part in weights.items()}, inputs.clone())
         if not isinstance(first, Tensor) or not first.is_floating_point():
             return None
         return _Calls(private, untouched, weights, inputs, before, before != _RandomStates.now(), first)
 
-    def answer(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
-        """Return the answer to some samples, of this copy or of another one."""
-        found: Tensor = _call(model or self.model, {name: part.clone() for name, part in self.weights.items()}, inputs)
+    def answer(self, inputs: Tensor, model: nn.Module | None = None, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the answer to some samples, of this copy or of another one, with the weights or with others."""
+        given = {name: part.clone() for name, part in (weights or self.weights).items()}
+        found: Tensor = _call(model or self.model, given, inputs.clone())
         return found
 
     def require_read_only(self) -> None:
@@ -106,7 +113,7 @@ class _Calls:
             given = {name: factor * part for name, part in self.weights.items()}
             kept = {name: part.clone() for name, part in given.items()}
             try:
-                _call(self.model, given, self.inputs)
+                _call(self.model, given, self.inputs.clone())
             except Exception:
                 if factor == 1:
                     raise
@@ -118,23 +125,22 @@ class _Calls:
                     "Take out what does it, such as max_norm of an Embedding, and apply it once to the weights in the file.",
                 )
 
-    def require_repeatable(self) -> None:
-        """Refuse a model that answers the same samples differently the next time."""
-        for _ in range(_REPEATS if self.draws else 1):
+    def require_repeatable(self, many: Tensor) -> None:
+        """Refuse a model that answers the same samples differently the next time; `many` are for what seldom happens."""
+        for _ in range(_RANDOM_REPEATS if self.draws else _REPEATS):
             if not self.is_same(self.answer(self.inputs), self.first):
                 raise self.not_repeatable()
         if self.draws:
+            many = many.to(self.inputs.device, self.inputs.dtype)
+            if not self.is_same(self.answer(many), self.answer(many)):
+                raise _random()
             progress.warn("The model draws random numbers in eval mode, but they have changed no answer so far.")
 
     def not_repeatable(self) -> InputError:
         """Return what to raise. With the random numbers of the first call again, only a state can make a difference."""
         self.before.restore()
         if self.draws and self.is_same(self.answer(self.inputs), self.first):
-            return InputError(
-                "The model is not deterministic: it draws random numbers in eval mode, so its loss is no function of "
-                "the weights.",
-                "Look for dropout or noise that ignores eval mode, such as functional.dropout without training=self.training.",
-            )
+            return _random()
         return InputError(
             "The model is not deterministic: it keeps a state between calls, so the same samples get another answer the next "
             "time, and its loss is no function of the weights.",
@@ -148,15 +154,26 @@ class _Calls:
         if count < 2 or not rows_fit or _normalises_by_batch(self.model):
             return
         rows = self.first.reshape(count, -1, *self.first.shape[1:])
-        for places in (range(count // 2), range(count // 2, count), range(count - 1, -1, -1)):
+        larger = [place % count for place in range(_LARGE)]
+        for places in (range(count // 2), range(count // 2, count), range(count - 1, -1, -1), larger, range(1)):
             chosen = torch.tensor(list(places), device=self.inputs.device)
             try:  # A copy that has been called may have kept what it made of all samples.
                 found = self.answer(self.inputs[chosen], private_copy(self.untouched))
-            except Exception:
+            except Exception as error:
                 if count < _SAMPLES:
                     return  # So few may be too few, such as one sample for a batch statistic.
-                raise
-            if not self.is_same(found, rows[chosen].flatten(0, 1)):
+                raise InputError(
+                    f"The model answers {count} samples, but not {len(chosen)}: {first_line(error)}.",
+                    "Let forward take any number of samples, also one.",
+                ) from error
+            wanted = rows[chosen].flatten(0, 1)
+            if found.shape != wanted.shape and found.numel() == wanted.numel():
+                raise InputError(
+                    f"The model answers {len(chosen)} of {count} samples with the shape {tuple(found.shape)}, not "
+                    f"{tuple(wanted.shape)}.",
+                    "Look for squeeze() without an axis: it drops the axis of the samples where there is one; say squeeze(-1).",
+                )
+            if not self.is_same(found, wanted):
                 raise InputError(
                     "Samples depend on each other: the model answers a sample differently among other samples, also in eval "
                     "mode, so its loss is no mean over samples.",
@@ -164,12 +181,57 @@ class _Calls:
                     "axis) or attention without batch_first=True. Layers of nn.BatchNorm can be analysed; see --bn.",
                 )
 
+    def require_of_weights(self) -> None:
+        """Refuse a model that uses other weights than those it is given: by a reference of its own, or from an earlier call.
+
+        Weights are given by name, to a copy. What a lambda, a hook or a list holds is not among the names, and what was
+        made of earlier weights and kept is not made again. Analyses would take either as constants.
+        """
+        with torch.enable_grad():
+            given = {name: part.clone().requires_grad_() for name, part in self.weights.items()}
+            differentiable = _call(private_copy(self.untouched), given, self.inputs.clone())
+            constants = {name: part.clone() for name, part in self.weights.items()}
+            other = _call(private_copy(self.untouched), constants, self.inputs.clone())
+        if not self.is_same(differentiable.detach(), self.first):
+            raise InputError(
+                "The model answers differently where gradients are on than where they are off, so it is no one function.",
+                "Look for torch.is_grad_enabled() or requires_grad in forward.",
+            )
+        hidden = next((leaf for leaf in leaves_of([other]) if isinstance(leaf, nn.Parameter)), None)
+        if hidden is not None:
+            raise InputError(
+                f"The model uses a parameter of shape {tuple(hidden.shape)} by another way than its name, such as a lambda, a "
+                "hook or a list, so it would be taken as a constant.",
+                "Let forward use self.NAME, and hold lists of parameters in a ParameterList.",
+            )
+        random_numbers = torch.Generator().manual_seed(0)
+        moved = {
+            name: part * (1 + _MOVED * torch.randn(part.shape, generator=random_numbers).to(part))
+            for name, part in self.weights.items()
+        }
+        try:
+            fresh = _call(private_copy(self.untouched), dict(moved), self.inputs.clone())
+        except Exception:
+            return  # At other weights a model need not answer.
+        if not self.is_same(self.answer(self.inputs, weights=moved), fresh):
+            raise InputError(
+                "The model keeps what it has computed from earlier weights, so its loss is no function of the weights.",
+                "Let forward compute it anew each time: look for a cache, a merged or a normalised weight.",
+            )
+
     def is_same(self, found: Tensor, wanted: Tensor) -> bool:
         """Tell whether two answers are equal up to rounding."""
         if found.shape != wanted.shape:
             return False
         size = float(wanted.nan_to_num(posinf=0, neginf=0).abs().max()) if wanted.numel() else 0.0
         return torch.allclose(found, wanted, rtol=0, atol=_ROUNDING[wanted.dtype] * size, equal_nan=True)
+
+
+def _random() -> InputError:
+    return InputError(
+        "The model is not deterministic: it draws random numbers in eval mode, so its loss is no function of the weights.",
+        "Look for dropout or noise that ignores eval mode, such as functional.dropout without training=self.training.",
+    )
 
 
 def _call(model: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor) -> Any:

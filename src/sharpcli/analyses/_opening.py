@@ -138,10 +138,13 @@ class Opened:
 
 
 def outputs_in_float64(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Return what a copy of a model answers in eval mode and float64, to tell two models from each other."""
-    model = private_copy(model).double().eval()
+    """Return what a copy of a model answers in eval mode, in float64 if it can, to tell two models from each other."""
+    copied = private_copy(model).eval()
     with torch.no_grad():
-        outputs: Tensor = model(inputs.double() if inputs.is_floating_point() else inputs)
+        try:
+            outputs: Tensor = private_copy(copied).double()(inputs.double() if inputs.is_floating_point() else inputs.clone())
+        except Exception:  # A foreign model may know one precision only.
+            outputs = copied(inputs.clone()).double()
     return outputs
 
 

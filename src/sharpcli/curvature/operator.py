@@ -170,7 +170,21 @@ class CurvatureOperator(ABC):
             counts.append(terms)
         self._note_error()
         product = (total / self.objective.num_terms).to(self.dtype)
-        return GroupedProduct(product, torch.tensor(forms, dtype=torch.float64), torch.tensor(counts))
+        made = GroupedProduct(product, torch.tensor(forms, dtype=torch.float64), torch.tensor(counts))
+        self._note_heavy(vector, made, groups, seed)
+        return made
+
+    def _note_heavy(self, vector: Tensor, made: GroupedProduct, groups: int, seed: int) -> None:
+        """Measure the rounding of the few groups of samples that make most of a quadratic form, if there are such."""
+        heavy = rounding.heaviest(made.forms, made.counts) if self.objective.bn != "batch" else []
+        if not heavy:
+            return
+        members = self.objective.members(groups, seed)
+        found = rounding.measured(
+            self._plain_of, self.objective, self._theta, torch.cat([members[group] for group in heavy]).sort().values
+        )
+        if found is not None:
+            self.product_error = max(self.product_error, found.share * found.error(vector) / float(vector.norm()))
 
     def _group(self, chunks: Iterable[Chunk], parts: list[Tensor]) -> Tensor:
         def summand(chunk: Chunk) -> Tensor:

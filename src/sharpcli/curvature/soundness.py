@@ -33,8 +33,8 @@ _SECOND = 1e-4  # Relative difference of two right products, in one tensor.
 _BESIDE = 1e-7  # The same in parts of the whole product: what rounding leaves in a tensor of little curvature.
 _GAPS = 10  # Times the disagreement of the two steps that a difference may be off by.
 _ROUNDINGS = 100  # Units of rounding in a loss or a gradient.
-_FIRST = 1e-3  # Difference of two right slopes, in parts of |gradient| |vector|.
-_SLOPE_STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # Of the length of the weights.
+_FIRST = 1e-5  # Difference of two right slopes, in parts of |gradient| |vector|.
+_SLOPE_STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # Of the length of each tensor.
 
 
 class Kind(Protocol):
@@ -159,15 +159,13 @@ class _Comparison:
         # A cross-entropy near 0 is the difference of two numbers of the size of the logits.
         outputs, _ = self._outputs()
         height = (abs(loss) + outputs) * wide.num_terms
-        # Along a random vector alone the slope would be a small part of the gradient, and what is wrong with it smaller.
-        vector = self.vector / self.vector.norm() + gradient / (gradient.norm() or 1.0)
-        slope, size = float(gradient @ vector), float(gradient.norm() * vector.norm())
-        unit = (float(self.point.norm()) or 1.0) / float(vector.norm())
-        quotients = [self._quotient(vector, step * unit) for step in _SLOPE_STEPS]
+        vector, size = self._uphill(gradient)
+        slope = float(gradient @ vector)
+        quotients = [self._quotient(vector, step) for step in _SLOPE_STEPS]
         if not all(map(math.isfinite, [slope, size, *quotients])):
             return  # Told where products or losses are made.
         for (larger, smaller), step in zip(zip(quotients, quotients[1:], strict=False), _SLOPE_STEPS[1:], strict=True):
-            rounding = _ROUNDINGS * torch.finfo(torch.float64).eps * height / (step * unit)
+            rounding = _ROUNDINGS * torch.finfo(torch.float64).eps * height / step
             if abs(smaller - slope) <= _FIRST * max(size, abs(smaller)) + rounding:
                 return
             if abs(larger - slope) <= _FIRST * max(size, abs(larger)) + rounding:
@@ -177,8 +175,25 @@ class _Comparison:
                 raise InputError(
                     "The gradient that the model gives is not the derivative of its loss: the loss rises by "
                     f"{smaller:.4g} along a vector along which the gradient says {slope:.4g}.",
-                    "Look for detach(), a straight-through estimator or a backward of your own: such a model has no Hessian.",
+                    "Look for detach(), rounded or 16-bit numbers in forward, a straight-through estimator or a backward of "
+                    "your own: such a model has no Hessian.",
                 )
+
+    def _uphill(self, gradient: Tensor) -> tuple[Tensor, float]:
+        """Return a vector (P,) that is partly random and partly uphill, as long in each tensor as the weights there.
+
+        Along a random vector alone the slope would be a small part of the gradient, and what is wrong with it smaller. The
+        number beside it bounds the slope along it: the sum of the lengths of both in each tensor.
+        """
+        space, parts, size = self.differences.wide.space, [], 0.0
+        overall = float(self.point.norm()) or 1.0
+        trio = zip(*(space.split(one).values() for one in (gradient, self.vector, self.point)), strict=True)
+        for slope, along, weights in trio:
+            length = float(weights.norm()) or overall
+            unit = sum((part / (part.norm() or 1.0) for part in (slope, along)), start=torch.zeros_like(slope))
+            parts.append(length * unit)
+            size += length * float(slope.norm())
+        return space.flatten(parts), size
 
     def _outputs(self) -> tuple[float, float]:
         """Return the largest absolute output of the model, and how long the gradient of their sum is: the sizes of rounding."""

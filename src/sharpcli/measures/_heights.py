@@ -6,7 +6,6 @@ float64, at a point that lies in the ball in float64 too, less what rounding may
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +15,8 @@ import torch
 from torch import Tensor
 
 from sharpcli.chunks import Chunk
+from sharpcli.errors import InputError, first_line
+from sharpcli.modules import private_copy
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 
@@ -123,8 +124,19 @@ def _in(objective: Objective, dtype: torch.dtype) -> Objective:
     """Return an objective whose model has another precision, on the CPU where the device does not have it."""
     here = objective.runtime.device
     device = torch.device("cpu") if objective.runtime.accumulator != torch.float64 and dtype == torch.float64 else here
-    model = copy.deepcopy(objective.model).to(device, dtype)
-    return replace(objective, model=model, runtime=Runtime(device, dtype))
+    made = replace(objective, model=private_copy(objective.model).to(device, dtype), runtime=Runtime(device, dtype))
+    few = objective.few()
+    chunk = Chunk(0, *(_moved(part, made.runtime) for part in (few.inputs, few.targets)))
+    try:
+        with torch.no_grad(), made.arithmetic():
+            made.loss_sum(made.space.split(objective.parameters().to(device, dtype)), chunk)
+    except Exception as error:  # A foreign model may raise anything.
+        precision = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"The model does not run in {precision}, which this measure needs beside its own precision: {first_line(error)}.",
+            "Let forward make new tensors in the type of its inputs, such as torch.zeros(..., dtype=x.dtype).",
+        ) from error
+    return made
 
 
 def _moved(part: Tensor, runtime: Runtime) -> Tensor:

@@ -9,9 +9,10 @@ from torch import nn
 
 from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
-from sharpcli.errors import InputError, SettingsError, closest
+from sharpcli.errors import InputError, SettingsError, closest, first_line
 from sharpcli.models._foreign import build_foreign
 from sharpcli.models._output import choose, chosen_output, parts
+from sharpcli.modules import private_copy
 
 _TORCHVISION = "torchvision:"
 _RESERVED = ("input_shape", "num_classes")
@@ -83,21 +84,15 @@ def _from_torchvision(name: str, num_classes: int, options: Mapping[str, object]
 
 
 def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: str | None) -> None:
-    """Pass two empty samples through the model in eval mode, and leave every module's mode as it was.
+    """Pass two empty samples through a copy of the model in eval mode: the model may keep what it made of its first weights.
 
     If it answers with more than a tensor, the part that is its outputs is chosen.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        answer = _answer(model, input_shape)
+        answer = _answer(private_copy(model).eval(), input_shape)
     except Exception as error:
-        first_line = (str(error).strip() or "no message").splitlines()[0]
-        message = f"'{spec}' cannot take inputs of shape {input_shape}: {type(error).__name__}: {first_line}."
+        message = f"'{spec}' cannot take inputs of shape {input_shape}: {type(error).__name__}: {first_line(error)}."
         raise InputError(message, "Choose another model or other data.") from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     choose(model, answer, output, spec)
     rows = answer if isinstance(answer, torch.Tensor) else parts(answer)[chosen_output(model) or ""]
     if rows.shape[:1] != (2,):
