@@ -269,3 +269,29 @@ def test_a_parameter_whose_gradient_is_constant_is_linear():
     made = Objective.of(Net(), *images(), runtime=Runtime.open("cpu", "float64"))
     assert made.dead_parameters() == {"offset": "unused"}
     assert Sum(**vars(made)).dead_parameters() == {"offset": "linear"}
+
+
+@pytest.mark.parametrize("first", [nn.ReLU(inplace=True), nn.Hardtanh(-1, 1, inplace=True)], ids=["relu", "hardtanh"])
+def test_a_model_that_overwrites_its_inputs_gets_copies(first: nn.Module):
+    inputs, targets = images()
+    kept = inputs.clone()
+    torch.manual_seed(0)
+    layers = [nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 4)]
+    runtime = Runtime.open("cpu", "float64")
+    made = Objective.of(nn.Sequential(first, *layers), inputs, targets, runtime=runtime)
+    usual = Objective.of(nn.Sequential(*layers), first(inputs.clone()), targets, runtime=runtime)
+    assert made.copies_inputs
+    assert not usual.copies_inputs
+    for _ in range(2):
+        assert made.loss(made.parameters()) == usual.loss(usual.parameters())
+        assert torch.equal(made.gradient(made.parameters()), usual.gradient(usual.parameters()))
+    assert torch.equal(inputs, kept)
+
+
+def test_sparse_gradients_of_an_embedding_are_made_dense():
+    tokens, targets = torch.randint(0, 7, (20, 4)), torch.randint(0, 3, (20,))
+    sparse, dense = (nn.Sequential(nn.Embedding(7, 4, sparse=one), nn.Flatten(), nn.Linear(16, 3)) for one in (True, False))
+    dense.load_state_dict(sparse.state_dict())
+    made, usual = (Objective.of(one, tokens, targets, runtime=Runtime.open("cpu", "float64")) for one in (sparse, dense))
+    assert torch.equal(made.gradient(made.parameters()), usual.gradient(usual.parameters()))
+    assert sparse[0].sparse

@@ -117,3 +117,17 @@ def test_a_net_that_is_no_better_than_it_was_in_training_is_told_apart(
     assert "has learned nothing from these data" in told
     assert "check preprocessing" not in told
     assert "of guessing" not in sharpcli("hessian", tmp_path / "sgd" / "init.pt", "--topk", 1).stderr
+
+
+def test_a_good_net_on_rare_labels_is_not_accused(tmp_path: Path, sharpcli: Callable[..., Any]):
+    """One label in fifty: always answering the other one is right as often, but costs more."""
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(2000, 4)).astype(np.float32)
+    chances = 1 / (1 + np.exp(-(2 * inputs[:, 0] - 6)))
+    labels = (random.random(2000) < chances).astype(np.float32)[:, None]
+    np.savez(tmp_path / "d.npz", x_train=inputs, y_train=labels, x_test=inputs, y_test=labels)
+    (tmp_path / "net.py").write_text("from torch import nn\ndef make():\n    return nn.Linear(4, 1)\n")
+    torch.save({"weight": torch.tensor([[2.0, 0, 0, 0]]), "bias": torch.tensor([-6.0])}, tmp_path / "a.pt")
+    words = ["--model", f"{tmp_path / 'net.py'}:make", "--data", f"npz:{tmp_path / 'd.npz'}", "--loss", "bce", "--topk", 1]
+    answer = sharpcli("hessian", tmp_path / "a.pt", *words, "--json")
+    assert json.loads(answer.stdout)["warnings"] == []

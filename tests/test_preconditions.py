@@ -68,6 +68,83 @@ class Limited(nn.Module):
         return self.last(found if found.ndim == 2 else found.mean(1))
 
 
+class Hidden(nn.Module):
+    """Uses a weight by another way than its name."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.first, self.last, self.scale = nn.Linear(5, 6), nn.Linear(6, 3), nn.Parameter(torch.full((6,), 1.5))
+        if way == "lambda":
+            self.function = lambda hidden: torch.tanh(self.scale * hidden)
+        elif way == "hook":
+            self.first.register_forward_hook(lambda module, given, hidden: torch.tanh(self.scale * hidden))
+        elif way == "list":
+            self.parts = [self.scale]
+        elif way == "layer":
+            inner = self.middle = nn.Linear(6, 6)
+            self.function = lambda hidden: torch.tanh(inner(hidden))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.first(inputs)
+        if hasattr(self, "function"):
+            hidden = self.function(hidden)
+        return self.last(self.parts[0] * hidden if hasattr(self, "parts") else hidden)
+
+
+@pytest.mark.parametrize("way", ["lambda", "hook", "list", "layer"])
+def test_weights_that_names_do_not_reach_are_refused(way: str):
+    with pytest.raises(InputError, match="uses a parameter of shape .* by another way than its name"):
+        require_function(Hidden(way), numbers(5), RUNTIMES[0])
+
+
+class Merged(nn.Module):
+    """Merges two weights at the first call in eval mode, and keeps the result."""
+
+    def __init__(self, graph: bool) -> None:
+        super().__init__()
+        self.one, self.two, self.merged, self.graph = nn.Parameter(torch.ones(3, 5)), nn.Linear(5, 3), None, graph
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.merged is None:
+            self.merged = self.one + self.two.weight if self.graph else (self.one + self.two.weight).detach()
+        return functional.linear(inputs, self.merged, self.two.bias)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_what_is_kept_of_earlier_weights_is_refused(graph: bool):
+    with pytest.raises(InputError, match="keeps what it has computed from earlier weights"):
+        require_function(Merged(graph), numbers(5), RUNTIMES[0])
+
+
+def test_an_answer_that_depends_on_the_number_of_samples_or_on_gradients_is_refused():
+    for between, reason in (
+        (lambda net, hidden: hidden * (2 if len(hidden) == 1 else 1), "Samples depend on each other"),
+        (lambda net, hidden: hidden * (2 if len(hidden) > 32 else 1), "Samples depend on each other"),
+        (lambda net, hidden: hidden * (2 if torch.is_grad_enabled() else 1), "where gradients are on"),
+        (lambda net, hidden: hidden.squeeze(), "squeeze"),
+    ):
+        with pytest.raises(InputError) as error:
+            require_function(Net(between), numbers(5), RUNTIMES[0])
+        assert reason in error.value.message + error.value.hint
+
+
+def test_inputs_that_are_overwritten_and_inner_gradients_are_no_fault():
+    require_function(Net(lambda net, hidden: hidden), numbers(5), RUNTIMES[0])
+    overwriting = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 3))
+    inputs = numbers(5)
+    kept = inputs.clone()
+    require_function(overwriting, inputs, RUNTIMES[0])
+    assert torch.equal(inputs, kept)
+
+    def field(net: Net, hidden: Tensor) -> Tensor:
+        with torch.enable_grad():
+            point = hidden.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(point.square().sum(), point, create_graph=True)
+        return hidden + 0 * slope
+
+    require_function(Net(field), numbers(5), RUNTIMES[0])
+
+
 class Transposed(nn.Module):
     """Attention that takes the samples for the words of a text: batch_first was forgotten."""
 

@@ -176,12 +176,6 @@ class Objective:
             )
         return (group for group in found if group.num_terms)
 
-    def members(self, count: int, seed: int) -> list[Tensor]:
-        """Return the numbers of the samples in each of the groups that `groups` draws, but for ignored groups."""
-        order = torch.randperm(self.num_samples, generator=generator(seed, _GROUPS))
-        parts = torch.tensor_split(order, min(count, self.num_samples))
-        return [part for part in parts if self.criterion.count(self.targets[part.to(self.targets.device)])]
-
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
         """Return what the model answers, (B, C) or (B, T, C), with these parameters, and these buffers in place of its own."""
         inputs = inputs.clone() if self.copies_inputs else inputs

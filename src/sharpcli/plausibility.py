@@ -5,8 +5,9 @@ from __future__ import annotations
 from sharpcli.losses import Evaluation
 from sharpcli.objective import Objective
 
+_CLEARLY = 0.9
 _LEARNED = "the net has learned nothing from these data, or has diverged"
-_OTHER = "check preprocessing, labels and data, or the net is untrained"
+_OTHER = "check preprocessing, labels and data, unless the net is untrained"
 _TOO_SURE = "the net is far too sure where it is wrong"
 
 
@@ -25,7 +26,14 @@ def implausible(objective: Objective, evaluation: Evaluation, *, as_stored: bool
     if not guess.loss:  # All targets are alike.
         return ""
     above = evaluation.loss >= guess.loss
-    by_chance = evaluation.accuracy is not None and guess.accuracy is not None and evaluation.accuracy <= guess.accuracy
+    # Where one answer is nearly always right, a good net may be right no more often: there the loss decides alone.
+    clearly_below = evaluation.loss < _CLEARLY * guess.loss
+    by_chance = (
+        not clearly_below
+        and evaluation.accuracy is not None
+        and guess.accuracy is not None
+        and evaluation.accuracy <= guess.accuracy
+    )
     parts = []
     if above:
         parts.append(f"the loss {evaluation.loss:.4g} is not below the {guess.loss:.4g} of guessing")
@@ -36,7 +44,7 @@ def implausible(objective: Objective, evaluation: Evaluation, *, as_stored: bool
     if not parts:
         return ""
     if above and not by_chance and evaluation.accuracy is not None:
-        cause = _TOO_SURE if as_stored else f"{_TOO_SURE}, or {_OTHER}"
+        cause = _TOO_SURE if as_stored else f"{_TOO_SURE}; {_OTHER}"
     else:
         cause = _LEARNED if as_stored else _OTHER
     return f"{' and '.join(parts)}: {cause}"

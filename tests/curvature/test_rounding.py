@@ -88,17 +88,51 @@ def test_what_is_measured_is_the_error_of_the_product():
     vector /= vector.norm()
     off = float(((operator @ vector).double() - dense @ vector.double()).norm())
     before = operator.products
-    assert operator.measured_error(vector) == pytest.approx(off, rel=0.3)
+    assert operator.measured_error(vector, 0.0) == pytest.approx(off, rel=0.3)
     assert operator.products == before
 
 
-def test_in_float64_there_is_nothing_to_measure_it_by():
+def test_in_float64_weights_that_differ_by_rounding_measure_it():
     operator, _ = separated(0, 1e-2)
     wide = replace(
         operator.objective, runtime=DOUBLE, model=operator.objective.model.double(), inputs=operator.objective.inputs.double()
     )
     exact = HessianOperator(wide, wide.parameters())
-    assert exact.measured_error(torch.ones(exact.shape[0], dtype=torch.float64)) == 0
+    vector = torch.ones(exact.shape[0], dtype=torch.float64) / exact.shape[0] ** 0.5
+    assert 0 < exact.measured_error(vector, 0.0) < 1e-10 * float((exact @ vector).norm())
+
+
+class Softmax(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(300, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs)
+
+
+def rare(seed: int, dtype: torch.dtype) -> Objective:
+    """Return a mean over 100,000 samples of which a dozen make all the curvature: too many samples to look at all."""
+    random = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(100_000, 300, generator=random) / 300**0.5
+    net = Softmax()
+    for part in net.parameters():
+        part.data = torch.randn(part.shape, generator=random)
+    targets = net(inputs).argmax(1)
+    inputs *= 1e4
+    chosen = torch.randperm(len(inputs), generator=random)[:12]
+    inputs[chosen] /= 1e4
+    return Objective.of(net, inputs, targets, runtime=Runtime(torch.device("cpu"), dtype))
+
+
+def test_a_few_samples_that_make_all_are_looked_at():
+    """128 at random do not have them, and would say that nothing is lost."""
+    single, double = (HessianOperator(made, made.parameters()) for made in (rare(0, torch.float32), rare(0, torch.float64)))
+    vector = torch.randn(single.shape[0], generator=torch.Generator().manual_seed(1))
+    vector /= vector.norm()
+    product = double @ vector.double()
+    off = float(((single @ vector).double() - product).norm())
+    assert single.measured_error(vector, float(product.norm())) == pytest.approx(off, rel=0.5)
 
 
 @pytest.mark.parametrize("loss", [1e-11, 1e-20])

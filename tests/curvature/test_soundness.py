@@ -284,3 +284,29 @@ def test_more_precision_is_advised_where_it_helps():
     assert "add --dtype float64" in error.value.hint
     double = problem_of(Through(Underflowing.apply))
     assert bool(torch.isfinite(made(double)[0] @ vector_for(double)).all())
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("factor", [1e-5, 1e-4, 1e4, 1e5])
+def test_layers_of_very_different_size_are_not_accused(factor: float, seed: int):
+    """A step that is small against all weights together may pass every kink of a small layer."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4)).double()
+    for part in model[1].parameters():
+        part.data *= factor
+    model[3].weight.data /= factor
+    operator, messages = made(Objective.of(model, *images(seed), runtime=EXACT))
+    assert operator.engine_name == "double-backward"
+    assert messages == []
+
+
+class HalfPrecision(Through):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.first(inputs.flatten(1))).half().to(inputs))
+
+
+def test_sixteen_bits_within_a_model_are_refused():
+    """Differences see the steps of rounded numbers only, and must not be taken for the truth."""
+    with pytest.raises(InputError, match="not the derivative of its loss") as error:
+        made(problem_of(HalfPrecision(None)))
+    assert "16-bit" in error.value.hint

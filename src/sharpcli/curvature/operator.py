@@ -149,12 +149,26 @@ class CurvatureOperator(ABC):
         self.products += 1
         return self._as_memory_allows(lambda: self._grouped(vector, groups, seed))
 
-    def measured_error(self, vector: Tensor) -> float:
-        """Return how long the error of Av is for a vector v (P,): against float64, over some samples; 0 in float64 itself.
+    def measured_error(self, vector: Tensor, length: float) -> float:
+        """Return how long the error of Av is for a vector v (P,), as far as rounding makes it; see `curvature.rounding`.
 
-        It counts as no product. See `curvature.rounding`.
+        It is seen on some samples or, where these make less than half of the product, on all. It counts as no product.
+
+        Args:
+            vector: v.
+            length: ‖Av‖, about.
         """
-        return self._as_memory_allows(lambda: self._rounding.error(vector) if self._rounding else 0.0)
+        return self._as_memory_allows(lambda: self._error_of_rounding(vector, length))
+
+    def _error_of_rounding(self, vector: Tensor, length: float) -> float:
+        some = self._rounding
+        if some is None:
+            return 0.0
+        error, found = some.difference(vector)
+        if some.stands_for(length, found):
+            return error
+        every = rounding.measured(self._plain_of, self.objective, self._theta, whole=True)
+        return error if every is None else every.difference(vector)[0]
 
     @cached_property
     def _rounding(self) -> rounding.Rounding | None:
@@ -170,21 +184,7 @@ class CurvatureOperator(ABC):
             counts.append(terms)
         self._note_error()
         product = (total / self.objective.num_terms).to(self.dtype)
-        made = GroupedProduct(product, torch.tensor(forms, dtype=torch.float64), torch.tensor(counts))
-        self._note_heavy(vector, made, groups, seed)
-        return made
-
-    def _note_heavy(self, vector: Tensor, made: GroupedProduct, groups: int, seed: int) -> None:
-        """Measure the rounding of the few groups of samples that make most of a quadratic form, if there are such."""
-        heavy = rounding.heaviest(made.forms, made.counts) if self.objective.bn != "batch" else []
-        if not heavy:
-            return
-        members = self.objective.members(groups, seed)
-        found = rounding.measured(
-            self._plain_of, self.objective, self._theta, torch.cat([members[group] for group in heavy]).sort().values
-        )
-        if found is not None:
-            self.product_error = max(self.product_error, found.share * found.error(vector) / float(vector.norm()))
+        return GroupedProduct(product, torch.tensor(forms, dtype=torch.float64), torch.tensor(counts))
 
     def _group(self, chunks: Iterable[Chunk], parts: list[Tensor]) -> Tensor:
         def summand(chunk: Chunk) -> Tensor:

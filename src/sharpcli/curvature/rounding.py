@@ -1,96 +1,119 @@
-"""How much of a product is rounding: the same product in float64, over some of the samples.
+"""How much of a product is rounding: the same product in float64, over some of the samples, or over all.
 
 What is wrong alike in every product shows in no comparison of products with each other: near its least value a loss
-of 1e-6 costs six digits of a softmax, symmetrically and repeatably.
+of 1e-6 costs six digits of a softmax, symmetrically and repeatably. Float64 itself is compared with a product at
+weights that differ by a few units of rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from sharpcli.chunks import Chunk
-from sharpcli.curvature.engine import Maker
+from sharpcli.curvature.engine import Graph, Maker
 from sharpcli.linalg.reductions import norm
 from sharpcli.objective import Objective
 from sharpcli.runtime import generator, is_out_of_memory
 
 _SAMPLES = 128  # So many tell the size of errors, at a hundredth of the price of a product over ten thousand.
+_SMALL = 2 * 10**7  # Samples times parameters up to which all samples are taken: a product takes some milliseconds.
+_MISSING = 0.5  # Share of a product that some samples must make to stand for all.
+_UNITS = 8  # Of rounding, by which weights are moved where there is no wider type.
 _STREAM = 23
-_HEAVY = 3  # Groups that are looked at by themselves,
-_UNFAIR = 3.0  # where they make so many times their fair share.
 
 
 class Rounding:
-    """The products of some samples in the type of an objective and in float64."""
+    """The products of some samples, or of all, in the type of an objective and in float64.
 
-    def __init__(self, maker: Maker, objective: Objective, theta: Tensor, chosen: Tensor | None = None) -> None:
+    Attributes:
+        whole: Whether the samples are all there are.
+    """
+
+    def __init__(self, maker: Maker, objective: Objective, theta: Tensor, *, whole: bool = False) -> None:
         """Choose the samples: all, or some at random; with the statistics of blocks, the first block.
 
         Args:
             maker: Makes the engine that is right, for an objective.
             objective: Mean loss over data.
             theta: Where to differentiate, shape (P,).
-            chosen: Numbers of the samples, if they are known.
+            whole: Whether to take all, also where that is dear; then no graph is kept.
         """
-        if chosen is None and objective.bn == "batch":
-            chosen = torch.arange(objective.chunk_size)
-        elif chosen is None:
-            order = torch.randperm(objective.num_samples, generator=generator(0, _STREAM))
-            chosen = order[:_SAMPLES] if objective.num_samples > _SAMPLES else torch.arange(objective.num_samples)
-        few = objective.among(chosen.to(theta.device))
-        wide = few.widened(Chunk(0, few.inputs, few.targets))
-        if objective.bn != "batch":
+        small = objective.num_samples <= _SAMPLES or objective.num_samples * len(theta) <= _SMALL
+        self.whole, keep = whole or small, not whole
+        few = objective if self.whole else objective.among(_chosen(objective).to(theta.device))
+        double = theta.dtype == torch.float64
+        wide = few if double else few.widened(Chunk(0, few.inputs, few.targets))
+        if few.bn == "batch":
+            wide = replace(wide, chunk_size=few.chunk_size)
+        elif not double:
             wide = replace(wide, chunk_size=max(few.chunk_size // 2, 1))  # Twice as wide each.
-        self.share = few.num_terms / objective.num_terms
-        self._products = [_product(maker, part, theta.to(part.runtime.dtype)) for part in (few, wide)]
+        self._sides = (
+            _Side(maker, few, theta, keep=keep),
+            _Side(maker, wide, _moved(theta) if double else theta.double(), keep=keep),
+        )
 
-    def error(self, vector: Tensor) -> float:
-        """Return how far the product with a vector (P,) is from that in float64, as a mean over these samples."""
-        narrow, wide = (product(vector) for product in self._products)
-        return norm(narrow.double() - wide)
+    def difference(self, vector: Tensor) -> tuple[float, float]:
+        """Return how far the product with a vector (P,) is from the better one, and how long that one is."""
+        narrow, wide = (side.product(vector) for side in self._sides)
+        return norm(narrow - wide), norm(wide)
+
+    def stands_for(self, length: float, found: float) -> bool:
+        """Tell whether these samples make enough of a product of some length, of which they make the length found."""
+        return self.whole or found >= _MISSING * length
 
 
-def measured(maker: Maker, objective: Objective, theta: Tensor, chosen: Tensor | None = None) -> Rounding | None:
-    """Return what measures rounding, or None where there is nothing to measure it by: in float64, or without it."""
-    if theta.dtype == torch.float64 or theta.device.type == "mps":
+def measured(maker: Maker, objective: Objective, theta: Tensor, *, whole: bool = False) -> Rounding | None:
+    """Return what measures rounding, or None where there is nothing to measure it by.
+
+    That is a device without float64, or a model that works in one type only, such as one that casts to it.
+    """
+    if theta.device.type == "mps":
         return None
     try:
-        return Rounding(maker, objective, theta, chosen)
-    except (RuntimeError, TypeError) as error:  # A model that works in one type only, such as one that casts to it.
+        return Rounding(maker, objective, theta, whole=whole)
+    except (RuntimeError, TypeError) as error:
         if is_out_of_memory(error):
             raise
         return None
 
 
-def heaviest(forms: Tensor, counts: Tensor) -> list[int]:
-    """Return the few groups of samples that make much of a quadratic form; [] where all make about as much.
+class _Side:
+    """The matrix of an objective at a point, its graphs kept or made anew for each product."""
 
-    Samples at random may miss the few that make an eigenvalue, and with them its rounding.
-
-    Args:
-        forms: vᵀA_g v of each group, shape (G,).
-        counts: Loss terms of each group, shape (G,).
-    """
-    shares = (forms * counts).abs()
-    total, most = float(shares.sum()), shares.topk(min(_HEAVY, len(shares)))
-    fair = len(most.indices) / len(shares)
-    return most.indices.tolist() if total and float(most.values.sum()) > _UNFAIR * fair * total else []
-
-
-def _product(maker: Maker, objective: Objective, theta: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the product with the matrix of an objective, made with graphs that are kept."""
-    engine = maker(objective)
-    with objective.arithmetic():
-        graphs = [engine.differentiate(chunk, objective.leaves(theta)) for chunk in objective.chunks()]
-
-    def multiply(vector: Tensor) -> Tensor:
-        parts = list(objective.space.split(vector.to(objective.runtime.dtype)).values())
+    def __init__(self, maker: Maker, objective: Objective, theta: Tensor, *, keep: bool) -> None:
+        self._engine, self._objective, self._theta, self._keep = maker(objective), objective, theta, keep
+        chunks = objective.chunks() if keep else iter(())
         with objective.arithmetic():
-            products = [objective.space.flatten(graph.product(parts, keep=True)).detach().double() for graph in graphs]
-        return torch.stack(products).sum(0) / objective.num_terms
+            self._graphs = [self._open(chunk) for chunk in chunks]
+        if not keep:  # What fails is to fail here.
+            with objective.arithmetic():
+                self._open(objective.few())
 
-    return multiply
+    def product(self, vector: Tensor) -> Tensor:
+        """Return the product with a vector (P,), in float64."""
+        objective = self._objective
+        parts = list(objective.space.split(vector.to(objective.runtime.dtype)).values())
+        total = torch.zeros_like(vector, dtype=torch.float64)
+        with objective.arithmetic():
+            for graph in self._graphs if self._keep else map(self._open, objective.chunks()):
+                total += objective.space.flatten(graph.product(parts, keep=self._keep)).detach()
+        return total / objective.num_terms
+
+    def _open(self, chunk: Chunk) -> Graph:
+        return self._engine.differentiate(chunk, self._objective.leaves(self._theta))
+
+
+def _chosen(objective: Objective) -> Tensor:
+    """Return the numbers of some samples."""
+    if objective.bn == "batch":
+        return torch.arange(objective.chunk_size)
+    return torch.randperm(objective.num_samples, generator=generator(0, _STREAM))[:_SAMPLES]
+
+
+def _moved(theta: Tensor) -> Tensor:
+    """Return weights (P,) that differ by a few units of rounding."""
+    signs = torch.randint(0, 2, (len(theta),), generator=generator(0, _STREAM, 1)) * 2.0 - 1
+    return theta * (1 + _UNITS * torch.finfo(theta.dtype).eps * signs.to(theta))

@@ -28,16 +28,16 @@ class Accuracy:
     def see(self, vector: Tensor, product: Tensor, length: float) -> None:
         """Take note of a product, of that length, with a unit vector (P,)."""
         if self._measured is None:
-            self.see_error(vector)
+            self.see_error(vector, length)
         if self._before is not None:
             other, image = self._before
             self._asymmetry = max(self._asymmetry, abs(dot(other, product) - dot(vector, image)))
         self._before = vector, product
         self._squares, self._count = self._squares + length**2, self._count + 1
 
-    def see_error(self, vector: Tensor) -> None:
+    def see_error(self, vector: Tensor, length: float) -> None:
         """Have the operator measure its error along a random unit vector (P,), which is done once."""
-        self._measured = measured_error(self._operator, vector)
+        self._measured = measured_error(self._operator, vector, length)
 
     @property
     def length(self) -> float:

@@ -250,7 +250,7 @@ def _finished(
     vectors = krylov.vectors(weights[:, chosen])
     fresh = range(len(chosen)) if verify == "all" else _ends(chosen, wanted)
     noise = _verified(krylov, search, fresh, (values, residuals, vectors, weights[:, chosen]), measure)
-    _measure(krylov, search, vectors)
+    _measure(krylov, search, values, vectors)
     widest = float(numpy.abs([*ritz, *values]).max())
     krylov.frame = replace(krylov.frame, scale=max(krylov.frame.scale, widest))
     trust = trust_of(krylov, search, noise)
@@ -355,13 +355,15 @@ def _indexed(
     return known, shown, max(search.attempts + capped, 1) * (2 if wanted.which == "LM" else 1)
 
 
-def _measure(krylov: Krylov, search: Search, vectors: Tensor) -> None:
-    """Have the operator measure its error along the first vector, and along the sum of all, which has a part of each."""
-    along = [vectors[0]]
-    if len(vectors) > 1:
+def _measure(krylov: Krylov, search: Search, values: Matrix, vectors: Tensor) -> None:
+    """Have the operator measure its error along the first vector, the last one and the sum of all, which has a part of each."""
+    lengths, last = numpy.abs(values), len(vectors) - 1
+    along = [(vectors[0], lengths[0])]
+    if last:
         total = vectors.sum(0)
-        along.append(total / norm(total))
-    search.measured = max(search.measured or 0.0, *(measured_error(krylov.operator, vector) for vector in along))
+        along += [(vectors[last], lengths[last]), (total / norm(total), numpy.sqrt((lengths**2).mean()))]
+    found = [measured_error(krylov.operator, vector, float(length)) for vector, length in along]
+    search.measured = max(search.measured or 0.0, *found)
 
 
 def _ends(chosen: Sequence[int], wanted: Wanted) -> list[int]:

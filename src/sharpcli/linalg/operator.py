@@ -27,14 +27,19 @@ class SymmetricOperator(Protocol):
         """Return the product with a vector (P,)."""
 
 
-def measured_error(operator: SymmetricOperator, vector: Tensor) -> float:
+def measured_error(operator: SymmetricOperator, vector: Tensor, length: float) -> float:
     """Return how long the error of the product with a unit vector (P,) is, as the operator measures it itself; else 0.
 
-    An operator may have a method `measured_error(vector)`, such as one that multiplies in a wider type. It is to see what
-    repeats alike in every product, and so shows in no comparison of products with each other.
+    An operator may have a method `measured_error(vector, length)`, such as one that multiplies in a wider type. It is to see
+    what repeats alike in every product, and so shows in no comparison of products with each other.
+
+    Args:
+        operator: That was multiplied.
+        vector: By which.
+        length: About how long the product is.
     """
     own = getattr(operator, "measured_error", None)
-    return float(own(vector)) if own else 0.0
+    return float(own(vector, length)) if own else 0.0
 
 
 def product_error(operator: SymmetricOperator) -> float:

@@ -238,7 +238,8 @@ def _ask(krylov: Krylov, search: Search, wanted: Wanted) -> None:
     if search.measured is not None or frame.asymmetry <= _DOUBTFUL * _precision(krylov) * frame.scale:
         return
     ritz, _, weights = krylov.ritz()
-    search.measured = measured_error(krylov.operator, krylov.vectors(weights[:, wanted.select(ritz)[:1]])[0])
+    place = wanted.select(ritz)[0]
+    search.measured = measured_error(krylov.operator, krylov.vectors(weights[:, [place]])[0], abs(float(ritz[place])))
 
 
 def _precision(krylov: Krylov) -> float:

@@ -141,7 +141,7 @@ def multiplied_out(
     """
     rows, accuracy = orthonormal_complement(basis), Accuracy(operator)
     if len(rows):
-        accuracy.see_error(random_direction(operator, basis, generator(seed, _STREAM, 1)))
+        accuracy.see_error(random_direction(operator, basis, generator(seed, _STREAM, 1)), 0.0)  # Any length will do.
     with progress.task("trace, exactly", total=len(rows)) as shown:
         total = inside.copy()
         for count, row in enumerate(rows, start=spent + 1):
