@@ -30,6 +30,7 @@ from sharpcli.settings import AnalysisSettings
 from sharpcli.settings.losses import LossSpec, unit_logits
 
 _AGREEMENT = 1e-3  # Relative.
+_TINY = 1e-7  # In float64: below it intervals were seen to be too narrow.
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +124,11 @@ class Opened:
             )
         if evaluation.loss == 0:
             progress.warn(f"The {split} loss is exactly 0 in {self.settings.dtype}; curvature means nothing there.")
+        elif evaluation.loss < _TINY and self.settings.dtype == "float64":
+            progress.warn(
+                f"The {split} loss is {evaluation.loss:.2g}: float64 itself has lost digits of such probabilities, and there is no "
+                "wider type to measure by, so intervals may be too narrow."
+            )
         if self.checkpoint.metadata.get("step") != 0:  # Initial weights have learned nothing.
             doubt = implausible(objective, evaluation, as_stored=same)
             if doubt:
