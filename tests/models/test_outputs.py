@@ -196,3 +196,11 @@ def test_the_outputs_need_a_row_for_each_sample(tmp_path: Any) -> None:
         resolve(spec, input_shape=(4,), num_classes=3, output="mean")
     with pytest.raises(InputError, match="several tensors"):
         resolve(spec, input_shape=(4,), num_classes=3)
+
+
+def test_two_outputs_of_one_name_are_refused():
+    one, two = torch.zeros(2, 3), torch.ones(2, 3)
+    for answer, name in (({"a.b": one, "a": {"b": two}}, "a.b"), ({1: one, "1": two}, "1"), ({"x": {1: one, "1": two}}, "1")):
+        with pytest.raises(InputError, match=f"two outputs are called '{name}'"):
+            parts(answer)
+    assert list(parts({"a": {"b": one}, "b": two})) == ["a.b", "b"]

@@ -86,13 +86,20 @@ def require_tensor(answer: object) -> Tensor:
 
 
 def parts(answer: object, depth: int = _DEPTH) -> dict[str, Tensor]:
-    """Return all tensors of an answer by name; inside others, the names are joined by dots."""
+    """Return all tensors of an answer by name; inside others, the names are joined by dots.
+
+    Raises:
+        InputError: Two of them have the same name.
+    """
     found: dict[str, Tensor] = {}
     for name, part in _named(answer):
-        if isinstance(part, Tensor):
-            found[name] = part
-        elif depth > 1:
-            found |= {f"{name}.{inner}": tensor for inner, tensor in parts(part, depth - 1).items()}
+        inside = {name: part} if isinstance(part, Tensor) else {}
+        if not inside and depth > 1:
+            inside = {f"{name}.{inner}": tensor for inner, tensor in parts(part, depth - 1).items()}
+        twice = sorted(found.keys() & inside.keys())
+        if twice:
+            raise InputError(f"In the model's answer, two outputs are called '{twice[0]}'.", "Rename one of them in the model.")
+        found |= inside
     return found
 
 
