@@ -331,3 +331,26 @@ def test_standard_errors_cover_the_truth():
         found = Evaluation.of(moments(sums) / total, 60, total, classified=False)
         hits += abs(found.loss) <= 1.96 * found.loss_standard_error
     assert 0.92 <= hits / 600 <= 0.98
+
+
+@pytest.mark.parametrize("loss", OF_CLASSES)
+def test_one_hot_classes_and_columns_of_classes_are_told(loss: str):
+    every = torch.eye(3, dtype=torch.long).repeat(2, 1)
+    for outputs in (logits(6, 3), logits(6, 2)):
+        with pytest.raises(InputError, match="one-hot") as caught:
+            LOSSES[loss].require_classes(outputs, every, every)
+        assert "integers (N,)" in caught.value.hint
+    LOSSES[loss].require_classes(logits(6, 3, 2), every, every)  # A class for each token, of two.
+    column = torch.tensor([[0], [2], [1], [1]])
+    with pytest.raises(InputError, match=r"y has shape \(N, 1\)") as caught:
+        LOSSES[loss].require_classes(logits(4, 3), column, column)
+    assert caught.value.hint == "Store classes as (N,)."
+    LOSSES[loss].require_classes(logits(4, 1, 3), column, column)
+    LOSSES["bce"].require_classes(logits(6, 3), every, every)
+
+
+def test_numbers_need_as_many_outputs():
+    for width, words in ((3, "3 outputs, the targets 2 numbers"), (1, "1 output, the targets 2 numbers")):
+        with pytest.raises(InputError, match=words):
+            LOSSES["mse"].require_classes(logits(4, width), logits(4, 2), logits(4, 2))
+    LOSSES["mse"].require_classes(logits(4, 1, 2), logits(4, 2), logits(4, 2))

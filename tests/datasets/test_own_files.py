@@ -245,3 +245,16 @@ def test_files_that_are_no_npz(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             resolve(f"npz:{tmp_path / name}", root="unused")
         assert caught.value.hint
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "uint8"])
+def test_one_hot_targets_are_told_with_the_data(dtype: str, tmp_path: Path) -> None:
+    targets = np.eye(4, dtype=dtype)
+    np.savez(tmp_path / "d.npz", x_train=np.zeros((4, 5), "float32"), y_train=targets)
+    for loss in ("ce", "mse"):
+        with pytest.raises(InputError, match="one-hot"):
+            resolve(f"npz:{tmp_path / 'd.npz'}", root="unused", loss=loss)
+    assert resolve(f"npz:{tmp_path / 'd.npz'}", root="unused", loss="bce").train.targets.shape == (4, 4)
+    # One tag of 1 in each text of four tokens is no one-hot class; the model's outputs tell.
+    np.savez(tmp_path / "d.npz", x_train=np.zeros((4, 4), "int64"), y_train=targets)
+    assert resolve(f"npz:{tmp_path / 'd.npz'}", root="unused", loss="ce").train.targets.shape == (4, 4)

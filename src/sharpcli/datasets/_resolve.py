@@ -10,6 +10,7 @@ from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.datasets._splits import DataSplits
 from sharpcli.errors import SettingsError, closest
+from sharpcli.losses import one_hot, refused
 from sharpcli.settings.losses import IGNORED, LossSpec
 
 _WITH_PATH = ("folder", "npz")
@@ -35,13 +36,18 @@ def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence
     """
     name, path = _parse(spec)
     place = str(Path(path or root).expanduser())
-    ignored = LossSpec.parse(loss).ignore_index
-    if name == "npz" and ignored != IGNORED:
-        arguments = (*arguments, f"ignore_index={ignored}")
+    wanted = LossSpec.parse(loss)
+    if name == "npz" and wanted.ignore_index != IGNORED:
+        arguments = (*arguments, f"ignore_index={wanted.ignore_index}")
     options = parse_arguments(arguments)
     check_arguments(plugins.load("datasets", name).load, options, reserved=("root", "download"))
     stamp = _stamp(Path(place)) if name in _WITH_PATH else ()
-    return _load(name, "" if name == _EMBEDDED else place, download, tuple(arguments), stamp)
+    found = _load(name, "" if name == _EMBEDDED else place, download, tuple(arguments), stamp)
+    targets = found.train.targets
+    # Where the inputs have as long an axis, a class for each token is possible, and the model's outputs tell.
+    if wanted.name != "bce" and one_hot(targets) and targets.shape[1] not in found.train.inputs.shape[1:]:
+        raise refused(targets)
+    return found
 
 
 # One is enough for several checkpoints on one data set, and two large ones may not fit in memory.

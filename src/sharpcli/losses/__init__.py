@@ -10,9 +10,10 @@ from sharpcli.losses.cross_entropy import CrossEntropy, UnitLogitCrossEntropy
 from sharpcli.losses.evaluation import Evaluation, moments
 from sharpcli.losses.half_squared_error import HalfSquaredError
 from sharpcli.losses.loss import Loss
+from sharpcli.losses.one_hot import one_hot, refused
 from sharpcli.settings.losses import IGNORED, UNIT_LOGITS, LossSpec, smoothed
 
-__all__ = ["IGNORED", "LOSSES", "Evaluation", "Loss", "loss_named", "loss_of", "moments", "smoothed"]
+__all__ = ["IGNORED", "LOSSES", "Evaluation", "Loss", "loss_named", "loss_of", "moments", "one_hot", "refused", "smoothed"]
 
 _KINDS: dict[str, type[Loss]] = {
     "ce": CrossEntropy,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sharpcli.errors import InputError
 from sharpcli.losses.class_axis import class_axis, classes_last, flat
 from sharpcli.losses.evaluation import Guess
 from sharpcli.losses.loss import ClassLoss
@@ -45,3 +46,13 @@ class HalfSquaredError(ClassLoss):
 
     def require_targets(self, targets: Tensor) -> None:
         """Take numbers and classes alike."""
+
+    def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:
+        """Refuse outputs of another number than the targets; of classes, what every loss of classes refuses."""
+        super().require_classes(outputs, targets, every)
+        width, wanted = outputs[:1].numel(), targets[:1].numel()
+        if targets.is_floating_point() and len(outputs) == len(targets) and width != wanted:
+            raise InputError(
+                f"The model has {width} output{'s' * (width != 1)}, the targets {wanted} number{'s' * (wanted != 1)}.",
+                "mse needs one output for each number; give the data and --model that belong together.",
+            )

@@ -11,6 +11,7 @@ from torch import Tensor
 from sharpcli.errors import InputError
 from sharpcli.losses.class_axis import class_axis, classes_last, flat
 from sharpcli.losses.evaluation import Guess
+from sharpcli.losses.one_hot import one_hot, refused
 from sharpcli.settings.losses import IGNORED, LossSpec
 
 
@@ -145,6 +146,14 @@ class ClassLoss(Loss):
         """Refuse classes that the outputs do not have, and labels that are no classes."""
         if targets.is_floating_point():
             return
+        fits = outputs.shape == targets.shape or outputs.ndim == 2
+        if fits and one_hot(every):
+            raise refused(every)
+        if targets.ndim > 1 == len(bare_shape(targets)) and outputs.ndim == 2 and outputs.shape[1] > 1:
+            raise InputError(
+                f"y has shape ({', '.join(['N', *map(str, targets.shape[1:])])}), but the model classifies whole samples.",
+                "Store classes as (N,).",
+            )
         if bare_shape(outputs) == bare_shape(targets) and binary(every[self.counted(every)]):
             raise InputError(
                 f"The model has one output for each target, and all are 0 or 1: that is for --loss bce, not {self.spec.name}.",

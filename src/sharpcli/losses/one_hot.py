@@ -1,0 +1,23 @@
+"""Classes stored as vectors of one 1 and zeros: whole numbers of this form are refused, because they read as other things."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sharpcli.errors import InputError
+
+
+def one_hot(targets: Tensor) -> bool:
+    """Tell whether whole numbers (N, K), K > 1, are 0 but for exactly one 1 in every row."""
+    if targets.is_floating_point() or targets.ndim != 2 or targets.shape[1] == 1:
+        return False
+    return bool(((targets == 0) | (targets == 1)).all()) and bool((targets.sum(1) == 1).all())
+
+
+def refused(targets: Tensor) -> InputError:
+    """Return the error for such targets."""
+    shape = f"(N, {targets.shape[1]})"
+    return InputError(
+        f"The targets are whole numbers {shape}, of which one is 1 and the others are 0 for every sample: they are one-hot.",
+        "Store classes as integers (N,); for mse store them as floats; --loss bce only if labels do not exclude each other.",
+    )
