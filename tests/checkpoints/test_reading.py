@@ -65,8 +65,9 @@ def test_one_word_of_a_key_is_enough_where_it_is_one_keys(tmp_path: Path) -> Non
 
 def test_weights_without_names_are_a_set_too(tmp_path: Path) -> None:
     place = written({"model": STATE, "ema": {"decay": 0.9, "shadow_params": list(OTHER.values())}}, tmp_path)
-    with pytest.raises(InputError, match="2 sets of weights"):
+    with pytest.raises(InputError, match="2 sets of weights") as caught:
         checkpoints.read(place)
+    assert "--weights model," in caught.value.hint
     with pytest.raises(InputError, match="without names"):
         checkpoints.read(place, "ema")
     assert checkpoints.read(place, "model").state.keys() == STATE.keys()
@@ -207,3 +208,22 @@ def test_tensors_that_are_not_stored_entry_by_entry(container: str, tmp_path: Pa
         CONTAINERS[container]({**STATE, "b.weight": tensor}, tmp_path / "x.pt")
         with pytest.raises(InputError, match="sparse, quantized or without data"):
             checkpoints.read(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "left"),
+    [
+        (("module", "ema"), "module", ("ema.*",)),
+        (("net.a", "net.b", "ema"), "net.a", ("net.b.*", "ema.a.*", "ema.b.*")),
+        (("module", "ema", "old"), "ema", ("module.*", "old.*")),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_of_a_part_only_what_is_left_out_is_named(names: Any, wanted: str, left: Any, wrapped: bool, tmp_path: Path) -> None:
+    state = {f"{word}.{part}.w": torch.ones(2) for word in names for part in ("a", "b")}
+    content = {"state_dict": state, "extra": torch.ones(3)} if wrapped else state
+    with progress.gathering() as warnings:
+        found = checkpoints.read(written(content, tmp_path), wanted)
+    assert found.left_out == (*left, *(("extra",) if wrapped else ()))
+    assert "all but" not in str(warnings)
+    assert f"'{wanted}." not in str(warnings)

@@ -161,3 +161,38 @@ def test_every_data_set_says_what_it_does(files: ModuleType, tmp_path: Path) -> 
     assert float(raw.train.inputs.max()) <= 1
     standardised = resolve(f"folder:{tmp_path}", root="unused")
     assert standardised.preprocessing.endswith("by the training images' own statistics")
+
+
+def write_tif(path: Path, pixels: NDArray[np.generic], photometric: int, order: str) -> None:
+    """A grey TIFF without compression; with a photometric interpretation of 0, the number 0 is white."""
+    data = pixels.tobytes()
+    height, width = pixels.shape
+    tags = [(256, width), (257, height), (258, 8 * pixels.itemsize), (259, 1), (262, photometric), (273, 122), (277, 1)]
+    tags += [(278, height), (279, len(data))]
+    entries = b"".join(struct.pack(order + "HHII", tag, 4, 1, value) for tag, value in tags)
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "IH", 8, len(tags))
+    path.write_bytes(start + entries + b"\0" * 4 + data)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_white_is_zero_is_heeded_at_every_depth(photometric: int, order: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    for pixels, most in ((GREY.astype(order + "u2"), 65535), (BYTES, 255)):
+        write_tif(path, pixels, photometric, order)
+        if (photometric, order, most) == (0, ">", 65535):  # PIL does not know it.
+            with pytest.raises(InputError, match="cannot be read"):
+                decode(str(path), size=None, grayscale=True)
+            continue
+        found, _ = decode(str(path), size=None, grayscale=True)
+        assert np.array_equal(found[0], pixels if photometric else most - pixels)
+
+
+@pytest.mark.parametrize("green", [5, 6])
+def test_bitmaps_of_16_bits_a_pixel_are_read(green: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.bmp"
+    masks = ((1 << 5) - 1 << green + 5, (1 << green) - 1 << 5, 31)
+    header = struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0) + struct.pack("<III", *masks)
+    path.write_bytes(b"BM" + struct.pack("<IHHI", 70, 0, 0, 66) + header + struct.pack("<HH", masks[0], masks[1] | masks[2]))
+    pixels, _ = decode(str(path), size=None, grayscale=False)
+    assert np.array_equal(pixels, np.array([[[255, 0]], [[0, 255]], [[0, 255]]], dtype=np.uint8))

@@ -93,7 +93,7 @@ def _taken(place: Path, container: str | None, sets: list[WeightSet], content: A
     """Make a checkpoint of one set of weights; what else may belong to the function is named."""
     one = _sets.choose(place, sets, wanted)
     require_readable(place, one.tensors)
-    left_out = (*one.left_out, *_sets.beside(content, one))
+    left_out = (*one.left_out, *_sets.beside(content, one if one in sets else sets[0]))
     if left_out:
         listed = ", ".join(f"'{name}'" for name in left_out[:5])
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""

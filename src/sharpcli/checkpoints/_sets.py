@@ -71,9 +71,10 @@ def choose(place: Path, sets: list[WeightSet], wanted: str | None) -> WeightSet:
     if wanted is None:
         if len(sets) == 1:
             return _named(place, sets[0])
+        usable = next((one.key for one in reversed(sets) if one.tensors), keys[-1])
         raise InputError(
             f"{place} holds {len(sets)} sets of weights, {listed}, and none of them is named.",
-            f"Say it with --weights, such as --weights {keys[-1]}, or behind the file's name: {place.name}::{keys[-1]}.",
+            f"Say it with --weights, such as --weights {usable}, or behind the file's name: {place.name}::{usable}.",
         )
     if wanted in keys:
         return _named(place, sets[keys.index(wanted)])
@@ -83,12 +84,19 @@ def choose(place: Path, sets: list[WeightSet], wanted: str | None) -> WeightSet:
     if len(sets) == 1:
         part = {name[len(wanted) + 1 :]: tensor for name, tensor in sets[0].tensors.items() if name.startswith(f"{wanted}.")}
         if part:
-            return WeightSet(wanted, part, (f"all but {wanted}.*",))
+            rest = [name for name in sets[0].tensors if not name.startswith(f"{wanted}.")]
+            return WeightSet(wanted, part, (*_grouped(rest, wanted.count(".") + 1), *sets[0].left_out))
     which = "none of them" if not like else "several of them"
     raise InputError(
         f"{place} holds no single set of weights called '{wanted}'.",
         f"It holds {listed}; the word fits {which}." if listed != "''" else "Its only set has no name: leave --weights out.",
     )
+
+
+def _grouped(names: list[str], depth: int) -> tuple[str, ...]:
+    """Return the first parts of names, each once, as in "ema.*"; short names whole."""
+    parts = [name.split(".") for name in names]
+    return tuple(dict.fromkeys(".".join([*part[:depth], "*"] if len(part) > depth else part) for part in parts))
 
 
 def _named(place: Path, one: WeightSet) -> WeightSet:

@@ -16,6 +16,8 @@ _OTHER_COLOURS = ("CMYK", "YCbCr")
 _WITH_ALPHA = ("LA", "PA", "RGBA")
 _TWO_BYTES = ("I;16", "I;16L", "I;16B", "I;16N")
 _TWO_BYTE_FILES = ("PNG", "PPM")  # Of which PIL makes the mode I, at the scale of 0..65535.
+_SHORT_COLOURS = ("BGR;15", "BGR;16")  # Of BMP: 16 bits a pixel, so 5 or 6 a colour.
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # A tag of TIFF and one of its values, which PIL heeds for bytes only.
 _OPAQUE = 255
 _AS_NPZ = "Store such images as floats, at the scale the model was trained with, and use npz:FILE."
 
@@ -68,7 +70,7 @@ def _refuse_scale(image: Image.Image, path: str, raw: str, *, deep: bool) -> Non
         words = "12 bits" if ";12" in raw else f"pixels of the kind {image.mode}"
         raise InputError(f"The image '{path}' has {words}, whose full scale is not known.", _AS_NPZ)
     most = max((int(word) for word in raw.split() if word.isdigit()), default=0)
-    if not deep and (";16" in raw or most > _OPAQUE):
+    if not deep and ((";16" in raw and raw not in _SHORT_COLOURS) or most > _OPAQUE):
         raise InputError(f"The image '{path}' has 16 bits a colour, of which only 8 can be read.", _AS_NPZ)
 
 
@@ -94,6 +96,8 @@ def _bytes(image: Image.Image, size: int | None, grayscale: bool) -> Pixels:
 
 def _two_bytes(image: Image.Image, size: int | None, grayscale: bool) -> Pixels:
     array: NDArray[Any] = np.asarray(image)
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        array = np.iinfo(np.uint16).max - array.astype(np.uint16)
     if size is not None:
         floats = Image.fromarray(array.astype(np.float32))
         array = np.asarray(floats.resize((size, size), resample=Image.Resampling.BILINEAR)).round()
