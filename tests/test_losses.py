@@ -354,3 +354,23 @@ def test_numbers_need_as_many_outputs():
         with pytest.raises(InputError, match=words):
             LOSSES["mse"].require_classes(logits(4, width), logits(4, 2), logits(4, 2))
     LOSSES["mse"].require_classes(logits(4, 1, 2), logits(4, 2), logits(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ce:ignore_index", "option ignore_index in 'ce:ignore_index' has no value"),
+        ("ce:smooth", "no option 'smooth'"),
+        ("ce:ignore_index=1.5", "whole number"),
+        ("ce:smoothing=x", "takes a number"),
+        ("bce:pos_weight=inf", "above 0 and finite"),
+        ("CE", "Did you mean 'ce'"),
+        ("BCE", "Did you mean 'bce'"),
+        ("Cross_Entropy", "Did you mean 'ce'"),
+        ("MSE:class_axis=1", "Did you mean 'mse'"),
+    ],
+)
+def test_a_wrong_loss_is_told_for_what_it_is(text: str, words: str):
+    with pytest.raises(SettingsError) as caught:
+        LossSpec.parse(text)
+    assert words in f"{caught.value.message} {caught.value.hint}"

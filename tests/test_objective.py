@@ -120,9 +120,35 @@ def test_a_model_of_numbers_refuses_tokens_in_one_sentence():
 def test_a_token_that_the_model_does_not_know_is_told_before_the_work():
     inputs, targets = texts()
     inputs[-1, -1] = 5
-    with pytest.raises(InputError, match="out of range") as caught:
+    inputs[-2, 0] = 987
+    with pytest.raises(InputError, match="has the token 987, which the model's table does not have") as caught:
         Objective.of(LanguageModel(), inputs, targets)
     assert "tokens" in caught.value.hint
+    assert "--data" in caught.value.hint
+
+
+class Positions(nn.Module):
+    """Has a table of tokens and one of two positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.places, self.layer = nn.Embedding(256, 3), nn.Embedding(2, 3), nn.Linear(3, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer((self.tokens(inputs) + self.places(torch.arange(inputs.shape[1]))).mean(1))
+
+
+def test_only_tokens_are_blamed_for_what_tokens_do():
+    targets = torch.tensor([0, 1, 0])
+    with pytest.raises(InputError, match="out of range"):
+        Objective.of(Positions(), torch.zeros(3, 4, dtype=torch.long), targets)
+    pixels = torch.tensor([[0, 3], [7, 254], [255, 1]]).float() / 255
+    with pytest.raises(InputError, match="cannot take this data") as caught:
+        Objective.of(Positions(), pixels, targets)
+    assert "tokens=True" in caught.value.hint
+    with pytest.raises(InputError, match="cannot take this data") as caught:
+        Objective.of(Positions(), pixels + 0.001, targets)
+    assert "tokens=True" not in caught.value.hint
 
 
 class Calculating(nn.Module):

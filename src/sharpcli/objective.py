@@ -23,6 +23,7 @@ from sharpcli.errors import InputError, NumericalError
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.losses import Loss, loss_of, moments
+from sharpcli.misfit import misfit
 from sharpcli.modules import private_copy
 from sharpcli.parameters import ParameterSpace, left_out
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
@@ -307,14 +308,8 @@ class Objective:
                 if not self.inputs.is_floating_point():
                     self._require_tokens(leaves, few)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            shape = tuple(self.inputs.shape[1:])
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"The model cannot take this data (one sample is {shape}): {reason}",
-                "Check --model, --model-arg and --data; they must be the ones the weights were trained with."
-                if self.inputs.is_floating_point()
-                else "Its inputs are whole numbers, taken as tokens; store images as floats at the scale of training.",
-            ) from error
+            with torch.no_grad():
+                raise misfit(error, self.inputs, lambda some: self.outputs(leaves, some, {})) from error
         if not loss.requires_grad:
             raise InputError(
                 "The loss does not depend on any trainable parameter.", "Check that the model uses its parameters."

@@ -227,3 +227,11 @@ def test_of_a_part_only_what_is_left_out_is_named(names: Any, wanted: str, left:
     assert found.left_out == (*left, *(("extra",) if wrapped else ()))
     assert "all but" not in str(warnings)
     assert f"'{wanted}." not in str(warnings)
+
+
+@pytest.mark.parametrize("key", [None, "state_dict"])
+def test_weights_that_are_numpy_arrays_are_told(key: str | None, tmp_path: Path) -> None:
+    arrays = {name: part.numpy() for name, part in STATE.items()}
+    with pytest.raises(InputError, match="are NumPy arrays") as caught:
+        checkpoints.read(written({key: arrays, "epoch": 3} if key else arrays, tmp_path))
+    assert "Save tensors" in caught.value.hint

@@ -110,6 +110,11 @@ def _no_weights(place: Path, content: Any) -> InputError:
         return InputError(
             f"{place} holds the state of an optimizer, but no weights.", "Give the file that model.state_dict() was saved to."
         )
+    if _sets.of_arrays(content):
+        return InputError(
+            f"The weights in {place} are NumPy arrays, not tensors.",
+            "Save tensors: torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, FILE).",
+        )
     keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else type(content).__name__
     return InputError(
         f"{place} holds no state dict (found: {keys or 'nothing'}).",

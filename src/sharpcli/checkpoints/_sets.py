@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sharpcli import files
 from sharpcli.errors import InputError
 
 _DEEPEST = 3
@@ -113,6 +114,16 @@ def only_an_optimizer(content: Any) -> bool:
     if not isinstance(content, Mapping) or not content:
         return False
     return _is_optimizer(content) or any(_is_optimizer(part) for part in content.values())
+
+
+def of_arrays(content: Any, depth: int = 1) -> bool:
+    """Tell whether a dictionary, or one inside it, holds nothing but NumPy arrays."""
+    if not isinstance(content, Mapping) or not content or depth > _DEEPEST:
+        return False
+    if all(isinstance(part, files.Array) for part in content.values()):
+        return True
+    parts = [part for name, part in content.items() if not _like(str(name), (*_BESIDE, *_LOSSES))]
+    return any(of_arrays(part, depth + 1) for part in parts)
 
 
 def _inside(node: Any, key: str, depth: int) -> Iterator[WeightSet]:

@@ -110,7 +110,7 @@ def _inputs(key: str, array: NDArray[Any], *, tokens: bool) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).float().div_(255)
     if array.ndim > _MOST_AXES and not tokens:
         raise InputError(
-            f"{key} has integers of type {array.dtype} and shape {array.shape}: images of unknown scale, or tokens?",
+            f"{key} has integers of type {array.dtype} and shape {array.shape}, which are images of unknown scale or tokens.",
             "Store images as floats at the scale the model was trained with, or as uint8, which is divided by 255; "
             "if they are tokens, add --data-arg tokens=True.",
         )

@@ -31,6 +31,10 @@ class Record:
         self.state = state
 
 
+class Array(Record):
+    """Takes the place of a NumPy array, whose numbers are not read."""
+
+
 class _Table:
     """Takes the place of dictionaries of other kinds, such as defaultdict: an ordered dictionary is made."""
 
@@ -82,7 +86,6 @@ _RECORDS = (
     "torch.torch_version.TorchVersion",
     "numpy.dtype",
     "numpy.ndarray",
-    *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
     *(f"numpy.dtypes.{kind}DType" for kind in ("Bool", "Float16", "Float32", "Float64", "Str", "Bytes")),
     *(f"numpy.dtypes.{sign}Int{bits}DType" for sign in ("", "U") for bits in (8, 16, 32, 64)),
     *(f"omegaconf.{name}" for name in ("dictconfig.DictConfig", "listconfig.ListConfig")),
@@ -92,6 +95,7 @@ _RECORDS = (
 
 STAND_INS: tuple[tuple[Callable[..., object], str], ...] = (
     *((Record, name) for name in _RECORDS),
+    *((Array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     *((_Table, name) for name in _TABLES),
     *((_Row, name) for name in _ROWS),
     *((_scalar, name) for name in _SCALARS),

@@ -19,6 +19,7 @@ _OPTIONS = {
     "bce": ("pos_weight", "ignore_index"),
     UNIT_LOGITS: ("class_axis", "ignore_index"),
 }
+_SAME = {"cross_entropy": "ce", "crossentropy": "ce", "cross-entropy": "ce", "binary_cross_entropy": "bce"}
 _AXES = {"1": FIRST, "last": LAST, "-1": LAST}
 
 
@@ -49,14 +50,16 @@ class LossSpec:
         """
         name, colon, rest = text.partition(":")
         if name not in _OPTIONS:
-            raise SettingsError(f"There is no loss called '{name}'.", closest(name, LOSSES))
+            raise SettingsError(f"There is no loss called '{name}'.", closest(_SAME.get(name.lower(), name.lower()), LOSSES))
         if colon and not rest:
             raise SettingsError(f"The loss '{text}' has no option behind its colon.", _known(name))
-        if colon and "=" not in rest and name == "ce":
+        if name == "ce" and _is_number(rest):
             rest = f"smoothing={rest}"
         spec, given = LossSpec(name), set[str]()
         for part in rest.split(",") if rest else ():
             option, equals, value = (word.strip() for word in part.partition("="))
+            if not equals and option in _OPTIONS[name]:
+                raise SettingsError(f"The loss option {option} in '{text}' has no value.", _known(name))
             if not equals or option not in _OPTIONS[name]:
                 raise SettingsError(f"The loss {name} has no option '{part.strip()}'.", _known(name))
             if option in given:
@@ -99,6 +102,14 @@ def _known(name: str) -> str:
     return f"It has {', '.join(words)}; write {name}:{words[0].partition('|')[0]}."
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _value(option: str, text: str) -> int | float:
     if option == "class_axis":
         if text not in _AXES:
@@ -109,9 +120,10 @@ def _value(option: str, text: str) -> int | float:
     try:
         number = int(text) if option == "ignore_index" else float(text)
     except ValueError:
-        raise SettingsError(f"The loss option {option} cannot be '{text}'.", "It takes a number.") from None
+        kind = "a whole number" if option == "ignore_index" else "a number"
+        raise SettingsError(f"The loss option {option} cannot be '{text}'.", f"It takes {kind}.") from None
     if option == "smoothing" and not 0 <= number < 1:
         raise SettingsError(f"smoothing is {text}, but must be from 0 to below 1.", "Write it like ce:smoothing=0.1.")
     if option == "pos_weight" and not 0 < number < math.inf:
-        raise SettingsError(f"pos_weight is {text}, but must be above 0.", "Write it like bce:pos_weight=2.")
+        raise SettingsError(f"pos_weight is {text}, but must be above 0 and finite.", "Write it like bce:pos_weight=2.")
     return number

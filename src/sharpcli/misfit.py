@@ -1,0 +1,56 @@
+"""Why a model cannot take the data, in words that a user can act on, told from what torch said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sharpcli.errors import InputError, first_line
+
+_FULL_SCALE = 255
+_TOO_HIGH = re.compile(
+    r"ind(ex|ices).* out of (range|bounds)|not in the valid range|out of DATA bounds|Class values must be smaller"
+)
+_AN_INDEX = re.compile(r"\bind(ex|ices)\b", re.IGNORECASE)
+_NO_TOKENS = "Its inputs are whole numbers, taken as tokens; store images as floats at the scale of training."
+_BELONG = "Check --model, --model-arg and --data; they must be the ones the weights were trained with."
+
+
+def misfit(error: Exception, inputs: Tensor, runs: Callable[[Tensor], object]) -> InputError:
+    """Return the error for data that a model cannot take.
+
+    Args:
+        error: What the model or the loss raised.
+        inputs: All samples, (N, ...).
+        runs: Runs the model on some samples.
+    """
+    reason = first_line(error)
+    tokens = not inputs.is_floating_point()
+    if tokens and _TOO_HIGH.search(str(error)) and _works(runs, torch.zeros_like(inputs[:1])):
+        # A text that is too long for a table of positions fails for the token 0, too.
+        return InputError(
+            f"The data has the token {int(inputs.max())}, which the model's table does not have.",
+            "Check --model, --model-arg and --data; tokens are counted from 0, and there must be fewer than rows in the table.",
+        )
+    hint = _NO_TOKENS if tokens else _BELONG
+    if not tokens and _AN_INDEX.search(reason) and not _TOO_HIGH.search(reason) and _were_bytes(inputs):
+        hint = "Bytes are taken as pixels; if they are tokens, add --data-arg tokens=True."
+    return InputError(f"The model cannot take this data (one sample is {tuple(inputs.shape[1:])}): {reason}.", hint)
+
+
+def _works(runs: Callable[[Tensor], object], inputs: Tensor) -> bool:
+    try:
+        runs(inputs)
+    except Exception:  # What a model raises is its own business.
+        return False
+    return True
+
+
+def _were_bytes(inputs: Tensor) -> bool:
+    """Tell whether these are whole numbers of 0..255, divided by 255."""
+    scaled = inputs.double() * _FULL_SCALE
+    whole = (scaled - scaled.round()).abs() <= 1e-4
+    return bool((whole & (scaled >= 0) & (scaled < _FULL_SCALE + 0.5)).all())
