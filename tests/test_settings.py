@@ -35,3 +35,12 @@ def test_a_loss_that_is_none_is_told_at_once(loss: str):
         HessianSettings(loss=loss)
     assert caught.value.hint
     assert HessianSettings(loss="ce:class_axis=last,ignore_index=0").loss == "ce:class_axis=last,ignore_index=0"
+
+
+@pytest.mark.parametrize(
+    ("loss", "hint"), [("CE", "Did you mean 'ce'"), ("Cross_Entropy", "Did you mean 'ce'"), ("ce-unit-logits", "Known")]
+)
+def test_a_loss_of_another_spelling_is_suggested(loss: str, hint: str):
+    with pytest.raises(SettingsError) as caught:
+        HessianSettings(loss=loss)
+    assert hint in caught.value.hint

@@ -118,8 +118,7 @@ class SubjectSettings:
         require_choice("device", self.device, DEVICES)
         require_choice("dtype", self.dtype, DTYPES)
         if self.loss is not None:
-            require_choice("loss", self.loss.partition(":")[0], LOSSES)
-            LossSpec.parse(self.loss)
+            require_choice("loss", LossSpec.parse(self.loss).name, LOSSES)
         require_at_least("seed", self.seed, 0)
         if self.seed >= 2**63:
             raise SettingsError(f"--seed {self.seed} is too large.", "Use a number below 2**63.")

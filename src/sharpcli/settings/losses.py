@@ -50,7 +50,9 @@ class LossSpec:
         """
         name, colon, rest = text.partition(":")
         if name not in _OPTIONS:
-            raise SettingsError(f"There is no loss called '{name}'.", closest(_SAME.get(name.lower(), name.lower()), LOSSES))
+            raise SettingsError(
+                f"There is no loss called '{name}' for --loss.", closest(_SAME.get(name.lower(), name.lower()), LOSSES)
+            )
         if colon and not rest:
             raise SettingsError(f"The loss '{text}' has no option behind its colon.", _known(name))
         if name == "ce" and _is_number(rest):
