@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 _LONGEST = 200  # Characters of somebody else's error message.
@@ -46,6 +47,16 @@ class NotConvergedError(SharpcliError):
     """A result did not reach its tolerance and `--strict` was asked for (exit code 5)."""
 
     exit_code = 5
+
+
+def loss_not_finite(loss: float) -> NumericalError:
+    """Return the error for a loss or a gradient that is not finite."""
+    if math.isfinite(loss):
+        return NumericalError(
+            f"The loss is {loss:.4g}, but its gradient is not finite.",
+            "Look for a root, norm, logarithm or division at 0, also in the branch that torch.where does not take.",
+        )
+    return NumericalError("The loss is not finite.", "Check the weights and the data; a diverged run cannot be analysed.")
 
 
 def closest(word: str, known: Iterable[str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,3 +30,15 @@ def private_copy(model: _Module) -> _Module:
         if isinstance(module, nn.Embedding | nn.EmbeddingBag):
             module.sparse = False
     return copied
+
+
+class Holding(nn.Module):
+    """Runs a computation while the model has other weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, run: Callable[[], Any]) -> Any:
+        """Return what the computation returns."""
+        return run()

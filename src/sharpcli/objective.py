@@ -7,11 +7,10 @@ how many tokens of a sample are ignored.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +18,12 @@ from torch.func import functional_call
 
 from sharpcli import batchnorm, graphs
 from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
-from sharpcli.errors import InputError, NumericalError
+from sharpcli.errors import InputError, loss_not_finite
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.losses import Loss, loss_of, moments
 from sharpcli.misfit import misfit
-from sharpcli.modules import private_copy
+from sharpcli.modules import Holding, private_copy
 from sharpcli.parameters import ParameterSpace, left_out
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
 
@@ -191,7 +190,7 @@ class Objective:
         returned, and would take the model's own weights. So whatever differentiates at a θ runs inside this.
         """
         names = {f"model.{name}": leaf for name, leaf in self.leaves(theta).items()}
-        found: _Answer = functional_call(_Holding(self.model), names, (run,))
+        found: _Answer = functional_call(Holding(self.model), names, (run,))
         return found
 
     def loss_sum(self, parameters: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
@@ -241,7 +240,7 @@ class Objective:
 
         both = self.at(theta, lambda: self.mean_over_data(summand))
         if not bool(torch.isfinite(both).all()):
-            raise _not_finite(float(both[0]))
+            raise loss_not_finite(float(both[0]))
         return float(both[0]), both[1:]
 
     def leaves(self, theta: Tensor) -> dict[str, Tensor]:
@@ -381,27 +380,6 @@ class Objective:
             chunk_size=len(inputs),
             num_terms=max(self.criterion.count(targets), 1),
         )
-
-
-def _not_finite(loss: float) -> NumericalError:
-    """Return the error for a loss or a gradient that is not finite."""
-    if math.isfinite(loss):
-        return NumericalError(
-            f"The loss is {loss:.4g}, but its gradient is not finite.",
-            "Look for a root, norm, logarithm or division at 0, also in the branch that torch.where does not take.",
-        )
-    return NumericalError("The loss is not finite.", "Check the weights and the data; a diverged run cannot be analysed.")
-
-
-class _Holding(nn.Module):
-    """Runs a computation while the model has other weights."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, run: Callable[[], Any]) -> Any:
-        return run()
 
 
 def _trainable(model: nn.Module, params: tuple[str, ...]) -> ParameterSpace:

@@ -126,8 +126,8 @@ class Opened:
             progress.warn(f"The {split} loss is exactly 0 in {self.settings.dtype}; curvature means nothing there.")
         elif evaluation.loss < _TINY and self.settings.dtype == "float64":
             progress.warn(
-                f"The {split} loss is {evaluation.loss:.2g}: float64 itself has lost digits of such probabilities, and there is no "
-                "wider type to measure by, so intervals may be too narrow."
+                f"The {split} loss is {evaluation.loss:.2g}: even float64 has lost digits of such probabilities, and there is "
+                "no wider type to measure by, so intervals may be too narrow."
             )
         if self.checkpoint.metadata.get("step") != 0:  # Initial weights have learned nothing.
             doubt = implausible(objective, evaluation, as_stored=same)
