@@ -83,7 +83,8 @@ def test_a_search_on_a_users_module(kind: str, interrupted: bool) -> None:
     else:
         pairs = eigenpairs(operator, Wanted(2))
         assert set(pairs.verdicts) == {"certified"}
-        assert Interrupting.passes == begun + 3 * operator.products
+        # Rounding is measured on all samples, at the weights and at moved ones.
+        assert Interrupting.passes == begun + 3 * operator.products + 2 * 3
     assert snapshot(model) == model_before
     assert world() == before
     # The same operator is as good as new after an interruption.

@@ -33,6 +33,7 @@ class Trust:
         orthogonality: Largest |v_iᵀv_j| met among basis vectors.
         repeats: Whether the same product was found to come out alike when it was made again.
         precision: ε of the type of the products.
+        differs: Whether the same product was found to come out otherwise when it was made again.
     """
 
     scale: float
@@ -41,11 +42,13 @@ class Trust:
     orthogonality: float
     repeats: bool = False
     precision: float = 0.0
+    differs: bool = False
 
     @property
     def is_random(self) -> bool:
         """Whether products disagree so much, and not for want of digits, that there is no one matrix behind them."""
-        return self.noise > DETERMINISTIC * self.scale and not self.is_imprecise and not self.repeats
+        precise = self.differs or not self.is_imprecise
+        return self.noise > DETERMINISTIC * self.scale and precise and not self.repeats
 
     @property
     def is_imprecise(self) -> bool:
@@ -56,7 +59,7 @@ class Trust:
     def refusal(self) -> str:
         """Why nothing is certified, or "" if there is no reason."""
         share = f"{100 * max(self.noise, self.rounding) / self.scale:.2g} %" if self.scale else ""
-        if self.is_imprecise:
+        if self.is_imprecise and not self.is_random:
             return (
                 f"products are off by {share} of the norm, which is {self.scale:.1e}: loss or curvature are so small (or so "
                 "large) that their digits are lost to rounding or underflow"

@@ -144,6 +144,7 @@ def trust_of(krylov: Krylov, search: Search, noise: float = 0.0) -> Trust:
         noise=max(noise, frame.asymmetry) + max(search.error, product_error(krylov.operator)),
         orthogonality=frame.orthogonality,
         repeats=search.repeated is not None and search.repeated <= _SUSPICIOUS,
+        differs=search.repeated is not None and search.repeated > _SUSPICIOUS,
         precision=_precision(krylov),
     )
 
