@@ -262,6 +262,16 @@ def test_a_model_that_knows_one_precision_is_looked_at_in_that():
         require_function(Single(0.5), numbers(5), RUNTIMES[0])
 
 
+def test_answers_in_sixteen_bits_are_compared_as_such():
+    class Half(Net):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs).bfloat16()
+
+    require_function(Half(lambda net, hidden: hidden), numbers(5), RUNTIMES[0])
+    with pytest.raises(InputError, match="draws random numbers"):
+        require_function(Half(RANDOM["dropout"]), numbers(5), RUNTIMES[0])
+
+
 def test_random_numbers_without_consequence_are_warned_about():
     with progress.gathering() as warnings:
         require_function(Net(lambda net, hidden: hidden + 0 * torch.rand(())), numbers(5), RUNTIMES[0])

@@ -79,9 +79,7 @@ def require_twice_differentiable(slopes: Iterable[Tensor]) -> None:
     """
     for node in _nodes(slopes):
         if type(node).__name__ in ("Error", "NotImplemented"):
-            raise InputError(
-                *_REFUSED["@once_differentiable"],
-            )
+            raise InputError(*_REFUSED["@once_differentiable"])
 
 
 def without_curvature(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, str]:

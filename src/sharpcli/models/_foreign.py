@@ -15,7 +15,7 @@ from types import ModuleType
 from torch import nn
 
 from sharpcli.arguments import check_arguments
-from sharpcli.errors import InputError, closest
+from sharpcli.errors import InputError, closest, first_line
 
 
 def build_foreign(
@@ -135,8 +135,7 @@ def _blamed(spec: str, action: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        first_line = (str(error).strip() or "no message").splitlines()[0]
-        message = f"'{spec}' failed while it was {action}: {type(error).__name__}: {first_line}."
+        message = f"'{spec}' failed while it was {action}: {type(error).__name__}: {first_line(error)}."
         raise InputError(message, "Mend that code, or see its traceback with --debug.") from error
 
 
