@@ -29,6 +29,8 @@ from sharpcli.runtime import Runtime, exact_arithmetic, generator
 
 _CHUNK_BYTES = 2**28  # Tensors that the first backward pass of one chunk may save.
 _MOST_SAMPLES = 1000  # In one chunk, however small they are.
+_CARD_SHARE = 1 / 16  # On a GPU, the share of its free memory for the same tensors: few samples leave it idle.
+_CARD_SAMPLES = 2**16
 _GROUPS = 11  # Keeps their random numbers apart from others of the same seed.
 _FEW = 4  # Samples that show whether model and data fit.
 
@@ -115,7 +117,7 @@ class Objective:
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
-            chunk_size = max(1, min(_MOST_SAMPLES, _CHUNK_BYTES // max(saved, 1)))
+            chunk_size = _samples_at_once(runtime, saved)
         return replace(made, chunk_size=min(bn_block if bn == "batch" else chunk_size, len(inputs)))
 
     @property
@@ -380,6 +382,14 @@ class Objective:
             chunk_size=len(inputs),
             num_terms=max(self.criterion.count(targets), 1),
         )
+
+
+def _samples_at_once(runtime: Runtime, saved: int) -> int:
+    """Return how many samples of so many saved bytes keep memory modest and the device busy."""
+    most, memory = _MOST_SAMPLES, float(_CHUNK_BYTES)
+    if runtime.device.type == "cuda":
+        most, memory = _CARD_SAMPLES, max(memory, _CARD_SHARE * runtime.free_memory())
+    return max(1, min(most, int(memory / max(saved, 1))))
 
 
 def _trainable(model: nn.Module, params: tuple[str, ...]) -> ParameterSpace:
