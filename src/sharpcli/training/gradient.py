@@ -90,12 +90,12 @@ def mean_gradient(slopes: Slopes, blocks: Iterator[Block], parameters: Sequence[
     (A running mean of block means with a fixed divisor loses 37 % of the gradient, which has happened in published
     full-batch code.) One block alone keeps its type: there is nothing to add.
     """
-    total, divisor, totals = 0.0, 1, list[Tensor]()
+    losses, divisor, totals = list[Tensor](), 1, list[Tensor]()
     for parameter in parameters:
         parameter.grad = None  # Freed before the new one is made, which then finds it in the cache.
     for number, block in enumerate(blocks):
         loss, parts = slopes(block, rate)
-        total += float(loss)
+        losses.append(loss)
         divisor = block.divisor
         if number == 0:
             totals = parts
@@ -105,7 +105,7 @@ def mean_gradient(slopes: Slopes, blocks: Iterator[Block], parameters: Sequence[
             torch._foreach_add_(totals, parts)
     for parameter, slope in zip(parameters, totals, strict=True):
         parameter.grad = _laid_out(slope, parameter)
-    return total / divisor
+    return float(torch.stack(losses).cpu().double().sum()) / divisor  # The one wait for the device.
 
 
 def _laid_out(slope: Tensor, parameter: nn.Parameter) -> Tensor:
