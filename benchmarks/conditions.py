@@ -27,7 +27,7 @@ def conditions(plan: Plan, *, seed: int) -> dict[str, object]:
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
         "peers": {name: _version(name) for name in _PEERS},
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "quick": plan.quick,
         "rounds": plan.rounds,
@@ -52,7 +52,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the commit of the tree, with -dirty where files differ from it, if git knows."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
     try:

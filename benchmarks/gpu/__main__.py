@@ -1,0 +1,5 @@
+"""The entry: see the package."""
+
+from benchmarks.gpu.session import main
+
+main()
