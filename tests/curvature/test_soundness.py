@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from sharpcli import progress
+from sharpcli.curvature import soundness
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.errors import InputError, NumericalError
@@ -230,6 +232,33 @@ class Recomputed(nn.Module):
 class Plain(Recomputed):
     def forward(self, inputs: Tensor) -> Tensor:
         return self.last(torch.tanh(self.inner(torch.tanh(self.first(inputs.flatten(1))))))
+
+
+class Kinked(nn.Module):
+    """A loss that bends sharply where a product of weights and inputs passes a number."""
+
+    def __init__(self, at: Callable[[], float], bend: float) -> None:
+        super().__init__()
+        self.layer, self.at, self.bend = nn.Linear(64, 4), at, bend
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.layer(inputs.flatten(1))
+        bent = outputs[:, :1] + self.bend * (outputs[:, :1] - self.at()).relu()
+        return torch.cat([bent, outputs[:, 1:]], 1)
+
+
+@pytest.mark.parametrize("away", [1e-7, 1e-6, 1e-5])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_kink_that_is_nearer_than_most_steps_accuses_nobody(away: float, side: int):
+    at = 1e9
+    problem = problem_of(Kinked(lambda: at, 0.3))
+    kind = OPERATORS["hessian"]
+    comparison = soundness._Comparison.of(kind, problem, problem.parameters())
+    with torch.no_grad():
+        wide = comparison.differences.wide
+        reached = wide.outputs(wide.space.split(comparison.point), comparison.chunk.inputs, {})[:, 0]
+    at = float(reached[0]) + side * away * float(reached[0].abs())
+    comparison.require_slope()
 
 
 @pytest.mark.parametrize("away", [0.0, 0.5])

@@ -9,6 +9,7 @@ exactly on its kink. A disagreement counts only where two steps of the differenc
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -164,20 +165,15 @@ class _Comparison:
         quotients = [self._quotient(vector, step) for step in _SLOPE_STEPS]
         if not all(map(math.isfinite, [slope, size, *quotients])):
             return  # Told where products or losses are made.
-        for (larger, smaller), step in zip(zip(quotients, quotients[1:], strict=False), _SLOPE_STEPS[1:], strict=True):
-            rounding = _ROUNDINGS * torch.finfo(torch.float64).eps * height / step
-            if abs(smaller - slope) <= _FIRST * max(size, abs(smaller)) + rounding:
-                return
-            if abs(larger - slope) <= _FIRST * max(size, abs(larger)) + rounding:
-                return
-            agree = abs(larger - smaller) <= _FIRST * max(abs(larger), abs(smaller)) + rounding
-            if agree:
-                raise InputError(
-                    "The gradient that the model gives is not the derivative of its loss: the loss rises by "
-                    f"{smaller:.4g} along a vector along which the gradient says {slope:.4g}.",
-                    "Look for detach(), rounded or 16-bit numbers in forward, a straight-through estimator or a backward of "
-                    "your own: such a model has no Hessian.",
-                )
+        unit = _ROUNDINGS * torch.finfo(torch.float64).eps * height
+        wrong = _disproved(slope, quotients, [unit / step for step in _SLOPE_STEPS], size)
+        if wrong is not None:
+            raise InputError(
+                "The gradient that the model gives is not the derivative of its loss: the loss rises by "
+                f"{wrong:.4g} along a vector along which the gradient says {slope:.4g}.",
+                "Look for detach(), rounded or 16-bit numbers in forward, a straight-through estimator or a backward of "
+                "your own: such a model has no Hessian.",
+            )
 
     def _uphill(self, gradient: Tensor) -> tuple[Tensor, float]:
         """Return a vector (P,) that is partly random and partly uphill, as long in each tensor as the weights there.
@@ -245,6 +241,32 @@ class _Comparison:
             f"Double backward is wrong for this model: in '{culprit}' it is off by {100 * worst:.2g} % from differences of "
             "gradients, so a backward function, of the model or of torch, cannot be differentiated"
         )
+
+
+def _disproved(slope: float, quotients: Sequence[float], roundings: Sequence[float], size: float) -> float | None:
+    """Return the difference quotient that shows a slope to be wrong, or None if there is none.
+
+    Two quotients that agree with each other are not enough: near a kink at 1e-6 all those of larger steps agree on the
+    mean of the slopes on its two sides. So a smaller step that agrees with the slope, and can tell the two apart,
+    clears it.
+
+    Args:
+        slope: What the gradient says.
+        quotients: Of ever smaller steps.
+        roundings: How far rounding may put each of them off.
+        size: What the slope would be if all entries of the gradient pointed along the vector.
+    """
+    bars = [_FIRST * max(size, abs(found)) + rounding for found, rounding in zip(quotients, roundings, strict=True)]
+    right = [abs(found - slope) <= bar for found, bar in zip(quotients, bars, strict=True)]
+    for place in range(1, len(quotients)):
+        larger, smaller = quotients[place - 1], quotients[place]
+        if right[place - 1] or right[place]:
+            return None
+        if abs(larger - smaller) <= _FIRST * max(abs(larger), abs(smaller)) + roundings[place]:
+            off = abs(smaller - slope)
+            cleared = any(is_right and 2 * bar < off for is_right, bar in zip(right[place:], bars[place:], strict=True))
+            return None if cleared else smaller
+    return None
 
 
 def _typical_sizes(theta: Tensor, space: ParameterSpace) -> Tensor:
