@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from sharpcli.runtime import exact_arithmetic, generator
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.runtime import Runtime, exact_arithmetic, generator
+from sharpcli.settings import HessianSettings
 
 
 def _precision() -> tuple[object, ...]:
@@ -44,3 +46,18 @@ def test_streams_of_seeds_differ_and_repeat():
     draws = [torch.rand(4, generator=generator(*seeds)).tolist() for seeds in ((0,), (1,), (0, 1), (1, 0), (0, 1))]
     assert draws[2] == draws[4]
     assert len({tuple(draw) for draw in draws}) == 4
+
+
+@pytest.mark.parametrize("number", ["", ":0", ":7"])
+def test_a_device_that_is_not_there_is_told(number: str):
+    if torch.cuda.device_count() > int(number[1:] or 0):
+        pytest.skip("it is there")
+    with pytest.raises(InputError, match=f"no device cuda{number} on this machine"):
+        Runtime.open(f"cuda{number}")
+
+
+def test_a_device_may_have_a_number():
+    assert HessianSettings(device="cuda:1").device == "cuda:1"
+    for wrong in ("cuda:", "cuda:x", "cuda:-1", "cpu:0", "cuda1"):
+        with pytest.raises(SettingsError, match="--device"):
+            HessianSettings(device=wrong)

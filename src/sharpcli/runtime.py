@@ -31,7 +31,7 @@ class Runtime:
 
     @staticmethod
     def open(device: str = "auto", dtype: str = "float32") -> Runtime:
-        """Choose the device; "auto" takes CUDA where there is one, else the CPU.
+        """Choose the device; "auto" takes CUDA where there is one, else the CPU; "cuda:1" is the second such device.
 
         Raises:
             InputError: The device asked for is not on this machine.
@@ -39,9 +39,11 @@ class Runtime:
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not present[device]:
-            raise InputError(f"There is no {device} device on this machine.", "Use --device auto or --device cpu.")
+        kind, _, number = device.partition(":")
+        count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+        if int(number or 0) >= count:
+            last = f" The last one is cuda:{count - 1}." if kind == "cuda" and count else ""
+            raise InputError(f"There is no device {device} on this machine.{last}", "Use --device auto or --device cpu.")
         if device == "mps" and dtype == "float64":
             raise SettingsError("The mps device has no float64.", "Use --device cpu for --dtype float64.")
         return Runtime(torch.device(device), getattr(torch, dtype))
@@ -54,7 +56,8 @@ class Runtime:
     def free_memory(self) -> int:
         """Return the bytes that are free on the device now."""
         if self.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self.device)[0])
+            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return int(torch.cuda.mem_get_info(self.device)[0]) + kept  # Torch gives out first what it has kept.
         try:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, ValueError, OSError):  # macOS and Windows do not tell it this way.

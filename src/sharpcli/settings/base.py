@@ -7,6 +7,7 @@ options of a command, so a setting is written down in one place. Standard librar
 from __future__ import annotations
 
 import math
+import re
 import types
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
@@ -109,13 +110,14 @@ class SubjectSettings:
         "Which part of the model's answer is the outputs, where it is a dict or a tuple: a key, or a number from 0.",
         "KEY",
     )
-    device: str = option("auto", "auto, cpu, cuda or mps.", "NAME")
+    device: str = option("auto", "auto, cpu, cuda (cuda:1 for the second one) or mps.", "NAME")
     dtype: str = option("float32", "float32 or float64; sums are float64 either way.", "NAME")
     seed: int = option(0, "Seed of every random number.", "N")
 
     def __post_init__(self) -> None:
         self._settle()
-        require_choice("device", self.device, DEVICES)
+        if not re.fullmatch(r"cuda:\d{1,4}", self.device):
+            require_choice("device", self.device, DEVICES)
         require_choice("dtype", self.dtype, DTYPES)
         if self.loss is not None:
             require_choice("loss", LossSpec.parse(self.loss).name, LOSSES)
