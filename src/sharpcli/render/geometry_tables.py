@@ -5,28 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from sharpcli.render.barriers import barrier_matrix
-from sharpcli.render.table import between, dim, heading, new_table, number, percent, told_by
+from sharpcli.render.folding import kept
+from sharpcli.render.table import Part, Table, between, dim, heading, new_table, number, percent, told_by
 from sharpcli.results import (
     Curve,
     DistanceResult,
     LayerDistance,
+    PathCurvature,
     PathResult,
     SurfaceResult,
 )
 
 
-def draw_path(result: PathResult) -> list[RenderableType]:
+def draw_path(result: PathResult) -> list[Part]:
     """Return losses along a path."""
     columns = [f"{curve.split} {what}" for curve in result.curves for what in ("loss", "accuracy")]
     bent = result.curvature
     columns += ["lambda max", "along the path"] if bent else []
     table = new_table(
-        f"{result.path} path: α = 0 is {result.start.path}, α = 1 is {result.end.path}", "alpha", *columns, left=0
+        f"{result.path} path: α = 0 is {kept(result.start.path)}, α = 1 is {kept(result.end.path)}", "alpha", *columns, left=0
     )
     for row, alpha in enumerate(result.alphas):
         cells = [cell for curve in result.curves for cell in (f"{curve.loss[row]:.4g}", percent(curve.accuracy[row]))]
@@ -38,16 +38,27 @@ def draw_path(result: PathResult) -> list[RenderableType]:
     if result.aligned_share is not None:
         bars.append(f"\nend aligned with the start: {percent(result.aligned_share)} of the hidden units moved")
     about = f"{result.loss_function}, BatchNorm {result.batch_norm}{between(result.preprocessing, result.output)}"
+    if bent:
+        bars.append(f"\n{_of_curvature(bent, result.curves[0].split)}")
     note = dim(f"distance between the ends {result.distance:.4g}; {about}; {result.seconds:.1f} s")
     return [table, bars, note, Text()]
 
 
-def draw_barriers(results: Sequence[PathResult]) -> list[RenderableType]:
+def _of_curvature(bent: PathCurvature, split: str) -> str:
+    told = [verdict for verdict in bent.verdicts if verdict]
+    certified = told.count("certified")
+    return (
+        f"lambda max of the Hessian of the {split} loss, certified at {certified} of {len(told)} points; along the path: "
+        "second derivative of that loss per unit of weight length"
+    )
+
+
+def draw_barriers(results: Sequence[PathResult]) -> list[Part]:
     """Return the barrier between any two of several checkpoints, a table for each split."""
-    parts: list[RenderableType] = []
+    parts: list[Part] = []
     for split in (curve.split for curve in results[0].curves):
         names, rows = barrier_matrix(results, split)
-        table = new_table(f"Barriers of the {split} loss", "", *names)
+        table = new_table(f"Barriers of the {split} loss", "", *names, once=False)
         for name, row in zip(names, rows, strict=True):
             table.add_row(name, *map(number, row))
         parts.append(table)
@@ -60,16 +71,16 @@ def _barrier(curve: Curve) -> str:
     return f"barrier ({curve.split}) {number(curve.barrier)}{where}{gaps}"
 
 
-def draw_distance(result: DistanceResult) -> list[RenderableType]:
+def draw_distance(result: DistanceResult) -> list[Part]:
     """Return distances in all, per layer, along a run."""
-    table = new_table(f"Distance of {result.checkpoint.path} from {result.reference}", "quantity", "value")
+    table = new_table(f"Distance of {kept(result.checkpoint.path)} from {kept(result.reference)}", "quantity", "value")
     rows = {
         "distance ‖w−w₀‖": result.distance, "relative to ‖w₀‖": result.relative, "cosine(w, w₀)": result.cosine,
         "norm ‖w‖": result.norm, "init norm ‖w₀‖": result.init_norm, "max change": result.max_change,
     }  # fmt: skip
     for name, value in rows.items():
         table.add_row(name, number(value, 6))
-    parts: list[RenderableType] = [table]
+    parts: list[Part] = [table]
     if result.layers:
         parts.append(_layers(result.layers))
     if result.steps:
@@ -110,7 +121,7 @@ def _layers(layers: Sequence[LayerDistance]) -> Table:
     return table
 
 
-def draw_surface(result: SurfaceResult) -> list[RenderableType]:
+def draw_surface(result: SurfaceResult) -> list[Part]:
     """Return what a surface spans."""
     table = new_table(f"Loss surface of {heading(result.checkpoint)}", "quantity", "value")
     finite = [value for row in result.loss for value in row if math.isfinite(value)]
@@ -125,7 +136,7 @@ def draw_surface(result: SurfaceResult) -> list[RenderableType]:
         dim(f"{name}; length {length:.4g}, from {values[0]:.4g} to {values[-1]:.4g}")
         for name, length, values in zip(result.axes, result.lengths, (result.alphas, result.betas), strict=True)
     ]
-    parts: list[RenderableType] = [table, *axes]
+    parts: list[Part] = [table, *axes]
     if result.marks:
         marks = new_table("Points", "point", "alpha", "beta", "distance from the plane")
         for mark in result.marks:

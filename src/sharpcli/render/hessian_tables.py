@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich.console import RenderableType
 from rich.text import Text
 
 from sharpcli.render.labels import distinct
-from sharpcli.render.table import conditions_line, dim, heading, new_table, number
+from sharpcli.render.table import Part, conditions_line, dim, heading, new_table, number
 from sharpcli.results import DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments
 
 _NAMES = {"hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical-fisher": "empirical Fisher"}
+_USES = {"lanczos": "Lanczos", "ggn split": "Gauss-Newton split"}
 _PRINTED = 1e-5  # Relative width of an interval that six digits do not show.
 _STYLES = {"certified": "", "noise-limited": "yellow", "budget-limited": "yellow", "refused": "red"}
 
 
-def draw_hessian(result: HessianResult) -> list[RenderableType]:
+def draw_hessian(result: HessianResult) -> list[Part]:
     """Return one answer, most important first."""
-    lines: list[RenderableType] = []
+    lines: list[Part] = []
     if result.eigenvalues:
         lines.append(_eigenvalues(result))
     else:
@@ -45,7 +45,7 @@ def draw_hessian(result: HessianResult) -> list[RenderableType]:
     return [*lines, Text()]
 
 
-def draw_side_by_side(results: Sequence[HessianResult]) -> list[RenderableType]:
+def draw_side_by_side(results: Sequence[HessianResult]) -> list[Part]:
     """Return one row an analysis, for several splits, checkpoints or steps."""
     made = new_table(
         "Side by side",
@@ -77,7 +77,7 @@ def draw_side_by_side(results: Sequence[HessianResult]) -> list[RenderableType]:
     return [made, Text()]
 
 
-def _eigenvalues(result: HessianResult) -> RenderableType:
+def _eigenvalues(result: HessianResult) -> Part:
     made = new_table(
         f"Eigenvalues of the {_NAMES[result.operator]} of {heading(result.checkpoint)}",
         "index", "value", "certain to", "residual", "verdict",
@@ -180,7 +180,7 @@ def _stability(result: HessianResult) -> list[str]:
     ]
 
 
-def _moments(found: Moments) -> list[RenderableType]:
+def _moments(found: Moments) -> list[Part]:
     ranks = f"effective rank tr²/‖H‖_F² = {found.effective_rank:.4g}"
     if found.stable_rank is not None:
         ranks += f", stable rank ‖H‖_F²/λ² = {found.stable_rank:.4g}"
@@ -190,15 +190,13 @@ def _moments(found: Moments) -> list[RenderableType]:
     ]
 
 
-def _density(found: Density, size: int) -> list[RenderableType]:
-    lines: list[RenderableType] = [
-        Text(f"eigenvalues above {one.threshold:g}: {_estimate(one.count)} of {size}") for one in found.counts
-    ]
+def _density(found: Density, size: int) -> list[Part]:
+    lines: list[Part] = [Text(f"eigenvalues above {one.threshold:g}: {_estimate(one.count)} of {size}") for one in found.counts]
     lines.append(dim(f"density from {found.probes} probes of {found.steps} products; see it with --plot"))
     return lines
 
 
-def _layers(layers: Sequence[Layer]) -> RenderableType:
+def _layers(layers: Sequence[Layer]) -> Part:
     made = new_table(
         "Each layer's own block", "layer", "parameters", "lambda max", "residual", "verdict", "trace", "share of v1"
     )
@@ -222,5 +220,5 @@ def _estimate(found: Estimate) -> str:
 
 
 def _effort(result: HessianResult) -> str:
-    uses = ", ".join(f"{count} {use}" for use, count in result.products_by_use.items())
+    uses = ", ".join(f"{count} {_USES.get(use, use)}" for use, count in result.products_by_use.items())
     return f"{result.products} products ({uses}), {result.seconds:.1f} s; {result.conditions.engine}"

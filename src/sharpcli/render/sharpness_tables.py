@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
+import shlex
+
 from rich.text import Text
 
-from sharpcli.render.table import conditions_line, dim, heading, new_table, number, percent
+from sharpcli.render.folding import kept
+from sharpcli.render.table import Command, Facts, Part, conditions_line, dim, heading, new_table, number, percent
 from sharpcli.results import (
     MeasuresResult,
     ReparamResult,
@@ -13,12 +15,12 @@ from sharpcli.results import (
 )
 
 
-def draw_sharpness(result: SharpnessResult) -> list[RenderableType]:
+def draw_sharpness(result: SharpnessResult) -> list[Part]:
     """Return readings, or Keskar's measurements where no measure was named."""
     return _readings(result) if result.readings else _measurements(result)
 
 
-def _readings(result: SharpnessResult) -> list[RenderableType]:
+def _readings(result: SharpnessResult) -> list[Part]:
     table = new_table(f"Sharpness of {heading(result.checkpoint)}", "measure", "value", "unit", "passes", "seconds")
     for one in result.readings:
         sign = "≥ " if one.bound == "lower" and one.value else ""
@@ -26,9 +28,9 @@ def _readings(result: SharpnessResult) -> list[RenderableType]:
         shown = one.status if one.value is None else f"{sign}{number(one.value)}{error}"
         table.add_row(one.label, shown, one.unit, str(one.passes), f"{one.seconds:.1f}")
     told = [
-        dim(f"{one.label}: " + ", ".join(f"{key.replace('_', ' ')} {number(value)}" for key, value in one.details.items()))
+        dim(f"{one.label}: {', '.join(known)}")
         for one in result.readings
-        if one.details
+        if (known := [f"{key.replace('_', ' ')} {number(value)}" for key, value in one.details.items() if value is not None])
     ]
     told += [Text(f"{one.label}: {one.note}") for one in result.readings if one.note]
     under = conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm)
@@ -39,25 +41,24 @@ def _readings(result: SharpnessResult) -> list[RenderableType]:
     return [table, *told, under, note, Text()]
 
 
-def draw_measures(result: MeasuresResult) -> list[RenderableType]:
+def draw_measures(result: MeasuresResult) -> list[Part]:
     """Return every measure with what a reader must know."""
-    parts: list[RenderableType] = []
+    parts: list[Part] = []
     for row in result.rows:
-        parts.append(Text(row.name, style="bold"))
-        parts.append(Text(f"  {row.summary}"))
         lines = {
+            "summary": row.summary,
             "definition": row.definition, "options": row.options, "invariant under": row.invariant, "misleads": row.misleads,
             "cost": row.cost, "paper": row.reference,
         }  # fmt: skip
-        parts += [dim(f"  {name:15}  {line}") for name, line in lines.items()]
-        parts.append(Text())
+        parts.append(Facts(row.name, [(name, line) for name, line in lines.items() if line]))
     return [
         *parts,
+        Text(),
         Text("Use one with 'sharpcli sharpness CKPT --measure NAME:OPTION=VALUE,...', or all of them with --measure all."),
     ]
 
 
-def _measurements(result: SharpnessResult) -> list[RenderableType]:
+def _measurements(result: SharpnessResult) -> list[Part]:
     table = new_table(
         f"ε-sharpness of {heading(result.checkpoint)}",
         "subspace", "epsilon", "phi", "phi of L-BFGS-B", "phi of ascent", "rise", "share at bound", "evaluations",
@@ -89,12 +90,13 @@ def _measurements(result: SharpnessResult) -> list[RenderableType]:
     return [table, *told, under, note, Text()]
 
 
-def draw_reparam(result: ReparamResult) -> list[RenderableType]:
+def draw_reparam(result: ReparamResult) -> list[Part]:
     """Return what was rescaled."""
     taken = f"and taken back in '{result.into}'" if result.into else "so the logits are, too"
     return [
-        Text(f"'{result.layer}' of {result.checkpoint.path} was multiplied by {result.factor:g}, {taken}."),
+        Text(f"'{result.layer}' of {kept(result.checkpoint.path)} was multiplied by {result.factor:g}, {taken}."),
         Text(f"Largest change of an output beyond that: {result.difference:.1e} of the largest output."),
         dim(f"‖w‖ from {result.weight_norm_before:.5g} to {result.weight_norm_after:.5g}"),
-        Text(f"Written to {result.written}. Next: sharpcli sharpness {result.checkpoint.path} {result.written} --measure all"),
+        Text(f"Written to {kept(result.written)}. Next:"),
+        Command(f"  {shlex.join(['sharpcli', 'sharpness', result.checkpoint.path, result.written, '--measure', 'all'])}"),
     ]

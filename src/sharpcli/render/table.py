@@ -1,33 +1,82 @@
-"""What all tables are made of."""
+"""What answers are made of: tables, named values, sentences, commands; and numbers in words."""
 
 from __future__ import annotations
 
-from rich import box
-from rich.table import Table
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from rich.text import Text
 
+from sharpcli.render.folding import kept, visible
 from sharpcli.results import Conditions, Subject
+
+NOTHING = "–"
+_FORMULA = 40  # Characters of a formula that stays on one line.
+
+
+@dataclass
+class Table:
+    """Rows with a name each, and columns.
+
+    Attributes:
+        title: A line above.
+        columns: What stands above each column; the first holds the names of the rows.
+        left: How many columns, from the first, hold words; the others hold numbers.
+        once: Whether a column with one value in all rows is said once below the table instead.
+        rows: Cells, row by row.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    left: int = 1
+    once: bool = True
+    rows: list[tuple[Text, ...]] = field(default_factory=list)
+
+    def add_row(self, *cells: str | Text, style: str = "") -> None:
+        """Add a row with a cell for each column."""
+        assert len(cells) == len(self.columns)
+        self.rows.append(tuple(as_text(cell, style) for cell in cells))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names with a value each, one below the other."""
+
+    title: str
+    rows: Sequence[tuple[str, str]]
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that can be copied."""
+
+    text: str
+
+
+Part = Table | Facts | Command | Text
+
+
+def as_text(cell: str | Text, style: str = "") -> Text:
+    """Return a cell without control characters."""
+    return Text(visible(str(cell)).replace("\n", "\\n"), style=style or (cell.style if isinstance(cell, Text) else ""))
 
 
 def number(value: float | None, digits: int = 4) -> str:
     """Return a number in few digits; a dash for None."""
     if value is None:
-        return "–"
+        return NOTHING
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def percent(value: float | None) -> str:
     """Return a fraction as a percentage."""
-    return "–" if value is None else f"{100 * value:.2f} %"
+    return NOTHING if value is None else f"{100 * value:.2f} %"
 
 
-def new_table(title: str, *columns: str, left: int = 1) -> Table:
-    """Return an empty table; the first `left` columns hold words, the others numbers."""
-    made = Table(title=title, box=box.SIMPLE_HEAD)
-    for position, column in enumerate(columns):
-        words = position < left
-        made.add_column(column, justify="left" if words else "right", no_wrap=not words, overflow="fold")
-    return made
+def new_table(title: str, *columns: str, left: int = 1, once: bool = True) -> Table:
+    """Return an empty table; see `Table`."""
+    return Table(title, columns, left, once)
 
 
 def dim(text: str) -> Text:
@@ -43,7 +92,7 @@ def told_by(known_by: str) -> str:
 def heading(subject: Subject) -> str:
     """Return where weights come from."""
     made = ", ".join(part for part in (subject.model, subject.data, subject.mode) if part)
-    return f"{subject.path}{f' ({made})' if made else ''}"
+    return f"{kept(subject.path)}{f' ({made})' if made else ''}"
 
 
 def conditions_line(conditions: Conditions, loss: float, accuracy: float | None, slope: float) -> Text:
@@ -58,5 +107,6 @@ def conditions_line(conditions: Conditions, loss: float, accuracy: float | None,
 
 def between(preprocessing: str, output: str | None) -> str:
     """Return what lies between the file and the model, and between the model and its loss."""
-    before = f"; inputs {preprocessing}" if preprocessing else ""
+    formula = kept(preprocessing) if len(preprocessing) <= _FORMULA else preprocessing
+    before = f"; inputs {formula}" if preprocessing else ""
     return before + (f"; outputs '{output}'" if output else "")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rich.console import Console, RenderableType
-from rich.measure import Measurement
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
+from sharpcli.render.folding import fold, fold_command, kept, usable, visible
 from sharpcli.render.geometry_tables import draw_barriers, draw_distance, draw_path, draw_surface
 from sharpcli.render.hessian_tables import draw_hessian, draw_side_by_side
 from sharpcli.render.labels import distinct
+from sharpcli.render.layout import lay_out, lay_out_facts
 from sharpcli.render.sharpness_tables import draw_measures, draw_reparam, draw_sharpness
-from sharpcli.render.table import between, dim, new_table, number, percent, told_by
+from sharpcli.render.table import Command, Facts, Part, Table, between, dim, new_table, number, percent, told_by
 from sharpcli.render.training_tables import draw_recipes, draw_train
 from sharpcli.results import (
     CompareResult,
@@ -32,53 +32,37 @@ from sharpcli.results import (
 
 
 def show(results: Sequence[Result], to: Console) -> None:
-    """Write the answers of one command; sentences and commands are not folded, so that they can be copied."""
+    """Write the answers of one command, in lines of the console's width; in a pipe or a file nothing is folded."""
     draw = _DRAWERS[type(results[0])]
     drawn = [part for result in results for part in draw(result)]
     if len(results) > 1 and type(results[0]) in _SUMMARIES:
         drawn += _SUMMARIES[type(results[0])](results)
-    for part in (piece for whole in drawn for piece in _titled(whole)):
-        for fitting in _fitting(part, to) if isinstance(part, Table) else [part]:
-            to.print(fitting, soft_wrap=isinstance(part, Text))
+    before = ""
+    for part in drawn:
+        lines = _lines(part, usable(to.width))
+        if before and isinstance(part, Table | Facts) and part.title:
+            lines.insert(0, Text())
+        for line in lines:
+            to.print(line, soft_wrap=True)
+            before = line.plain
 
 
-def _fitting(table: Table, to: Console) -> list[Table]:
-    """Return a table such that nothing is cut off: words are folded; of numbers rows and columns are exchanged, in parts."""
-    if not _is_too_wide(table, to) or not any(column.no_wrap for column in table.columns):
-        return [table]
-    size = table.row_count
-    while size > 1 and any(_is_too_wide(part, to) for part in _turned(table, size)):
-        size -= 1
-    return _turned(table, size)
+def _lines(part: Part, width: int) -> list[Text]:
+    """Return the lines of a part of an answer."""
+    if isinstance(part, Table):
+        return _title(part.title, width) + lay_out(part, width)
+    if isinstance(part, Facts):
+        return _title(part.title, width) + lay_out_facts(part, width)
+    if isinstance(part, Command):
+        return [Text(line) for line in fold_command(visible(part.text), width)]
+    return [Text(line, style=part.style) for line in fold(visible(part.plain), width)]
 
 
-def _is_too_wide(table: Table, to: Console) -> bool:
-    return Measurement.get(to, to.options.update_width(10_000), table).maximum > to.width
+def _title(text: str, width: int) -> list[Text]:
+    return [Text(line, style="bold") for line in fold(visible(text), width)] if text else []
 
 
-def _turned(table: Table, size: int) -> list[Table]:
-    """Return a table with rows and columns exchanged, cut into tables of some rows of the old one each."""
-    cells = [[str(cell) for cell in column.cells] for column in table.columns]
-    parts = []
-    for start in range(0, table.row_count, max(size, 1)):
-        first, *others = (column[start : start + size] for column in cells)
-        turned = new_table("", str(table.columns[0].header), *first)
-        turned.title = None
-        for column, values in zip(table.columns[1:], others, strict=True):
-            turned.add_row(str(column.header), *values)
-        parts.append(turned)
-    return parts
-
-
-def _titled(part: RenderableType) -> list[RenderableType]:
-    """Put a table's title on a line of its own: rich folds it to the width of the table."""
-    if not isinstance(part, Table) or part.title is None:
-        return [part]
-    title, part.title = Text(str(part.title), style="bold"), None
-    return [title, part]
-
-
-def _compare(result: CompareResult) -> list[RenderableType]:
+def _compare(result: CompareResult) -> list[Part]:
     table = new_table(
         "Comparison",
         "checkpoint", "train loss", "train accuracy", "test loss", "test accuracy", "gap", "lambda max", "phi", "distance",
@@ -112,8 +96,7 @@ def _compare(result: CompareResult) -> list[RenderableType]:
     return [table, note, *notes, Text()]
 
 
-def _inspect(result: InspectResult) -> list[RenderableType]:
-    table = new_table(f"{result.checkpoint.path}: {result.container}", "what", "value", left=2)
+def _inspect(result: InspectResult) -> list[Part]:
     subject = result.checkpoint
     known = {
         "tensors": f"{result.num_tensors} ({', '.join(result.dtypes)})",
@@ -125,9 +108,7 @@ def _inspect(result: InspectResult) -> list[RenderableType]:
         "model": subject.model, "data": subject.data, "mode": subject.mode, "updates": subject.step, "seed": subject.seed,
         "batch size": subject.batch_size, "optimizer": subject.optimizer, "peak lr": subject.learning_rate,
     }  # fmt: skip
-    for name, value in known.items():
-        if value is not None:
-            table.add_row(name, str(value))
+    facts = [(name, str(value)) for name, value in known.items() if value is not None]
     tensors = new_table("Tensors", "name", "shape", left=2)
     for name, shape in result.tensors:
         tensors.add_row(name, " × ".join(map(str, shape)) or "scalar")
@@ -136,7 +117,7 @@ def _inspect(result: InspectResult) -> list[RenderableType]:
         answer = {True: "yes", False: "NO", None: "–"}[check.passed]
         checks.add_row(check.name, answer, check.detail)
     verdict = "This file can be analysed." if result.analysable else "This file cannot be analysed as it stands."
-    return [table, tensors, checks, Text(verdict, style="bold"), Text()]
+    return [Facts(f"{kept(subject.path)}: {result.container}", facts), tensors, checks, Text(verdict, style="bold"), Text()]
 
 
 def _few(names: Sequence[str]) -> str | None:
@@ -145,7 +126,7 @@ def _few(names: Sequence[str]) -> str | None:
     return f"{len(names)} ({', '.join(names[:3])}{more})" if names else None
 
 
-_DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
+_DRAWERS: dict[type[Result], Callable[..., list[Part]]] = {
     HessianResult: draw_hessian,
     SharpnessResult: draw_sharpness,
     PathResult: draw_path,
@@ -159,7 +140,7 @@ _DRAWERS: dict[type[Result], Callable[..., list[RenderableType]]] = {
     SurfaceResult: draw_surface,
 }
 
-_SUMMARIES: dict[type[Result], Callable[..., list[RenderableType]]] = {
+_SUMMARIES: dict[type[Result], Callable[..., list[Part]]] = {
     HessianResult: draw_side_by_side,
     PathResult: draw_barriers,
 }

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 
-from rich.console import RenderableType
 from rich.text import Text
 
-from sharpcli.render.table import dim, new_table, number, percent
+from sharpcli.render.table import Command, Facts, Part, dim, new_table, number, percent
 from sharpcli.results import (
     RecipesResult,
     TrainResult,
 )
 
 
-def draw_train(result: TrainResult) -> list[RenderableType]:
+def draw_train(result: TrainResult) -> list[Part]:
     """Return a row a run, the files and what to type next."""
     start = "one set of initial weights" if result.init_sha256 else "several sets of initial weights"
     names = [row.name if row.average is None else f"{row.name} ({row.average})" for row in result.rows]
@@ -37,21 +36,19 @@ def draw_train(result: TrainResult) -> list[RenderableType]:
             row.stopped_by,
             f"{row.seconds:.0f}",
         )
-    files = Text("\n".join(f"{name}: {row.checkpoint}" for name, row in zip(names, result.rows, strict=True)))
-    commands = Text("\n".join(["Next:", *(f"  {command}" for command in result.next_commands)]))
-    return [table, files, commands, Text()]
+    files = Facts("Files", [(name, row.checkpoint) for name, row in zip(names, result.rows, strict=True)])
+    commands = [Command(f"  {command}") for command in result.next_commands]
+    return [table, files, Text("Next:"), *commands, Text()]
 
 
-def draw_recipes(result: RecipesResult) -> list[RenderableType]:
+def draw_recipes(result: RecipesResult) -> list[Part]:
     """Return every recipe, paper by paper."""
-    parts: list[RenderableType] = []
-    widest = max(len(row.name) for row in result.rows)
+    parts: list[Part] = []
     for source, rows in itertools.groupby(result.rows, key=lambda row: row.source.partition(": ")[0]):
         papers = list(rows)
-        parts.append(Text(source))
-        for row in papers:
-            parts.append(Text(f"  {row.name:{widest}}  {row.summary}"))
-            parts.append(dim(f"  {'':{widest}}  {row.changes}"))
-            parts.append(dim(f"  {'':{widest}}  ({row.source.partition(': ')[2]})"))
+        lines = [(row.name, (row.summary, row.changes, f"({row.source.partition(': ')[2]})")) for row in papers]
+        parts.append(
+            Facts(source, [(name if not place else "", text) for name, texts in lines for place, text in enumerate(texts)])
+        )
         parts += [dim(f"  Networks of the paper: {papers[0].networks}. {papers[0].note}"), Text()]
     return [*parts, Text("Use one with 'sharpcli train --recipe NAME'; any other option overrides what it sets.")]
