@@ -119,7 +119,7 @@ def _compute(compute: Callable[[Any], Sequence[Any]], chosen: Any, how: Answerin
 
 
 def _deliver(command: str, results: list[Any], how: Answering, plural: str) -> None:
-    from sharpcli.render.console import console
+    from sharpcli.render.console import console, tell
     from sharpcli.results import document
 
     if how.plot:
@@ -134,13 +134,15 @@ def _deliver(command: str, results: list[Any], how: Answering, plural: str) -> N
 
         show(results, console(sys.stdout))
     if how.plot and not how.quiet:
-        sys.stderr.write(f"Plot written to {how.plot}\n")
+        tell(console(sys.stderr), f"Plot written to {how.plot}")
 
 
 def _fail(message: str, hint: str, code: int, debug: bool) -> None:
+    from sharpcli.render.console import console, tell
+
     if debug:
         traceback.print_exc()
-    for word, sentence in (("error", message), ("hint", hint)):
+    for word, sentence, colour in (("error", message, "red"), ("hint", hint, "cyan")):
         if sentence:
-            sys.stderr.write(f"{word}: {' '.join(sentence.split()).rstrip('.')}.\n")
+            tell(console(sys.stderr), f"{' '.join(sentence.split()).rstrip('.')}.", word, colour)
     raise typer.Exit(code)

@@ -21,14 +21,28 @@ from rich.table import Column
 from rich.text import Text
 
 from sharpcli import progress
-
-_WIDE = 200  # Columns where nobody is watching: a table in a file or a pipe is not folded.
+from sharpcli.render.folding import UNLIMITED, fold, usable, visible
 
 
 def console(stream: IO[str]) -> Console:
-    """Return a console on a stream; colour and folding only for a terminal, NO_COLOR and COLUMNS honoured."""
-    width = None if stream.isatty() or "COLUMNS" in os.environ else _WIDE
+    """Return a console on a stream.
+
+    It has the width that COLUMNS says, else that of the terminal; a pipe or a file has no width, so that nothing is folded
+    there. Only a terminal has colours, and none with NO_COLOR.
+    """
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) else None if stream.isatty() else UNLIMITED
     return Console(file=stream, width=width, highlight=False, markup=False)
+
+
+def tell(to: Console, sentence: str, word: str = "", colour: str = "") -> None:
+    """Write a sentence, folded at words, with a coloured word before it that says what it is."""
+    start = f"{word}: " if word else ""
+    for place, line in enumerate(fold(visible(start + sentence), usable(to.width))):
+        text = Text(line)
+        if not place:
+            text.stylize(colour, 0, len(start))
+        to.print(text, soft_wrap=True)
 
 
 class _Shown:
@@ -89,14 +103,14 @@ class TerminalListener:
     def warn(self, message: str) -> None:
         """Write a warning."""
         if not self.quiet:
-            self.console.print(Text.assemble(("warning: ", "yellow"), message), soft_wrap=True)
+            tell(self.console, message, "warning", "yellow")
 
     def say(self, message: str) -> None:
         """Write a sentence."""
         if not self.quiet:
-            self.console.print(Text(message), soft_wrap=True)
+            tell(self.console, message)
 
     def note(self, message: str) -> None:
         """Write a note, if they are wanted."""
         if self.verbose and not self.quiet:
-            self.console.print(Text.assemble(("note: ", "cyan"), message), soft_wrap=True)
+            tell(self.console, message, "note", "cyan")
