@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
@@ -38,49 +39,82 @@ def visible(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def fold(text: str, width: int, *, hang: int = 2, first: int | None = None) -> list[str]:
+def fold(text: str, width: int, *, hang: int = 2) -> list[str]:
     """Return the lines of a text, each folded at words; a word is broken only if it alone is longer than the width.
 
-    A number stays with its unit and its ±, and a short quotation is one word.
+    A number stays with its unit and its ±, an option with its value, and a short quotation is one word.
 
     Args:
         text: Sentences; spaces at the beginning of a line stay.
         width: Columns.
         hang: Columns by which what is folded is moved to the right.
-        first: Columns of the first line, where something stands before it. Default: all.
     """
-    lines: list[str] = []
-    for line in text.split("\n"):
-        lines += _folded(line, max(width, 1), hang, width if first is None else first)
-    return lines
+    return [part for line in text.split("\n") for part in _folded(line, max(width, 1), hang)]
 
 
 def fold_command(command: str, width: int) -> list[str]:
-    """Return the lines of a command for a shell, which can be copied as they are."""
-    words = [kept(word) if word.startswith("'") else word for word in re.findall(r"'[^']*'|\S+", command)]
+    """Return the lines of a command for a shell, which can be copied as they are; a word too long is broken, too."""
     indent = command[: len(command) - len(command.lstrip())]
-    return _folded(indent + " ".join(words), width, 4, width, end=" \\", breaks=False)
+    if cell_len(command) <= width:
+        return [command]
+    lines, now = [], indent
+    for word in _shell_words(command):
+        if now.strip() and cell_len(f"{now} {word} \\") > width:
+            lines.append(f"{now} \\")
+            now = indent + 4 * " "
+        now += (" " if now.strip() else "") + word
+        while cell_len(now) + 2 > width:
+            head, rest = _shell_split(now, width - 1)
+            lines.append(f"{head}\\")
+            now = rest
+    return [*lines, now]
 
 
-def _folded(line: str, width: int, hang: int, first: int, *, end: str = "", breaks: bool = True) -> list[str]:
+def _shell_words(command: str) -> Iterator[str]:
+    """List the words of a command, an option with its value as one."""
+    option = ""
+    for word in map(shlex.quote, shlex.split(command)):
+        if option and word.startswith("-"):
+            yield option
+            option = ""
+        if word.startswith("--"):
+            option = word
+        else:
+            yield f"{option} {word}".strip()
+            option = ""
+    if option:
+        yield option
+
+
+def _shell_split(line: str, width: int) -> tuple[str, str]:
+    """Return two parts of a line that a shell reads as one word each, or as one where a line ends in between."""
+    indent = line[: len(line) - len(line.lstrip())]
+    *before, word = shlex.split(line)
+    start = indent + "".join(f"{shlex.quote(one)} " for one in before)
+    count = width
+    while count > 1 and cell_len(start + shlex.quote(word[:count])) > width:
+        count -= 1
+    return start + shlex.quote(word[:count]), shlex.quote(word[count:])
+
+
+def _folded(line: str, width: int, hang: int) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip(" ")))
-    if cell_len(line) <= first:
+    if cell_len(line) <= width:
         return [line.replace(_KEPT, " ").rstrip()]
-    lines, now, room = [], indent, first - cell_len(end)
-    after = indent + " " * hang
+    lines, now, after = [], indent, indent + " " * hang
     for word in _words(line, width):
-        joined = now + ("" if not now.strip() else " ") + word
-        if cell_len(joined) <= room:
+        joined = now + (" " if now.strip() else "") + word
+        if cell_len(joined) <= width:
             now = joined
             continue
         if now.strip():
-            lines.append(now + end)
-            now, room = after, width - cell_len(end)
+            lines.append(now)
+            now = after if cell_len(after + word) <= width or cell_len(word) > width else ""
         now += word
-        while breaks and cell_len(now) > room:
-            head, tail = _split(now, room)
+        while cell_len(now) > width:
+            head, tail = _split(now, width)
             lines.append(head)
-            now, room = after + tail, width
+            now = after + tail
     return [part.replace(_KEPT, " ").rstrip() for part in (*lines, now)]
 
 

@@ -31,13 +31,14 @@ def draw_path(result: PathResult) -> list[Part]:
     for row, alpha in enumerate(result.alphas):
         cells = [cell for curve in result.curves for cell in (f"{curve.loss[row]:.4g}", percent(curve.accuracy[row]))]
         cells += [number(bent.lambda_max[row]), number(bent.along[row])] if bent else []
-        table.add_row(f"{alpha:.3g}", *cells, style="bold" if alpha in (0, 1) else "")
+        table.add_row(number(alpha), *cells, style="bold" if alpha in (0, 1) else "")
     bars = Text("\n".join(_barrier(curve) for curve in result.curves))
     if result.straight_barrier is not None:
         bars.append(f"\nbarrier of the straight path ({result.curves[0].split}) {result.straight_barrier:.4g}")
     if result.aligned_share is not None:
         bars.append(f"\nend aligned with the start: {percent(result.aligned_share)} of the hidden units moved")
-    about = f"{result.loss_function}, BatchNorm {result.batch_norm}{between(result.preprocessing, result.output)}"
+    counts = ", ".join(f"N = {curve.num_samples} ({curve.split})" for curve in result.curves)
+    about = f"{counts}; {result.loss_function}, BatchNorm {result.batch_norm}{between(result.preprocessing, result.output)}"
     if bent:
         bars.append(f"\n{_of_curvature(bent, result.curves[0].split)}")
     note = dim(f"distance between the ends {result.distance:.4g}; {about}; {result.seconds:.1f} s")

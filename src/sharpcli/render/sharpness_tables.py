@@ -7,7 +7,7 @@ import shlex
 from rich.text import Text
 
 from sharpcli.render.folding import kept
-from sharpcli.render.table import Command, Facts, Part, conditions_line, dim, heading, new_table, number, percent
+from sharpcli.render.table import Command, Facts, Part, conditions_line, dim, heading, new_table, number, percent, plus_minus
 from sharpcli.results import (
     MeasuresResult,
     ReparamResult,
@@ -24,8 +24,7 @@ def _readings(result: SharpnessResult) -> list[Part]:
     table = new_table(f"Sharpness of {heading(result.checkpoint)}", "measure", "value", "unit", "passes", "seconds")
     for one in result.readings:
         sign = "≥ " if one.bound == "lower" and one.value else ""
-        error = "" if one.standard_error is None else f" ± {one.standard_error:.2g}"
-        shown = one.status if one.value is None else f"{sign}{number(one.value)}{error}"
+        shown = one.status if one.value is None else f"{sign}{_with_error(one.value, one.standard_error)}"
         table.add_row(one.label, shown, one.unit, str(one.passes), f"{one.seconds:.1f}")
     told = [
         dim(f"{one.label}: {', '.join(known)}")
@@ -39,6 +38,10 @@ def _readings(result: SharpnessResult) -> list[Part]:
         f"{result.weight_norm:.4g}. What each means, and when it misleads: sharpcli sharpness --list"
     )
     return [table, *told, under, note, Text()]
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return number(value) if value is None or error is None else plus_minus(value, error)
 
 
 def draw_measures(result: MeasuresResult) -> list[Part]:
@@ -68,7 +71,7 @@ def _measurements(result: SharpnessResult) -> list[Part]:
         table.add_row(
             f"p = {one.subspace}" if one.subspace else "full",
             f"{one.epsilon:g}",
-            number(one.phi) if one.standard_error is None else f"{number(one.phi)} ± {one.standard_error:.2g}",
+            _with_error(one.phi, one.standard_error),
             ", ".join(number(phi) for phi in one.phi_of_restarts),
             ", ".join(number(phi) for phi in one.phi_of_sign_ascent),
             number(one.rise),

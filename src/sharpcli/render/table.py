@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from sharpcli.render.folding import kept, visible
 from sharpcli.results import Conditions, Subject
 
 NOTHING = "–"
+_DECIMALS = 8  # Digits up to which numbers with an error are written without an exponent.
+_LISTED = 3  # Names that stand for many.
 _FORMULA = 40  # Characters of a formula that stays on one line.
 
 
@@ -67,6 +70,20 @@ def number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return NOTHING
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def plus_minus(value: float, error: float) -> str:
+    """Return a number and its standard error in two digits, the number in as many decimals."""
+    decimals = 1 - math.floor(math.log10(error)) if math.isfinite(error) and error > 0 else -1
+    if 0 <= decimals <= _DECIMALS and abs(value) < 10.0 ** (_DECIMALS - decimals):
+        return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+    return f"{value:.4g} ± {error:.2g}"
+
+
+def few(names: Sequence[str]) -> str:
+    """Return how many names there are, the first of them, and how many more."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{len(names)} ({', '.join(names[:_LISTED])}{more})"
 
 
 def percent(value: float | None) -> str:

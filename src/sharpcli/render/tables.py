@@ -13,7 +13,20 @@ from sharpcli.render.hessian_tables import draw_hessian, draw_side_by_side
 from sharpcli.render.labels import distinct
 from sharpcli.render.layout import lay_out, lay_out_facts
 from sharpcli.render.sharpness_tables import draw_measures, draw_reparam, draw_sharpness
-from sharpcli.render.table import Command, Facts, Part, Table, between, dim, new_table, number, percent, told_by
+from sharpcli.render.table import (
+    Command,
+    Facts,
+    Part,
+    Table,
+    between,
+    dim,
+    few,
+    new_table,
+    number,
+    percent,
+    plus_minus,
+    told_by,
+)
 from sharpcli.render.training_tables import draw_recipes, draw_train
 from sharpcli.results import (
     CompareResult,
@@ -76,7 +89,7 @@ def _compare(result: CompareResult) -> list[Part]:
             percent(row.train_accuracy),
             number(row.test_loss),
             percent(row.test_accuracy),
-            f"{row.gap:.3f} ± {row.gap_standard_error:.3f}",
+            plus_minus(row.gap, row.gap_standard_error),
             number(row.lambda_max),
             number(row.phi),
             number(row.distance),
@@ -101,9 +114,9 @@ def _inspect(result: InspectResult) -> list[Part]:
     known = {
         "tensors": f"{result.num_tensors} ({', '.join(result.dtypes)})",
         "parameters": f"{result.num_parameters} ({told_by(result.known_by)})",
-        "tied": _few([f"{name} is {owner}" for name, owner in result.ties.items()]),
-        "buffers": _few(result.buffers),
-        "left out": _few(result.left_out),
+        "tied": few([f"{name} is {owner}" for name, owner in result.ties.items()]) if result.ties else None,
+        "buffers": few(result.buffers) if result.buffers else None,
+        "left out": few(result.left_out) if result.left_out else None,
         "weights": subject.weights, "weights sha256": subject.sha256[:16],
         "model": subject.model, "data": subject.data, "mode": subject.mode, "updates": subject.step, "seed": subject.seed,
         "batch size": subject.batch_size, "optimizer": subject.optimizer, "peak lr": subject.learning_rate,
@@ -118,12 +131,6 @@ def _inspect(result: InspectResult) -> list[Part]:
         checks.add_row(check.name, answer, check.detail)
     verdict = "This file can be analysed." if result.analysable else "This file cannot be analysed as it stands."
     return [Facts(f"{kept(subject.path)}: {result.container}", facts), tensors, checks, Text(verdict, style="bold"), Text()]
-
-
-def _few(names: Sequence[str]) -> str | None:
-    """Return the first of some names and how many more there are; None for none."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} ({', '.join(names[:3])}{more})" if names else None
 
 
 _DRAWERS: dict[type[Result], Callable[..., list[Part]]] = {

@@ -32,7 +32,7 @@ def draw_train(result: TrainResult) -> list[Part]:
             percent(row.train_accuracy),
             number(row.test_loss),
             percent(row.test_accuracy),
-            f"{row.gap:.3f}",
+            number(row.gap),
             row.stopped_by,
             f"{row.seconds:.0f}",
         )
