@@ -154,7 +154,7 @@ def _analyse(
             advice=_report.advice(pairs, settings) if pairs else "",
             dead_parameters=objective.dead_parameters(),
             **_report.stability(subject, pairs, settings),
-            **book.entries(opened.runtime),
+            **book.entries(opened.runtime, earlier_seconds=pairs.earlier_seconds if pairs else 0.0),
         )
     return result, None if pairs is None else pairs.vectors
 

@@ -74,6 +74,7 @@ class Eigenpairs:
         history: (products, largest residual relative to its eigenvalue) at each check.
         ended: "converged", "complete" (the space is exhausted), "products", "seconds" or "noise".
         krylov: The decomposition, for what else can be had from it.
+        earlier_seconds: Spent on the same search before it was interrupted.
     """
 
     wanted: Wanted
@@ -96,6 +97,7 @@ class Eigenpairs:
     history: tuple[tuple[int, float], ...]
     ended: str
     krylov: Krylov
+    earlier_seconds: float = 0.0
 
     @property
     def converged(self) -> tuple[bool, ...]:
@@ -162,6 +164,7 @@ def eigenpairs(
     krylov = Krylov(operator, capacity=capacity, seed=seed, warm=warm)
     search = taken_up(store.restore(krylov) if store else {}, wanted, tolerance)
     rest: Complement | None = None
+    began, earlier = time.monotonic(), search.seconds
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     with progress.task("Lanczos, at most", total=max_products) as shown:
         shown.advance(krylov.frame.products + search.confirmations)
@@ -180,9 +183,11 @@ def eigenpairs(
             _spend(krylov, rest, search, wanted)
             search.error = max(search.error, product_error(operator))
             shown.advance(1)
+            search.seconds = earlier + time.monotonic() - began
             if store is not None:
                 store.keep(krylov, vars(search), rest)
-    return _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
+    found = _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
+    return replace(found, earlier_seconds=earlier)
 
 
 def _complement(krylov: Krylov, search: Search, store: Store | None, confirm: int, spare: int) -> Complement:

@@ -48,6 +48,7 @@ class Search:
         error: Largest error of a product that the operator has told of, also before an interruption.
         ended: Why the search is over.
         goal: What was wanted.
+        seconds: Spent on it, also before an interruption.
     """
 
     history: list[list[float]] = field(default_factory=list)
@@ -65,6 +66,7 @@ class Search:
     error: float = 0.0
     ended: str = ""
     goal: list[float | str] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def taken_up(kept: dict[str, object], wanted: Wanted, tolerance: float) -> Search:
@@ -73,7 +75,8 @@ def taken_up(kept: dict[str, object], wanted: Wanted, tolerance: float) -> Searc
     if kept.get("goal") == goal:
         return Search(**kept)  # type: ignore[arg-type]
     counted = {name: int(str(kept.get(name, 0))) for name in ("restarts", "attempts", "confirmations")}
-    return Search(**counted, error=float(str(kept.get("error", 0.0))), goal=goal)  # type: ignore[arg-type]
+    measured = {name: float(str(kept.get(name, 0.0))) for name in ("error", "seconds")}
+    return Search(**counted, **measured, goal=goal)  # type: ignore[arg-type]
 
 
 def advance(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) -> None:
