@@ -1,9 +1,14 @@
-"""What a row says of its index, and bounds that still hold as they are printed."""
+"""What an answer is said to be about, what a row says of its index, and bounds that still hold as they are printed."""
+
+import io
 
 import pytest
 
+from sharpcli.render.console import console
 from sharpcli.render.hessian_tables import _bound, _index
-from sharpcli.results import Eigenvalue
+from sharpcli.render.tables import show
+from sharpcli.results import Eigenvalue, HessianResult
+from tests.contracts.invented import Invented
 
 
 def row(index: int, span: tuple[int, int | None] | None, *, confirmed: bool = False) -> Eigenvalue:
@@ -40,3 +45,43 @@ def test_a_bound_is_rounded_to_the_side_on_which_it_holds(value: float, digits: 
     above, below = float(_bound(value, digits, above=True)), float(_bound(value, digits, above=False))
     assert below <= value <= above
     assert above - below <= 2.1 * 10.0 ** (1 - digits) * abs(value)
+
+
+def text_of(**given: object) -> str:
+    stream = io.StringIO()
+    show([Invented().instance(HessianResult, **given)], console(stream))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("operator", "name", "letter"),
+    [
+        ("hessian", "loss Hessian", "H"),
+        ("ggn", "Gauss-Newton matrix", "G"),
+        ("fisher", "Fisher matrix", "F"),
+        ("empirical-fisher", "empirical Fisher matrix", "F"),
+    ],
+)
+def test_every_matrix_is_named_and_has_its_letter(operator: str, name: str, letter: str):
+    text = text_of(operator=operator)
+    assert text.startswith(f"Eigenvalues of the {name} of ")
+    assert f"no eigenvalue of the {name} above" in text
+    assert ("none below 0\n" in text) == (operator != "hessian")  # A sum of squares has no negative eigenvalue.
+    assert f"vᵀ{letter}v" in text
+    assert f"‖{letter}‖_F" in text
+    assert text_of(operator=operator, eigenvalues=()).startswith(f"Curvature: the {name} of ")
+
+
+def test_a_block_of_parameters_is_in_the_title():
+    settings = {"params": ("conv*.weight", "fc")}
+    text = text_of(settings=settings)
+    assert text.startswith("Eigenvalues of the block 'conv*.weight', 'fc' of the loss Hessian of ")
+    assert "no eigenvalue of this block of the loss Hessian" in text
+    assert "this block" not in text_of()
+
+
+def test_what_was_not_selected_is_not_called_without_curvature():
+    reasons = {"a.bias": "not selected", "b.bias": "not selected", "c": "linear", "d": "tied to e", "f": "frozen"}
+    lines = text_of(dead_parameters=reasons).splitlines()
+    assert {"not selected: 2 (a.bias, b.bias)", "tied: 1 (d to e)", "frozen: 1 (f)"} <= set(lines)
+    assert [line for line in lines if "without curvature" in line] == ["linear, and so without curvature: c"]

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from sharpcli.render.figure import legend_below, mark_decades, mesh, plain_number, set_marks
-from sharpcli.render.hessian_lines import MATRICES, Line, by_name
+from sharpcli.render.hessian_lines import Line, by_name
+from sharpcli.render.labels import MATRICES
 from sharpcli.results import Eigenvalue
 
 _LOG_STEPS = 30.0  # A run whose steps span more than this factor is drawn on a logarithmic axis.

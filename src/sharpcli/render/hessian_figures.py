@@ -13,7 +13,8 @@ from sharpcli.errors import SettingsError
 from sharpcli.render.density_figures import draw_count, draw_density, has_positive_part
 from sharpcli.render.eigenvalue_figures import draw_course, draw_eigenvalues, draw_search, history_of
 from sharpcli.render.figure import Panel, lay_out
-from sharpcli.render.hessian_lines import MATRICES, Line, by_name, course, few, runs_of, side_by_side
+from sharpcli.render.hessian_lines import Line, by_name, course, few, runs_of, side_by_side
+from sharpcli.render.labels import MATRICES
 from sharpcli.render.layer_figures import draw_layers, draw_shares
 from sharpcli.results import HessianResult
 

@@ -12,12 +12,6 @@ from sharpcli.render.figure import faded, styles
 from sharpcli.render.labels import distinct
 from sharpcli.results import Eigenvalue, HessianResult
 
-MATRICES = {
-    "hessian": ("loss Hessian", "H"),
-    "ggn": ("Gauss-Newton matrix", "G"),
-    "fisher": ("Fisher matrix", "F"),
-    "empirical-fisher": ("empirical Fisher matrix", "F"),
-}
 _RUN = 3  # Distinct steps from which results are the course of a run.
 _FAINT = 0.5  # Strength of the colour of what came early.
 

@@ -7,38 +7,42 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from sharpcli.render.labels import distinct
-from sharpcli.render.table import Part, conditions_line, dim, heading, new_table, number
+from sharpcli.render.folding import kept
+from sharpcli.render.labels import MATRICES, distinct
+from sharpcli.render.table import Part, conditions_line, dim, few, heading, new_table, number
 from sharpcli.results import DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments
 
-_NAMES = {"hessian": "Hessian", "ggn": "Gauss-Newton", "fisher": "Fisher", "empirical-fisher": "empirical Fisher"}
 _USES = {"lanczos": "Lanczos", "ggn split": "Gauss-Newton split"}
+_LEFT_OUT = ("not selected", "frozen", "tied")  # Why a parameter is no part of θ.
 _PRINTED = 1e-5  # Relative width of an interval that six digits do not show.
 _STYLES = {"certified": "", "noise-limited": "yellow", "budget-limited": "yellow", "refused": "red"}
 
 
 def draw_hessian(result: HessianResult) -> list[Part]:
     """Return one answer, most important first."""
+    letter = MATRICES[result.operator][1]
     lines: list[Part] = []
     if result.eigenvalues:
         lines.append(_eigenvalues(result))
     else:
-        lines.append(Text(f"{_NAMES[result.operator]} of {heading(result.checkpoint)}", style="bold"))
+        lines.append(Text(f"Curvature: {_subject(result)}", style="bold"))
     lines.append(conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm))
-    lines += [dim(text) for text in (*_trust(result), _data(result.data_bar), *_stability(result)) if text]
+    lines += [dim(text) for text in (*_trust(result), _data(result.data_bar, letter), *_stability(result)) if text]
     if result.parts:
         part = result.parts
         lines.append(
             Text(f"λ = {part.hessian:.5g} = {part.ggn:.5g} Gauss-Newton + {part.rest:.4g} rest, at the first eigenvector")
         )
     if result.moments:
-        lines += _moments(result.moments)
+        lines += _moments(result.moments, letter)
     if result.density:
         lines += _density(result.density, result.conditions.num_parameters)
     if result.layers:
         lines.append(_layers(result.layers))
     if result.dead_parameters:
-        lines.append(dim("without curvature: " + "; ".join(f"{name} ({why})" for name, why in result.dead_parameters.items())))
+        lines += [dim(text) for text in _dead(result.dead_parameters)]
+    if vectors := result.settings.get("vectors"):
+        lines.append(Text(f"Eigenvectors written to {kept(vectors)}"))
     lines.append(dim(_effort(result)))
     if result.advice:
         lines.append(Text(result.advice, style="yellow"))
@@ -79,7 +83,7 @@ def draw_side_by_side(results: Sequence[HessianResult]) -> list[Part]:
 
 def _eigenvalues(result: HessianResult) -> Part:
     made = new_table(
-        f"Eigenvalues of the {_NAMES[result.operator]} of {heading(result.checkpoint)}",
+        f"Eigenvalues of {_subject(result)}",
         "index", "value", "certain to", "residual", "verdict",
     )  # fmt: skip
     for one in result.eigenvalues:
@@ -90,6 +94,13 @@ def _eigenvalues(result: HessianResult) -> Part:
             Text(one.verdict, style=_STYLES[one.verdict]),
         )
     return made
+
+
+def _subject(result: HessianResult) -> str:
+    """Return the matrix, the part of it, and the checkpoint, in words."""
+    globs = ", ".join(f"'{kept(glob)}'" for glob in result.settings.get("params", ()))
+    block = f"the block {globs} of " if globs else ""
+    return f"{block}the {MATRICES[result.operator][0]} of {heading(result.checkpoint)}"
 
 
 def _index(one: Eigenvalue) -> str:
@@ -127,11 +138,13 @@ def _certain(value: float, interval: tuple[float, float] | None) -> tuple[str, s
 def _trust(result: HessianResult) -> list[str]:
     lines = []
     if result.ceiling and result.floor:
-        lines.append(
-            f"no eigenvalue above {_bound(result.ceiling.value, 7, above=True)}, "
-            f"none below {_bound(result.floor.value, 5, above=False)} "
-            f"(each with probability {result.ceiling.probability:g} over the random start)"
-        )
+        chance = f"probability {result.ceiling.probability:g} over the random start"
+        above = f"no eigenvalue of {_matrix(result)} above {_bound(result.ceiling.value, 7, above=True)}"
+        if result.operator == "hessian":
+            below = f"none below {_bound(result.floor.value, 5, above=False)}"
+            lines.append(f"{above}, {below} (each with {chance})")
+        else:  # A sum of squares.
+            lines.append(f"{above} (with {chance}), none below 0")
     if result.noise_floor is not None and result.rounding is not None and result.orthogonality is not None:
         starred = any(not one.verified for one in result.eigenvalues)
         lines.append(
@@ -146,6 +159,24 @@ def _trust(result: HessianResult) -> list[str]:
     return lines
 
 
+def _matrix(result: HessianResult) -> str:
+    part = "this block of " if result.settings.get("params") else ""
+    return f"{part}the {MATRICES[result.operator][0]}"
+
+
+def _dead(reasons: dict[str, str]) -> list[str]:
+    """Return which parameters have no curvature, and which were left out, by reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        word, tied, owner = reason.partition(" to ")
+        names.setdefault(word, []).append(f"{name}{tied}{owner}")
+    parts = {word: names.pop(word) for word in _LEFT_OUT if word in names}
+    return [
+        *(f"{word}, and so without curvature: {', '.join(found)}" for word, found in names.items()),
+        *(f"{word}: {few(found)}" for word, found in parts.items()),
+    ]
+
+
 def _doubts(result: HessianResult) -> str:
     """Return what rows without an index of their own stand for."""
     texts = [_index(one) for one in result.eigenvalues if not one.index_confirmed]
@@ -156,14 +187,14 @@ def _doubts(result: HessianResult) -> str:
     return ranges + open_ended
 
 
-def _data(bar: DataBar | None) -> str:
+def _data(bar: DataBar | None, letter: str) -> str:
     if bar is None:
         return ""
     text = f"sampling error of the first value ± {bar.standard_error:.3g} ({bar.groups} groups of the samples)"
     if bar.bracket is not None and bar.held_out is not None:
         text += (
-            f"; on {bar.held_out_samples} samples left out vᵀHv = {bar.held_out:.4g} ± {bar.held_out_standard_error:.2g}; "
-            f"for the whole split between {bar.bracket[0]:.4g} and {bar.bracket[1]:.4g}"
+            f"; on {bar.held_out_samples} samples left out vᵀ{letter}v = {bar.held_out:.4g} ± {bar.held_out_standard_error:.2g}"
+            f"; for the whole split between {bar.bracket[0]:.4g} and {bar.bracket[1]:.4g}"
         )
     return text
 
@@ -180,12 +211,12 @@ def _stability(result: HessianResult) -> list[str]:
     ]
 
 
-def _moments(found: Moments) -> list[Part]:
-    ranks = f"effective rank tr²/‖H‖_F² = {found.effective_rank:.4g}"
+def _moments(found: Moments, letter: str) -> list[Part]:
+    ranks = f"effective rank tr²/‖{letter}‖_F² = {found.effective_rank:.4g}"
     if found.stable_rank is not None:
-        ranks += f", stable rank ‖H‖_F²/λ² = {found.stable_rank:.4g}"
+        ranks += f", stable rank ‖{letter}‖_F²/λ² = {found.stable_rank:.4g}"
     return [
-        Text(f"trace {_estimate(found.trace)}, ‖H‖_F {_estimate(found.frobenius_norm)} (95 % intervals)"),
+        Text(f"trace {_estimate(found.trace)}, ‖{letter}‖_F {_estimate(found.frobenius_norm)} (95 % intervals)"),
         dim(f"{ranks}; {found.method}, {found.trace.samples} probes"),
     ]
 

@@ -7,6 +7,14 @@ from pathlib import PurePath
 
 from sharpcli.results import Subject
 
+# The matrices that `hessian` knows: name and letter.
+MATRICES = {
+    "hessian": ("loss Hessian", "H"),
+    "ggn": ("Gauss-Newton matrix", "G"),
+    "fisher": ("Fisher matrix", "F"),
+    "empirical-fisher": ("empirical Fisher matrix", "F"),
+}
+
 
 def distinct(subjects: Sequence[Subject]) -> list[str]:
     """Return the short label of each checkpoint, with folders before it where labels would be the same."""
