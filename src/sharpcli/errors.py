@@ -62,9 +62,15 @@ def loss_not_finite(loss: float) -> NumericalError:
 def closest(word: str, known: Iterable[str]) -> str:
     """Return a hint that lists the known words and names the one most like `word`."""
     words = sorted(known)
-    guesses = difflib.get_close_matches(word, words, n=1)
-    listed = ", ".join(words)
-    return f"Did you mean '{guesses[0]}'? Known: {listed}." if guesses else f"Known: {listed}."
+    guess, listed = best_guess(word, words), ", ".join(words)
+    return f"Did you mean '{guess}'? Known: {listed}." if guess else f"Known: {listed}."
+
+
+def best_guess(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most like `word`, if one is like it; capitals do not matter."""
+    words = {one.lower(): one for one in known}
+    guesses = difflib.get_close_matches(word.lower(), words, n=1)
+    return words[guesses[0]] if guesses else None
 
 
 def first_line(error: BaseException) -> str:

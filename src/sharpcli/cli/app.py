@@ -8,16 +8,18 @@ import typer
 
 from sharpcli import __version__
 from sharpcli.cli import compare, distance, hessian, inspect, interpolate, reparam, sharpness, surface, train
+from sharpcli.cli.usage import Commands, OneCommand
 
 app = typer.Typer(
     name="sharpcli",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (train, hessian, sharpness, interpolate, distance, compare, inspect, reparam, surface):
-    app.command(name=_command.NAME, help=getattr(_command, "HELP", None))(_command.command)
+    app.command(name=_command.NAME, cls=OneCommand, help=getattr(_command, "HELP", None))(_command.command)
 
 
 def _version(asked: bool) -> None:

@@ -138,11 +138,9 @@ def _deliver(command: str, results: list[Any], how: Answering, plural: str) -> N
 
 
 def _fail(message: str, hint: str, code: int, debug: bool) -> None:
-    from sharpcli.render.console import console, tell
+    from sharpcli.render.console import tell_error
 
     if debug:
         traceback.print_exc()
-    for word, sentence, colour in (("error", message, "red"), ("hint", hint, "cyan")):
-        if sentence:
-            tell(console(sys.stderr), f"{' '.join(sentence.split()).rstrip('.')}.", word, colour)
+    tell_error(sys.stderr, message, hint)
     raise typer.Exit(code)

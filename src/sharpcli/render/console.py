@@ -45,6 +45,13 @@ def tell(to: Console, sentence: str, word: str = "", colour: str = "") -> None:
         to.print(text, soft_wrap=True)
 
 
+def tell_error(stream: IO[str], message: str, hint: str) -> None:
+    """Write what is wrong, and below it what to do."""
+    for word, sentence, colour in (("error", message, "red"), ("hint", hint, "cyan")):
+        if sentence:
+            tell(console(stream), f"{' '.join(sentence.split()).rstrip('.')}.", word, colour)
+
+
 class _Shown:
     """A bar on the screen."""
 

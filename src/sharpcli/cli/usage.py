@@ -1,0 +1,132 @@
+"""A line that the parser cannot read ends as every other error does: one sentence, one hint, exit code 2."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from sharpcli.errors import SettingsError, best_guess
+
+# Typer brings a click of its own, or takes the one that is installed.
+_USAGE: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_KINDS = {
+    "int": "a whole number",
+    "integer": "a whole number",
+    "float": "a number",
+    "boolean": "yes or no",
+    "bool": "yes or no",
+}
+_PANELS = 80  # Columns from which the panels of --help cut nothing.
+
+
+class OneCommand(TyperCommand):
+    """A command whose help is folded where the terminal is too narrow for panels."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        _make_narrow(self, formatter)
+        super().format_help(ctx, formatter)
+
+
+class Commands(TyperGroup):
+    """All commands."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        _make_narrow(self, formatter)
+        super().format_help(ctx, formatter)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line, and end the process unless `standalone_mode` is False."""
+        words = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(words, prog_name, complete_var, False, windows_expand_args, **extra)
+        except _USAGE as error:
+            if not standalone_mode:
+                raise
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show()  # type: ignore[attr-defined]
+            else:
+                from sharpcli.render.console import tell_error
+
+                told = _told(error, self, words)
+                tell_error(sys.stderr, told.message, told.hint)
+            sys.exit(SettingsError.exit_code)
+        if standalone_mode:
+            sys.exit(code if isinstance(code, int) else 0)
+        return code
+
+
+def _make_narrow(command: OneCommand | Commands, formatter: Any) -> None:
+    width = shutil.get_terminal_size().columns
+    if width < _PANELS:
+        command.rich_markup_mode = None
+        formatter.width = width - 2
+
+
+def _told(error: Any, commands: Commands, words: Sequence[str]) -> SettingsError:
+    """Return an error of the parser in our words."""
+    name = next((word for word in words if word in commands.commands), "")
+    command: Any = commands.commands[name] if name else commands
+    line = f"sharpcli {name}".strip()
+    kind, message = type(error).__name__, str(error.message)
+    options = [flag for option in command.params for flag in (*option.opts, *option.secondary_opts) if flag.startswith("--")]
+    if kind == "NoSuchOption":
+        names = {flag.lstrip("-") for flag in options}
+        return SettingsError(
+            f"There is no option {error.option_name}.", _guess(error.option_name.lstrip("-"), names, f"'{line} --help'", "--")
+        )
+    if kind == "MissingParameter" and error.param is not None:
+        return SettingsError(f"{_shown(error.param)} is missing.", f"Write it like '{_example(line, command)}'.")
+    if kind == "BadOptionUsage":
+        return _misused(error.option_name, message, command)
+    if kind == "BadParameter" and error.param is not None:
+        found = re.fullmatch(r"'(.*)' is not a valid (\w+)\.?", message, re.DOTALL)
+        what = f"is '{found[1]}', which is not {_KINDS.get(found[2], found[2])}" if found else f"cannot be read: {message}"
+        return SettingsError(f"{_shown(error.param)} {what}.", f"'{line} --help' says what it takes.")
+    if unknown := re.match(r"No such command '(.*?)'", message):
+        return SettingsError(
+            f"There is no command called '{unknown[1]}'.", _guess(unknown[1], commands.commands, "'sharpcli --help'")
+        )
+    if extra := re.match(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)", message):
+        return SettingsError(
+            f"'{extra[1]}' is more than {name or 'sharpcli'} takes.", f"Write it like '{_example(line, command)}'."
+        )
+    return SettingsError(message, f"See '{line} --help'.")
+
+
+def _guess(word: str, known: Iterable[str], where: str, dashes: str = "") -> str:
+    guess = best_guess(word, known)
+    return f"Did you mean {dashes}{guess}? {where} lists all." if guess else f"{where} lists all."
+
+
+def _misused(flag: str, message: str, command: Any) -> SettingsError:
+    if "not take a value" in message:
+        return SettingsError(f"{flag} takes no value.", f"Write {flag} alone, or leave it out.")
+    metavar = next((option.metavar for option in command.params if flag in option.opts), None) or "VALUE"
+    return SettingsError(f"{flag} needs a value.", f"Write it like {flag} {metavar}.")
+
+
+def _shown(parameter: Any) -> str:
+    return str(
+        parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.human_readable_name
+    )
+
+
+def _example(line: str, command: Any) -> str:
+    places = [_shown(parameter) for parameter in command.params if parameter.param_type_name == "argument"]
+    return " ".join([line, *places, "[OPTIONS]"])
