@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
+from sharpcli.datasets._meant import meant, require_kind
 from sharpcli.datasets._splits import DataSplits
 from sharpcli.errors import SettingsError, closest
 from sharpcli.losses import one_hot, refused
@@ -36,6 +37,7 @@ def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence
     """
     name, path = _parse(spec)
     place = str(Path(path or root).expanduser())
+    require_kind(name, place)
     wanted = LossSpec.parse(loss)
     if name == "npz" and wanted.ignore_index != IGNORED:
         arguments = (*arguments, f"ignore_index={wanted.ignore_index}")
@@ -75,7 +77,7 @@ def _parse(spec: str) -> tuple[str, str]:
     word = rest if colon else spec
     if _letters(word) not in by_letters:
         listed = candidates if colon else [*candidates, "folder:PATH", "npz:FILE"]
-        raise SettingsError(f"There is no data set called '{spec}'.", closest(word.lower(), listed))
+        raise SettingsError(f"There is no data set called '{spec}'.", meant(spec) or closest(word.lower(), listed))
     return by_letters[_letters(word)], ""
 
 

@@ -11,6 +11,7 @@ from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.errors import InputError, SettingsError, closest, first_line
 from sharpcli.models._foreign import build_foreign
+from sharpcli.models._meant import meant
 from sharpcli.models._output import choose, chosen_output, parts
 from sharpcli.modules import private_copy
 
@@ -51,7 +52,10 @@ def resolve(
     elif spec.lower().startswith(_TORCHVISION):
         model = _from_torchvision(spec[len(_TORCHVISION) :], num_classes, options)
     else:
-        build = plugins.load("models", spec.lower().replace("_", "-")).build
+        name = spec.lower().replace("_", "-")
+        if name not in plugins.names("models") and (hint := meant(spec)):
+            raise SettingsError(f"There is no model called '{spec}'.", hint)
+        build = plugins.load("models", name).build
         check_arguments(build, options, reserved=_RESERVED)
         built_in: nn.Module = build(input_shape=input_shape, num_classes=num_classes, **options)
         choose(built_in, torch.empty(0), output, spec)

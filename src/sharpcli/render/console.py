@@ -49,7 +49,8 @@ def tell_error(stream: IO[str], message: str, hint: str) -> None:
     """Write what is wrong, and below it what to do."""
     for word, sentence, colour in (("error", message, "red"), ("hint", hint, "cyan")):
         if sentence:
-            tell(console(stream), f"{' '.join(sentence.split()).rstrip('.')}.", word, colour)
+            text = " ".join(sentence.split()).rstrip(".")
+            tell(console(stream), text if text.endswith("?") else f"{text}.", word, colour)
 
 
 class _Shown:
