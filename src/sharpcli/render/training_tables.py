@@ -34,7 +34,7 @@ def draw_train(result: TrainResult) -> list[Part]:
             percent(row.test_accuracy),
             number(row.gap),
             row.stopped_by,
-            f"{row.seconds:.0f}",
+            f"{row.seconds:.3g}",
         )
     files = Facts("Files", [(name, row.checkpoint) for name, row in zip(names, result.rows, strict=True)])
     commands = [Command(f"  {command}") for command in result.next_commands]
