@@ -75,6 +75,9 @@ class Invented:
         if {"value", "interval"} <= set(values):
             around = abs(values["value"]) / 8000
             values["interval"] = (values["value"] - around, values["value"] + around)
+        if {"value", "lower", "upper"} <= set(values):
+            around = abs(values["value"])
+            values |= {"lower": values["value"] - 0.123 * around, "upper": values["value"] + 0.234 * around}
         for error, of in _ERRORS.items():
             for name in of:
                 if values.get(error) is not None and values.get(name) is not None:

@@ -9,10 +9,13 @@ import subprocess
 import pytest
 from rich.cells import cell_len
 
+from sharpcli import results
 from sharpcli.render.console import console, tell
 from sharpcli.render.folding import fold, fold_command, shortened, visible
 from sharpcli.render.layout import lay_out
-from sharpcli.render.table import new_table, plus_minus
+from sharpcli.render.table import between_bounds, new_table, plus_minus
+from sharpcli.render.tables import show
+from tests.contracts.invented import Invented
 
 PATH = "runs/experiment_2026/very_long_name_of_a_run_small_batch/final.pt"
 
@@ -78,6 +81,29 @@ def test_a_name_in_a_file_cannot_steer_the_terminal():
 )
 def test_a_value_has_as_many_decimals_as_its_error(value: float, error: float, text: str):
     assert plus_minus(value, error) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "lower", "upper", "text"),
+    [
+        (64.0621, 53.4312, 74.6931, "64.1 [53.4, 74.7]"),
+        (196.391, 193.7013, 199.0999, "196.39 [193.70, 199.10]"),
+        (-2.0, -1e5, 1e5, "-2 [-1e+05, 1e+05]"),
+        (3e-13, 2e-13, 4e-13, "3e-13 [2e-13, 4e-13]"),
+        (5.0, 5.0, 5.0, "5 [5, 5]"),
+    ],
+)
+def test_a_value_has_as_many_decimals_as_its_interval(value: float, lower: float, upper: float, text: str):
+    assert between_bounds(value, lower, upper) == text
+
+
+def test_a_terminal_that_knows_ascii_only_gets_dashes():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="replace")
+    show([Invented().instance(results.DistanceResult)], console(stream))
+    stream.flush()
+    lines = stream.buffer.getvalue().decode("ascii").splitlines()  # type: ignore[attr-defined]
+    assert any(set(line.strip()) == {"-"} for line in lines)
+    assert any(line.strip().startswith("norm |w|") for line in lines)
 
 
 def test_what_is_the_same_in_all_rows_is_said_once():

@@ -72,6 +72,13 @@ def test_every_matrix_is_named_and_has_its_letter(operator: str, name: str, lett
     assert text_of(operator=operator, eigenvalues=()).startswith(f"Curvature: the {name} of ")
 
 
+@pytest.mark.parametrize(
+    ("which", "title"), [("LA", "Eigenvalues"), ("SA", "Smallest eigenvalues"), ("LM", "Eigenvalues of largest magnitude")]
+)
+def test_the_title_says_which_eigenvalues_were_sought(which: str, title: str):
+    assert text_of(settings={"which": which}).startswith(f"{title} of the loss Hessian of ")
+
+
 def test_a_block_of_parameters_is_in_the_title():
     settings = {"params": ("conv*.weight", "fc")}
     text = text_of(settings=settings)

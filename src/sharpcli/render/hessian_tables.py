@@ -9,10 +9,11 @@ from rich.text import Text
 
 from sharpcli.render.folding import kept
 from sharpcli.render.labels import MATRICES, distinct
-from sharpcli.render.table import Part, conditions_line, dim, few, heading, new_table, number
+from sharpcli.render.table import Part, between_bounds, conditions_line, dim, few, heading, new_table, number
 from sharpcli.results import DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments
 
 _USES = {"lanczos": "Lanczos", "ggn split": "Gauss-Newton split"}
+_SOUGHT = {"LM": "Eigenvalues of largest magnitude", "SA": "Smallest eigenvalues"}
 _LEFT_OUT = ("not selected", "frozen", "tied")  # Why a parameter is no part of θ.
 _PRINTED = 1e-5  # Relative width of an interval that six digits do not show.
 _STYLES = {"certified": "", "noise-limited": "yellow", "budget-limited": "yellow", "refused": "red"}
@@ -83,7 +84,7 @@ def draw_side_by_side(results: Sequence[HessianResult]) -> list[Part]:
 
 def _eigenvalues(result: HessianResult) -> Part:
     made = new_table(
-        f"Eigenvalues of {_subject(result)}",
+        f"{_SOUGHT.get(str(result.settings.get('which')), 'Eigenvalues')} of {_subject(result)}",
         "index", "value", "certain to", "residual", "verdict",
     )  # fmt: skip
     for one in result.eigenvalues:
@@ -247,7 +248,7 @@ def _layers(layers: Sequence[Layer]) -> Part:
 def _estimate(found: Estimate) -> str:
     if not found.samples and found.upper - found.lower <= _PRINTED * abs(found.value):
         return f"{found.value:.6g}"
-    return f"{found.value:.5g} [{found.lower:.4g}, {found.upper:.4g}]"
+    return between_bounds(found.value, found.lower, found.upper)
 
 
 def _effort(result: HessianResult) -> str:

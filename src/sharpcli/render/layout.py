@@ -104,12 +104,15 @@ def _fitting(names: _Column, columns: list[_Column], width: int) -> list[Text]:
     for gap in (_WIDE_GAP, _GAP):
         if widths := _widths(everything, width, gap):
             return _drawn(everything, widths, gap)
-    if turned := _turned(names, columns, width):
+    if turned := _turned(names, columns, width, whole=True):
         return turned
     short, legend = _shortened(names, width)
-    if widths := _widths([short, *columns], width, _GAP):
-        return _drawn([short, *columns], widths, _GAP) + legend
-    if all(_total([short.least, column.least], _GAP) <= width for column in columns):
+    if legend:
+        if turned := _turned(names, columns, width, whole=False):
+            return turned
+        if widths := _widths([short, *columns], width, _GAP):
+            return _drawn([short, *columns], widths, _GAP) + legend
+    if all(_total([short.whole, column.least], _GAP) <= width for column in columns):
         return _in_blocks(short, columns, width) + legend
     return _row_by_row(names, columns, width)
 
@@ -171,8 +174,8 @@ def _joined(parts: Sequence[Text], columns: Sequence[_Column], widths: Sequence[
     return line
 
 
-def _turned(names: _Column, columns: Sequence[_Column], width: int) -> list[Text]:
-    """Return a table whose rows have become columns; nothing if they do not all fit."""
+def _turned(names: _Column, columns: Sequence[_Column], width: int, *, whole: bool) -> list[Text]:
+    """Return a table whose rows have become columns; nothing if they do not all fit, or not with `whole` names."""
     count = len(names.cells)
     heads = max((cell_len(column.head) for column in columns), default=0)
     values = [max(cell_len(column.cells[place].plain) for column in columns) for place in range(count)]
@@ -180,6 +183,8 @@ def _turned(names: _Column, columns: Sequence[_Column], width: int) -> list[Text
     if max(values) > room or min(room, names.natural) < min(_LEAST_NAME, names.natural):
         return []
     short = shortened([cell.plain for cell in names.cells], room)
+    if whole and names.natural > room:
+        return []
     rows = [_Column(name, tuple(column.cells[place] for column in columns), words=False) for place, name in enumerate(short)]
     everything = [_Column(names.head, tuple(Text(column.head) for column in columns), words=True), *rows]
     return _drawn(everything, [column.whole for column in everything], _GAP) + _legend(names, short, width)

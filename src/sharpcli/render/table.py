@@ -80,6 +80,15 @@ def plus_minus(value: float, error: float) -> str:
     return f"{value:.4g} ± {error:.2g}"
 
 
+def between_bounds(value: float, lower: float, upper: float) -> str:
+    """Return a number and its interval, all in as many decimals as give the interval's width three digits."""
+    width = upper - lower
+    decimals = 2 - math.floor(math.log10(width)) if math.isfinite(width) and width > 0 else -1
+    if 0 <= decimals <= _DECIMALS and max(abs(value), abs(lower), abs(upper)) < 10.0 ** (_DECIMALS - decimals):
+        return f"{value:.{decimals}f} [{lower:.{decimals}f}, {upper:.{decimals}f}]"
+    return f"{value:.5g} [{lower:.4g}, {upper:.4g}]"
+
+
 def few(names: Sequence[str]) -> str:
     """Return how many names there are, the first of them, and how many more."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""

@@ -43,6 +43,9 @@ from sharpcli.results import (
     TrainResult,
 )
 
+# What a terminal that knows ASCII only gets in place of some signs; others become question marks.
+_PLAIN = str.maketrans("─–−…×‖₀", "---~x|0")
+
 
 def show(results: Sequence[Result], to: Console) -> None:
     """Write the answers of one command, in lines of the console's width; in a pipe or a file nothing is folded."""
@@ -56,6 +59,8 @@ def show(results: Sequence[Result], to: Console) -> None:
         if before and isinstance(part, Table | Facts) and part.title:
             lines.insert(0, Text())
         for line in lines:
+            if to.options.ascii_only:
+                line.plain = line.plain.translate(_PLAIN)
             to.print(line, soft_wrap=True)
             before = line.plain
 
