@@ -248,7 +248,8 @@ def test_every_next_command_can_be_typed(
     words = ["--model", "net.py:net", "--data", f"npz:{data_file}", "--mode", "sgd,fullbatch", "--steps", 3]
     answer = sharpcli("train", *words, "--out", "two words", COLUMNS="60")
     assert answer.exit_code == 0, answer.stderr
-    after = answer.stdout.partition("Next:")[2].splitlines()
+    assert max(map(len, answer.stdout.splitlines())) <= 60
+    after = answer.stdout.partition("Next:")[2].replace("\\\n", "").splitlines()  # As a shell joins them.
     commands = [shlex.split(line) for line in after if line.strip()]
     assert {words[1] for words in commands} >= {"hessian", "sharpness", "distance", "interpolate", "compare"}
     for program, *rest in commands:
