@@ -107,6 +107,8 @@ def _fitting(names: _Column, columns: list[_Column], width: int) -> list[Text]:
     if turned := _turned(names, columns, width, whole=True):
         return turned
     short, legend = _shortened(names, width)
+    if legend and len(columns) == 1:  # A list is as short, and has whole names.
+        return _row_by_row(names, columns, width)
     if legend:
         if turned := _turned(names, columns, width, whole=False):
             return turned
