@@ -40,6 +40,7 @@ def draw_hessian(result: HessianResult) -> list[Part]:
         lines += _density(result.density, result.conditions.num_parameters)
     if result.layers:
         lines.append(_layers(result.layers))
+        lines.append(dim("share of v1: of the squared length of the first eigenvector of the whole"))
     if result.dead_parameters:
         lines += [dim(text) for text in _dead(result.dead_parameters)]
     if vectors := result.settings.get("vectors"):

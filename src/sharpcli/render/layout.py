@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -27,19 +28,19 @@ class _Column:
     cells: tuple[Text, ...]
     words: bool
 
-    @property
+    @cached_property
     def natural(self) -> int:
         """Columns of the widest cell."""
         return max((cell_len(cell.plain) for cell in self.cells), default=0)
 
-    @property
+    @cached_property
     def least(self) -> int:
         """Columns below which a number would be broken."""
         if self.natural <= _SENTENCE:
             return max(self.natural, longest_word(self.head))
         return max(longest_word(self.head), *(longest_word(cell.plain) for cell in self.cells), min(_SENTENCE, self.natural))
 
-    @property
+    @cached_property
     def whole(self) -> int:
         """Columns that leave head and cells on one line."""
         return max(self.natural, cell_len(self.head))
