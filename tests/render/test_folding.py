@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from sharpcli import results
 from sharpcli.render.console import console, tell
-from sharpcli.render.folding import fold, fold_command, shortened, visible
+from sharpcli.render.folding import fold, fold_command, fold_message, shortened, visible
 from sharpcli.render.layout import lay_out
 from sharpcli.render.table import between_bounds, new_table, plus_minus
 from sharpcli.render.tables import show
@@ -52,6 +52,19 @@ def test_a_folded_command_is_the_same_command_to_a_shell(name: str, width: int):
     assert max(map(cell_len, lines)) <= width
     done = subprocess.run(["sh", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["hessian", name, "--topk", "20", "--ggn-split", "--params", "a b"]
+
+
+def test_a_command_at_the_end_of_a_message_can_be_copied():
+    message = f"hint: What was saved can be gone on with: sharpcli train {PATH} --resume"
+    assert fold_message(message, 200) == [message]
+    first, *others = fold_message(message, 60)
+    assert first == "hint: What was saved can be gone on with:"
+    done = subprocess.run(
+        ["sh", "-c", "\n".join(others).replace("sharpcli", "echo")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"train {PATH} --resume\n"
+    for other in ("no command here", "two sentences: sharpcli train. And more", "a mark: sharpcli train it's"):
+        assert fold_message(other, 20) == fold(other, 20)
 
 
 def test_shortened_names_stay_different():

@@ -21,7 +21,7 @@ from rich.table import Column
 from rich.text import Text
 
 from sharpcli import progress
-from sharpcli.render.folding import UNLIMITED, fold, usable, visible
+from sharpcli.render.folding import UNLIMITED, fold_message, usable, visible
 
 
 def console(stream: IO[str]) -> Console:
@@ -38,7 +38,7 @@ def console(stream: IO[str]) -> Console:
 def tell(to: Console, sentence: str, word: str = "", colour: str = "") -> None:
     """Write a sentence, folded at words, with a coloured word before it that says what it is."""
     start = f"{word}: " if word else ""
-    for place, line in enumerate(fold(visible(start + sentence), usable(to.width))):
+    for place, line in enumerate(fold_message(visible(start + sentence), usable(to.width))):
         text = Text(line)
         if not place:
             text.stylize(colour, 0, len(start))

@@ -21,6 +21,7 @@ _BOUND = re.compile(
     r"|\[[-−\d][^\[\]]*\]"  # An interval.
     r"|(?<![^ ])--[a-z]\S* [^\s-]\S*"  # An option with its value.
 )
+_COMMAND = ": sharpcli "  # What begins a command at the end of a message.
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
@@ -68,6 +69,18 @@ def fold_command(command: str, width: int) -> list[str]:
             lines.append(f"{head}\\")
             now = rest
     return [*lines, now]
+
+
+def fold_message(text: str, width: int) -> list[str]:
+    """Return the lines of a message; a command at its end that does not fit gets lines of its own, which can be copied."""
+    lines = fold(text, width)
+    sentence, colon, command = text.rpartition(_COMMAND)
+    if len(lines) == 1 or not colon or ". " in command:
+        return lines
+    try:
+        return fold(f"{sentence}:", width) + fold_command(f"  {_COMMAND[2:]}{command.rstrip('.')}", width)
+    except ValueError:  # A quotation mark that is not closed.
+        return lines
 
 
 def _shell_words(command: str) -> Iterator[str]:
