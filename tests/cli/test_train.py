@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 import sharpcli as package
+from tests.conftest import without_progress
 
 MODES = ("sgd", "largebatch", "fullbatch")
 FILES = {"final.pt", "init.pt", "metrics.jsonl", "distances.jsonl", "settings.json"}
@@ -283,7 +284,7 @@ def test_ctrl_c_says_how_to_go_on(interrupted: tuple[Path, int, str, str]) -> No
     folder, exit_code, stdout, stderr = interrupted
     assert exit_code == 130
     assert stdout == ""
-    error, hint = stderr.splitlines()
+    error, hint = without_progress(stderr).splitlines()
     assert error.startswith("error: ")
     assert hint.startswith("hint: ")
     assert "--resume" in hint

@@ -43,7 +43,7 @@ def trained_control(objective: Objective, start: Tensor, end: Tensor, *, steps: 
     rate = _RATE * float((end - start).square().mean().sqrt())
     optimizer = torch.optim.Adam([control], lr=rate)
     random = generator(seed, _STREAM)
-    with progress.task("train the control point", total=steps) as shown:
+    with progress.task("train the control point", total=steps, units="steps") as shown:
         for step in range(steps):
             alpha = float(torch.rand((), generator=random))
             chosen = torch.randint(objective.num_samples, (min(batch, objective.num_samples),), generator=random)
@@ -52,7 +52,7 @@ def trained_control(objective: Objective, start: Tensor, end: Tensor, *, steps: 
             control.grad = (2 * alpha * (1 - alpha) * slope).to(control.dtype)
             optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
             optimizer.step()
-            shown.advance(1, loss=f"{loss:.4g}")
+            shown.advance(1, loss=loss)
     if not bool(torch.isfinite(control).all()):
         raise NumericalError("The control point of the Bézier curve is no longer finite.", "Use fewer --bezier-steps.")
     return control

@@ -53,7 +53,7 @@ def blocks(
     slices = space.layer_slices()
     unused = {name for name, reason in operator.objective.dead_parameters().items() if reason == "unused"}
     top, tops, found = pairs.vectors[0], dict[str, tuple[float, Tensor]](), []
-    with progress.task("layers", total=len(slices)) as shown:
+    with progress.task("layer", total=len(slices)) as shown:
         for name, names in space.groups().items():
             share = float(top[slices[name]].double().square().sum())
             if unused.issuperset(names):  # Its block is zero by construction, and no loss depends on it to differentiate.
@@ -64,7 +64,7 @@ def blocks(
                         share=share, products=0,
                     )
                 )  # fmt: skip
-                shown.advance(1, layer=name)
+                shown.advance(1)
                 continue
             objective = opened.objective(**settings.matrix() | {"params": tuple(glob.escape(own) for own in names)})
             objective = replace(objective, chunk_size=operator.objective.chunk_size)
@@ -93,7 +93,7 @@ def blocks(
                     products=own.steps + own.verifications,
                 )
             )
-            shown.advance(1, layer=name)
+            shown.advance(1)
     traces = _traces(operator, slices, tops, settings.seed)
     return [replace(layer, trace=traces[layer.name]) if layer.name in tops else layer for layer in found]
 
@@ -112,7 +112,7 @@ def _traces(
     """
     random, samples, accuracy = generator(seed, _STREAM), dict[str, list[float]](), Accuracy(operator)
     length = math.sqrt(operator.shape[0])
-    with progress.task("traces of layers", total=_PROBES) as shown:
+    with progress.task("traces of layers", total=_PROBES, units="products") as shown:
         for _ in range(_PROBES):
             signs = torch.randint(0, 2, (operator.shape[0],), generator=random) * 2.0 - 1
             signs = signs.to(operator.dtype).to(operator.device)

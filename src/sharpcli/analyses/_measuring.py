@@ -60,7 +60,7 @@ def asked(texts: Sequence[str]) -> list[Asked]:
 def readings(measures: Sequence[Asked], objective: Objective, theta: Tensor, *, seed: int) -> tuple[Reading, ...]:
     """Run measures one after the other, and warn of those that failed."""
     found = []
-    with progress.task("measures", total=len(measures)) as shown:
+    with progress.task("measure", total=len(measures)) as shown:
         for one in measures:
             reading: Reading = one.plug_in.read(objective, theta, seed=seed, **one.options)
             found.append(replace(reading, label=_label(one, reading)))

@@ -167,12 +167,13 @@ def open_checkpoint(path: str | Path, settings: AnalysisSettings) -> Opened:
         NumericalError: The weights are not finite; buffers, such as masks, may be infinite.
         SettingsError: An unknown name, or `samples` larger than the split.
     """
-    Runtime.open(settings.device, settings.dtype)  # A missing device is told before any file is read.
-    checkpoint = checkpoints.read(path, settings.weights)
-    opened = assemble(checkpoint, load_data(checkpoint, settings), settings)
-    checkpoints.require_finite(opened.model, checkpoint.path)
-    require_function(opened.model, opened.data.train.inputs, opened.runtime)
-    return opened
+    with progress.task("open"):
+        Runtime.open(settings.device, settings.dtype)  # A missing device is told before any file is read.
+        checkpoint = checkpoints.read(path, settings.weights)
+        opened = assemble(checkpoint, load_data(checkpoint, settings), settings)
+        checkpoints.require_finite(opened.model, checkpoint.path)
+        require_function(opened.model, opened.data.train.inputs, opened.runtime)
+        return opened
 
 
 def assemble(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings) -> Opened:

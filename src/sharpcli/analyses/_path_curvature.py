@@ -44,7 +44,7 @@ def path_curvature(
     planner, warm = planner_for(chosen), None
     tops: list[float | None] = []
     verdicts: list[str] = []
-    with progress.task("curvature along the path", total=len(alphas)) as shown:
+    with progress.task("curvature at point", total=len(alphas)) as shown:
         for alpha, loss in zip(alphas, losses, strict=True):
             if not math.isfinite(loss):
                 tops.append(None)
@@ -56,7 +56,7 @@ def path_curvature(
             warm = pairs.vectors[:1]
             tops.append(largest_of(pairs))
             verdicts.append(pairs.verdicts[0])
-            shown.advance(1, lambda_max=f"{float(pairs.values[0]):.4g}")
+            shown.advance(1, lambda_max=float(pairs.values[0]))
     along = second_differences(alphas, losses)
     straight = settings.path == "linear" and length > 0
     return PathCurvature(

@@ -36,6 +36,16 @@ class PlannedRun:
     recipe: Recipe
     place: Path
 
+    @property
+    def label(self) -> str:
+        """For the progress."""
+        return f"train {self.variant.name}"
+
+    @property
+    def work(self) -> float:
+        """Samples that gradients are taken of."""
+        return float(self.recipe.updates * self.recipe.batch_size)
+
     def refuse_what_cannot_work(self) -> None:
         """Find out before any work whether the folder is free and large enough, and warn of what is easily misread."""
         settings, recipe, name = self.variant.settings, self.recipe, self.variant.name
@@ -97,6 +107,7 @@ class PlannedRun:
                 self._identity(),
                 lambda path, state, step, rate: checkpoints.write(path, state, self._metadata(step, rate)),
                 self.variant.settings.state_seconds,
+                self.label,
             )
             if resuming:
                 run.resume()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sharpcli import checkpoints
+from sharpcli import checkpoints, progress
 from sharpcli.analyses._opening import num_outputs
 from sharpcli.analyses._variants import Variant
 from sharpcli.batchnorm import batch_norms
@@ -51,6 +51,11 @@ class Study:
         Raises:
             SharpcliError: Either is unusable; see `sharpcli.errors`.
         """
+        with progress.task("open"):
+            return Study._open(settings)
+
+    @staticmethod
+    def _open(settings: TrainSettings) -> Study:
         runtime = Runtime.open(settings.device, settings.dtype)
         loss, spec = _loss_name(settings), settings.model or ""
         data = resolve_data(

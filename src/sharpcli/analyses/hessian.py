@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from sharpcli import checkpoints, files
+from sharpcli import checkpoints, files, progress
 from sharpcli.analyses import _layers, _report, _spectrum
 from sharpcli.analyses._account import account
 from sharpcli.analyses._data_bar import DataBarMeter
@@ -76,15 +76,14 @@ def hessian_all(
         raise SettingsError("--vectors names one file, but there are several analyses.", "Write them one by one.")
     results: list[HessianResult] = []
     planner = planner_for(settings)
-    for steps in files_of:
-        warm: dict[str, Tensor | None] = {}
-        for path in steps:
-            for split in splits:
-                state = settings.state and (str(Path(settings.state) / str(len(results))) if count > 1 else settings.state)
-                one = replace(settings, split=split, along_run=False, state=state)
-                result, vectors = _analyse(path, one, planner, warm.get(split))
-                warm[split] = vectors if settings.along_run else None
-                results.append(result)
+    warm = dict[tuple[int, str], Tensor | None]()
+    wanted = [(run, path, split) for run, steps in enumerate(files_of) for path in steps for split in splits]
+    for run, path, split in progress.each("checkpoint" if len(splits) == 1 else "split", wanted):
+        state = settings.state and (str(Path(settings.state) / str(len(results))) if count > 1 else settings.state)
+        one = replace(settings, split=split, along_run=False, state=state)
+        result, vectors = _analyse(path, one, planner, warm.get((run, split)))
+        warm[run, split] = vectors if settings.along_run else None
+        results.append(result)
     return results
 
 
@@ -124,7 +123,7 @@ def _analyse(
     """Return the answer for one checkpoint and split, and the eigenvectors found."""
     if settings.vectors:
         _require_own(Path(settings.vectors))
-    with account(settings) as book:
+    with account(settings) as book, progress.task("spectrum", parts=settings.parts()):
         opened = open_checkpoint(path, settings)
         objective = opened.objective(**settings.matrix())
         theta = objective.parameters()
@@ -186,7 +185,8 @@ def _more(
 
 def _operator(objective: Objective, theta: Tensor, settings: HessianSettings, planner: Planner) -> CurvatureOperator:
     products, left = settings.expected_products(), _graph_bytes(objective, settings)
-    return planner.operator(settings.operator, objective, theta, products=products, memory=left)
+    with progress.task("plan"):
+        return planner.operator(settings.operator, objective, theta, products=products, memory=left)
 
 
 def _graph_bytes(objective: Objective, settings: HessianSettings) -> int | None:

@@ -62,7 +62,7 @@ def interpolate(
         Keskar et al., ICLR 2017, figures 3 and 7. Garipov et al. 2018 for the statistics.
     """
     settings = chosen(InterpolateSettings, settings, options)
-    with account(settings) as book:
+    with account(settings) as book, progress.task("interpolation", parts=_parts(settings)):
         first, second = (open_checkpoint(path, settings) for path in (start, end))
         require_comparable(first, second)
         share = None
@@ -72,11 +72,11 @@ def interpolate(
         path = _Path(first, second, settings, splits)
         alphas = _alphas(settings)
         rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
-        with progress.task(f"{first.subject().label} → {second.subject().label}", total=len(alphas)) as shown:
+        with progress.task("path", total=len(alphas), units="points") as shown:
             for some in path.in_groups(alphas):
                 for split, evaluations in path.evaluate(some, splits).items():
                     rows[split] += evaluations
-                shown.advance(len(some), alpha=f"{some[-1]:.2f}", loss=f"{rows[splits[0]][-1].loss:.4g}")
+                shown.advance(len(some), alpha=some[-1], loss=rows[splits[0]][-1].loss)
         path.check_ends(alphas, rows)
         curves = tuple(_curve(split, alphas, evaluations) for split, evaluations in rows.items())
         length = norm(path.ends[1] - path.ends[0])
@@ -110,7 +110,18 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
     """
     if len(paths) < 2:
         raise SettingsError("Interpolation needs two checkpoints.", "Name both ends: sharpcli interpolate A B.")
-    return [interpolate(start, end, settings) for start, end in itertools.combinations(paths, 2)]
+    pairs = list(itertools.combinations(paths, 2))
+    return [interpolate(start, end, settings) for start, end in progress.each("pair", pairs)]
+
+
+def _parts(settings: InterpolateSettings) -> dict[str, float]:
+    """Return what there is to do, with its work in products: a loss is about a sixth of one, a step less than a loss."""
+    return {
+        "open": 1.0,
+        "train the control point": settings.bezier_steps / 50 * (settings.path == "bezier"),
+        "path": settings.points / 3,
+        "curvature at point": 12.0 * settings.points * settings.curvature,
+    }
 
 
 def _aligned(first: Opened, second: Opened, settings: InterpolateSettings) -> tuple[Opened, float]:

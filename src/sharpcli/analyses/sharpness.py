@@ -40,6 +40,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
         evaluation = objective.evaluate(theta)
         opened.check_loss(objective, evaluation, settings.split)
         slope = norm(objective.gradient(theta))
+        boxes = [] if wanted else [(p, e) for p in _fitting(settings.subspace, len(theta)) for e in settings.epsilon]
         measured = [
             epsilon_sharpness.measure(
                 objective,
@@ -52,9 +53,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
                 draws=settings.draws,
                 eigenvector=settings.eigenvector,
             )
-            for subspace in _fitting(settings.subspace, objective.space.dimension)
-            for epsilon in settings.epsilon
-            if not wanted
+            for subspace, epsilon in progress.each("measurement", boxes)
         ]
         if "all" in settings.measure:
             wanted = fitting(wanted, objective)

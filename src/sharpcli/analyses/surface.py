@@ -126,14 +126,13 @@ def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: 
     losses, done = kept.restore((len(betas), len(alphas)))
     kept.keep(losses, done)  # What cannot be written shows here, before the work.
     saved = time.monotonic()
-    with progress.task("surface", total=losses.size) as shown:
-        shown.advance(int(done.sum()))
+    with progress.task("surface", total=losses.size, units="points", done=int(done.sum())) as shown:
         try:
             for row, column in _coarse_first(len(betas), len(alphas)):
                 if done[row, column]:
                     continue
                 losses[row, column], done[row, column] = loss(alphas[column], betas[row]), True
-                shown.advance(1, loss=f"{losses[row, column]:.4g}")
+                shown.advance(1, loss=float(losses[row, column]))
                 if time.monotonic() - saved > _KEEP_SECONDS:
                     kept.keep(losses, done)
                     saved = time.monotonic()

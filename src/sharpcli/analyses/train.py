@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from sharpcli import progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._planned_run import PlannedRun
 from sharpcli.analyses._study import Study
@@ -50,7 +51,11 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
         runs = _planned(variants(settings))
         for run in runs:
             run.refuse_what_cannot_work()
-        rows = [row for run in runs for row in run.carry_out()]
+        rows = list[TrainRow]()
+        with progress.task("run", total=len(runs), parts={run.label: run.work for run in runs}) as shown:
+            for run in runs:
+                rows += run.carry_out()
+                shown.advance(1)
         first = runs[0].study
         inits = {run.study.init_sha256 for run in runs}
         return TrainResult(

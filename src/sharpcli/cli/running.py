@@ -113,8 +113,11 @@ def _compute(compute: Callable[[Any], Sequence[Any]], chosen: Any, how: Answerin
     from sharpcli.render.console import TerminalListener
 
     # A user's own model code may print; stdout is for the answer alone.
-    listener = TerminalListener(quiet=how.quiet, verbose=how.verbose)
-    with contextlib.redirect_stdout(sys.stderr), progress.listening(listener):
+    with (
+        TerminalListener(quiet=how.quiet, verbose=how.verbose) as listener,
+        contextlib.redirect_stdout(sys.stderr),
+        progress.listening(listener),
+    ):
         return list(compute(chosen))
 
 

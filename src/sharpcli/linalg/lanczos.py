@@ -28,7 +28,7 @@ from sharpcli.linalg.krylov import Krylov, Matrix
 from sharpcli.linalg.operator import SymmetricOperator, measured_error, product_error
 from sharpcli.linalg.ranks import Interval, Rank
 from sharpcli.linalg.reductions import dot, norm
-from sharpcli.linalg.search import Search, advance, extremes, look, ranked, restart, taken_up, trust_of
+from sharpcli.linalg.search import Search, advance, extremes, look, products_left, ranked, restart, taken_up, trust_of
 from sharpcli.linalg.wanted import Wanted
 
 _LEAST_CONFIRMED = 0.01  # Probability with which each attempt to confirm may be wrong.
@@ -166,8 +166,9 @@ def eigenpairs(
     rest: Complement | None = None
     began, earlier = time.monotonic(), search.seconds
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
-    with progress.task("Lanczos, at most", total=max_products) as shown:
-        shown.advance(krylov.frame.products + search.confirmations)
+    spent = krylov.frame.products + search.confirmations
+    likely = products_left(search, wanted, krylov.frame.products, confirm=confirm, most=max_products)
+    with progress.task("search", total=spent + likely, units="products", done=spent) as shown:
         while not search.ended:
             if not (search.confirming and confirm):
                 advance(krylov, search, wanted, tolerance)
@@ -176,18 +177,22 @@ def eigenpairs(
                 look(krylov, rest, search, wanted, tolerance)
                 rest = rest if search.confirming else None
             search.ended = search.ended or _exhausted(krylov, search, wanted, max_products, deadline)
-            if search.history:
-                shown.advance(0, residual=f"{search.history[-1][1]:.1e}", largest=f"{search.history[-1][2]:.4g}")
             if search.ended:
                 break
+            shown.expect(products_left(search, wanted, krylov.frame.products, confirm=confirm, most=max_products))
             _spend(krylov, rest, search, wanted)
             search.error = max(search.error, product_error(operator))
-            shown.advance(1)
+            shown.advance(1, **_told(search))
             search.seconds = earlier + time.monotonic() - began
             if store is not None:
                 store.keep(krylov, vars(search), rest)
     found = _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
     return replace(found, earlier_seconds=earlier)
+
+
+def _told(search: Search) -> dict[str, float]:
+    """Return what is worth telling of a search that is under way."""
+    return {"residual": search.history[-1][1], "first": search.history[-1][2]} if search.history else {}
 
 
 def _complement(krylov: Krylov, search: Search, store: Store | None, confirm: int, spare: int) -> Complement:
@@ -313,7 +318,7 @@ def _verified(
     """
     values, residuals, vectors, weights = pairs
     noise = float(krylov.frame.asymmetric(values, weights).max())
-    with progress.task("verify residuals", total=len(fresh)) as shown:
+    with progress.task("verify", total=len(fresh), units="products") as shown:
         for position in fresh:
             vector = vectors[position]
             product = measure(vector) if position == 0 else krylov.operator @ vector

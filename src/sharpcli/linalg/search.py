@@ -15,6 +15,7 @@ from sharpcli.linalg.krylov import Krylov, Matrix
 from sharpcli.linalg.operator import measured_error, product_error
 from sharpcli.linalg.ranks import Interval, Rank, ranks
 from sharpcli.linalg.wanted import Wanted as Wanted
+from sharpcli.progress import left_of_fall
 
 _GUARD = 3  # Steps of each chain for which the wanted values must stay as they are, where nothing better confirms them.
 _LARGE = 64  # Ritz problems up to this size are solved at every step, larger ones at every third.
@@ -23,6 +24,7 @@ _LOOSEST = 1e-2  # A larger residual does not tell which eigenvalue is near, so 
 _SUSPICIOUS = 1e-4  # Asymmetry in parts of ‖A‖ that no rounding explains: there the last product is repeated.
 _DOUBTFUL = 10  # Asymmetry in units of rounding from which on the operator is asked what its error is.
 _DROWNED = 1.5  # Times its part that is noise, up to which a residual is not worth another step.
+_PER_VALUE, _AT_FIRST = 2, 10  # Products that a search usually takes.
 _PATIENCE = 2  # Times the products of a settled search, up to which more go into telling its indices.
 
 UNKNOWN: Interval = (-math.inf, math.inf)
@@ -34,6 +36,7 @@ class Search:
 
     Attributes:
         history: [products, largest residual relative to its eigenvalue, first value] at each check.
+        falls: [products, how many powers of e all residuals together are above what is allowed] at each check.
         settled: The wanted values when they were last all within tolerance, at `settled_at` products.
         confirming: Whether products go into the complement, to see whether anything was missed.
         chained: Whether the chain there has begun.
@@ -52,6 +55,7 @@ class Search:
     """
 
     history: list[list[float]] = field(default_factory=list)
+    falls: list[list[float]] = field(default_factory=list)
     settled: list[float] | None = None
     settled_at: int = 0
     confirming: bool = False
@@ -93,9 +97,11 @@ def advance(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) ->
         search.ended = "noise"
         return
     _ask(krylov, search, wanted)
-    values, worst, allowed = _standing(krylov, search, wanted, tolerance)
+    values, ratios, allowed = _standing(krylov, search, wanted, tolerance)
+    worst = float(ratios.max())
     if not search.history or search.history[-1][0] < frame.products:
         search.history.append([frame.products, worst * min(tolerance, _LOOSEST), float(values[0])])
+        search.falls.append([frame.products, float(numpy.log(ratios.clip(min=1.0)).sum())])
     if worst > 1 or krylov.is_complete:
         search.settled = None
     elif search.settled is None or bool((numpy.abs(values - numpy.array(search.settled)) > allowed).any()):
@@ -103,6 +109,25 @@ def advance(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) ->
         search.confirming = wanted.total > 1
     elif frame.products >= search.settled_at + _GUARD * len(frame.waiting):
         _conclude(krylov, search, wanted, tolerance)
+
+
+def products_left(search: Search, wanted: Wanted, products: int, *, confirm: int, most: int) -> float:
+    """Return how many products are likely to be left: as the residuals fall, not as many as are allowed at most.
+
+    Args:
+        search: So far.
+        wanted: What is looked for.
+        products: Of the search so far, those that confirm not counted.
+        confirm: Products to confirm with, where nothing more is needed.
+        most: Products that are allowed.
+    """
+    if search.confirming:
+        left = float(confirm)
+    else:
+        falling = left_of_fall(search.falls)
+        usual = max(_PER_VALUE * wanted.total + _AT_FIRST - products, 1.0)  # Until more is known.
+        left = (usual if falling is None else falling) + (confirm if wanted.total > 1 else _GUARD)
+    return max(min(left, most - products - search.confirmations), 0.0)
 
 
 def _conclude(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) -> None:
@@ -222,8 +247,8 @@ def _missing(krylov: Krylov, rest: Complement, wanted: Wanted, allowed: Matrix) 
     return None
 
 
-def _standing(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) -> tuple[Matrix, float, Matrix]:
-    """Return the wanted Ritz values, the largest of their residuals in parts of what is allowed, and that.
+def _standing(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) -> tuple[Matrix, Matrix, Matrix]:
+    """Return the wanted Ritz values, their residuals in parts of what is allowed, and that.
 
     With noise and rounding a residual is to be within tolerance, if it can be. Where it cannot, it is to come down to what
     they leave: more steps would not make it less.
@@ -233,7 +258,7 @@ def _standing(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) 
     asked = min(tolerance, _LOOSEST) * numpy.abs(ritz[places])
     allowed: Matrix = numpy.maximum(numpy.maximum(asked - floor, asked / 2), max(floor, numpy.finfo(float).tiny))
     noise = krylov.frame.asymmetric(ritz[places], weights[:, places])
-    return ritz[places], float((residuals[places] / numpy.maximum(allowed, _DROWNED * noise)).max()), allowed
+    return ritz[places], residuals[places] / numpy.maximum(allowed, _DROWNED * noise), allowed
 
 
 def _ask(krylov: Krylov, search: Search, wanted: Wanted) -> None:

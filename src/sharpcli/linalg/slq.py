@@ -242,7 +242,7 @@ def spectral_density(
         return _assembled([place], [numpy.full(size, 1 / size)], [reach], [-1], size, left)
     random, spent = generator(seed, _STREAM), 0
     nodes, weights, reaches = [known], [numpy.full(len(known), 1 / size)], [numpy.zeros(len(known))]
-    with progress.task("spectral density", total=probes * steps) as shown:
+    with progress.task("density", total=probes * steps, units="products") as shown:
         for _ in range(probes):
             quadrature = _Quadrature(operator, basis, float(abs(known).max(initial=0)), spent)
             quadrature.run(random_direction(operator, basis, random), steps, shown)
@@ -310,7 +310,7 @@ def _multiplied_out(operator: SymmetricOperator, basis: Tensor) -> Array:
     """Return the exact eigenvalues (P - K,) of the operator on the complement of a basis."""
     rows = orthonormal_complement(basis)
     small = torch.empty(len(rows), len(rows), dtype=accumulator_of(rows), device=rows.device)
-    with progress.task("spectrum, exactly", total=len(rows)) as shown:
+    with progress.task("density", total=len(rows), units="products") as shown:
         for count, row in enumerate(rows):
             small[count] = project(rows, finite_product(operator, row, count + 1)[0])
             shown.advance(1)

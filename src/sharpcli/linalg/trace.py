@@ -99,7 +99,7 @@ def deflated_moments(
         return multiplied_out(operator, basis, inside, off=known, seed=seed)
     pilot, random, samples = min(_PILOT, require_enough(max_products, 2)), generator(seed, _STREAM), list[Array]()
     accuracy = Accuracy(operator)
-    with progress.task("trace, at most", total=max_products) as shown:
+    with progress.task("trace", total=max_products, units="products") as shown:
         while len(samples) < max_products:
             direction = random_direction(operator, basis, random)
             samples.append(dimension * _forms_of(operator, basis, direction, len(samples) + 1, accuracy))
@@ -109,11 +109,13 @@ def deflated_moments(
             forms, whole, left = numpy.array(samples).T
             trace = shifted(of_forms(forms, left, dimension), float(inside[0]))
             reached, allowed = max(trace.upper - trace.value, trace.value - trace.lower), half_width * abs(trace.value)
-            shown.advance(1, trace=f"{trace.value:.4g}", half_width=f"{reached:.1e}")
+            shown.advance(1, trace=trace.value, half_width=reached)
             if reached <= allowed:
                 break
             more = max_products - len(samples)
-            if dimension <= min(more, len(samples) * ((reached / allowed) ** 2 - 1 if allowed else math.inf)):
+            likely = len(samples) * ((reached / allowed) ** 2 - 1 if allowed else math.inf)
+            shown.expect(min(more, likely))
+            if dimension <= min(more, likely):
                 return multiplied_out(operator, basis, inside, spent=len(samples), off=known, seed=seed)
     off = numpy.add(known, accuracy.off(dimension))
     squared = not_below(shifted(of_positive(whole), float(inside[1])), float(inside[1]))
@@ -142,7 +144,7 @@ def multiplied_out(
     rows, accuracy = orthonormal_complement(basis), Accuracy(operator)
     if len(rows):
         accuracy.see_error(random_direction(operator, basis, generator(seed, _STREAM, 1)), 0.0)  # Any length will do.
-    with progress.task("trace, exactly", total=len(rows)) as shown:
+    with progress.task("trace", total=len(rows), units="products") as shown:
         total = inside.copy()
         for count, row in enumerate(rows, start=spent + 1):
             total += _forms_of(operator, basis, row, count, accuracy)[:2]

@@ -69,7 +69,7 @@ def xtrace(operator: SymmetricOperator, *, half_width: float = 0.02, max_product
         )
     most = require_enough(max_products, 8) // 2
     sketch, count = _Sketch(operator, seed), min(_SKETCHES, most)
-    with progress.task("trace, at most", total=max_products) as shown:
+    with progress.task("trace", total=2 * count, units="products") as shown:
         while True:
             sketch.reserve(count)
             while sketch.size < count:
@@ -78,10 +78,13 @@ def xtrace(operator: SymmetricOperator, *, half_width: float = 0.02, max_product
                 shown.advance(2)
             trace, squared = sketch.estimates()
             reached = trace.upper - trace.value
-            shown.advance(0, trace=f"{trace.value:.4g}", half_width=f"{reached:.1e}")
+            shown.advance(0, trace=trace.value, half_width=reached)
             if reached <= half_width * abs(trace.value) or count == most:
                 return Moments(trace, squared, sketch.products, "XTrace")
             count = min(most, math.ceil(_GROWTH * count))
+            wanted = half_width * abs(trace.value)
+            likely = 2 * sketch.size * ((reached / wanted) ** 2 - 1) if wanted else math.inf
+            shown.expect(min(max(likely, 2 * (count - sketch.size)), 2 * (most - sketch.size)))
 
 
 class _Sketch:

@@ -116,6 +116,6 @@ def _ascend(meter: Meter, ball: Ball, place: Tensor, steps: int, shown: progress
         else:
             length /= 2
         place = ball.inside(top.place + length * uphill)
-        shown.advance(1, rise=f"{top.loss - meter.base:.4g}")
+        shown.advance(1, rise=top.loss - meter.base)
     last = meter.loss(ball.offset(place))
     return Top(last, place) if last > top.loss else top

@@ -20,6 +20,7 @@ import torch
 from scipy.optimize import Bounds, OptimizeResult, minimize
 from torch import Tensor
 
+from sharpcli import progress
 from sharpcli.measures._ascent import Ball, Top
 from sharpcli.measures._reading import Meter
 from sharpcli.runtime import generator
@@ -58,8 +59,8 @@ class BoxSearch:
         point: numpy.ndarray = 0.5 * self._widths * numpy.sign(_numbers(direction))
         return point
 
-    def solve(self, start: numpy.ndarray, iterations: int) -> None:
-        """Run L-BFGS-B from a point z of the box."""
+    def solve(self, start: numpy.ndarray, iterations: int, shown: progress.Task) -> None:
+        """Run L-BFGS-B from a point z of the box, and show each iteration."""
         self._scale = 1.0
         self.tops.append(Top(-math.inf, self._place(start)))
         loss, slope = self._evaluate(start)
@@ -77,6 +78,7 @@ class BoxSearch:
                 jac=True,
                 bounds=Bounds(-self._widths, self._widths),
                 options={"maxiter": iterations, "ftol": 0.0, "gtol": 0.0},
+                callback=lambda _point: shown.advance(1, rise=self.tops[-1].loss - self.meter.base),
             )
         )
 

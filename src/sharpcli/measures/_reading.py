@@ -151,7 +151,7 @@ def mean_rise(meter: Meter, direction: Callable[[Tensor, int], Tensor], samples:
         label: For the progress.
     """
     base, rises = meter.base, []
-    with progress.task(label, total=samples) as shown:
+    with progress.task(label, total=samples, units="directions") as shown:
         for sample in range(samples):
             step = size * direction(meter.theta, sample)
             rises.append((meter.loss(step) + meter.loss(-step)) / 2 - base)

@@ -85,21 +85,22 @@ def measure(
     started, meter = time.perf_counter(), Meter("epsilon-sharpness", objective, theta, {})
     draws, ascents = draws if subspace else 1, 0 if solver == "lbfgsb" else restarts
     solves = 0 if solver == "ascent" else restarts + (eigenvector and not subspace)
-    label = f"ε-sharpness ε={epsilon:g} {f'p={subspace}' if subspace else 'full space'}"
     found: list[Settled] = []
     said: list[Any] = []
-    for draw in range(draws):
+    for draw in progress.each("ε-sharpness draw", range(draws)):
         answers: list[Any] = []
 
         def search(meter: Meter, draw: int = draw, answers: list[Any] = answers) -> tuple[Ball, list[Top]]:
             box = _make_box(meter.theta, epsilon, subspace, seed, draw)
             solver = BoxSearch(meter, box)
-            with progress.task(label, total=solves + num_steps(iterations, ascents)) as shown:
+            total = solves * iterations + num_steps(iterations, ascents)
+            with progress.task("ε-sharpness", total=total, units="gradients") as shown:
+                shown.advance(0, epsilon=epsilon, space=subspace or "full")
                 for attempt in range(solves):
                     random = attempt < restarts
                     start = solver.inside(seed, 2, draw, attempt) if random else solver.towards(_uphill(meter, seed))
-                    solver.solve(start, iterations)
-                    shown.advance(1, rise=f"{solver.tops[-1].loss - meter.base:.4g}")
+                    solver.solve(start, iterations, shown)
+                    shown.advance(iterations - int(solver.solves[-1].nit))  # It may have ended before.
                 climbed = climb(meter, box, steps=iterations, restarts=ascents, seeds=(seed, draw), shown=shown)
             answers[:] = solver.solves
             return box, solver.tops + climbed

@@ -54,7 +54,7 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
         return objective.space.flatten(parts)
 
     gradient, deviations = objective.gradient(theta), []
-    with progress.task("gradient noise", total=min(groups, objective.num_samples)) as shown:
+    with progress.task("gradient noise", total=min(groups, objective.num_samples), units="gradients") as shown:
         for group in objective.groups(groups, seed):
             apart = objective.sum_over(group.chunks, slope).double() / group.num_terms - gradient
             deviations.append(group.num_terms * float(apart @ apart))

@@ -62,7 +62,7 @@ def read(
     order = torch.randperm(objective.num_samples, generator=generator(seed, 23)).to(objective.inputs.device)
     chosen = [part for part in torch.split(order, m) if len(part) == min(m, objective.num_samples)][:batches]
     found: list[Settled] = []
-    with progress.task("m-sharpness", total=len(chosen) * num_steps(steps, 1)) as shown:
+    with progress.task("m-sharpness", total=len(chosen) * num_steps(steps, 1), units="gradients") as shown:
         for number, part in enumerate(chosen):
             if not objective.criterion.count(objective.targets[part]):
                 continue  # Nothing but ignored targets: no loss to climb.

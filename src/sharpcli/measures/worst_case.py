@@ -68,7 +68,7 @@ def read(
 
     def search(meter: Meter) -> tuple[Ball, list[Top]]:
         ball = Ball(rho, NORMS[str(norm)], meter.theta.abs().to(accumulator_of(meter.theta)) if adaptive else None)
-        with progress.task("worst case", total=num_steps(steps, restarts)) as shown:
+        with progress.task("worst case", total=num_steps(steps, restarts), units="gradients") as shown:
             return ball, climb(meter, ball, steps=steps, restarts=restarts, seeds=(seed,), shown=shown)
 
     found = settle(meter, search)

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from typing import IO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column
 from rich.text import Text
 
 from sharpcli import progress
+from sharpcli.render.bar import Bar, Lines
 from sharpcli.render.folding import UNLIMITED, fold_message, usable, visible
+from sharpcli.render.work import Piece
 
 
 def console(stream: IO[str]) -> Console:
@@ -53,60 +45,51 @@ def tell_error(stream: IO[str], message: str, hint: str) -> None:
             tell(console(stream), text if text.endswith("?") else f"{text}.", word, colour)
 
 
-class _Shown:
-    """A bar on the screen."""
-
-    def __init__(self, bars: Progress, identity: TaskID, label: str) -> None:
-        self.bars, self.identity, self.label, self.fields = bars, identity, label, dict[str, object]()
-
-    def advance(self, amount: float = 1, **fields: object) -> None:
-        self.fields |= fields
-        text = "  ".join(f"{key} {value}" for key, value in self.fields.items() if value != "")
-        self.bars.update(self.identity, advance=amount, text=text)
-
-
 class TerminalListener:
-    """Shows progress as bars with an ETA on a terminal, and warnings and notes as lines, all on stderr.
+    """Shows progress as one bar on a terminal, and as lines elsewhere; warnings and notes as lines; all on stderr.
 
-    Where stderr is not a terminal only lines are written.
+    It is shown within a `with` block, from its first moment on; whatever ends the block, the terminal is as it was before.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         """Say nothing but errors if `quiet`; write notes too if `verbose`."""
         self.quiet, self.verbose = quiet, verbose
         self.console = console(sys.stderr)
-        self._bars: Progress | None = None
-        self._open = 0
+        drawn = sys.stderr.isatty() and self.console.is_terminal and not self.console.is_dumb_terminal
+        self._shown = Bar(self.console) if drawn else Lines(self._line)
+        self._showing = False
 
-    def start(self, label: str, total: float | None) -> progress.Task:
-        """Add a bar."""
-        if self._bars is None:
-            self._bars = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[text]}", table_column=Column(no_wrap=False, ratio=1)),
-                console=self.console,
-                disable=self.quiet or not self.console.is_terminal,
-                transient=True,
-            )
-            self._bars.start()
-        self._open += 1
-        return _Shown(self._bars, self._bars.add_task(label, total=total, text=""), label)
+    def __enter__(self) -> TerminalListener:
+        if not self.quiet:
+            self._showing = True
+            try:
+                self._shown.__enter__()
+            except BaseException:  # Ctrl-C may come in the midst of it.
+                self.close()
+                raise
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away and show the cursor again."""
+        if self._showing:
+            self._showing = False
+            self._shown.__exit__(None, None, None)
+
+    def start(self, label: str, total: float | None, *, units: str, done: float, parts: Mapping[str, float]) -> progress.Task:
+        """Show a task."""
+        return self._shown.overview.start(label, total, units=units, done=done, parts=parts)
 
     def finish(self, task: progress.Task) -> None:
-        """Take the bar away; the last one clears the screen of bars."""
-        assert isinstance(task, _Shown)
-        assert self._bars is not None
-        self._bars.remove_task(task.identity)
-        self._open -= 1
-        if not self._open:
-            self._bars.stop()
-            self._bars = None
+        """Stop showing a task."""
+        assert isinstance(task, Piece)
+        self._shown.overview.finish(task)
+
+    def _line(self, message: str) -> None:
+        """Write a line of its own, which is never folded: logs are searched line by line."""
+        self.console.print(Text.assemble(("progress: ", "cyan"), visible(message)), soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Write a warning."""

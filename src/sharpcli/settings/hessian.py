@@ -138,8 +138,21 @@ class HessianSettings(AnalysisSettings):
 
     def expected_products(self) -> int:
         """Return about how many products all that is asked for will take."""
-        search = 2 * self.topk + 20 * self.bottomk + 10 * bool(self.topk + self.bottomk)
-        return search + 60 * self.trace + self.has_density() * self.probes * self.density_steps
+        return int(sum(self.parts()[part] for part in ("search", "trace", "density")))
+
+    def parts(self) -> dict[str, float]:
+        """Return what there is to do, in order, each with the products that it is likely to take."""
+        wanted = self.topk + self.bottomk
+        return {
+            "open": 1.0,
+            "plan": 2.0,
+            "search": 2.0 * self.topk + 20 * self.bottomk + 10 * bool(wanted),
+            "verify": float(wanted if self.certify == "all" else min(wanted, 2)),
+            "trace": 60.0 * self.trace,
+            "density": float(self.has_density() * self.probes * self.density_steps),
+            "layer": 60.0 * self.per_layer,
+            "traces of layers": 20.0 * self.per_layer,
+        }
 
     def most_products(self) -> int:
         """Return the budget of Hessian-vector products, those that verify not counted."""

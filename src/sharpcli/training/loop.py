@@ -44,6 +44,7 @@ class Run:
         identity: All that the weights depend on; a state of another identity is not resumed.
         save_step: Writes a checkpoint of some weights as they are after so many updates, to a file.
         state_seconds: Between two saves of the state.
+        label: For the progress.
     """
 
     model: nn.Module
@@ -56,6 +57,7 @@ class Run:
     identity: dict[str, Any]
     save_step: Callable[[Path, Mapping[str, Tensor], int, float], None]
     state_seconds: float = 20.0
+    label: str = "training"
     updates: int = 0
     seconds: float = 0.0
     records: Records = field(init=False)
@@ -110,7 +112,6 @@ class Run:
             self._track()
         try:
             with deferred() as interrupt, self._judge.train.arithmetic(), self._task() as shown:
-                shown.advance(self.updates)
                 evaluations, stopped_by = self._go(evaluations, stopped_by, started, interrupt, shown)
                 interrupt.check()
         except KeyboardInterrupt:
@@ -147,10 +148,11 @@ class Run:
                     stopped_by = _LOSS
                     break
             self._step()
-            shown.advance(1, **self._fields(loss, evaluations))
+            shown.advance(1, batch_loss=loss)
             if self._judge.is_due(self.updates, self.records.lines["metrics"]):
                 evaluations = self._judge.evaluate(self.updates)
                 self._record(evaluations)
+                self._show(evaluations, shown)
                 if self._judge.is_reached(evaluations[0].loss):
                     stopped_by = _LOSS
             self._whole = True
@@ -190,7 +192,7 @@ class Run:
         return finished(self._averages, self._judge, self.updater.parameters, self.updates, self._last_rate())
 
     def _task(self) -> Any:
-        return progress.task(f"train {self.recipe.mode}", self.recipe.updates)
+        return progress.task(self.label, self.recipe.updates, units="updates", done=self.updates)
 
     def _gradient(self) -> float:
         """Compute the gradient of the next update, and return the loss that it met."""
@@ -233,17 +235,22 @@ class Run:
     def _last_rate(self) -> float:
         return self.recipe.learning_rate(max(self.updates - 1, 0))
 
-    def _fields(self, loss: float, evaluations: Both) -> dict[str, str]:
-        """Return what is shown beside the bar."""
+    def _show(self, evaluations: Both, shown: progress.Task) -> None:
+        """Report an evaluation, and how many updates are left; where a loss is wanted, by how the loss falls."""
         train, test = evaluations
+        left = self.recipe.updates - self.updates
+        if self.recipe.stop_train_loss:
+            wanted = self.recipe.stop_train_loss
+            known = [
+                (line["step"], math.log(max(line["train_loss"], wanted) / wanted)) for line in self.records.lines["metrics"]
+            ]
+            likely = progress.left_of_fall(known)
+            shown.expect(left if likely is None else min(left, likely))
         accuracies = [evaluation.accuracy for evaluation in (train, test)]
-        return {
-            "batch": f"{loss:.4f}",
-            "train": f"{train.loss:.4f}",
-            "test": f"{test.loss:.4f}",
-            "acc": "" if None in accuracies else " / ".join(f"{100 * (accuracy or 0):.1f}" for accuracy in accuracies),
-            "lr": f"{self._last_rate():.3g}",
-        }
+        both = "" if None in accuracies else " / ".join(f"{100 * (accuracy or 0):.1f}" for accuracy in accuracies)
+        shown.evaluated(
+            train_loss=train.loss, test_loss=test.loss, accuracy=f"{both} %" if both else None, lr=self._last_rate()
+        )
 
     def _record(self, evaluations: Both) -> None:
         """Add a line to metrics.jsonl."""
