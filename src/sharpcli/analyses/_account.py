@@ -19,12 +19,16 @@ class Account:
         """Start the clock."""
         self._settings, self._warnings, self._started = settings, warnings, time.perf_counter()
 
+    def seconds(self) -> float:
+        """Return how long this sitting has taken so far."""
+        return time.perf_counter() - self._started
+
     def entries(self, runtime: Runtime | None = None, *, earlier_seconds: float = 0.0) -> dict[str, Any]:
         """Return the fields that every `Result` has; its time is that of an interrupted part as well."""
         return {
             "settings": self._settings.to_dict(),
             "provenance": provenance(runtime),
-            "seconds": earlier_seconds + time.perf_counter() - self._started,
+            "seconds": earlier_seconds + self.seconds(),
             "warnings": tuple(dict.fromkeys(self._warnings)),
         }
 

@@ -111,9 +111,10 @@ class PlannedRun:
             )
             if resuming:
                 run.resume()
+            before = run.seconds
             outcome = run.train()
             averages = run.averaged()
-        seconds = time.perf_counter() - began
+        seconds = before + time.perf_counter() - began
         for average in averages:
             about = {"average": average.kind, "averaged": average.count}
             self._write_end(f"{average.kind}.pt", average.state, average.outcome, about)
@@ -185,7 +186,8 @@ class PlannedRun:
         """Return the rows of a run that is complete already."""
         done = checkpoints.read(self.place / "final.pt").metadata
         refuse_other(self.place, done, self._identity())
-        rows = [self._row("final.pt", done["step"], done["stopped_by"], done["final"], 0.0, None)]
+        seconds = _run_folder.seconds_of(self.place)
+        rows = [self._row("final.pt", done["step"], done["stopped_by"], done["final"], seconds, None)]
         for kind in done.get("averages", []):
             found = checkpoints.read(self.place / f"{kind}.pt").metadata
             rows.append(self._row(f"{kind}.pt", found["step"], found["stopped_by"], found["final"], 0.0, kind))

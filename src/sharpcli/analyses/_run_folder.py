@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def forget_aside(place: Path) -> None:
     if aside.is_dir():
         _discard(aside)
         aside.rmdir()
+
+
+def seconds_of(place: Path) -> float:
+    """Return how long the run in a folder had taken when it was evaluated last, over all sittings; 0 if nothing tells."""
+    try:
+        lines = (place / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return float(json.loads(lines[-1])["seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0.0
 
 
 def _own_files(place: Path) -> list[Path]:

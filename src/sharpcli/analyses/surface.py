@@ -74,7 +74,8 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
             "plane": checkpoints.state_sha256({"origin": plane.origin, "axes": plane.axes}),
             "settings": _relevant(settings),
         }
-        losses = fill(loss, alphas, betas, _Kept(settings.state, identity))
+        kept = _Kept(settings.state, identity, book.seconds)
+        losses = fill(loss, alphas, betas, kept)
         centre = loss(0.0, 0.0)
         if not numpy.isfinite(losses).any():
             raise NumericalError("No point of the plane has a finite loss.", "Use a smaller --range.")
@@ -92,7 +93,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
             loss_at_origin=centre,
             marks=tuple(Mark(name=name, alpha=a, beta=b, distance_from_plane=away) for name, a, b, away in plane.marks),
             not_finite=int((~numpy.isfinite(losses)).sum()),
-            **book.entries(opened[0].runtime),
+            **book.entries(opened[0].runtime, earlier_seconds=kept.before),
         )
 
 
@@ -142,10 +143,14 @@ def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: 
 
 
 class _Kept:
-    """Points that have been evaluated, in a file, so that an interrupted surface can be gone on with."""
+    """Points that have been evaluated, in a file, so that an interrupted surface can be gone on with.
 
-    def __init__(self, place: str | None, identity: dict[str, Any]) -> None:
+    `before` are the seconds of the sittings before this one, and `seconds` tells those of this one.
+    """
+
+    def __init__(self, place: str | None, identity: dict[str, Any], seconds: Callable[[], float] = lambda: 0.0) -> None:
         self.place, self.identity = place, json.dumps(identity, sort_keys=True)
+        self.before, self.seconds = 0.0, seconds
 
     def restore(self, shape: tuple[int, int]) -> tuple[Grid, NDArray[numpy.bool_]]:
         empty = numpy.full(shape, math.nan), numpy.zeros(shape, dtype=bool)
@@ -156,11 +161,13 @@ class _Kept:
             raise SettingsError(
                 f"{self.place} holds another surface.", "Use the settings that it was begun with, or another --state."
             )
+        self.before = float(content.get("seconds", 0.0))
         return content["loss"].numpy().copy(), content["done"].numpy().copy()
 
     def keep(self, losses: Grid, done: NDArray[numpy.bool_]) -> None:
         if self.place is not None:
-            content = {"identity": self.identity, "loss": torch.from_numpy(losses), "done": torch.from_numpy(done)}
+            content: dict[str, Any] = {"loss": torch.from_numpy(losses), "done": torch.from_numpy(done)}
+            content |= {"identity": self.identity, "seconds": self.before + self.seconds()}
             files.write_object(Path(self.place), content)
 
 

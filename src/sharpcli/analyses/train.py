@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,12 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
         runs = _planned(variants(settings))
         for run in runs:
             run.refuse_what_cannot_work()
-        rows = list[TrainRow]()
+        rows, before = list[TrainRow](), 0.0
         with progress.task("run", total=len(runs), parts={run.label: run.work for run in runs}) as shown:
             for run in runs:
-                rows += run.carry_out()
+                began = time.perf_counter()
+                rows += (found := run.carry_out())
+                before += max(found[0].seconds - (time.perf_counter() - began), 0.0)
                 shown.advance(1)
         first = runs[0].study
         inits = {run.study.init_sha256 for run in runs}
@@ -65,7 +68,7 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
             rows=tuple(rows),
             next_commands=_next_commands(first, rows),
             device=str(first.runtime.device),
-            **book.entries(first.runtime),
+            **book.entries(first.runtime, earlier_seconds=before),
         )
 
 

@@ -62,6 +62,7 @@ class Run:
     seconds: float = 0.0
     records: Records = field(init=False)
     _whole: bool = field(default=True, init=False)
+    _started: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -103,7 +104,7 @@ class Run:
             NumericalError: The loss is no longer finite; the last good state stays on disk.
             KeyboardInterrupt: Passed on, after the state has been saved.
         """
-        started = time.perf_counter() - self.seconds
+        self._started = time.perf_counter() - self.seconds
         evaluations = self._judge.evaluate(self.updates)
         # In the midst of a run only where an uninterrupted one would have looked, too.
         looked = not self.updates or self.records.has("metrics", self.updates)
@@ -112,7 +113,7 @@ class Run:
             self._track()
         try:
             with deferred() as interrupt, self._judge.train.arithmetic(), self._task() as shown:
-                evaluations, stopped_by = self._go(evaluations, stopped_by, started, interrupt, shown)
+                evaluations, stopped_by = self._go(evaluations, stopped_by, interrupt, shown)
                 interrupt.check()
         except KeyboardInterrupt:
             if self._whole:  # A second Ctrl-C may come in the middle of an update; what was saved before is good then.
@@ -130,7 +131,6 @@ class Run:
         self,
         evaluations: Both,
         stopped_by: str,
-        started: float,
         interrupt: Interrupt,
         shown: progress.Task,
     ) -> tuple[Both, str]:
@@ -140,7 +140,7 @@ class Run:
             interrupt.check()
             self._whole = False
             loss = self._gradient()
-            self.seconds = time.perf_counter() - started
+            self.seconds = time.perf_counter() - self._started
             if self.updater.loss_is_exact and self._judge.is_reached(loss):
                 # Dropout that is no layer would make the loss above a noisy one.
                 evaluations = self._judge.evaluate(self.updates)
@@ -172,6 +172,7 @@ class Run:
             NumericalError: It is not finite.
         """
         self._judge.require_finite(self.updates)
+        self.seconds = time.perf_counter() - self._started
         parts = {
             "model": self.model.state_dict(),
             "optimizer": self.updater.optimizer.state_dict(),
