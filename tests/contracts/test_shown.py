@@ -37,7 +37,8 @@ LEFT_OUT: dict[str, set[str]] = {
     "CompareResult": SUBJECT - {"Subject.label"}
     | {"Subject.path", "rows.accuracy_gap", "rows.accuracy_gap_standard_error", "rows.lambda_max_residual"},
     "InspectResult": {"Subject.label", "Subject.data_fingerprint", "Subject.epochs", "Subject.last_learning_rate"}
-    | {"Subject.momentum", "Subject.momentum_rule", "Subject.step", "buffers", "left_out", "metadata", "seconds"},
+    | {"Subject.momentum", "Subject.momentum_rule", "Subject.step", "buffers", "left_out", "metadata", "seconds"}
+    | {f"run.{name}" for name in ("folder", "state", "step", "steps", "stopped_by", "checkpoint", "checkpoint_step", "go_on")},
     "DistanceResult": SUBJECT
     | {"ties", "buffers", "seconds", "way.stretches", "steps.path", "steps.norm", "steps.init_norm", "steps.max_change"}
     | {"steps.layers", "growth.steps", "growth.distances", "growth.fits", "growth.preferred", "growth.aic_difference"},
@@ -57,6 +58,7 @@ LEFT_OUT: dict[str, set[str]] = {
     | CONDITIONS
     | {"seconds", "readings.measure", "readings.options", "readings.status", "measurements.measure"}
     | {f"measurements.{name}" for name in ("max_loss", "phi_of_draws", "passes", "iterations", "solver_messages", "seconds")},
+    "RunsResult": {"seconds", "rows.sentence", "rows.stopped_by", "rows.checkpoint_step"},
     "RecipesResult": {"seconds", "rows.sets", "rows.source"},
     "TrainResult": {"run", "init_sha256", "seconds"}
     | {"rows.mode", "rows.preset", "rows.folder", "rows.learning_rate", "rows.seed"},

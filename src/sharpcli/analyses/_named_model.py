@@ -12,9 +12,9 @@ from sharpcli.arguments import parse_arguments
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
 from sharpcli.models._foreign import build_foreign
-from sharpcli.models._resolve import _TORCHVISION as TORCHVISION
 from sharpcli.models._resolve import _from_torchvision as from_torchvision
-from sharpcli.models._resolve import resolve, runs_code
+from sharpcli.models._resolve import resolve
+from sharpcli.plugins import TORCHVISION, runs_code
 from sharpcli.settings import AnalysisSettings
 
 

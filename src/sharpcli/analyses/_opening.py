@@ -19,10 +19,10 @@ from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.losses import loss_named
 from sharpcli.models._output import chosen_output
 from sharpcli.models._resolve import resolve as resolve_model
-from sharpcli.models._resolve import runs_code
 from sharpcli.modules import private_copy
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.plausibility import implausible
+from sharpcli.plugins import runs_code
 from sharpcli.preconditions import require_function
 from sharpcli.results import Conditions, Subject
 from sharpcli.runtime import Runtime, generator

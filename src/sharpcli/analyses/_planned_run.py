@@ -21,7 +21,7 @@ from sharpcli.models._output import chosen_output
 from sharpcli.modules import private_copy
 from sharpcli.results import TrainRow
 from sharpcli.training.averaged import Outcome
-from sharpcli.training.keeping import STATE, refuse_other
+from sharpcli.training.keeping import refuse_other
 from sharpcli.training.loop import Run
 from sharpcli.training.recipe import Recipe, idle_options
 from sharpcli.training.update import Updater
@@ -75,7 +75,7 @@ class PlannedRun:
         if variant.preset is not None:
             progress.say(f"{variant.name}: {variant.preset.words(settings)}")
             progress.say(f"{variant.name}: {variant.preset.source}: {variant.preset.where}")
-        resuming = settings.resume and (self.place / STATE).exists()
+        resuming = settings.resume and (self.place / checkpoints.STATE).exists()
         if settings.resume and not resuming and (self.place / "final.pt").exists():
             rows = self._finished()
         else:
@@ -105,7 +105,7 @@ class PlannedRun:
                 self.variant.settings.seed,
                 self.place,
                 self._identity(),
-                lambda path, state, step, rate: checkpoints.write(path, state, self._metadata(step, rate)),
+                lambda path, state, step, rate, about: checkpoints.write(path, state, self._metadata(step, rate) | about),
                 self.variant.settings.state_seconds,
                 self.label,
             )
@@ -132,10 +132,14 @@ class PlannedRun:
         if self.variant.settings.overwrite and self.place.exists():
             _run_folder.set_aside(self.place)
         checkpoints.write(self.place / "init.pt", self.study.init, self._metadata(0, None))
-        record = {"settings": self.variant.settings.to_dict(), "recipe": self.recipe.to_dict()}
+        record = {
+            "settings": self.variant.settings.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "command": self.variant.command.to_dict(),  # All that --resume needs.
+        }
         if self.variant.preset is not None:
             record["preset"] = asdict(self.variant.preset)
-        files.write_bytes(self.place / "settings.json", (json.dumps(record, indent=2) + "\n").encode())
+        files.write_bytes(self.place / checkpoints.SETTINGS, (json.dumps(record, indent=2) + "\n").encode())
 
     def _write_end(self, name: str, state: Mapping[str, Tensor], outcome: Outcome, about: dict[str, Any]) -> None:
         metadata = self._metadata(outcome.updates, outcome.last_learning_rate)

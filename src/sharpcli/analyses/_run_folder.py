@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from sharpcli.checkpoints import LAST_GOOD, SETTINGS, STATE
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.settings.training import AVERAGES
 from sharpcli.training.recipe import Recipe
@@ -14,13 +15,13 @@ from sharpcli.training.records import NAMES
 _ASIDE = ".replaced"
 _AVERAGES = tuple(f"{kind}.pt" for kind in AVERAGES)
 _RECORDS = tuple(f"{name}.jsonl" for name in NAMES)
-_OWN = ("final.pt", "init.pt", "last.pt", "last-good.pt", "step-*.pt", "settings.json", *_AVERAGES, *_RECORDS)
+_OWN = ("final.pt", "init.pt", STATE, LAST_GOOD, "step-*.pt", SETTINGS, *_AVERAGES, *_RECORDS)
 _MEBIBYTE = 2**20
 
 
 def refuse_to_overwrite(place: Path) -> None:
     """Raise SettingsError if there is a run, or anything that looks like a checkpoint."""
-    if (place / "settings.json").exists() or any(place.glob("*.pt")):
+    if (place / SETTINGS).exists() or any(place.glob("*.pt")):
         raise SettingsError(
             f"The folder {place} already holds a run.",
             "Use --overwrite to replace it, --resume to continue it, or another --out.",

@@ -23,12 +23,14 @@ class Variant:
         mode: Plug-in in training/modes.
         settings: Of this run alone, with what its recipe sets filled in.
         preset: The recipe, if one was named.
+        command: The settings that the whole command was given.
     """
 
     name: str
     mode: str
     settings: TrainSettings
     preset: Preset | None
+    command: TrainSettings
 
 
 def variants(settings: TrainSettings) -> list[Variant]:
@@ -73,7 +75,7 @@ def _of_recipes(settings: TrainSettings) -> list[Variant]:
         filled = chosen.fill(settings)
         if len(filled.mode) > 1:
             raise SettingsError("--recipe with several modes would train each recipe several times.", "Give one --mode.")
-        found.append(Variant(name, filled.mode[0], filled, chosen))
+        found.append(Variant(name, filled.mode[0], filled, chosen, settings))
     return found
 
 
@@ -81,7 +83,7 @@ def _of_modes(settings: TrainSettings) -> list[Variant]:
     modes = ["sgd" if mode == AUTO else mode for mode in settings.mode]
     if settings.batch_size is not None and len(modes) > 1:
         raise _same_batches()
-    return [Variant(mode, mode, settings, None) for mode in modes]
+    return [Variant(mode, mode, settings, None, settings) for mode in modes]
 
 
 def _same_batches() -> SettingsError:

@@ -12,29 +12,35 @@ from sharpcli.checkpoints import Checkpoint, Parts
 from sharpcli.errors import NumericalError, SharpcliError
 from sharpcli.plausibility import implausible
 from sharpcli.preconditions import require_function
-from sharpcli.results import Check, InspectResult
+from sharpcli.results import Check, InspectResult, RunRow, RunsResult
 from sharpcli.settings import InspectSettings, chosen
 
 _OPTIONAL = "initial weights"
 _FITS = "weights fit the model"
 
 
-def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **options: object) -> InspectResult:
+def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **options: object) -> InspectResult | RunsResult:
     """Open a file safely, list what it holds, and try what an analysis would try.
 
     Args:
-        checkpoint: File, or run folder.
+        checkpoint: File, run folder, or a folder that holds runs.
         settings: Model and data to check against; by default the checkpoint's own.
         **options: Its fields, in place of settings.
 
     Returns:
-        Tensors, metadata and a list of checks; `analysable` is whether all that could be asked passed.
+        Tensors, metadata and a list of checks; `analysable` is whether all that could be asked passed. For a folder without
+        final weights the runs in it: what has become of each, and what to name or to type.
 
     Raises:
         InputError: The file cannot be opened at all.
     """
     settings = chosen(InspectSettings, settings, options)
+    run = checkpoints.run_in(checkpoint)
+    listed = list(checkpoints.runs_below(checkpoint)) if run is None else [] if run.state == "finished" else [run.folder]
     with account(settings) as book:
+        if listed:
+            rows = (checkpoints.run_in(folder) for folder in progress.each("run", listed))
+            return RunsResult(folder=str(checkpoint), rows=tuple(_told(row) for row in rows if row), **book.entries())
         read = checkpoints.read(checkpoint, settings.weights)
         parts, checks = _looked_into(read, settings)
         return InspectResult(
@@ -50,9 +56,24 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
             tensors=tuple((name, tuple(tensor.shape)) for name, tensor in read.state.items()),
             metadata=read.metadata,
             checks=checks,
+            run=None if run is None else _told(run),
             analysable=all(check.passed for check in checks if check.name != _OPTIONAL),
             **book.entries(),
         )
+
+
+def _told(run: checkpoints.RunFolder) -> RunRow:
+    return RunRow(
+        folder=str(run.folder),
+        state=run.state,
+        step=run.step,
+        steps=run.steps,
+        stopped_by=run.stopped_by,
+        sentence=run.sentence(),
+        checkpoint=None if run.weights is None else str(run.weights),
+        checkpoint_step=run.weights_step,
+        go_on=run.go_on,
+    )
 
 
 def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tuple[Check, ...]]:

@@ -10,9 +10,10 @@ from typing import Any
 from sharpcli import progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._planned_run import PlannedRun
+from sharpcli.analyses._resuming import not_default, runs_of, taken_up, telling_how_to_go_on
 from sharpcli.analyses._study import Study
 from sharpcli.analyses._variants import Variant, variants
-from sharpcli.models._resolve import runs_code
+from sharpcli.plugins import runs_code
 from sharpcli.results import TrainResult, TrainRow
 from sharpcli.settings import TrainSettings, chosen
 
@@ -47,16 +48,22 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
         NumericalError: A run has diverged; what was saved before is kept.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
     """
+    given = set(options) if settings is None else not_default(settings)
     settings = chosen(TrainSettings, settings, options)
-    with account(settings) as book:
-        runs = _planned(variants(settings))
+    folder, only = _folder(settings), None
+    places = runs_of(folder) if settings.resume else []
+    if settings.resume:
+        settings, only = taken_up(settings, given, folder)
+    with account(settings) as book, telling_how_to_go_on(places):
+        runs = _planned([variant for variant in variants(settings) if only in (None, variant.name)], _folder(settings))
         for run in runs:
             run.refuse_what_cannot_work()
         rows, before = list[TrainRow](), 0.0
         with progress.task("run", total=len(runs), parts={run.label: run.work for run in runs}) as shown:
             for run in runs:
                 began = time.perf_counter()
-                rows += (found := run.carry_out())
+                with telling_how_to_go_on([run.place]):
+                    rows += (found := run.carry_out())
                 before += max(found[0].seconds - (time.perf_counter() - began), 0.0)
                 shown.advance(1)
         first = runs[0].study
@@ -72,12 +79,16 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
         )
 
 
-def _planned(wanted: list[Variant]) -> list[PlannedRun]:
+def _folder(settings: TrainSettings) -> Path:
+    """Return the folder of the runs of a command."""
+    words = f"runs/{_slug(settings.model or '')}-{_slug(settings.data or '')}-s{settings.seed}"
+    return Path(settings.out or words).expanduser()
+
+
+def _planned(wanted: list[Variant], folder: Path) -> list[PlannedRun]:
     """Open what the runs stand on, once where it is the same, and fill in their numbers."""
     studies: dict[tuple[Any, ...], Study] = {}
     found = []
-    first = wanted[0].settings
-    folder = Path(first.out or f"runs/{_slug(first.model or '')}-{_slug(first.data or '')}-s{first.seed}").expanduser()
     for variant in wanted:
         key = tuple(getattr(variant.settings, name) for name in _SHARED)
         if key not in studies:
@@ -103,6 +114,7 @@ def _next_commands(study: Study, rows: list[TrainRow]) -> tuple[str, ...]:
     ends = [row.checkpoint for row in rows]
     topk = min(20, study.space.dimension)
     commands = [
+        ["inspect", rows[0].folder, *tail],
         ["hessian", ends[-1], "--topk", str(topk), *tail],
         ["sharpness", ends[-1], *tail],
         ["distance", ends[-1]],

@@ -10,21 +10,29 @@ with plain tensors, numbers and text only. Nothing is ever unpickled as code: fi
 
 from sharpcli.checkpoints._checkpoint import Checkpoint, state_sha256, write
 from sharpcli.checkpoints._fitting import fit, fitted
+from sharpcli.checkpoints._folders import LAST_GOOD, SETTINGS, STATE, RunFolder, how_to_go_on, run_in, runs_below
 from sharpcli.checkpoints._parts import Parts, parts, parts_of_model, require_finite, same_parameters
 from sharpcli.checkpoints._reading import locate, read
 from sharpcli.checkpoints._runs import initial_weights, saved_steps
 
 __all__ = [
+    "LAST_GOOD",
+    "SETTINGS",
+    "STATE",
     "Checkpoint",
     "Parts",
+    "RunFolder",
     "fit",
     "fitted",
+    "how_to_go_on",
     "initial_weights",
     "locate",
     "parts",
     "parts_of_model",
     "read",
     "require_finite",
+    "run_in",
+    "runs_below",
     "same_parameters",
     "saved_steps",
     "state_sha256",

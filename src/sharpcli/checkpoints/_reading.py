@@ -10,6 +10,7 @@ from torch import Tensor
 from sharpcli import files, progress
 from sharpcli.checkpoints import _sets
 from sharpcli.checkpoints._checkpoint import FORMAT_VERSION, Checkpoint
+from sharpcli.checkpoints._folders import FINAL, expanded, no_weights
 from sharpcli.checkpoints._sets import WeightSet
 from sharpcli.checkpoints._types import require_readable
 from sharpcli.errors import InputError
@@ -24,22 +25,17 @@ def locate(path: str | Path) -> Path:
         InputError: There is no such file.
     """
     path, _ = _address(path)
-    try:
-        place = Path(path).expanduser()
-    except RuntimeError:  # There is no such user.
-        place = Path(path)
+    place = expanded(path)
     try:
         is_folder = bool(str(path)) and place.is_dir()
         is_file = bool(str(path)) and place.is_file()
     except OSError as error:
         raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check the path.") from error
     if is_folder:
-        final = place / "final.pt"
+        final = place / FINAL
         if final.is_file():
             return final
-        inside = sorted(place.glob("*/final.pt"))
-        hint = f"Name one of its runs: {', '.join(str(found.parent) for found in inside)}." if inside else "Name a file."
-        raise InputError(f"The folder {place} holds no final.pt.", hint)
+        raise no_weights(place)
     if not is_file:
         raise InputError(f"There is no file '{path}'.", "Check the path, or make a checkpoint with 'sharpcli train'.")
     return place

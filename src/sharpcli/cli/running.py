@@ -55,8 +55,8 @@ def answer(
             raise NotConvergedError("Not every eigenvalue is certified.", "Raise --max-hvp or --tol, or use --dtype float64.")
     except SharpcliError as error:
         _fail(error.message, error.hint, error.exit_code, how.debug)
-    except KeyboardInterrupt:
-        _fail("Interrupted.", _how_to_go_on(command, values), _INTERRUPTED, how.debug)
+    except KeyboardInterrupt as stopped:
+        _fail("Interrupted.", _how_to_go_on(stopped, values), _INTERRUPTED, how.debug)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
@@ -71,9 +71,10 @@ def answer(
         )
 
 
-def _how_to_go_on(command: str, values: dict[str, Any]) -> str:
-    if command == "train":
-        return "What was saved can be gone on with: the same command and --resume, in place of --overwrite."
+def _how_to_go_on(stopped: KeyboardInterrupt, values: dict[str, Any]) -> str:
+    """Return what the work itself has noted, else whether anything was kept."""
+    if notes := getattr(stopped, "__notes__", ()):
+        return str(notes[0])
     state = values.get("state")
     if state and Path(state).exists():
         return f"What was done is kept in {state}: the same command goes on from there."

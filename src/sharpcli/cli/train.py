@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from sharpcli import plugins
 from sharpcli.cli.options import with_options
 from sharpcli.cli.running import answer
+from sharpcli.errors import InputError, SettingsError
 from sharpcli.settings import TrainSettings
 
 NAME = "train"
@@ -17,6 +22,24 @@ def _listed(folder: str) -> str:
     return ", ".join(plugins.names(folder))
 
 
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _check_run(run: str, settings: TrainSettings) -> None:
+    """Refuse a folder that is not to be gone on with."""
+    if not settings.resume:
+        raise SettingsError(
+            f"'{run}' is named, but train takes the name of a folder only with --resume.",
+            "For the folder of a new run say --out.",
+        )
+    if settings.out not in (None, run):
+        raise SettingsError(f"The folder to go on with is {run}, but --out is {settings.out}.", "Give one of the two.")
+    if not Path(run).expanduser().is_dir():
+        raise InputError(f"There is no folder '{run}' to go on with.", "Check the path, or begin a run with --out.")
+
+
 HELP = f"""Train small-batch, large-batch or full-batch, by hand or by the recipe of a paper.
 
 {chr(10).join(f"* {name}: {plugins.summary('training/modes', name)}" + chr(10) for name in plugins.names("training/modes"))}
@@ -24,8 +47,16 @@ Built-in models: {_listed("models")}. Data: {_listed("datasets")}. Recipes: --li
 
 
 @with_options(TrainSettings, plot=False)
-def command(values: Any = None, how: Any = None) -> None:
+def command(
+    context: typer.Context,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="With --resume: the folder to go on with; all settings are in it.")
+    ] = None,
+    values: Any = None,
+    how: Any = None,
+) -> None:
     """Train small-batch, large-batch or full-batch, by hand or by the recipe of a paper."""
+    typed = [name for name in values if _is_typed(context, name)]
 
     def compute(settings: TrainSettings) -> Sequence[Any]:
         if settings.list_recipes:
@@ -34,6 +65,11 @@ def command(values: Any = None, how: Any = None) -> None:
             return [recipes()]
         from sharpcli.analyses.train import train
 
+        if run is not None:
+            _check_run(run, settings)
+            settings = replace(settings, out=run)
+        if settings.resume:  # What was typed must agree with what is in the folder, also where it is a default.
+            return [train(**{name: getattr(settings, name) for name in {*typed, "out"}})]
         return [train(settings)]
 
     answer(NAME, TrainSettings, values, compute, how)

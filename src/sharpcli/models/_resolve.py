@@ -14,8 +14,8 @@ from sharpcli.models._foreign import build_foreign
 from sharpcli.models._meant import meant
 from sharpcli.models._output import choose, chosen_output, parts
 from sharpcli.modules import private_copy
+from sharpcli.plugins import TORCHVISION, runs_code
 
-_TORCHVISION = "torchvision:"
 _RESERVED = ("input_shape", "num_classes")
 # Their auxiliary heads would return tuples, and their default initialisation is slow and warns about it.
 _WITH_SIDE_HEADS = ("googlenet", "inception_v3")
@@ -49,8 +49,8 @@ def resolve(
     options = parse_arguments(arguments)
     if runs_code(spec):
         model = build_foreign(spec, input_shape=input_shape, num_classes=num_classes, options=options)
-    elif spec.lower().startswith(_TORCHVISION):
-        model = _from_torchvision(spec[len(_TORCHVISION) :], num_classes, options)
+    elif spec.lower().startswith(TORCHVISION):
+        model = _from_torchvision(spec[len(TORCHVISION) :], num_classes, options)
     else:
         name = spec.lower().replace("_", "-")
         if name not in plugins.names("models") and (hint := meant(spec)):
@@ -62,11 +62,6 @@ def resolve(
         return built_in
     _try_out(model, spec, input_shape, output)
     return model
-
-
-def runs_code(spec: str) -> bool:
-    """Tell whether resolving `spec` imports code that it names; refuse such a spec from a checkpoint."""
-    return ":" in spec and not spec.lower().startswith(_TORCHVISION)
 
 
 def _from_torchvision(name: str, num_classes: int, options: Mapping[str, object]) -> nn.Module:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sharpcli import progress
 from sharpcli.render.bar import Bar, Lines
-from sharpcli.render.folding import UNLIMITED, fold_message, usable, visible
+from sharpcli.render.folding import UNLIMITED, command_of, fold_message, usable, visible
 from sharpcli.render.work import Piece
 
 
@@ -41,8 +41,16 @@ def tell_error(stream: IO[str], message: str, hint: str) -> None:
     """Write what is wrong, and below it what to do."""
     for word, sentence, colour in (("error", message, "red"), ("hint", hint, "cyan")):
         if sentence:
-            text = " ".join(sentence.split()).rstrip(".")
-            tell(console(stream), text if text.endswith("?") else f"{text}.", word, colour)
+            tell(console(stream), _ended(sentence), word, colour)
+
+
+def _ended(sentence: str) -> str:
+    """Return a sentence on one line with one full stop; behind a command at its end there is none, so that it can be copied."""
+    text, command = command_of(sentence)
+    if command:
+        return " ".join(text.split()) + command
+    text = " ".join(text.split()).rstrip(".")
+    return text if text.endswith("?") else f"{text}."
 
 
 class TerminalListener:

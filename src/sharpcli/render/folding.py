@@ -71,14 +71,20 @@ def fold_command(command: str, width: int) -> list[str]:
     return [*lines, now]
 
 
+def command_of(text: str) -> tuple[str, str]:
+    """Return a message without the command at its end, and that with the colon before it; "" where there is none."""
+    sentence, colon, command = text.rpartition(_COMMAND)
+    return (sentence, f"{colon}{command}") if colon and ". " not in command else (text, "")
+
+
 def fold_message(text: str, width: int) -> list[str]:
     """Return the lines of a message; a command at its end that does not fit gets lines of its own, which can be copied."""
     lines = fold(text, width)
-    sentence, colon, command = text.rpartition(_COMMAND)
-    if len(lines) == 1 or not colon or ". " in command:
+    sentence, command = command_of(text)
+    if len(lines) == 1 or not command:
         return lines
     try:
-        return fold(f"{sentence}:", width) + fold_command(f"  {_COMMAND[2:]}{command.rstrip('.')}", width)
+        return fold(f"{sentence}:", width) + fold_command(f"  {command[2:].rstrip('.')}", width)
     except ValueError:  # A quotation mark that is not closed.
         return lines
 

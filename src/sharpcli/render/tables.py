@@ -27,7 +27,7 @@ from sharpcli.render.table import (
     plus_minus,
     told_by,
 )
-from sharpcli.render.training_tables import draw_recipes, draw_train
+from sharpcli.render.training_tables import draw_recipes, draw_runs, draw_train
 from sharpcli.results import (
     CompareResult,
     DistanceResult,
@@ -38,6 +38,7 @@ from sharpcli.results import (
     RecipesResult,
     ReparamResult,
     Result,
+    RunsResult,
     SharpnessResult,
     SurfaceResult,
     TrainResult,
@@ -49,8 +50,7 @@ _PLAIN = str.maketrans("─–−…×‖₀", "---~x|0")
 
 def show(results: Sequence[Result], to: Console) -> None:
     """Write the answers of one command, in lines of the console's width; in a pipe or a file nothing is folded."""
-    draw = _DRAWERS[type(results[0])]
-    drawn = [part for result in results for part in draw(result)]
+    drawn = [part for result in results for part in _DRAWERS[type(result)](result)]
     if len(results) > 1 and type(results[0]) in _SUMMARIES:
         drawn += _SUMMARIES[type(results[0])](results)
     before = ""
@@ -135,7 +135,9 @@ def _inspect(result: InspectResult) -> list[Part]:
         answer = {True: "yes", False: "NO", None: "–"}[check.passed]
         checks.add_row(check.name, answer, check.detail)
     verdict = "This file can be analysed." if result.analysable else "This file cannot be analysed as it stands."
-    return [Facts(f"{kept(subject.path)}: {result.container}", facts), tensors, checks, Text(verdict, style="bold"), Text()]
+    sentences = [Text(result.run.sentence)] if result.run else []
+    title = f"{kept(subject.path)}: {result.container}"
+    return [Facts(title, facts), tensors, checks, *sentences, Text(verdict, style="bold"), Text()]
 
 
 _DRAWERS: dict[type[Result], Callable[..., list[Part]]] = {
@@ -145,6 +147,7 @@ _DRAWERS: dict[type[Result], Callable[..., list[Part]]] = {
     DistanceResult: draw_distance,
     CompareResult: _compare,
     InspectResult: _inspect,
+    RunsResult: draw_runs,
     TrainResult: draw_train,
     RecipesResult: draw_recipes,
     MeasuresResult: draw_measures,

@@ -1,6 +1,6 @@
 """What the commands answer: plain numbers in frozen dataclasses, versioned JSON. Standard library only."""
 
-from sharpcli.results.analyses import Check, CompareResult, CompareRow, InspectResult
+from sharpcli.results.analyses import Check, CompareResult, CompareRow, InspectResult, RunRow, RunsResult
 from sharpcli.results.base import (
     SCHEMA,
     Conditions,
@@ -56,6 +56,8 @@ __all__ = [
     "Reading",
     "RecipeRow",
     "RecipesResult",
+    "RunRow",
+    "RunsResult",
     "ReparamResult",
     "Growth",
     "GrowthFit",

@@ -53,11 +53,39 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """What has become of a run: "finished", "interrupted" or "diverged", in a sentence too.
+
+    `step` counts the updates that were taken, or says at which it diverged. `checkpoint` is what to name for its weights, as
+    they are after `checkpoint_step` updates, and `go_on` the command that goes on with it; None where there is none.
+    """
+
+    folder: str
+    state: str
+    step: int | None
+    steps: int | None
+    stopped_by: str | None
+    sentence: str
+    checkpoint: str | None
+    checkpoint_step: int | None
+    go_on: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsResult(Result):
+    """The runs in a folder, or one that has no final weights."""
+
+    folder: str
+    rows: tuple[RunRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class InspectResult(Result):
     """What is in a file and whether it can be analysed.
 
     `known_by` says what told parameters from buffers: "model", "record", or "names and values", which is a guess. `ties`
-    are further names of parameters, each with the one that it is counted under; `left_out` is what no model takes.
+    are further names of parameters, each with the one that it is counted under; `left_out` is what no model takes. `run`
+    tells of the run whose folder was named; None for a file.
     """
 
     checkpoint: Subject
@@ -73,3 +101,4 @@ class InspectResult(Result):
     metadata: dict[str, Any]
     checks: tuple[Check, ...]
     analysable: bool
+    run: RunRow | None = None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sharpcli.checkpoints import LAST_GOOD
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import NumericalError
 from sharpcli.objective import Evaluation, Objective
@@ -18,7 +19,6 @@ from sharpcli.runtime import Runtime
 from sharpcli.training.recipe import Recipe
 from sharpcli.training.tracking import theta_of
 
-LAST_GOOD = "last-good.pt"
 # Near the wanted loss evaluate more often, and very near to it more often still: one pass of small batches can overshoot,
 # and runs are to be compared at one loss.
 _NEAR = ((1.1, 25), (1.5, 5))

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from sharpcli import files, progress
+from sharpcli.checkpoints import STATE
 from sharpcli.errors import InputError, SettingsError
-
-STATE = "last.pt"
 
 
 def write_state(folder: Path, identity: dict[str, Any], parts: dict[str, Any], device: torch.device) -> None:

@@ -17,13 +17,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from sharpcli import progress
+from sharpcli.checkpoints import LAST_GOOD
 from sharpcli.datasets._splits import DataSplits
 from sharpcli.errors import NumericalError
 from sharpcli.losses import loss_of, smoothed
 from sharpcli.runtime import Runtime
 from sharpcli.training.averaged import AveragedWeights, Outcome, finished
 from sharpcli.training.interrupt import Interrupt, deferred
-from sharpcli.training.judge import LAST_GOOD, Both, Judge
+from sharpcli.training.judge import Both, Judge
 from sharpcli.training.keeping import attempt, forget_state, read_state, write_state
 from sharpcli.training.methods.averaging import averages_of
 from sharpcli.training.recipe import Recipe
@@ -42,7 +43,7 @@ class Run:
         model: Trained in place; already on the device.
         folder: Where records, saved steps and the state to resume from go.
         identity: All that the weights depend on; a state of another identity is not resumed.
-        save_step: Writes a checkpoint of some weights as they are after so many updates, to a file.
+        save_step: Writes a checkpoint of some weights as they are after so many updates, at a learning rate, to a file.
         state_seconds: Between two saves of the state.
         label: For the progress.
     """
@@ -55,7 +56,7 @@ class Run:
     seed: int
     folder: Path
     identity: dict[str, Any]
-    save_step: Callable[[Path, Mapping[str, Tensor], int, float], None]
+    save_step: Callable[[Path, Mapping[str, Tensor], int, float, dict[str, Any]], None]
     state_seconds: float = 20.0
     label: str = "training"
     updates: int = 0
@@ -183,6 +184,7 @@ class Run:
             "records": self.records.lines,
         }
         write_state(self.folder, self.identity, parts, self.runtime.device)
+        (self.folder / LAST_GOOD).unlink(missing_ok=True)  # Of a divergence that the run has gone on from.
 
     def close(self) -> None:
         """Remove the state to resume from: the run is complete."""
@@ -211,7 +213,7 @@ class Run:
         if self.recipe.save_every and self.updates % self.recipe.save_every == 0:
             self._judge.require_finite(self.updates)
             path = self.folder / f"step-{self.updates}.pt"
-            attempt(lambda: self.save_step(path, self.model.state_dict(), self.updates, self._last_rate()), path.name)
+            attempt(lambda: self.save_step(path, self.model.state_dict(), self.updates, self._last_rate(), {}), path.name)
 
     def _track(self) -> None:
         """Follow what is due after this many updates."""
@@ -230,7 +232,8 @@ class Run:
         if self._judge.good is not None:
             step, state = self._judge.good
             rate = self.recipe.learning_rate(max(step - 1, 0))
-            attempt(lambda: self.save_step(self.folder / LAST_GOOD, state, step, rate), LAST_GOOD)
+            about = {"diverged_at": self.updates}
+            attempt(lambda: self.save_step(self.folder / LAST_GOOD, state, step, rate, about), LAST_GOOD)
         attempt(self.records.write, "the records")
 
     def _last_rate(self) -> float:

@@ -1,0 +1,143 @@
+"""What `train --resume` goes on with: the settings are in the folder; words that are given besides must agree with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from sharpcli import checkpoints
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.plugins import runs_code
+from sharpcli.settings import TrainSettings
+from sharpcli.settings.training import AUTO
+
+# What may differ from sitting to sitting: where things are, and what never changes a weight. What begins where is checked
+# by the weights themselves.
+_FREE = (
+    "out",
+    "overwrite",
+    "resume",
+    "list_recipes",
+    "device",
+    "data_root",
+    "download",
+    "state_seconds",
+    "init_from",
+    "weights",
+)
+SGD = "sgd"
+_SELECTING = ("mode", "recipe", "sweep")  # Some of the runs of a command.
+
+
+def not_default(settings: TrainSettings) -> set[str]:
+    """Return the names of settings that are no defaults, so that they must have been given."""
+    return {entry.name for entry in fields(settings) if getattr(settings, entry.name) != entry.default}
+
+
+def taken_up(settings: TrainSettings, given: Collection[str], folder: Path) -> tuple[TrainSettings, str | None]:
+    """Return the settings of the command that began the runs in a folder, and the only run to go on with, if one is named.
+
+    Where there is no run yet those that are given are returned.
+
+    Args:
+        settings: What is asked for now.
+        given: Which of them were given, whether they are defaults or not.
+        folder: Of one run, or of all runs of a command.
+
+    Raises:
+        InputError: The settings in the folder cannot be read, or name model code that `given` does not.
+        SettingsError: What was given contradicts them, or they are of several commands.
+    """
+    commands = {run: _command(run) for run in runs_of(folder)}
+    alone = list(commands) == [folder]
+    if not commands:
+        return settings, None
+    fitting = {run: command for run, command in commands.items() if not _contradicting(settings, given, command)}
+    if not fitting:
+        first = next(iter(commands))
+        raise _contradiction(first, _contradicting(settings, given, commands[first]), settings, commands[first])
+    unfinished = {run: command for run, command in fitting.items() if not (run / "final.pt").is_file()}
+    first, command = next(iter((unfinished or fitting).items()))
+    if any(_told(other) != _told(command) for other in (unfinished or fitting).values()):
+        raise SettingsError(f"The runs in {folder} were begun by several commands.", f"Name one: --resume {first}.")
+    if runs_code(command.model or "") and "model" not in given:
+        raise InputError(
+            f"The run in {first} needs model code, {command.model}, which is never run because a file names it.",
+            f"If you trust that code, say so: --model {command.model}.",
+        )
+    own = {name: getattr(settings, name) for name in given if name in (*_FREE, *_SELECTING)}
+    out = str(folder.parent if alone else folder)
+    return replace(command, **{**own, "out": out, "resume": True, "overwrite": False}), folder.name if alone else None
+
+
+@contextmanager
+def telling_how_to_go_on(places: Sequence[Path]) -> Iterator[None]:
+    """Add to Ctrl-C, and to what ends a process alike, the command that goes on with the first run that can be gone on with."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        commands = [command for command in map(checkpoints.how_to_go_on, places) if command]
+        if commands and not hasattr(stopped, "__notes__"):
+            stopped.add_note(f"Go on with: {commands[0]}")
+        raise
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """Return the folder itself if it is that of a run, else those of the runs in it."""
+    alone = (folder / checkpoints.SETTINGS).is_file()
+    return [folder] if alone else sorted(path.parent for path in folder.glob(f"*/{checkpoints.SETTINGS}"))
+
+
+def _command(run: Path) -> TrainSettings:
+    """Return the settings of the command that began a run; before they were written down, those of the run itself."""
+    place = run / checkpoints.SETTINGS
+    try:
+        record = json.loads(place.read_text(encoding="utf-8"))
+        known = {entry.name for entry in fields(TrainSettings)}
+        found = record.get("command") or record["settings"]
+        return TrainSettings(**{name: value for name, value in found.items() if name in known})
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SettingsError) as error:
+        raise InputError(
+            f"{place} does not hold the settings of a run that can be read.", "Begin the run anew with --overwrite."
+        ) from error
+
+
+def _contradicting(settings: TrainSettings, given: Collection[str], command: TrainSettings) -> list[str]:
+    """Return the settings that were given and are others than those of a command."""
+    found = []
+    for name in sorted(set(given) - set(_FREE)):
+        asked, known = getattr(settings, name), getattr(command, name)
+        if name == "mode" and not command.recipe:
+            asked, known = ([SGD if mode == AUTO else mode for mode in modes] for modes in (asked, known))
+        some = name in ("mode", "recipe") and bool(set(asked) & set(known))
+        if asked != known and not some and not (name == "mode" and known == (AUTO,)):
+            found.append(name)
+    return found
+
+
+def _contradiction(run: Path, names: list[str], settings: TrainSettings, command: TrainSettings) -> SettingsError:
+    told = ", ".join(
+        f"{_flag(name)} {_word(getattr(settings, name))} against {_word(getattr(command, name))}" for name in names
+    )
+    return SettingsError(
+        f"The run in {run} was made with other settings ({told}).",
+        "Leave these out, for all settings are in the folder; or use --overwrite, or another --out.",
+    )
+
+
+def _told(command: TrainSettings) -> dict[str, Any]:
+    return {name: value for name, value in command.to_dict().items() if name not in _FREE}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _word(value: object) -> str:
+    if value is None or value == ():
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

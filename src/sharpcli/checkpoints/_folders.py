@@ -1,0 +1,174 @@
+"""The folder of a run: whether it is finished, was interrupted or has diverged, and how to go on. Every command asks here."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sharpcli import files
+from sharpcli.errors import InputError
+from sharpcli.plugins import runs_code
+
+FINAL, STATE, LAST_GOOD, SETTINGS = "final.pt", "last.pt", "last-good.pt", "settings.json"
+FINISHED, INTERRUPTED, DIVERGED = "finished", "interrupted", "diverged"
+_DEPTH = 3  # Folders within folders in which runs are looked for.
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a folder tells of the run in it.
+
+    Attributes:
+        folder: As it was named.
+        state: "finished", "interrupted" or "diverged".
+        step: Updates that were taken, or at which it diverged; None where nothing tells.
+        steps: Updates of the whole run.
+        stopped_by: Why a finished run ended.
+        weights: What to name as a checkpoint: the folder of a finished run, the last good weights of one that diverged,
+            the last saved step of one that was interrupted; None where there is none.
+        weights_step: Updates after which those were saved.
+        go_on: The command that goes on with it; None where there is nothing to go on with.
+    """
+
+    folder: Path
+    state: str
+    step: int | None
+    steps: int | None
+    stopped_by: str | None
+    weights: Path | None
+    weights_step: int | None
+    go_on: str | None
+
+    def sentence(self) -> str:
+        """Return what has become of the run."""
+        of = f" of {self.steps}" if self.steps is not None else ""
+        if self.state == FINISHED:
+            why = f" ({self.stopped_by})" if self.stopped_by else ""
+            return f"The run in {self.folder} is finished, after update {self.step}{of}{why}."
+        if self.state == DIVERGED:
+            place = f" at update {self.step}{of}" if self.step is not None else ""
+            return (
+                f"The run in {self.folder} diverged{place}; its last good weights, after update {self.weights_step}, are in "
+                f"{self.weights}."
+            )
+        place = f"at update {self.step}{of}" if self.step is not None else "before its state was saved for the first time"
+        return f"The run in {self.folder} was interrupted {place}."
+
+    def hint(self) -> str:
+        """Return what to do next."""
+        if self.state == DIVERGED:
+            return f"Use {self.weights}, or train again with a lower --lr."
+        return f"Go on with: {self.go_on}" if self.go_on else ""
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with ~ replaced, where there is such a user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def how_to_go_on(folder: Path) -> str | None:
+    """Return the command that goes on with the run in a folder, as one would type it; None if there is nothing to go on with.
+
+    All settings are in the folder. Where one command has begun several runs, it goes on with all of them. Own model code
+    must be named again: it is never run because a file names it.
+    """
+    record = _record(folder)
+    if record is None or (folder / FINAL).is_file() or (folder / LAST_GOOD).is_file():
+        return None
+    command = record.get("command") or record.get("settings") or {}
+    together = len(command.get("mode") or ()) > 1 or len(command.get("recipe") or ()) > 1 or command.get("sweep")
+    words = ["sharpcli", "train", "--resume", str(folder.parent if together else folder)]
+    spec = str(command.get("model") or "")
+    if runs_code(spec):
+        words += ["--model", spec]
+    return shlex.join(words)
+
+
+def run_in(folder: str | Path) -> RunFolder | None:
+    """Return what a folder tells of the run in it; None if it holds none.
+
+    Raises:
+        InputError: A checkpoint in it is damaged.
+    """
+    place = expanded(folder)
+    if not str(folder) or not _is_run(place):
+        return None
+    record = _record(place) or {}
+    steps = record.get("recipe", {}).get("updates") if isinstance(record.get("recipe"), dict) else None
+    if (place / FINAL).is_file():
+        about = _metadata(place / FINAL)
+        return RunFolder(
+            place, FINISHED, about.get("step"), steps, about.get("stopped_by"), place, about.get("step"), go_on=None
+        )
+    if (place / LAST_GOOD).is_file():
+        about = _metadata(place / LAST_GOOD)
+        return RunFolder(place, DIVERGED, about.get("diverged_at"), steps, None, place / LAST_GOOD, about.get("step"), None)
+    step, (weights, saved) = None, _last_step(place)
+    if (place / STATE).is_file():
+        content = files.read_object(place / STATE)
+        step = content.get("updates") if isinstance(content, dict) else None
+    return RunFolder(place, INTERRUPTED, step, steps, None, weights, saved, how_to_go_on(place))
+
+
+def runs_below(folder: str | Path) -> Iterator[Path]:
+    """Yield the folders of runs within a folder, in order; not the folder itself."""
+    if str(folder):
+        yield from _below(expanded(folder), _DEPTH)
+
+
+def no_weights(folder: Path) -> InputError:
+    """Return what to raise where a folder is named as a checkpoint, and has no final weights."""
+    run = run_in(folder)
+    if run is not None:
+        return InputError(run.sentence(), run.hint())
+    inside = [str(found) for found in runs_below(folder)]
+    few = ", ".join(inside[:3]) + (f" and {len(inside) - 3} more" if len(inside) > 3 else "")
+    hint = f"Name one of its runs ({few}), or list them: {shlex.join(['sharpcli', 'inspect', str(folder)])}"
+    return InputError(f"The folder {folder} holds no final.pt.", hint if inside else "Name a file.")
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError:
+        return
+    for path in inside:
+        if _is_run(path):
+            yield path
+        elif depth > 1:
+            yield from _below(path, depth - 1)
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return (folder / FINAL).is_file() or _record(folder) is not None
+    except OSError:  # Of a name that no file can have, or a folder that may not be entered.
+        return False
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    """Return what settings.json says, if it is that of a run."""
+    try:
+        content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and {"settings", "recipe"} <= set(content) else None
+
+
+def _metadata(place: Path) -> dict[str, Any]:
+    content = files.read_object(place)
+    found = content.get("metadata") if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _last_step(folder: Path) -> tuple[Path | None, int | None]:
+    """Return the last saved step and its number, if there is one."""
+    found = {int(path.stem[5:]): path for path in folder.glob("step-*.pt") if path.stem[5:].isdecimal()}
+    return (found[max(found)], max(found)) if found else (None, None)
