@@ -9,6 +9,7 @@ from pathlib import Path
 from sharpcli import progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._opening import Opened, open_checkpoint
+from sharpcli.analyses._several import several
 from sharpcli.analyses.distance import displacement, reference
 from sharpcli.analyses.hessian import largest, planner_for
 from sharpcli.curvature.planner import Planner
@@ -49,7 +50,7 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
         rows: list[CompareRow] = []
         sizes, measured_on = set[tuple[int, int]](), set[tuple[str, str]]()
         planner = planner_for(HessianSettings(batch_size=settings.batch_size))
-        for path in progress.each("checkpoint", paths):
+        for path in several(paths):
             with progress.task("comparison", parts=_PARTS):
                 opened = open_checkpoint(path, settings)
                 row, size = _row(opened, settings, planner)

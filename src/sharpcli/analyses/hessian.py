@@ -16,6 +16,7 @@ from sharpcli.analyses import _layers, _report, _spectrum
 from sharpcli.analyses._account import account
 from sharpcli.analyses._data_bar import DataBarMeter
 from sharpcli.analyses._opening import Opened, open_checkpoint
+from sharpcli.analyses._several import chosen_paths
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.planner import Planner
 from sharpcli.errors import InputError, SettingsError
@@ -70,7 +71,7 @@ def hessian_all(
     """
     settings = chosen(HessianSettings, settings, options)
     splits = ("train", "test") if settings.split == "both" else (settings.split,)
-    files_of = [_saved(place) if settings.along_run else [Path(place)] for place in places]
+    files_of = [_saved(place) if settings.along_run else [Path(place)] for place in chosen_paths(places)]
     count = len(splits) * sum(map(len, files_of))
     if settings.vectors and count > 1:
         raise SettingsError("--vectors names one file, but there are several analyses.", "Write them one by one.")

@@ -20,6 +20,7 @@ from sharpcli.analyses._bezier import bezier, trained_control
 from sharpcli.analyses._comparable import different_constants, require_comparable
 from sharpcli.analyses._opening import Opened, agree, open_checkpoint, outputs_in_float64
 from sharpcli.analyses._path_curvature import path_curvature
+from sharpcli.analyses._several import chosen_paths
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.linalg.reductions import norm
@@ -108,6 +109,7 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
     Raises:
         SettingsError: Fewer than two checkpoints.
     """
+    paths = chosen_paths(paths)
     if len(paths) < 2:
         raise SettingsError("Interpolation needs two checkpoints.", "Name both ends: sharpcli interpolate A B.")
     pairs = list(itertools.combinations(paths, 2))

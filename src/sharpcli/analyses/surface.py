@@ -18,6 +18,7 @@ from sharpcli.analyses._account import account
 from sharpcli.analyses._comparable import different_constants, require_comparable
 from sharpcli.analyses._opening import Opened, label, open_checkpoint
 from sharpcli.analyses._plane import Plane, eigen_plane, plane_through, principal_plane, random_plane
+from sharpcli.analyses._several import chosen_paths
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.objective import Objective
@@ -52,6 +53,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
         Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018.
     """
     settings = chosen(SurfaceSettings, settings, options)
+    paths = chosen_paths(paths)
     if len(paths) not in (1, 3):
         raise SettingsError(
             f"A surface needs one checkpoint or three, not {len(paths)}.", "Name one, or three that span a plane."

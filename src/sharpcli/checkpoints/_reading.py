@@ -16,6 +16,8 @@ from sharpcli.checkpoints._types import require_readable
 from sharpcli.errors import InputError
 
 _KEY = "::"
+_WEIGHTS = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors", ".pkl", ".h5")  # Meant as such, even if damaged.
+_ARRAYS = (".npz", ".npy")  # Of data.
 
 
 def locate(path: str | Path) -> Path:
@@ -39,6 +41,17 @@ def locate(path: str | Path) -> Path:
     if not is_file:
         raise InputError(f"There is no file '{path}'.", "Check the path, or make a checkpoint with 'sharpcli train'.")
     return place
+
+
+def is_something_else(path: str | Path) -> bool:
+    """Tell whether a path is a file that nobody would take for a checkpoint, by its name and its first bytes."""
+    place = expanded(path)
+    try:
+        if _KEY in str(path) or place.suffix.lower() in _WEIGHTS or not place.is_file():
+            return False
+    except OSError:
+        return False
+    return place.suffix.lower() in _ARRAYS or not (files.is_safetensors(place) or files.is_pytorch(place))
 
 
 def read(path: str | Path, weights: str | None = None, *, preferred: str | None = None) -> Checkpoint:

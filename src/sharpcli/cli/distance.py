@@ -29,8 +29,9 @@ def command(
     """
 
     def compute(settings: DistanceSettings) -> Sequence[Any]:
+        from sharpcli.analyses._several import several
         from sharpcli.analyses.distance import distance
 
-        return [distance(path, settings) for path in checkpoints]
+        return [distance(path, settings) for path in several(checkpoints)]
 
     answer(NAME, DistanceSettings, values, compute, how)

@@ -23,8 +23,9 @@ def command(
     """What is in a checkpoint, and whether it can be analysed."""
 
     def compute(settings: InspectSettings) -> Sequence[Any]:
+        from sharpcli.analyses._several import several
         from sharpcli.analyses.inspect import inspect
 
-        return [inspect(path, settings) for path in checkpoints]
+        return [inspect(path, settings) for path in several(checkpoints)]
 
     answer(NAME, InspectSettings, values, compute, how)

@@ -27,11 +27,12 @@ def command(
             from sharpcli.analyses._measuring import measures
 
             return [measures()]
+        from sharpcli.analyses._several import several
         from sharpcli.analyses.sharpness import sharpness
         from sharpcli.errors import SettingsError
 
         if not checkpoints:
             raise SettingsError("No checkpoint is named.", "Name one: sharpcli sharpness CKPT.")
-        return [sharpness(path, settings) for path in checkpoints]
+        return [sharpness(path, settings) for path in several(checkpoints)]
 
     answer(NAME, SharpnessSettings, values, compute, how)

@@ -1,7 +1,16 @@
 """Tensors in files: written whole or not at all, read without ever running code that is in them."""
 
 from sharpcli.files._inert import Array
-from sharpcli.files._reading import is_safetensors, read_object, read_safetensors, safetensors_metadata
+from sharpcli.files._reading import is_pytorch, is_safetensors, read_object, read_safetensors, safetensors_metadata
 from sharpcli.files._writing import write_bytes, write_object
 
-__all__ = ["Array", "is_safetensors", "read_object", "read_safetensors", "safetensors_metadata", "write_bytes", "write_object"]
+__all__ = [
+    "Array",
+    "is_pytorch",
+    "is_safetensors",
+    "read_object",
+    "read_safetensors",
+    "safetensors_metadata",
+    "write_bytes",
+    "write_object",
+]

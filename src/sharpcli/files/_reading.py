@@ -47,6 +47,12 @@ def is_safetensors(place: Path) -> bool:
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < place.stat().st_size
 
 
+def is_pytorch(place: Path) -> bool:
+    """Tell by the first bytes whether torch.save may have written a file: a zip archive, or a pickle."""
+    with opened(place) as file:
+        return file.read(2) in (b"PK", b"\x80\x02")
+
+
 def safetensors_metadata(place: Path) -> dict[str, str]:
     """Return the words that a safetensors file holds beside its tensors; {} for any other file."""
     try:
