@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+import signal
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 _LONGEST = 200  # Characters of somebody else's error message.
+# Top-level names of the packages that the command line stands on. Code of any other package is a user's.
+_OWN = {"sharpcli", "torch", "torchvision", "numpy", "scipy", "safetensors", "matplotlib", "PIL", "rich", "typer", "click"}
 
 
 class SharpcliError(Exception):
@@ -49,6 +55,33 @@ class NotConvergedError(SharpcliError):
     exit_code = 5
 
 
+class IncompleteError(SharpcliError):
+    """The answer was computed, but something else that was asked for failed: show `results`, then the error.
+
+    Args:
+        results: What was computed.
+        cause: What failed afterwards; the exit code is its own, or 3.
+        several: Whether several results were asked for.
+    """
+
+    def __init__(self, results: Sequence[Any], cause: BaseException, *, several: bool = False) -> None:
+        known = cause if isinstance(cause, SharpcliError) else InputError(f"{described(cause)}.")
+        super().__init__(known.message, known.hint)
+        self.results, self.cause, self.several, self.exit_code = list(results), cause, several, known.exit_code
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks the process to end, as Ctrl-C does.
+
+    Args:
+        number: Of the signal.
+    """
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.number = number
+
+
 def loss_not_finite(loss: float) -> NumericalError:
     """Return the error for a loss or a gradient that is not finite."""
     if math.isfinite(loss):
@@ -73,7 +106,34 @@ def best_guess(word: str, known: Iterable[str]) -> str | None:
     return words[guesses[0]] if guesses else None
 
 
+def message_of(error: BaseException) -> str:
+    """Return somebody else's error message; "" if its class, which may be a user's own, fails to tell it."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of somebody else's error message without its full stop, else the name of its type."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in message_of(error).splitlines() if line.strip()]
     return (lines[0].rstrip(".")[:_LONGEST] if lines else "") or type(error).__name__
+
+
+def described(error: BaseException) -> str:
+    """Return the type and the message of somebody else's error, and the file and line of a user's code if it is from there."""
+    reason, kind, place = first_line(error), type(error).__name__, origin(error)
+    told = kind if reason == kind else f"{kind}: {reason}"
+    return f"{told} ({place})" if place else told
+
+
+def origin(error: BaseException) -> str | None:
+    """Return "FILE, line N" of the innermost frame that runs a user's code; None if an error did not pass through any."""
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__") or "").partition(".")[0]
+        if package and package not in _OWN and package not in sys.stdlib_module_names:
+            found = f"{frame.f_code.co_filename}, line {line}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    return found
