@@ -59,8 +59,7 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all; equal contents give equal bytes."""
+    """Write a checkpoint whole or not at all, also in a power cut; equal contents give equal bytes."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    files.write_object(
-        path, {"format": "sharpcli", "format_version": FORMAT_VERSION, "state_dict": tensors, "metadata": dict(metadata)}
-    )
+    content = {"format": "sharpcli", "format_version": FORMAT_VERSION, "state_dict": tensors, "metadata": dict(metadata)}
+    files.write_object(path, content, durable=True)

@@ -1,51 +1,126 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and nothing but a file is ever replaced."""
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import shutil
+import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from sharpcli.errors import InputError
 
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+_KEPT = 32  # Letters of a file's name in that of its temporary file: a name may be as long as the disk allows.
 
-def write_object(path: Path, content: object) -> None:
-    """Save plain tensors, numbers and text, whole or not at all."""
+
+def write_object(path: Path, content: object, *, durable: bool = False) -> None:
+    """Save plain tensors, numbers and text, whole or not at all; see `write_bytes`."""
     buffer = io.BytesIO()  # torch.save writes the name of a file into it; a buffer has none.
     torch.save(content, buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue(), durable=durable)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside its place, then move it there.
+def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write a file under a temporary name beside its place, then move it there; a link stays, and its target is replaced.
+
+    Args:
+        path: Folders above it are made.
+        content: All of it.
+        durable: Whether to wait until the disk has it, so that also a power cut leaves the old or the new file whole.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: It cannot be written, or something else than a file has that name.
     """
+    place = destination(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name[:_KEPT]}.")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        os.replace(temporary, place)
+        if durable:
+            sync_folder(place.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def destination(path: Path) -> Path:
+    """Return the file that a path leads to, with links followed, whether it is there or not.
+
+    Raises:
+        InputError: It is a folder, a device, a pipe or a socket, or no path at all.
+    """
+    try:
+        place = Path(os.path.realpath(path))
+        mode = path.stat().st_mode if path.exists() else stat.S_IFREG
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
+    for is_kind, kind in _KINDS:
+        if is_kind(mode):
+            raise InputError(f"Cannot write {path}: it is {kind}.", "Give the name of a file.")
+    return place
+
+
+def from_root(path: str | Path) -> Path:
+    """Return a path from the root, with ~ replaced: what it names stays the same if a model's code changes the folder.
+
+    Raises:
+        InputError: It begins with ~ and a name that no user has.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise InputError(f"There is no user as in '{path}'.", "Check the name behind the ~.") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk knows which files are in a folder, where the system can tell."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders.
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # Some network disks do not do this for folders.
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def unwritable(path: Path, error: OSError | ValueError) -> InputError:
+    """Return the error for what cannot be written; for a full disk it says how much is free there."""
+    reason = getattr(error, "strerror", None) or str(error)
+    if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+        return InputError(f"Cannot write {path}: {reason}.", "Choose a folder that you may write to.")
+    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(folder).free / 2**20
+    return InputError(
+        f"Cannot write {path}: {reason}; {free:.3g} MiB are free in {folder}.", "Free some space there, or choose another disk."
+    )
 
 
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"Cannot write {path}: {error.strerror or error}.", "Choose a folder that you may write to.")

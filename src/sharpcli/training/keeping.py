@@ -22,7 +22,7 @@ def write_state(folder: Path, identity: dict[str, Any], parts: dict[str, Any], d
     state = {"identity": identity, "random": torch.get_rng_state(), **parts}
     if device.type == "cuda":
         state["cuda_random"] = torch.cuda.get_rng_state(device)
-    files.write_object(folder / STATE, state)
+    files.write_object(folder / STATE, state, durable=True)
 
 
 def read_state(folder: Path, identity: dict[str, Any], device: torch.device) -> dict[str, Any]:
