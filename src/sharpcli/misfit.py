@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sharpcli.errors import InputError, first_line
+from sharpcli.errors import InputError, first_line, origin
 
 _FULL_SCALE = 255
 _TOO_HIGH = re.compile(
@@ -27,7 +27,7 @@ def misfit(error: Exception, inputs: Tensor, runs: Callable[[Tensor], object]) -
         inputs: All samples, (N, ...).
         runs: Runs the model on some samples.
     """
-    reason = first_line(error)
+    reason, place = first_line(error), origin(error)
     tokens = not inputs.is_floating_point()
     if tokens and _TOO_HIGH.search(str(error)) and _works(runs, torch.zeros_like(inputs[:1])):
         # A text that is too long for a table of positions fails for the token 0, too.
@@ -38,7 +38,10 @@ def misfit(error: Exception, inputs: Tensor, runs: Callable[[Tensor], object]) -
     hint = _NO_TOKENS if tokens else _BELONG
     if not tokens and _AN_INDEX.search(reason) and not _TOO_HIGH.search(reason) and _were_bytes(inputs):
         hint = "Bytes are taken as pixels; if they are tokens, add --data-arg tokens=True."
-    return InputError(f"The model cannot take this data (one sample is {tuple(inputs.shape[1:])}): {reason}.", hint)
+    return InputError(
+        f"The model cannot take this data (one sample is {tuple(inputs.shape[1:])}): {reason}{f' ({place})' if place else ''}.",
+        hint,
+    )
 
 
 def _works(runs: Callable[[Tensor], object], inputs: Tensor) -> bool:

@@ -192,6 +192,11 @@ class _Calls:
         with torch.enable_grad():
             given = {name: part.clone().requires_grad_() for name, part in self.weights.items()}
             differentiable = _call(private_copy(self.untouched), given, self.inputs.clone())
+            if not torch.is_grad_enabled():
+                raise InputError(
+                    "The model turns off gradients for the whole process when it is called.",
+                    "Take torch.set_grad_enabled(False) out of forward, or write 'with torch.no_grad():' around a part of it.",
+                )
             constants = {name: part.clone() for name, part in self.weights.items()}
             other = _call(private_copy(self.untouched), constants, self.inputs.clone())
         if not self.is_same(differentiable.detach(), self.first):

@@ -15,7 +15,8 @@ from types import ModuleType
 from torch import nn
 
 from sharpcli.arguments import check_arguments
-from sharpcli.errors import InputError, closest, first_line
+from sharpcli.errors import InputError, closest, described
+from sharpcli.models._surroundings import kept
 
 
 def build_foreign(
@@ -39,7 +40,7 @@ def build_foreign(
     place, _, attribute = spec.rpartition(":")
     file = Path(place).expanduser() if place.endswith(".py") else None
     folder = (file.parent if file else Path.cwd()).resolve()
-    with _importable(folder):
+    with _importable(folder), kept():
         module = _import_file(file, spec) if file else _import_name(place, spec)
         function = _attribute(module, attribute, spec)
         offered = {"input_shape": input_shape, "num_classes": num_classes}
@@ -51,6 +52,9 @@ def build_foreign(
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise InputError(f"'{spec}' returned a {kind}, not a torch.nn.Module.", "Return the model from it.")
+    empty = next((name for name, part in (*model.named_parameters(), *model.named_buffers()) if part.is_meta), None)
+    if empty is not None:
+        raise InputError(f"'{spec}' returned a model without numbers: '{empty}' is on the meta device.", "Build it on the CPU.")
     return unwrapped(model)
 
 
@@ -134,8 +138,10 @@ def _blamed(spec: str, action: str) -> Iterator[None]:
     """Turn whatever foreign code raises, also `sys.exit()`, into a sentence that names it."""
     try:
         yield
-    except (Exception, SystemExit) as error:
-        message = f"'{spec}' failed while it was {action}: {type(error).__name__}: {first_line(error)}."
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # Also SystemExit, and what stands beside it.
+        message = f"'{spec}' failed while it was {action}: {described(error)}."
         raise InputError(message, "Mend that code, or see its traceback with --debug.") from error
 
 

@@ -9,10 +9,11 @@ from torch import nn
 
 from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
-from sharpcli.errors import InputError, SettingsError, closest, first_line
+from sharpcli.errors import InputError, SettingsError, closest, described
 from sharpcli.models._foreign import build_foreign
 from sharpcli.models._meant import meant
 from sharpcli.models._output import choose, chosen_output, parts
+from sharpcli.models._surroundings import required
 from sharpcli.modules import private_copy
 from sharpcli.plugins import TORCHVISION, runs_code
 
@@ -88,9 +89,12 @@ def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: 
     If it answers with more than a tensor, the part that is its outputs is chosen.
     """
     try:
-        answer = _answer(private_copy(model).eval(), input_shape)
+        with required(spec):
+            answer = _answer(private_copy(model).eval(), input_shape)
+    except InputError:
+        raise
     except Exception as error:
-        message = f"'{spec}' cannot take inputs of shape {input_shape}: {type(error).__name__}: {first_line(error)}."
+        message = f"'{spec}' cannot take inputs of shape {input_shape}: {described(error)}."
         raise InputError(message, "Choose another model or other data.") from error
     choose(model, answer, output, spec)
     rows = answer if isinstance(answer, torch.Tensor) else parts(answer)[chosen_output(model) or ""]
