@@ -110,7 +110,7 @@ def test_coarse_points_come_first_and_each_once():
 
 
 def test_an_interrupted_surface_is_gone_on_with(tmp_path: Path):
-    place, calls = str(tmp_path / "s.pt"), 0
+    place, calls = tmp_path / "s.pt", 0
 
     def break_off(alpha: float, beta: float) -> float:
         nonlocal calls

@@ -115,7 +115,7 @@ def test_sigterm_saves_the_state_as_ctrl_c_does(tiny: list[str], tmp_path: Path)
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    assert process.returncode == 128 + signal.SIGTERM, stderr
     assert (folder / "last.pt").exists()
     assert "--resume" in stderr
 

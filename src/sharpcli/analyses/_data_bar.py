@@ -7,10 +7,13 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from sharpcli import progress
 from sharpcli.analyses._opening import Opened
+from sharpcli.analyses._optional import told
 from sharpcli.curvature.operator import CurvatureOperator, GroupedProduct
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.objective import Objective
 from sharpcli.results import DataBar
 from sharpcli.settings import HessianSettings
 
@@ -40,21 +43,25 @@ class DataBarMeter:
         """
         if self._seen is None or len(self._seen.forms) < _LEAST:
             return None
-        inside, error = _mean(self._seen)
-        alone = DataBar(standard_error=error, groups=len(self._seen.forms))
-        rest = self._opened.held_out(least=_LEAST, **self._settings.matrix())
-        if rest is None:
+        inside, inside_error = _mean(self._seen)
+        alone = DataBar(standard_error=inside_error, groups=len(self._seen.forms))
+        try:
+            found = self._held_out(pairs)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # The model may raise anything; no answer is given up for this bar.
+            progress.warn(f"The samples left out are not measured: {told(error)}")
             return alone
-        objective, share = rest
-        operator = operator_of(self._settings.operator, objective, self._operator.objective.parameters(), memory=0)
-        seen = operator.quadratic_forms(pairs.vectors[0], groups=_GROUPS, seed=self._settings.seed)
+        if found is None:
+            return alone
+        objective, share, seen = found
         outside, outside_error = _mean(seen)
         if len(seen.forms) < 2:
             return replace(alone, held_out=outside, held_out_samples=objective.num_samples)
         # The smallest eigenvalue is the largest of the negated matrix.
         sign = 1 if pairs.ranks[0] > 0 and (pairs.wanted.which != "LM" or inside > 0) else -1
         inner = sign * (share * inside + (1 - share) * outside) - _MARGIN * (1 - share) * outside_error
-        outer = max(sign * inside, sign * outside) + _MARGIN * math.sqrt(1 - share) * error
+        outer = max(sign * inside, sign * outside) + _MARGIN * math.sqrt(1 - share) * inside_error
         ends = sorted((sign * min(inner, sign * outside), sign * outer))
         return replace(
             alone,
@@ -63,6 +70,15 @@ class DataBarMeter:
             held_out_samples=objective.num_samples,
             bracket=(ends[0], ends[1]),
         )
+
+    def _held_out(self, pairs: Eigenpairs) -> tuple[Objective, float, GroupedProduct] | None:
+        """Return the samples left out, the share of those taken, and the product on the former; None if none were left out."""
+        rest = self._opened.held_out(least=_LEAST, **self._settings.matrix())
+        if rest is None:
+            return None
+        objective, share = rest
+        operator = operator_of(self._settings.operator, objective, self._operator.objective.parameters(), memory=0)
+        return objective, share, operator.quadratic_forms(pairs.vectors[0], groups=_GROUPS, seed=self._settings.seed)
 
 
 def _mean(seen: GroupedProduct) -> tuple[float, float]:

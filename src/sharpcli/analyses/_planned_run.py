@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sharpcli.analyses import _run_folder
 from sharpcli.analyses._study import Study
 from sharpcli.analyses._variants import Variant
 from sharpcli.batchnorm import batch_norms
+from sharpcli.errors import InputError
 from sharpcli.models._output import chosen_output
 from sharpcli.modules import private_copy
 from sharpcli.results import TrainRow
@@ -29,12 +31,25 @@ from sharpcli.training.update import Updater
 
 @dataclass(frozen=True, eq=False)
 class PlannedRun:
-    """One run of a study, about to be made."""
+    """One run of a study, about to be made.
+
+    Attributes:
+        shown: Its folder, as the user has named it.
+        place: The same from the root: a model's code may change the working folder.
+    """
 
     study: Study
     variant: Variant
     recipe: Recipe
-    place: Path
+    shown: Path
+    place: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", files.from_root(self.shown))
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the folder for this process alone."""
+        return files.held(self.place, "--out", folder=True)
 
     @property
     def label(self) -> str:
@@ -91,7 +106,9 @@ class PlannedRun:
     def _train(self, *, resuming: bool) -> list[TrainRow]:
         study, began = self.study, time.perf_counter()
         model = private_copy(study.model).to(study.runtime.device)
-        if not resuming:
+        if resuming:
+            self._require_init()
+        else:
             self._prepare()
         cuda = [study.runtime.device] if study.runtime.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
@@ -140,6 +157,21 @@ class PlannedRun:
         if self.variant.preset is not None:
             record["preset"] = asdict(self.variant.preset)
         files.write_bytes(self.place / checkpoints.SETTINGS, (json.dumps(record, indent=2) + "\n").encode())
+
+    def _require_init(self) -> None:
+        """See to it that init.pt holds the weights that the run began with; one that is gone is written again.
+
+        Raises:
+            InputError: It holds others.
+        """
+        path = self.place / "init.pt"
+        if not path.exists():
+            checkpoints.write(path, self.study.init, self._metadata(0, None))
+        elif checkpoints.read(path).sha256() != self.study.init_sha256:
+            raise InputError(
+                f"{self.shown / 'init.pt'} does not hold the weights that the run began with (its hash differs).",
+                "Remove that file, and it is written again.",
+            )
 
     def _write_end(self, name: str, state: Mapping[str, Tensor], outcome: Outcome, about: dict[str, Any]) -> None:
         metadata = self._metadata(outcome.updates, outcome.last_learning_rate)
@@ -205,8 +237,8 @@ class PlannedRun:
             mode=self.recipe.mode,
             preset=self.variant.preset.name if self.variant.preset else None,
             average=average,
-            folder=str(self.place),
-            checkpoint=str(self.place / file),
+            folder=str(self.shown),
+            checkpoint=str(self.shown / file),
             updates=updates,
             epochs=updates / self.recipe.updates_per_epoch,
             batch_size=self.recipe.batch_size,

@@ -12,13 +12,16 @@ def chosen_paths(paths: Sequence[str | Path]) -> list[str | Path]:
     """Return the paths without files that are no checkpoints, such as the text beside them, and say which those are.
 
     Where nothing else is named they stay, so that the command can tell what is wrong with them.
+
+    Raises:
+        InputError: A file is missing; that is told before any work.
     """
     found = [path for path in paths if not checkpoints.is_something_else(path)]
     others = [str(path) for path in paths if path not in found]
     if not found or not others:
-        return list(paths)
+        return checkpoints.there(paths)
     progress.say(f"note: passed over what is no checkpoint: {', '.join(others)}")
-    return found
+    return checkpoints.there(found)
 
 
 def several(paths: Sequence[str | Path]) -> Iterator[str | Path]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from sharpcli.analyses import _layers, _report, _spectrum
 from sharpcli.analyses._account import account
 from sharpcli.analyses._data_bar import DataBarMeter
 from sharpcli.analyses._opening import Opened, open_checkpoint
+from sharpcli.analyses._optional import Attempts, one_by_one
 from sharpcli.analyses._several import chosen_paths
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.planner import Planner
@@ -56,7 +59,8 @@ def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **o
     settings = chosen(HessianSettings, settings, options)
     if settings.split == "both" or settings.along_run:
         raise SettingsError("hessian() answers for one checkpoint and one split.", "Use hessian_all() for several.")
-    return _analyse(checkpoint, settings, planner_for(settings), None)[0]
+    with _held(settings):
+        return _analyse(checkpoint, settings, planner_for(settings), None)[0]
 
 
 def hessian_all(
@@ -68,6 +72,7 @@ def hessian_all(
 
     Raises:
         SharpcliError: As for `hessian`; also where one file cannot hold the vectors of several analyses.
+        IncompleteError: One analysis has failed; it holds the results before.
     """
     settings = chosen(HessianSettings, settings, options)
     splits = ("train", "test") if settings.split == "both" else (settings.split,)
@@ -75,17 +80,28 @@ def hessian_all(
     count = len(splits) * sum(map(len, files_of))
     if settings.vectors and count > 1:
         raise SettingsError("--vectors names one file, but there are several analyses.", "Write them one by one.")
-    results: list[HessianResult] = []
-    planner = planner_for(settings)
-    warm = dict[tuple[int, str], Tensor | None]()
-    wanted = [(run, path, split) for run, steps in enumerate(files_of) for path in steps for split in splits]
-    for run, path, split in progress.each("checkpoint" if len(splits) == 1 else "split", wanted):
-        state = settings.state and (str(Path(settings.state) / str(len(results))) if count > 1 else settings.state)
-        one = replace(settings, split=split, along_run=False, state=state)
-        result, vectors = _analyse(path, one, planner, warm.get((run, split)))
+    planner, warm = planner_for(settings), dict[tuple[int, str], Tensor | None]()
+
+    def one(run: int, path: Path, split: str, place: str | None) -> HessianResult:
+        single = replace(settings, split=split, along_run=False, state=place)
+        result, vectors = _analyse(path, single, planner, warm.get((run, split)))
         warm[run, split] = vectors if settings.along_run else None
-        results.append(result)
-    return results
+        return result
+
+    wanted = [(run, path, split) for run, steps in enumerate(files_of) for path in steps for split in splits]
+    with _held(settings):
+        return one_by_one(
+            [
+                partial(one, *each, str(Path(settings.state) / str(number)) if settings.state and count > 1 else settings.state)
+                for number, each in enumerate(wanted)
+            ],
+            "checkpoint" if len(splits) == 1 else "split",
+        )
+
+
+def _held(settings: HessianSettings) -> AbstractContextManager[None]:
+    """Hold the folder of --state for this process alone."""
+    return files.held(files.from_root(settings.state), "--state", folder=True) if settings.state else nullcontext()
 
 
 def largest(
@@ -122,8 +138,10 @@ def _analyse(
     path: str | Path, settings: HessianSettings, planner: Planner, warm: Tensor | None
 ) -> tuple[HessianResult, Tensor | None]:
     """Return the answer for one checkpoint and split, and the eigenvectors found."""
-    if settings.vectors:
-        _require_own(Path(settings.vectors))
+    # From the root: a model's code may change the working folder.
+    state, vectors = (files.from_root(place) if place else None for place in (settings.state, settings.vectors))
+    if vectors:
+        _require_own(vectors)
     with account(settings) as book, progress.task("spectrum", parts=settings.parts()):
         opened = open_checkpoint(path, settings)
         objective = opened.objective(**settings.matrix())
@@ -134,11 +152,12 @@ def _analyse(
         opened.check_loss(objective, evaluation, settings.split, comparable=settings.bn == "eval")
         operator = _operator(objective, theta, settings, planner)
         meter = DataBarMeter(opened, operator, settings)
-        store = KrylovFile(Path(settings.state), _identity(opened, settings)) if settings.state else None
+        store = KrylovFile(state, _identity(opened, settings)) if state else None
         pairs = _solve(operator, settings, meter, store, warm) if settings.topk + settings.bottomk else None
-        if pairs is not None and settings.vectors:
-            _write_vectors(Path(settings.vectors), pairs, objective)
-        more, spent = _more(opened, operator, meter, pairs, settings)
+        attempt = Attempts(opened.runtime)
+        if pairs is not None and vectors:
+            attempt("The file of eigenvectors", partial(_write_vectors, vectors, pairs, objective))
+        more, spent = _more(opened, operator, meter, pairs, settings, attempt)
         subject = opened.subject()
         result = HessianResult(
             checkpoint=subject,
@@ -156,21 +175,32 @@ def _analyse(
             **_report.stability(subject, pairs, settings),
             **book.entries(opened.runtime, earlier_seconds=pairs.earlier_seconds if pairs else 0.0),
         )
+    attempt.require_all(result)
     return result, None if pairs is None else pairs.vectors
 
 
 def _more(
-    opened: Opened, operator: CurvatureOperator, meter: DataBarMeter, pairs: Eigenpairs | None, settings: HessianSettings
+    opened: Opened,
+    operator: CurvatureOperator,
+    meter: DataBarMeter,
+    pairs: Eigenpairs | None,
+    settings: HessianSettings,
+    attempt: Attempts,
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Return what was asked for beyond eigenvalues, as fields of the result, and the products each use has taken."""
     bar = meter.bar(pairs) if pairs else None
-    moments = _spectrum.moments(operator, pairs, settings) if settings.trace else None
-    density = _spectrum.density(operator, pairs, settings) if settings.has_density() else None
-    parts = _spectrum.parts(operator.objective, pairs) if settings.ggn_split and pairs else None
+    moments = density = parts = None
     layers: tuple[Layer, ...] = ()
-    if settings.per_layer and pairs:
+    if settings.trace:
+        moments = attempt("The trace", lambda: _spectrum.moments(operator, pairs, settings))
+    if settings.has_density():
+        density = attempt("The density", lambda: _spectrum.density(operator, pairs, settings))
+    if pairs and settings.ggn_split:
+        parts = attempt("The split into GGN and rest", lambda: _spectrum.parts(operator.objective, pairs))
+    if pairs and settings.per_layer:
         vectors, graphs = (of(operator.objective, settings) for of in (_vector_bytes, _graph_bytes))
-        layers = tuple(_layers.blocks(opened, operator, pairs, settings, vectors=vectors, graphs=graphs))
+        blocks = partial(_layers.blocks, opened, operator, pairs, settings, vectors=vectors, graphs=graphs)
+        layers = attempt("The table of layers", lambda: tuple(blocks())) or ()
     spent = {
         "lanczos": pairs.steps if pairs else 0,
         "confirmation": pairs.confirmations if pairs else 0,

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import numpy
 import torch
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import checkpoints, progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._alignment import align
 from sharpcli.analyses._bezier import bezier, trained_control
 from sharpcli.analyses._comparable import different_constants, require_comparable
 from sharpcli.analyses._opening import Opened, agree, open_checkpoint, outputs_in_float64
+from sharpcli.analyses._optional import one_by_one
 from sharpcli.analyses._path_curvature import path_curvature
 from sharpcli.analyses._several import chosen_paths
 from sharpcli.batchnorm import batch_norms
@@ -108,12 +110,13 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
 
     Raises:
         SettingsError: Fewer than two checkpoints.
+        IncompleteError: A pair has failed; it holds the results before.
     """
     paths = chosen_paths(paths)
     if len(paths) < 2:
         raise SettingsError("Interpolation needs two checkpoints.", "Name both ends: sharpcli interpolate A B.")
-    pairs = list(itertools.combinations(paths, 2))
-    return [interpolate(start, end, settings) for start, end in progress.each("pair", pairs)]
+    pairs = itertools.combinations(paths, 2)
+    return one_by_one([partial(interpolate, start, end, settings) for start, end in pairs], "pair")
 
 
 def _parts(settings: InterpolateSettings) -> dict[str, float]:

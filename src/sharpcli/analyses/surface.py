@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,10 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
         raise SettingsError(
             f"A surface needs one checkpoint or three, not {len(paths)}.", "Name one, or three that span a plane."
         )
-    with account(settings) as book:
+    # From the root: a model's code may change the working folder.
+    state = None if settings.state is None else files.from_root(settings.state)
+    holding = nullcontext() if state is None else files.held(state, "--state", folder=False)
+    with holding, account(settings) as book:
         opened = _opened(paths, settings)
         objective = opened[0].objective()
         plane = _plane(opened, Path(paths[0]).expanduser(), objective, settings)
@@ -76,7 +80,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
             "plane": checkpoints.state_sha256({"origin": plane.origin, "axes": plane.axes}),
             "settings": _relevant(settings),
         }
-        kept = _Kept(settings.state, identity, book.seconds)
+        kept = _Kept(state, identity, book.seconds)
         losses = fill(loss, alphas, betas, kept)
         centre = loss(0.0, 0.0)
         if not numpy.isfinite(losses).any():
@@ -137,10 +141,10 @@ def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: 
                 losses[row, column], done[row, column] = loss(alphas[column], betas[row]), True
                 shown.advance(1, loss=float(losses[row, column]))
                 if time.monotonic() - saved > _KEEP_SECONDS:
-                    kept.keep(losses, done)
+                    kept.keep_if_possible(losses, done)
                     saved = time.monotonic()
         finally:
-            kept.keep(losses, done)
+            kept.keep_if_possible(losses, done)
     return losses
 
 
@@ -150,15 +154,15 @@ class _Kept:
     `before` are the seconds of the sittings before this one, and `seconds` tells those of this one.
     """
 
-    def __init__(self, place: str | None, identity: dict[str, Any], seconds: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, place: Path | None, identity: dict[str, Any], seconds: Callable[[], float] = lambda: 0.0) -> None:
         self.place, self.identity = place, json.dumps(identity, sort_keys=True)
         self.before, self.seconds = 0.0, seconds
 
     def restore(self, shape: tuple[int, int]) -> tuple[Grid, NDArray[numpy.bool_]]:
         empty = numpy.full(shape, math.nan), numpy.zeros(shape, dtype=bool)
-        if self.place is None or not Path(self.place).exists():
+        if self.place is None or not self.place.exists():
             return empty
-        content = files.read_object(Path(self.place))
+        content = files.read_object(self.place)
         if not isinstance(content, dict) or content.get("identity") != self.identity:
             raise SettingsError(
                 f"{self.place} holds another surface.", "Use the settings that it was begun with, or another --state."
@@ -170,7 +174,14 @@ class _Kept:
         if self.place is not None:
             content: dict[str, Any] = {"loss": torch.from_numpy(losses), "done": torch.from_numpy(done)}
             content |= {"identity": self.identity, "seconds": self.before + self.seconds()}
-            files.write_object(Path(self.place), content)
+            files.write_object(self.place, content, durable=True)
+
+    def keep_if_possible(self, losses: Grid, done: NDArray[numpy.bool_]) -> None:
+        """Keep the points, or go on without: a full disk takes no point from the answer."""
+        try:
+            self.keep(losses, done)
+        except InputError as error:
+            progress.warn(f"The points are no longer kept: {error.message}")
 
 
 def _coarse_first(rows: int, columns: int) -> Iterator[tuple[int, int]]:

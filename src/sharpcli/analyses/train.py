@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shlex
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sharpcli import progress
-from sharpcli.analyses._account import account
+from sharpcli import files, progress
+from sharpcli.analyses._account import Account, account
+from sharpcli.analyses._optional import one_by_one
 from sharpcli.analyses._planned_run import PlannedRun
 from sharpcli.analyses._resuming import not_default, runs_of, taken_up, telling_how_to_go_on
 from sharpcli.analyses._study import Study
 from sharpcli.analyses._variants import Variant, variants
+from sharpcli.errors import IncompleteError
 from sharpcli.plugins import runs_code
 from sharpcli.results import TrainResult, TrainRow
 from sharpcli.settings import TrainSettings, chosen
@@ -46,6 +50,7 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
 
     Raises:
         NumericalError: A run has diverged; what was saved before is kept.
+        IncompleteError: One of several runs has failed; it holds the rows of those before.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
     """
     given = set(options) if settings is None else not_default(settings)
@@ -54,35 +59,48 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
     places = runs_of(folder) if settings.resume else []
     if settings.resume:
         settings, only = taken_up(settings, given, folder)
-    with account(settings) as book, telling_how_to_go_on(places):
+    with account(settings) as book, telling_how_to_go_on(places), ExitStack() as folders:
         runs = _planned([variant for variant in variants(settings) if only in (None, variant.name)], _folder(settings))
         for run in runs:
+            folders.enter_context(run.held())
+        for run in runs:
             run.refuse_what_cannot_work()
-        rows, before = list[TrainRow](), 0.0
         with progress.task("run", total=len(runs), parts={run.label: run.work for run in runs}) as shown:
-            for run in runs:
+
+            def carried_out(run: PlannedRun) -> tuple[list[TrainRow], float]:
                 began = time.perf_counter()
                 with telling_how_to_go_on([run.place]):
-                    rows += (found := run.carry_out())
-                before += max(found[0].seconds - (time.perf_counter() - began), 0.0)
+                    rows = run.carry_out()
                 shown.advance(1)
-        first = runs[0].study
-        inits = {run.study.init_sha256 for run in runs}
-        return TrainResult(
-            run=str(runs[0].place.parent),
-            init_sha256=first.init_sha256 if len(inits) == 1 else None,
-            num_parameters=first.space.dimension,
-            rows=tuple(rows),
-            next_commands=_next_commands(first, rows),
-            device=str(first.runtime.device),
-            **book.entries(first.runtime, earlier_seconds=before),
-        )
+                return rows, max(rows[0].seconds - (time.perf_counter() - began), 0.0)
+
+            try:
+                done = one_by_one([partial(carried_out, run) for run in runs])
+            except IncompleteError as error:
+                raise IncompleteError([_told(runs, error.results, book)], error.cause) from error
+        return _told(runs, done, book)
+
+
+def _told(runs: list[PlannedRun], done: list[tuple[list[TrainRow], float]], book: Account) -> TrainResult:
+    """Return the answer for the runs that have ended, each with the seconds that it took before this command."""
+    first, rows = runs[0].study, [row for some, _ in done for row in some]
+    inits = {run.study.init_sha256 for run in runs}
+    return TrainResult(
+        run=str(runs[0].shown.parent),
+        init_sha256=first.init_sha256 if len(inits) == 1 else None,
+        num_parameters=first.space.dimension,
+        rows=tuple(rows),
+        next_commands=_next_commands(first, rows),
+        device=str(first.runtime.device),
+        **book.entries(first.runtime, earlier_seconds=sum(before for _, before in done)),
+    )
 
 
 def _folder(settings: TrainSettings) -> Path:
     """Return the folder of the runs of a command."""
     words = f"runs/{_slug(settings.model or '')}-{_slug(settings.data or '')}-s{settings.seed}"
-    return Path(settings.out or words).expanduser()
+    folder = Path(settings.out or words)
+    return files.from_root(folder) if str(folder).startswith("~") else folder
 
 
 def _planned(wanted: list[Variant], folder: Path) -> list[PlannedRun]:

@@ -12,7 +12,7 @@ from sharpcli.checkpoints._checkpoint import Checkpoint, state_sha256, write
 from sharpcli.checkpoints._fitting import fit, fitted
 from sharpcli.checkpoints._folders import LAST_GOOD, SETTINGS, STATE, RunFolder, how_to_go_on, run_in, runs_below
 from sharpcli.checkpoints._parts import Parts, parts, parts_of_model, require_finite, same_parameters
-from sharpcli.checkpoints._reading import is_something_else, locate, read
+from sharpcli.checkpoints._reading import is_something_else, locate, read, there
 from sharpcli.checkpoints._runs import initial_weights, saved_steps
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "same_parameters",
     "saved_steps",
     "state_sha256",
+    "there",
     "write",
 ]

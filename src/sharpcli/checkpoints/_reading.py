@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,17 @@ def is_something_else(path: str | Path) -> bool:
     except OSError:
         return False
     return place.suffix.lower() in _ARRAYS or not (files.is_safetensors(place) or files.is_pytorch(place))
+
+
+def there(paths: Sequence[str | Path]) -> list[str | Path]:
+    """Return the paths if there is a file at each, before the first is worked on.
+
+    Raises:
+        InputError: One of them is missing.
+    """
+    for path in paths:
+        locate(path)
+    return list(paths)
 
 
 def read(path: str | Path, weights: str | None = None, *, preferred: str | None = None) -> Checkpoint:

@@ -84,22 +84,23 @@ def plain(value: Any) -> Any:
     return value
 
 
-def document(command: str, results: list[Result], plural: str) -> str:
+def document(command: str, results: list[Result], plural: str, *, status: str = "ok", several: bool = False) -> str:
     """Return one JSON document for the answer of a command.
 
-    With one result, "result" is that result; with several it is {plural: [...]}. Each keeps its
-    own place; settings, versions and warnings are beside it.
+    With one result, "result" is that result; with several, or if `several` were asked for, it is {plural: [...]}. Each
+    keeps its own place; settings, versions and warnings are beside it. `status` is "ok", or "incomplete" where something
+    else that was asked for has failed after the answer was computed.
     """
     answers = [result.to_dict() for result in results]
     return json.dumps(
         {
             "schema": SCHEMA,
             "command": command,
-            "status": "ok",
+            "status": status,
             "settings": plain(results[0].settings),
             "provenance": plain(results[0].provenance),
             "warnings": [warning for result in results for warning in result.warnings],
-            "result": answers[0] if len(answers) == 1 else {plural: answers},
+            "result": answers[0] if len(answers) == 1 and not several else {plural: answers},
         },
         indent=2,
         allow_nan=False,

@@ -1,4 +1,4 @@
-"""Ctrl-C (or SIGTERM) between two updates, never inside one: what is saved is always a whole state."""
+"""Ctrl-C (or SIGTERM, or SIGHUP) between two updates, never inside one: what is saved is always a whole state."""
 
 from __future__ import annotations
 
@@ -8,32 +8,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from sharpcli.errors import Stopped
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
 
 class Interrupt:
     """Remembers that the run was asked to stop."""
 
-    asked = False
+    asked: int | None = None
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if it was."""
-        if self.asked:
-            raise KeyboardInterrupt
+        """Raise Stopped, which is a KeyboardInterrupt, if it was."""
+        if self.asked is not None:
+            raise Stopped(self.asked)
 
 
 @contextmanager
 def deferred() -> Iterator[Interrupt]:
-    """Hold back the first Ctrl-C or SIGTERM, which clusters send, until `check` is called; a second one interrupts at once."""
+    """Hold back the first Ctrl-C, SIGTERM, which clusters send, or SIGHUP until `check` is called; a second one does not wait.
+
+    A signal that is ignored, such as SIGHUP under nohup, stays ignored.
+    """
     interrupt = Interrupt()
 
-    def remember(_number: int, _frame: FrameType | None) -> None:
-        if interrupt.asked:
-            raise KeyboardInterrupt
-        interrupt.asked = True
+    def remember(number: int, _frame: FrameType | None) -> None:
+        if interrupt.asked is not None:
+            raise Stopped(number)
+        interrupt.asked = number
 
     if threading.current_thread() is not threading.main_thread():
         yield interrupt  # Only the main thread may handle signals, and only it receives Ctrl-C.
         return
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]  # Windows has no SIGHUP.
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, remember) for number in heard}
     try:
         yield interrupt
     finally:
