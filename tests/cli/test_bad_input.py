@@ -276,7 +276,6 @@ TABLE = [
     (2, "hessian {run} --plot {bad}/spectrum.jpg", "spectrum.png"),
     (2, "interpolate {run} {other} --plot {bad}/path", "path.png"),
     (4, "hessian {bad}/nan.pt " + TINY + " --plot {bad}/picture.png", "1.bias"),
-    (2, "distance {run}/final.pt --plot {bad}/picture.png", "steps"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -28,10 +28,10 @@ def command(
     data only help to build that model, and those about loss and samples change nothing.
     """
 
-    def compute(settings: DistanceSettings) -> Sequence[Any]:
+    def compute(settings: DistanceSettings) -> Iterable[Any]:
         from sharpcli.analyses._several import several
         from sharpcli.analyses.distance import distance
 
-        return [distance(path, settings) for path in several(checkpoints)]
+        return (distance(path, settings) for path in several(checkpoints))
 
     answer(NAME, DistanceSettings, values, compute, how)

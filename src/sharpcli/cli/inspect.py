@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -22,10 +22,10 @@ def command(
 ) -> None:
     """What is in a checkpoint, and whether it can be analysed."""
 
-    def compute(settings: InspectSettings) -> Sequence[Any]:
+    def compute(settings: InspectSettings) -> Iterable[Any]:
         from sharpcli.analyses._several import several
         from sharpcli.analyses.inspect import inspect
 
-        return [inspect(path, settings) for path in several(checkpoints)]
+        return (inspect(path, settings) for path in several(checkpoints))
 
     answer(NAME, InspectSettings, values, compute, how)

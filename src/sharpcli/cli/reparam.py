@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from sharpcli.cli.options import with_options
-from sharpcli.cli.running import answer, check_place
+from sharpcli.cli.places import check_place
+from sharpcli.cli.running import answer
 from sharpcli.settings import ReparamSettings
 
 NAME = "reparam"

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer
 
+from sharpcli.cli.failures import failure
 from sharpcli.cli.options import Answering, build
-from sharpcli.errors import InputError, NotConvergedError, SettingsError, SharpcliError
+from sharpcli.cli.places import check_place
+from sharpcli.cli.streams import Streams, apart
+from sharpcli.errors import IncompleteError, InputError, NotConvergedError, SettingsError
 
-_INTERRUPTED = 130
+_CLOSED_PIPE = 141  # 128 + SIGPIPE, as of a process that the signal ends.
+
+
+class _ReaderGoneError(Exception):
+    """Whoever read the answer has stopped to, such as `head`."""
 
 
 def answer(
     command: str,
     settings: type[Any],
     values: dict[str, Any],
-    compute: Callable[[Any], Sequence[Any]],
+    compute: Callable[[Any], Iterable[Any]],
     how: Answering,
     *,
     plural: str = "checkpoints",
     require_converged: bool = False,
 ) -> None:
-    """Build settings, compute results, write the plot, then print; nothing reaches stdout before all of that is done.
+    """Build settings, compute results, print them, then write the plot.
+
+    Nothing reaches stdout before the work is done. What was computed is printed before anything else can fail.
 
     Args:
         command: Its name, for the JSON document.
@@ -40,111 +48,131 @@ def answer(
         plural: What several results are called in JSON.
         require_converged: Exit with 5 after printing if a result has not converged.
     """
+    streams = apart()
     try:
-        _prepare_process()
+        # Idle OpenMP threads that spin make two threads a thousand times slower on a busy machine; let them sleep.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        os.environ.setdefault("GOMP_SPINCOUNT", "0")
         chosen = build(settings, values)
-        if how.plot == "":
-            raise SettingsError("--plot is empty.", "Give it the name of a file.")
-        if how.plot:
-            _check_format(Path(how.plot))
-        for place in filter(None, (how.plot, values.get("vectors"))):
-            check_place(Path(place))
-        results = _compute(compute, chosen, how)
-        _deliver(command, results, how, plural)
+        plot = _place_of_plot(how)
+        for place in filter(None, (plot, values.get("vectors"))):
+            check_place(Path(place), streams.answer)
+        results, failed = _compute(compute, chosen, how, streams)
+        _print(_text(command, results, how, plural, streams, failed), streams)
+        if plot is not None:
+            _draw(results, plot, how, streams)
+        if failed is not None:
+            raise failed
         if require_converged and not all(getattr(result, "converged", True) for result in results):
             raise NotConvergedError("Not every eigenvalue is certified.", "Raise --max-hvp or --tol, or use --dtype float64.")
-    except SharpcliError as error:
-        _fail(error.message, error.hint, error.exit_code, how.debug)
-    except KeyboardInterrupt as stopped:
-        _fail("Interrupted.", _how_to_go_on(stopped, values), _INTERRUPTED, how.debug)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
-    except (MemoryError, OSError) as error:
-        _fail(f"{type(error).__name__}: {error}.", "Check free memory and disk space.", InputError.exit_code, how.debug)
-    except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
-            _fail("There is not enough memory for this.", "Use a smaller --batch-size, --samples or --subspace.", 3, how.debug)
-        reason = (str(error) or "no message").splitlines()[0]
-        _fail(
-            f"Internal error: {type(error).__name__}: {reason}.", "Please report it with the output of --debug.", 1, how.debug
-        )
+    except _ReaderGoneError:
+        code = _CLOSED_PIPE
+    except BaseException as error:  # A model's own code may raise anything, also SystemExit.
+        code = _tell(error, command, values, how, streams)
+    else:
+        code = 0
+    streams.close()
+    if code:
+        raise typer.Exit(code)
 
 
-def _how_to_go_on(stopped: KeyboardInterrupt, values: dict[str, Any]) -> str:
-    """Return what the work itself has noted, else whether anything was kept."""
-    if notes := getattr(stopped, "__notes__", ()):
-        return str(notes[0])
-    state = values.get("state")
-    if state and Path(state).exists():
-        return f"What was done is kept in {state}: the same command goes on from there."
-    if "state" in values and not state:
-        return "Nothing was written. With --state the work can be gone on with."
-    return "Nothing was written."
+def _place_of_plot(how: Answering) -> Path | None:
+    """Return where the plot goes, from the root: a model's code may change the working folder.
+
+    Raises:
+        SettingsError: The name is empty or has no known ending.
+    """
+    if how.plot is None:
+        return None
+    if how.plot == "":
+        raise SettingsError("--plot is empty.", "Give it the name of a file.")
+    from sharpcli.files import from_root
+
+    _figures().check_format(Path(how.plot))
+    return from_root(how.plot)
 
 
-def _prepare_process() -> None:
-    """Set what must be set before torch is loaded, and before anything is written."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # Greek letters become question marks where they cannot be written.
-            stream.reconfigure(errors="replace")
-    # Idle OpenMP threads that spin make two threads a thousand times slower on a busy machine; let them sleep.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+def _figures() -> ModuleType:
+    """Import the renderer, and with it matplotlib, which takes its defaults from the working folder if it finds any there."""
+    import importlib.util
+
+    found = importlib.util.find_spec("matplotlib")
+    assert found is not None
+    assert found.origin is not None
+    with contextlib.chdir(Path(found.origin).parent / "mpl-data"):
+        from sharpcli.render import figures
+    return figures
 
 
-def _check_format(path: Path) -> None:
-    """Refuse a plot whose name has no known ending, before the work."""
-    from sharpcli.render.figures import check_format
-
-    check_format(path)
-
-
-def check_place(path: Path) -> None:
-    """Refuse a file that could not be written, before the work."""
-    nearest = next(folder for folder in path.absolute().parents if folder.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise InputError(f"Cannot write {path}: {nearest} is no folder that can be written to.", "Choose another place.")
-    if path.is_dir():
-        raise InputError(f"Cannot write {path}: it is a folder.", "Give a file name.")
-
-
-def _compute(compute: Callable[[Any], Sequence[Any]], chosen: Any, how: Answering) -> list[Any]:
+def _compute(
+    compute: Callable[[Any], Iterable[Any]], chosen: Any, how: Answering, streams: Streams
+) -> tuple[list[Any], IncompleteError | None]:
+    """Return the results, and what else has failed."""
     from sharpcli import progress
     from sharpcli.render.console import TerminalListener
 
-    # A user's own model code may print; stdout is for the answer alone.
-    with (
-        TerminalListener(quiet=how.quiet, verbose=how.verbose) as listener,
-        contextlib.redirect_stdout(sys.stderr),
-        progress.listening(listener),
-    ):
-        return list(compute(chosen))
+    shown = TerminalListener(streams.messages, quiet=how.quiet, verbose=how.verbose)
+    prints = contextlib.nullcontext() if streams.apart else contextlib.redirect_stdout(streams.messages)
+    results: list[Any] = []
+    with shown as listener, prints, progress.listening(listener):
+        try:
+            results.extend(compute(chosen))  # One by one, so that those before an error are there.
+        except KeyboardInterrupt:
+            raise
+        except IncompleteError as error:
+            return [*results, *error.results], error
+        except BaseException as error:
+            if not results:
+                raise
+            return results, IncompleteError(results, error, several=True)
+    return results, None
 
 
-def _deliver(command: str, results: list[Any], how: Answering, plural: str) -> None:
-    from sharpcli.render.console import console, tell
-    from sharpcli.results import document
-
-    if how.plot:
-        from sharpcli.files import write_bytes
-        from sharpcli.render.figures import draw
-
-        write_bytes(Path(how.plot), draw(results, Path(how.plot)))
+def _text(
+    command: str, results: list[Any], how: Answering, plural: str, streams: Streams, failed: IncompleteError | None
+) -> str:
     if how.json:
-        sys.stdout.write(document(command, results, plural) + "\n")
-    else:
-        from sharpcli.render.tables import show
+        from sharpcli.results import document
 
-        show(results, console(sys.stdout))
-    if how.plot and not how.quiet:
-        tell(console(sys.stderr), f"Plot written to {how.plot}")
+        status, several = ("incomplete", failed.several) if failed else ("ok", False)
+        return document(command, results, plural, status=status, several=several) + "\n"
+    from sharpcli.render.console import console
+    from sharpcli.render.tables import show
+
+    to = console(streams.answer)
+    with to.capture() as captured:
+        show(results, to)
+    return captured.get()
 
 
-def _fail(message: str, hint: str, code: int, debug: bool) -> None:
+def _print(text: str, streams: Streams) -> None:
+    try:
+        streams.answer.write(text)
+        streams.answer.flush()
+    except BrokenPipeError as error:
+        raise _ReaderGoneError from error
+    except OSError as error:
+        raise InputError(
+            f"Cannot write the answer to stdout: {error.strerror or error}.", "Send it to another file or disk."
+        ) from error
+
+
+def _draw(results: list[Any], plot: Path, how: Answering, streams: Streams) -> None:
+    from sharpcli.files import write_bytes
+    from sharpcli.render.console import console, tell
+
+    write_bytes(plot, _figures().draw(results, plot))
+    if not how.quiet:
+        tell(console(streams.messages), f"Plot written to {how.plot}")
+
+
+def _tell(error: BaseException, command: str, values: dict[str, Any], how: Answering, streams: Streams) -> int:
+    """Write what has gone wrong, and return the exit code."""
+    told = failure(error, command, values)
+    if how.debug:
+        cause = error.cause if isinstance(error, IncompleteError) else error
+        streams.messages.write("".join(traceback.format_exception(cause)))
     from sharpcli.render.console import tell_error
 
-    if debug:
-        traceback.print_exc()
-    tell_error(sys.stderr, message, hint)
-    raise typer.Exit(code)
+    tell_error(streams.messages, told.message, told.hint)
+    return told.code

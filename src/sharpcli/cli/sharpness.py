@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Sharpness by Keskar's definition (φ in full space and in a random subspace), or by any other: --measure, --list."""
 
-    def compute(settings: SharpnessSettings) -> Sequence[Any]:
+    def compute(settings: SharpnessSettings) -> Iterable[Any]:
         if settings.list:
             from sharpcli.analyses._measuring import measures
 
@@ -33,6 +33,6 @@ def command(
 
         if not checkpoints:
             raise SettingsError("No checkpoint is named.", "Name one: sharpcli sharpness CKPT.")
-        return [sharpness(path, settings) for path in several(checkpoints)]
+        return (sharpness(path, settings) for path in several(checkpoints))
 
     answer(NAME, SharpnessSettings, values, compute, how)

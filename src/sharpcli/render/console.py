@@ -54,16 +54,17 @@ def _ended(sentence: str) -> str:
 
 
 class TerminalListener:
-    """Shows progress as one bar on a terminal, and as lines elsewhere; warnings and notes as lines; all on stderr.
+    """Shows progress as one bar on a terminal, and as lines elsewhere; warnings and notes as lines; all on one stream.
 
     It is shown within a `with` block, from its first moment on; whatever ends the block, the terminal is as it was before.
     """
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
-        """Say nothing but errors if `quiet`; write notes too if `verbose`."""
+    def __init__(self, stream: IO[str] | None = None, *, quiet: bool = False, verbose: bool = False) -> None:
+        """Say nothing but errors if `quiet`; write notes too if `verbose`. Default of the stream: stderr."""
+        stream = stream or sys.stderr
         self.quiet, self.verbose = quiet, verbose
-        self.console = console(sys.stderr)
-        drawn = sys.stderr.isatty() and self.console.is_terminal and not self.console.is_dumb_terminal
+        self.console = console(stream)
+        drawn = stream.isatty() and self.console.is_terminal and not self.console.is_dumb_terminal
         self._shown = Bar(self.console) if drawn else Lines(self._line)
         self._showing = False
 

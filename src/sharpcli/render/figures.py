@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams, rcParamsDefault
 from matplotlib.figure import Figure
 
 from sharpcli.errors import SettingsError
@@ -46,13 +47,25 @@ def draw(results: Sequence[Result], path: Path) -> bytes:
         SettingsError: The ending is unknown, or there is nothing to draw.
     """
     check_format(path)
-    figure = _DRAWERS[type(results[0])](results)
-    buffer = io.BytesIO()
+    ending, buffer = path.suffix.lower().removeprefix("."), io.BytesIO()
     # Without dates and random ids, equal results give equal bytes.
-    metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[path.suffix.lower().removeprefix(".")]
-    with rc_context({"svg.hashsalt": "sharpcli"}):
-        figure.savefig(buffer, format=path.suffix.lower().removeprefix("."), dpi=150, metadata=metadata)
+    metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[ending]
+    with _own_style():
+        figure = _DRAWERS[type(results[0])](results)
+        figure.savefig(buffer, format=ending, dpi=150, metadata=metadata)
     return buffer.getvalue()
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """Draw by matplotlib's own defaults, whatever a matplotlibrc or a model's code has set, and take every text as it is.
+
+    Names of checkpoints are no formulas, although they may hold dollar signs.
+    """
+    with rc_context():
+        rcParams.update({name: value for name, value in rcParamsDefault.items() if name != "backend"})
+        rcParams.update({"svg.hashsalt": "sharpcli", "text.parse_math": False})
+        yield
 
 
 def _distances(results: Sequence[DistanceResult]) -> Figure:
