@@ -293,8 +293,10 @@ def _require_own(path: Path) -> None:
     """Refuse to write eigenvectors over a file that holds anything else, such as the checkpoint itself.
 
     Raises:
+        InputError: It is no file, such as a device.
         SettingsError: There is such a file.
     """
+    files.destination(path)
     if path.is_file() and not files.safetensors_metadata(path).get("format") == _VECTORS:
         raise SettingsError(f"{path} exists already, and holds no eigenvectors.", "Choose another name for --vectors.")
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sharpcli.errors import InputError, SharpcliError, described, first_line, message_of, origin
+from sharpcli.errors import IncompleteError, InputError, SharpcliError, described, first_line, message_of, origin
 
 # Options that make an analysis or a run take less memory, the first that helps most.
 _SMALLER = ("memory", "chunk_size", "batch_size", "samples", "subspace", "points")
@@ -34,6 +34,8 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
         command: Its name.
         values: The options that it has, with what was given for them.
     """
+    if isinstance(error, IncompleteError):
+        return failure(error.cause, command, values)
     if isinstance(error, SharpcliError):
         return Failure(error.message, error.hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):

@@ -86,8 +86,10 @@ def from_root(path: str | Path) -> Path:
     """Return a path from the root, with ~ replaced: what it names stays the same if a model's code changes the folder.
 
     Raises:
-        InputError: It begins with ~ and a name that no user has.
+        InputError: It begins with ~ and a name that no user has, or holds a zero byte.
     """
+    if "\0" in str(path):
+        raise InputError(f"Cannot write {str(path)!r}: a path holds no zero byte.", "Check the path.")
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matplotlib import rc_context, rcParams, rcParamsDefault
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from sharpcli.errors import SettingsError
 from sharpcli.render.figure import finish, mark_decades, mesh, styles
@@ -52,6 +53,8 @@ def draw(results: Sequence[Result], path: Path) -> bytes:
     metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[ending]
     with _own_style():
         figure = _DRAWERS[type(results[0])](results)
+        for text in figure.findobj(Text):  # A file's name may hold bytes that are no letters.
+            text.set_text(text.get_text().encode("utf-8", "replace").decode())
         figure.savefig(buffer, format=ending, dpi=150, metadata=metadata)
     return buffer.getvalue()
 
