@@ -14,6 +14,12 @@ _LONGEST = 200  # Characters of somebody else's error message.
 # Top-level names of the packages that the command line stands on. Code of any other package is a user's.
 _OWN = {"sharpcli", "torch", "torchvision", "numpy", "scipy", "safetensors", "matplotlib", "PIL", "rich", "typer", "click"}
 
+# Of allocators on the CPU, on Linux and Windows, of memory maps, of shared libraries and of threads.
+_NO_MEMORY = (
+    "allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation", "failed to map segment",
+    "start new thread",
+)  # fmt: skip
+
 
 class SharpcliError(Exception):
     """The root of every error that sharpcli raises on purpose; never raised itself.
@@ -112,6 +118,12 @@ def message_of(error: BaseException) -> str:
         return str(error)
     except Exception:
         return ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory has run out, of whichever device."""
+    by_type = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # The latter is torch's.
+    return by_type or any(words in message_of(error) for words in _NO_MEMORY)
 
 
 def first_line(error: BaseException) -> str:

@@ -16,14 +16,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sharpcli import __version__
-from sharpcli.errors import InputError, SettingsError, message_of
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.errors import is_out_of_memory as is_out_of_memory
 
 _UNKNOWN_MEMORY = 2**32
-# Of allocators on the CPU, on Linux and Windows, of memory maps, of shared libraries and of threads.
-_NO_MEMORY = (
-    "allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation", "failed to map segment",
-    "start new thread",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,11 +74,6 @@ class Runtime:
         """Give back what the allocator of the device keeps for later."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory has run out, of whichever device."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in message_of(error) for words in _NO_MEMORY)
 
 
 @contextmanager

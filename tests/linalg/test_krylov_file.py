@@ -106,3 +106,13 @@ def test_what_products_were_uncertain_by_outlives_an_interruption(tmp_path: Path
     assert pairs.trust.noise >= 1e-3
     alone = eigenpairs(second, Wanted(2))
     assert alone.trust.noise < 1e-6
+
+
+def test_one_flipped_bit_of_a_basis_is_told_as_damage(tmp_path: Path):
+    eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {}))
+    rows = next(tmp_path.glob("basis-*.raw"))
+    content = bytearray(rows.read_bytes())
+    content[len(content) // 3] ^= 1  # The last bit of a number: nothing else would tell.
+    rows.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {}))

@@ -103,3 +103,9 @@ def test_too_little_memory_is_one_sentence(
         assert "There is not enough memory for this." in answer.stderr
         assert "--batch-size" in answer.stderr
         assert absent not in answer.stderr
+
+
+def test_libraries_that_find_no_memory_are_one_sentence(final: Path) -> None:
+    done = shell('ulimit -v 900000; "$@"', "hessian", final)
+    sentence_and_hint(Answer(done.returncode, done.stdout, done.stderr), 3)
+    assert "There is not enough memory for this." in done.stderr

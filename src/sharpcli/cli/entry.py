@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType
 
+from sharpcli.cli.signals import listen
 from sharpcli.cli.streams import repair
-from sharpcli.errors import InputError, Stopped
+from sharpcli.errors import InputError
 
 _CLOSED_PIPE = 128 + signal.SIGPIPE
 
@@ -16,7 +16,7 @@ _CLOSED_PIPE = 128 + signal.SIGPIPE
 def main() -> None:
     """Run the command line."""
     try:
-        _listen()
+        listen()
         repair()
         code = _run()
         if sys.stdout is not None and not sys.stdout.closed:  # A model's code may have closed it.
@@ -43,18 +43,6 @@ def _run() -> int:
             return _CLOSED_PIPE
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0
-
-
-def _listen() -> None:
-    """Let SIGTERM, which clusters send, and SIGHUP, of a closed terminal, do what Ctrl-C does, unless they are ignored."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP.
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _stop)
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    raise Stopped(number)
 
 
 def _said(sentence: str, code: int) -> int:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sharpcli.errors import IncompleteError, InputError, SharpcliError, described, first_line, message_of, origin
+from sharpcli.errors import (
+    IncompleteError,
+    InputError,
+    SharpcliError,
+    described,
+    first_line,
+    is_out_of_memory,
+    message_of,
+    origin,
+)
 
 # Options that make an analysis or a run take less memory, the first that helps most.
 _SMALLER = ("memory", "chunk_size", "batch_size", "samples", "subspace", "points")
@@ -42,7 +50,7 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
         number = getattr(error, "number", signal.SIGINT)
         how = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
         return Failure(f"{how}.", _how_to_go_on(error, values), 128 + number)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return Failure("There is not enough memory for this.", _less_memory(values), _INPUT)
     if origin(error) is not None or isinstance(error, RecursionError):
         return Failure(
@@ -69,14 +77,6 @@ def _how_to_go_on(stopped: KeyboardInterrupt, values: dict[str, Any]) -> str:
     if "state" in values and not state:
         return "Nothing was written. With --state the work can be gone on with."
     return "Nothing was written."
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError) or "allocate memory" in message_of(error)
-    from sharpcli.runtime import is_out_of_memory
-
-    return is_out_of_memory(error)
 
 
 def _less_memory(values: Collection[str]) -> str:

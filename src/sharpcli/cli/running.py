@@ -15,6 +15,7 @@ import typer
 from sharpcli.cli.failures import failure
 from sharpcli.cli.options import Answering, build
 from sharpcli.cli.places import check_place
+from sharpcli.cli.signals import received
 from sharpcli.cli.streams import Streams, apart
 from sharpcli.errors import IncompleteError, InputError, NotConvergedError, SettingsError
 
@@ -168,7 +169,7 @@ def _draw(results: list[Any], plot: Path, how: Answering, streams: Streams) -> N
 
 def _tell(error: BaseException, command: str, values: dict[str, Any], how: Answering, streams: Streams) -> int:
     """Write what has gone wrong, and return the exit code."""
-    told = failure(error, command, values)
+    told = failure(error if isinstance(error, KeyboardInterrupt) else received() or error, command, values)
     if how.debug:
         cause = error.cause if isinstance(error, IncompleteError) else error
         streams.messages.write("".join(traceback.format_exception(cause)))

@@ -32,8 +32,11 @@ def deferred() -> Iterator[Interrupt]:
     """
     interrupt = Interrupt()
 
-    def remember(number: int, _frame: FrameType | None) -> None:
+    def remember(number: int, frame: FrameType | None) -> None:
         if interrupt.asked is not None:
+            handler = before[number]
+            if callable(handler):
+                handler(number, frame)
             raise Stopped(number)
         interrupt.asked = number
 
