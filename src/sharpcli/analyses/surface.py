@@ -27,7 +27,7 @@ from sharpcli.results import Mark, SurfaceResult
 from sharpcli.settings import SurfaceSettings, chosen
 
 _MARGIN = 0.25  # Of the extent of the marks, on each side, where no range is given.
-_KEEP_SECONDS = 10.0
+_KEEP_SECONDS = 1.0  # What a kill costs at most.
 
 Grid = NDArray[numpy.float64]
 
