@@ -6,6 +6,7 @@ in for each command line, one goes out when it has started, and one when it has 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -63,6 +64,9 @@ def serve() -> None:
             except BaseException as error:
                 os.write(2, f"Traceback: {error!r}\n".encode())
             finally:
+                for stream in (sys.stdout, sys.stderr):  # As Python does at its end.
+                    with contextlib.suppress(Exception):
+                        stream.flush()
                 os._exit(code)
         print(json.dumps({"process": pid}), flush=True)
         began, status = time.monotonic(), None
