@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sharpcli.errors import InputError, first_line, origin
+from sharpcli.errors import InputError, SharpcliError, first_line, is_out_of_memory, origin
 
 _FULL_SCALE = 255
 _TOO_HIGH = re.compile(
@@ -26,7 +26,12 @@ def misfit(error: Exception, inputs: Tensor, runs: Callable[[Tensor], object]) -
         error: What the model or the loss raised.
         inputs: All samples, (N, ...).
         runs: Runs the model on some samples.
+
+    Raises:
+        Exception: The error itself, where it is ours already, or memory has run out.
     """
+    if isinstance(error, SharpcliError) or is_out_of_memory(error):
+        raise error
     reason, place = first_line(error), origin(error)
     tokens = not inputs.is_floating_point()
     if tokens and _TOO_HIGH.search(str(error)) and _works(runs, torch.zeros_like(inputs[:1])):

@@ -18,14 +18,14 @@ from torch.func import functional_call
 
 from sharpcli import batchnorm, graphs
 from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
-from sharpcli.errors import InputError, SharpcliError, loss_not_finite
+from sharpcli.errors import InputError, loss_not_finite
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.losses import Loss, loss_of, moments
 from sharpcli.misfit import misfit
 from sharpcli.modules import Holding, private_copy
 from sharpcli.parameters import ParameterSpace, left_out
-from sharpcli.runtime import Runtime, exact_arithmetic, generator, is_out_of_memory
+from sharpcli.runtime import Runtime, exact_arithmetic, generator
 
 _CHUNK_BYTES = 2**28  # Tensors that the first backward pass of one chunk may save.
 _MOST_SAMPLES = 1000  # In one chunk, however small they are.
@@ -309,8 +309,6 @@ class Objective:
                 if not self.inputs.is_floating_point():
                     self._require_tokens(leaves, few)
         except Exception as error:  # A foreign model may raise anything.
-            if isinstance(error, SharpcliError) or is_out_of_memory(error):
-                raise
             with torch.no_grad():
                 raise misfit(error, self.inputs, lambda some: self.outputs(leaves, some, {})) from error
         if not loss.requires_grad:
