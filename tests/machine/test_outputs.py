@@ -23,6 +23,12 @@ def inside(name):
     while frame is not None and frame.f_code.co_name != name:
         frame = frame.f_back
     return frame is not None
+
+def inside_file(name):
+    frame = sys._getframe()
+    while frame is not None and not frame.f_code.co_filename.endswith(name):
+        frame = frame.f_back
+    return frame is not None
 """
 
 
@@ -71,9 +77,38 @@ def test_the_results_before_one_that_fails_are_printed(machine: Machine, final: 
         answer = machine(command, final, tmp_path / "text.pt", "--json", *(["--topk", 1] if command == "hessian" else []))
         sentence_and_hint(answer, 3)
         assert len(result_of(answer, "incomplete")["checkpoints"]) == 1
+    rows = machine("compare", final, tmp_path / "text.pt", "--metrics", "distance", "--json")
+    sentence_and_hint(rows, 3)
+    assert len(result_of(rows, "incomplete")["rows"]) == 1
+    for command in ("hessian", "sharpness", "distance", "inspect", "compare", "interpolate"):
         missing = machine(command, final, tmp_path / "none.pt", "--json")
         sentence_and_hint(missing, 3)
         assert missing.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "function", "kept"),
+    [
+        (["sharpness", "{final}", "--measure", "gradient-norm", "--measure", "worst-case"], "read", ("readings", 1)),
+        (["interpolate", "{final}", "{final}", "--points", 3, "--curvature"], "path_curvature", ("curves", 2)),
+    ],
+    ids=lambda part: part[0] if isinstance(part, list) else "",
+)
+def test_what_other_commands_have_computed_is_printed(
+    words: list[object],
+    function: str,
+    kept: tuple[str, int],
+    machine: Machine,
+    own_model: Callable[..., list[str]],
+    final: Path,
+) -> None:
+    """The model fails in the second measure, and in the curvature after the path."""
+    seen = {"read": "inside_file('worst_case.py')", "path_curvature": "inside('path_curvature')"}
+    model = own_model(imported=INSIDE, called=f"if {seen[function]}: raise ValueError('boom')")
+    answer = machine(*(str(word).format(final=final) for word in words), *model, "--json")
+    sentence_and_hint(answer, 3)
+    name, count = kept
+    assert len(result_of(answer, "incomplete")[name]) == count
 
 
 def test_runs_before_one_that_diverges_are_told(machine: Machine, tiny: list[str], tmp_path: Path) -> None:

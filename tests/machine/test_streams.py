@@ -109,3 +109,9 @@ def test_libraries_that_find_no_memory_are_one_sentence(final: Path) -> None:
     done = shell('ulimit -v 900000; "$@"', "hessian", final)
     sentence_and_hint(Answer(done.returncode, done.stdout, done.stderr), 3)
     assert "There is not enough memory for this." in done.stderr
+
+
+def test_a_working_folder_that_was_removed_is_told(final: Path, tmp_path: Path) -> None:
+    done = shell(f'mkdir "{tmp_path}/gone"; cd "{tmp_path}/gone"; rmdir "$PWD"; "$@"', "inspect", final)
+    sentence_and_hint(Answer(done.returncode, done.stdout, done.stderr), 3)
+    assert "working folder" in done.stderr

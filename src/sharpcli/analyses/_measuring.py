@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
 from sharpcli import __version__, plugins, progress
+from sharpcli.analyses._optional import one_by_one
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
@@ -58,13 +60,19 @@ def asked(texts: Sequence[str]) -> list[Asked]:
 
 
 def readings(measures: Sequence[Asked], objective: Objective, theta: Tensor, *, seed: int) -> tuple[Reading, ...]:
-    """Run measures one after the other, and warn of those that failed."""
-    found = []
+    """Run measures one after the other, and warn of those that failed.
+
+    Raises:
+        IncompleteError: One has raised an error; it holds the readings before.
+    """
     with progress.task("measure", total=len(measures)) as shown:
-        for one in measures:
+
+        def read(one: Asked) -> Reading:
             reading: Reading = one.plug_in.read(objective, theta, seed=seed, **one.options)
-            found.append(replace(reading, label=_label(one, reading)))
             shown.advance(1)
+            return replace(reading, label=_label(one, reading))
+
+        found = one_by_one([partial(read, one) for one in measures])
     failed = [reading.measure for reading in found if reading.value is None]
     if failed:
         progress.warn(f"{len(failed)} of {len(found)} measurements failed: {', '.join(failed)}.")

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from sharpcli import progress
-from sharpcli.analyses._account import account
+from sharpcli.analyses._account import Account, account
 from sharpcli.analyses._opening import Opened, open_checkpoint
-from sharpcli.analyses._several import several
+from sharpcli.analyses._optional import one_by_one
+from sharpcli.analyses._several import chosen_paths
 from sharpcli.analyses.distance import displacement, reference
 from sharpcli.analyses.hessian import largest, planner_for
 from sharpcli.curvature.planner import Planner
-from sharpcli.errors import InputError, SettingsError
+from sharpcli.errors import IncompleteError, InputError, SettingsError
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.models._output import chosen_output
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import CompareResult, CompareRow
+from sharpcli.runtime import Runtime
 from sharpcli.settings import CompareSettings, HessianSettings, SharpnessSettings, chosen
 
 _PARTS = {"open": 1.0, "plan": 2.0, "search": 12.0, "verify": 1.0, "ε-sharpness draw": 30.0}  # With their work in products.
@@ -41,42 +45,58 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
 
     Raises:
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
+        IncompleteError: A checkpoint has failed; it holds the answer for those before.
     """
     settings = chosen(CompareSettings, settings, options)
     paths = [paths] if isinstance(paths, str | Path) else paths
     if not paths:
         raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")
     with account(settings) as book:
-        rows: list[CompareRow] = []
-        sizes, measured_on = set[tuple[int, int]](), set[tuple[str, str]]()
         planner = planner_for(HessianSettings(batch_size=settings.batch_size))
-        for path in several(paths):
+
+        def measured(path: str | Path) -> _Measured:
             with progress.task("comparison", parts=_PARTS):
                 opened = open_checkpoint(path, settings)
                 row, size = _row(opened, settings, planner)
-            rows.append(row)
-            sizes.add(size)
-            measured_on.add((opened.loss, opened.data.fingerprint()))
-        if len(measured_on) > 1:
-            progress.warn(
-                "These checkpoints are measured on different data or losses, so the rows do not compare; say which with "
-                "--data and --loss."
-            )
-        if len({row.checkpoint.sha256 for row in rows}) < len(rows):
-            progress.warn("Some of these checkpoints hold the same weights.")
-        losses = [row.train_loss for row in rows]
-        if max(losses) > _LOSS_RATIO * min(losses):
-            progress.warn(
-                f"Train losses differ by more than {_LOSS_RATIO:g}x ({min(losses):.3g} to {max(losses):.3g}): λmax shrinks "
-                "with the loss, so compare sharpness at matched loss (train --stop-train-loss)."
-            )
-        return CompareResult(
-            rows=tuple(rows),
-            epsilon=settings.epsilon,
-            num_train=size[0] if len(sizes) == 1 else None,
-            num_test=size[1] if len(sizes) == 1 else None,
-            **book.entries(opened.runtime),
+            return _Measured(row, size, (opened.loss, opened.data.fingerprint()), opened.runtime)
+
+        try:
+            found = one_by_one([partial(measured, path) for path in chosen_paths(paths)], "checkpoint")
+        except IncompleteError as error:
+            raise IncompleteError([_told(error.results, settings, book)], error.cause) from error
+        return _told(found, settings, book)
+
+
+class _Measured(NamedTuple):
+    row: CompareRow
+    size: tuple[int, int]
+    of: tuple[str, str]
+    runtime: Runtime
+
+
+def _told(found: Sequence[_Measured], settings: CompareSettings, book: Account) -> CompareResult:
+    """Return the answer for the checkpoints that were measured, and warn of what does not compare."""
+    rows, sizes = [one.row for one in found], {one.size for one in found}
+    if len({one.of for one in found}) > 1:
+        progress.warn(
+            "These checkpoints are measured on different data or losses, so the rows do not compare; say which with "
+            "--data and --loss."
         )
+    if len({row.checkpoint.sha256 for row in rows}) < len(rows):
+        progress.warn("Some of these checkpoints hold the same weights.")
+    losses = [row.train_loss for row in rows]
+    if max(losses) > _LOSS_RATIO * min(losses):
+        progress.warn(
+            f"Train losses differ by more than {_LOSS_RATIO:g}x ({min(losses):.3g} to {max(losses):.3g}): λmax shrinks "
+            "with the loss, so compare sharpness at matched loss (train --stop-train-loss)."
+        )
+    return CompareResult(
+        rows=tuple(rows),
+        epsilon=settings.epsilon,
+        num_train=found[-1].size[0] if len(sizes) == 1 else None,
+        num_test=found[-1].size[1] if len(sizes) == 1 else None,
+        **book.entries(found[-1].runtime),
+    )
 
 
 def _row(opened: Opened, settings: CompareSettings, planner: Planner) -> tuple[CompareRow, tuple[int, int]]:

@@ -20,7 +20,7 @@ from sharpcli.analyses._alignment import align
 from sharpcli.analyses._bezier import bezier, trained_control
 from sharpcli.analyses._comparable import different_constants, require_comparable
 from sharpcli.analyses._opening import Opened, agree, open_checkpoint, outputs_in_float64
-from sharpcli.analyses._optional import one_by_one
+from sharpcli.analyses._optional import Attempts, one_by_one
 from sharpcli.analyses._path_curvature import path_curvature
 from sharpcli.analyses._several import chosen_paths
 from sharpcli.batchnorm import batch_norms
@@ -83,10 +83,11 @@ def interpolate(
         path.check_ends(alphas, rows)
         curves = tuple(_curve(split, alphas, evaluations) for split, evaluations in rows.items())
         length = norm(path.ends[1] - path.ends[0])
-        curvature = None
+        curvature, attempt = None, Attempts(first.runtime)
         if settings.curvature:
-            curvature = path_curvature(path.objectives[splits[0]], alphas, curves[0].loss, path.place, length, settings)
-        return PathResult(
+            how = (path.objectives[splits[0]], alphas, curves[0].loss, path.place, length, settings)
+            curvature = attempt("The curvature along the path", partial(path_curvature, *how))
+        result = PathResult(
             start=first.subject(),
             end=second.subject(),
             path=settings.path,
@@ -103,6 +104,8 @@ def interpolate(
             curvature=curvature,
             **book.entries(first.runtime),
         )
+        attempt.require_all(result)
+        return result
 
 
 def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) -> list[PathResult]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from sharpcli import progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._measuring import asked, fitting, readings
 from sharpcli.analyses._opening import open_checkpoint
+from sharpcli.errors import IncompleteError
 from sharpcli.linalg.reductions import norm
 from sharpcli.measures import epsilon_sharpness
-from sharpcli.results import SharpnessResult
+from sharpcli.results import Reading, SharpnessResult
 from sharpcli.settings import SharpnessSettings, chosen
 
 
@@ -27,6 +29,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
 
     Raises:
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
+        IncompleteError: One of the measures has failed; it holds the answer with those before.
 
     References:
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.
@@ -62,17 +65,24 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
             progress.warn(
                 f"{len(failed)} of {len(measured)} measurements failed: {'; '.join(sorted({one.note for one in failed}))}"
             )
-        return SharpnessResult(
-            checkpoint=opened.subject(),
-            conditions=opened.conditions(objective, settings.split),
-            loss=evaluation.loss,
-            accuracy=evaluation.accuracy,
-            gradient_norm=slope,
-            weight_norm=norm(theta),
-            measurements=tuple(measured),
-            readings=readings(wanted, objective, theta, seed=settings.seed),
-            **book.entries(opened.runtime),
-        )
+
+        def told(found: Iterable[Reading]) -> SharpnessResult:
+            return SharpnessResult(
+                checkpoint=opened.subject(),
+                conditions=opened.conditions(objective, settings.split),
+                loss=evaluation.loss,
+                accuracy=evaluation.accuracy,
+                gradient_norm=slope,
+                weight_norm=norm(theta),
+                measurements=tuple(measured),
+                readings=tuple(found),
+                **book.entries(opened.runtime),
+            )
+
+        try:
+            return told(readings(wanted, objective, theta, seed=settings.seed))
+        except IncompleteError as error:
+            raise IncompleteError([told(error.results)], error.cause) from error
 
 
 def _fitting(subspaces: tuple[int, ...], dimension: int) -> tuple[int, ...]:

@@ -55,6 +55,7 @@ def answer(
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
         chosen = build(settings, values)
+        _require_folder()
         plot = _place_of_plot(how)
         for place in filter(None, (plot, values.get("vectors"))):
             check_place(Path(place), streams.answer)
@@ -75,6 +76,18 @@ def answer(
     streams.close()
     if code:
         raise typer.Exit(code)
+
+
+def _require_folder() -> None:
+    """Refuse a working folder that was removed: libraries below torch end the process there.
+
+    Raises:
+        InputError: It was.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError("The working folder is no longer there.", "Change to another folder.") from error
 
 
 def _place_of_plot(how: Answering) -> Path | None:
