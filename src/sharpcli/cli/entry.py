@@ -7,10 +7,8 @@ import signal
 import sys
 
 from sharpcli.cli.signals import listen
-from sharpcli.cli.streams import repair
+from sharpcli.cli.streams import CLOSED_PIPE, repair
 from sharpcli.errors import InputError
-
-_CLOSED_PIPE = 128 + signal.SIGPIPE
 
 
 def main() -> None:
@@ -24,11 +22,11 @@ def main() -> None:
     except KeyboardInterrupt as error:
         code = _said("Interrupted.", 128 + getattr(error, "number", signal.SIGINT))
     except BrokenPipeError:  # The reader has seen enough.
-        code = _CLOSED_PIPE
+        code = CLOSED_PIPE
     except OSError as error:
         sentence = f"Cannot write to stdout: {error.strerror or error}.\nhint: Send it to a file, or to {os.devnull}."
         code = _said(sentence, InputError.exit_code)
-    if code == _CLOSED_PIPE or code == InputError.exit_code:
+    if code == CLOSED_PIPE or code == InputError.exit_code:
         _drop_what_is_left()
     sys.exit(code)
 
@@ -40,7 +38,7 @@ def _run() -> int:
         app(standalone_mode=True)
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):
-            return _CLOSED_PIPE
+            return CLOSED_PIPE
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0
 

@@ -16,10 +16,8 @@ from sharpcli.cli.failures import failure
 from sharpcli.cli.options import Answering, build
 from sharpcli.cli.places import check_place
 from sharpcli.cli.signals import received
-from sharpcli.cli.streams import Streams, apart
+from sharpcli.cli.streams import CLOSED_PIPE, Streams, apart
 from sharpcli.errors import IncompleteError, InputError, NotConvergedError, SettingsError
-
-_CLOSED_PIPE = 141  # 128 + SIGPIPE, as of a process that the signal ends.
 
 
 class _ReaderGoneError(Exception):
@@ -68,7 +66,7 @@ def answer(
         if require_converged and not all(getattr(result, "converged", True) for result in results):
             raise NotConvergedError("Not every eigenvalue is certified.", "Raise --max-hvp or --tol, or use --dtype float64.")
     except _ReaderGoneError:
-        code = _CLOSED_PIPE
+        code = CLOSED_PIPE
     except BaseException as error:  # A model's own code may raise anything, also SystemExit.
         code = _tell(error, command, values, how, streams)
     else:

@@ -12,6 +12,7 @@ from typing import TextIO
 _WIDTHS = ("COLUMNS", "TERMINAL_WIDTH")
 _NARROWEST = 10  # Columns below which no table can be told.
 _STDOUT, _STDERR = 1, 2
+CLOSED_PIPE = 141  # Exit code where the reader has gone away: 128 + SIGPIPE, as of a process that the signal ends.
 
 
 @dataclass(frozen=True)
