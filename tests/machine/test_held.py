@@ -31,7 +31,7 @@ def wait_for(path: Path) -> None:
 def lines(command: str, final: Path, state: Path) -> tuple[list[object], Path, Path]:
     """Return a long command line with something that is kept, the file that shows that it is, and its lock."""
     if command == "train":
-        return ["train", "--steps", 2000, "--eval-every", 1, "--out", state], state / "sgd/metrics.jsonl", state / "sgd/.lock"
+        return ["train", "--steps", 300, "--eval-every", 1, "--out", state], state / "sgd/metrics.jsonl", state / "sgd/.lock"
     if command == "surface":
         return ["surface", final, "--points", 61, "--state", state], state, state.with_name(f".{state.name}.lock")
     words = ["hessian", final, "--topk", 30, "--engine", "forward-over-reverse", "--state", state]
@@ -116,6 +116,7 @@ def test_locks_of_one_process_exclude_each_other_and_leave_nothing(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
     place.mkdir(parents=True)
     (place / ".lock").write_text("of a process that has died")
+    (place / ".final.pt.abc.part").write_text("half of a file")
     with files.held(place, "--state", folder=True):
         (place / "kept").touch()
     assert [path.name for path in place.iterdir()] == ["kept"]
@@ -139,3 +140,11 @@ def test_resume_compares_the_initial_weights_with_their_hash(machine: Machine, t
     assert answer.exit_code == 0, answer.stderr
     assert init.read_bytes() == right
     assert torch.load(tmp_path / "sgd" / "final.pt", weights_only=True)["metadata"]["step"] == 600
+
+
+def test_what_a_killed_process_has_left_of_one_file_goes_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".state.abc.part", ".other.abc.part", "state", ".state.abc"):
+        (tmp_path / name).touch()
+    with files.held(tmp_path / "state", "--state", folder=False):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {".other.abc.part", "state", ".state.abc"}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sharpcli.errors import InputError
-from sharpcli.files._writing import destination, unwritable
+from sharpcli.files._writing import destination, forget_unfinished, unwritable
 
 try:
     import fcntl
@@ -44,6 +44,8 @@ def held(place: Path, option: str, *, folder: bool) -> Iterator[None]:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             descriptor = _acquired(lock, place, option)
+            if descriptor is not None:
+                forget_unfinished(lock.parent, "" if folder else destination(place).name)
         except OSError as error:
             raise unwritable(place, error) from error
         yield

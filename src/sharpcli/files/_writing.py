@@ -22,6 +22,7 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+_UNFINISHED = ".part"
 _KEPT = 32  # Letters of a file's name in that of its temporary file: a name may be as long as the disk allows.
 
 
@@ -46,7 +47,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
     place = destination(path)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name[:_KEPT]}.")
+        descriptor, temporary = tempfile.mkstemp(dir=place.parent, prefix=_prefix(place), suffix=_UNFINISHED)
     except OSError as error:
         raise unwritable(path, error) from error
     try:
@@ -63,6 +64,14 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
         raise unwritable(path, error) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def forget_unfinished(folder: Path, name: str = "") -> None:
+    """Remove what a process that was killed has left of one file, or of all in a folder; for whoever alone writes there."""
+    start = _prefix(Path(name)) if name else "."
+    for path in folder.iterdir():
+        if path.name.startswith(start) and path.name.endswith(_UNFINISHED):
+            path.unlink(missing_ok=True)
 
 
 def destination(path: Path) -> Path:
@@ -120,6 +129,10 @@ def unwritable(path: Path, error: OSError | ValueError) -> InputError:
     return InputError(
         f"Cannot write {path}: {reason}; {free:.3g} MiB are free in {folder}.", "Free some space there, or choose another disk."
     )
+
+
+def _prefix(place: Path) -> str:
+    return f".{place.name[:_KEPT]}."
 
 
 def _umask() -> int:
