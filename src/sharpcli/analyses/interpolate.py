@@ -14,7 +14,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from sharpcli import checkpoints, progress
+from sharpcli import progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._alignment import align
 from sharpcli.analyses._bezier import bezier, trained_control
