@@ -69,7 +69,7 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
 
             def carried_out(run: PlannedRun) -> tuple[list[TrainRow], float]:
                 began = time.perf_counter()
-                with telling_how_to_go_on([run.place]):
+                with telling_how_to_go_on([run.shown]):
                     rows = run.carry_out()
                 shown.advance(1)
                 return rows, max(rows[0].seconds - (time.perf_counter() - began), 0.0)

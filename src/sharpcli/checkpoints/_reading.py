@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,14 @@ def is_something_else(path: str | Path) -> bool:
 
 
 def there(paths: Sequence[str | Path]) -> list[str | Path]:
-    """Return the paths if there is a file at each, before the first is worked on.
+    """Return the paths if there is a file or a folder at each, before the first is worked on.
 
     Raises:
         InputError: One of them is missing.
     """
     for path in paths:
-        locate(path)
+        if not os.path.exists(expanded(_address(path)[0])):
+            locate(path)
     return list(paths)
 
 
