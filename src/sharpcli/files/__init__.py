@@ -1,17 +1,33 @@
-"""Tensors in files: written whole or not at all, read without ever running code that is in them."""
+"""Tensors, arrays and lines in files: written whole or not at all, read without ever running code that is in them."""
 
+from sharpcli.files._arrays import read_arrays
 from sharpcli.files._inert import Array
+from sharpcli.files._lines import read_json, read_lines
 from sharpcli.files._locking import held
+from sharpcli.files._opened import expanded, is_there, opened
 from sharpcli.files._reading import is_pytorch, is_safetensors, read_object, read_safetensors, safetensors_metadata
+from sharpcli.files._types import ContentError, Range, conform
+from sharpcli.files._walking import files_below, folders_in
 from sharpcli.files._writing import destination, from_root, sync_folder, unwritable, write_bytes, write_object
 
 __all__ = [
     "Array",
+    "ContentError",
+    "Range",
+    "conform",
     "destination",
+    "expanded",
+    "files_below",
+    "folders_in",
     "from_root",
     "held",
     "is_pytorch",
     "is_safetensors",
+    "is_there",
+    "opened",
+    "read_arrays",
+    "read_json",
+    "read_lines",
     "read_object",
     "read_safetensors",
     "safetensors_metadata",

@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from sharpcli.errors import InputError
+from sharpcli.files._archive import damaged, require_whole
 from sharpcli.files._inert import STAND_INS
-from sharpcli.files._refusals import damaged, explain, opened, require_weights
+from sharpcli.files._opened import opened
+from sharpcli.files._pickles import require_bounded
+from sharpcli.files._refusals import explain, require_container, require_weights
 
 
 def read_object(place: Path) -> Any:
     """Read plain tensors, numbers, text and the inert types of `_inert`, which stand-ins take the place of.
 
+    The file is opened once, and what it is is told from what was read then: a damaged file is not opened again to be explained.
+
     Raises:
         InputError: The file is missing, damaged, no PyTorch file, or needs code to be read.
     """
-    require_weights(place)
-    try:
-        if zipfile.is_zipfile(place):
-            with zipfile.ZipFile(place) as archive:  # torch does not compare the sums that are stored for this.
-                if archive.testzip() is not None:
-                    raise damaged(place)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(list(STAND_INS)):
-            warnings.simplefilter("ignore")  # What they warn of is refused below, in our own words.
-            return torch.load(place, map_location="cpu", weights_only=True)
-    except InputError:
-        raise
-    except Exception as error:  # torch raises a dozen kinds for files it cannot read
-        raise explain(place, error) from error
+    with opened(place) as file:
+        head = require_weights(place, file)
+        is_archive = require_container(place, file, head)
+        if is_archive:
+            require_whole(place, file)
+        require_bounded(place, file if is_archive else _from_start(file), is_archive=is_archive)
+        try:
+            with warnings.catch_warnings(), torch.serialization.safe_globals(list(STAND_INS)):
+                warnings.simplefilter("ignore")  # What they warn of is refused below, in our own words.
+                # By its name an archive is read by torch's own reader, which is faster.
+                source = str(place) if is_archive else _from_start(file)
+                content = torch.load(source, map_location="cpu", weights_only=True)
+                # The old kind has no sums. Where its list of storages lacks one, torch leaves what memory held.
+                whole = is_archive or file.tell() == os.fstat(file.fileno()).st_size
+        except Exception as error:  # torch raises a dozen kinds for files it cannot read
+            raise explain(place, error, is_archive=is_archive) from error
+    if not whole:
+        raise damaged(place)
+    return content
+
+
+def _from_start(file: BinaryIO) -> BinaryIO:
+    file.seek(0)
+    return file
 
 
 def is_safetensors(place: Path) -> bool:
@@ -58,7 +74,7 @@ def safetensors_metadata(place: Path) -> dict[str, str]:
     try:
         with safe_open(place, framework="pt") as file:
             return dict(file.metadata() or {})
-    except (SafetensorError, OSError):
+    except Exception:  # Any other file; safetensors raises errors of several kinds.
         return {}
 
 
@@ -68,8 +84,9 @@ def read_safetensors(place: Path) -> dict[str, Tensor]:
     Raises:
         InputError: The file is damaged, or something else under that name.
     """
-    require_weights(place)
+    with opened(place) as file:
+        require_weights(place, file)
     try:
         return dict(load_file(place))
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # Its own, and those of torch for types and sizes that cannot be.
         raise InputError(f"{place} is not a readable safetensors file.", "It may be cut short; copy it again.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -10,43 +11,25 @@ from typing import BinaryIO
 import torch
 
 from sharpcli.errors import InputError
+from sharpcli.files._archive import damaged
 from sharpcli.files._inert import STAND_INS
 
 _LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # What torch.save began files with before they were zip archives, as a pickle.
 _BLOCKED = re.compile(r"GLOBAL (\S+)")
+# What torch says of a type or a function that it does not know; all else that it says is of damage.
+_OF_CODE = ("nsupported global", "nsupported GLOBAL", "unrecognized function", "Can only create new object", "Can only build")
+_LONGEST = 100  # Characters of the name of a type.
 _SAVE_WEIGHTS = "Save the weights alone: torch.save(model.state_dict(), ...)"
 
 
-def opened(place: Path) -> BinaryIO:
-    """Open a file to be read.
+def require_weights(place: Path, file: BinaryIO) -> bytes:
+    """Refuse what often lies under the name of a checkpoint and is none, by its first bytes, which are returned.
 
     Raises:
-        InputError: It cannot be.
+        InputError: It is something else.
     """
-    try:
-        return place.open("rb")
-    except IsADirectoryError as error:
-        raise InputError(f"Cannot read {place}: it is a folder.", "Name a file.") from error
-    except OSError as error:
-        raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check its permissions.") from error
-
-
-def damaged(place: Path) -> InputError:
-    """Return the error of a file that is not whole."""
-    return InputError(f"{place} is damaged or cut short.", "Copy it again from where it was written.")
-
-
-def require_weights(place: Path) -> None:
-    """Refuse what often lies under the name of a checkpoint and is none, by its first bytes.
-
-    Raises:
-        InputError: It is something else, or empty.
-    """
-    with opened(place) as file:
-        head = file.read(512)
+    head = file.read(512)
     start = head.lstrip().lower()
-    if not head:
-        raise InputError(f"{place} is empty.", "Copy it again from where it was written.")
     if head.startswith(b"version https://git-lfs"):
         raise InputError(
             f"{place} is a pointer of Git LFS, not the file that it stands for.", "Fetch the file itself with 'git lfs pull'."
@@ -62,19 +45,44 @@ def require_weights(place: Path) -> None:
         raise InputError(f"{place} is an HDF5 file, as Keras writes them.", "Give a file written by torch.save or safetensors.")
     if head.startswith(b"\x93NUMPY"):
         raise InputError(f"{place} is a NumPy array.", "Give a file written by torch.save or safetensors.")
+    return head
 
 
-def explain(place: Path, error: Exception) -> InputError:
-    """Say why torch cannot open a file."""
-    with opened(place) as file:
-        head = file.read(64)
-    reason = str(error)
+def require_container(place: Path, file: BinaryIO, head: bytes) -> bool:
+    """Refuse what torch.save has not written, by its first bytes and the names in it; tell whether it is a zip archive.
+
+    Raises:
+        InputError: It is something else.
+    """
     if head.startswith(b"PK"):
-        return _of_archive(place, reason)
+        _require_object(place, file)
+        return True
     if not head.startswith(b"\x80"):
-        return InputError(f"{place} is not a PyTorch checkpoint.", "Give a file written by torch.save or safetensors.")
-    if _LEGACY not in head:
-        return InputError(f"{place} is a pickle, but was not written by torch.save.", f"{_SAVE_WEIGHTS}.")
+        raise InputError(f"{place} is not a PyTorch checkpoint.", "Give a file written by torch.save or safetensors.")
+    if _LEGACY not in head[:64]:
+        raise InputError(f"{place} is a pickle, but was not written by torch.save.", f"{_SAVE_WEIGHTS}.")
+    return False
+
+
+def _require_object(place: Path, file: BinaryIO) -> None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except Exception as error:  # zipfile raises a dozen kinds.
+        raise damaged(place) from error
+    if not any("data.pkl" in name for name in names):
+        arrays = bool(names) and all(name.endswith(".npy") for name in names)
+        raise InputError(
+            f"{place} is a {'file of NumPy arrays' if arrays else 'zip archive'}, but not a PyTorch checkpoint.",
+            "Give a file written by torch.save.",
+        )
+
+
+def explain(place: Path, error: Exception, *, is_archive: bool) -> InputError:
+    """Say why torch cannot read a file that is whole as far as could be seen."""
+    reason = str(error)
+    if is_archive:
+        return _of_archive(place, reason)
     if "UntypedStorage" in reason:
         return InputError(
             f"{place} holds numbers, such as float8, that torch cannot read from files of its old kind: weights have to be "
@@ -89,17 +97,9 @@ def _of_archive(place: Path, reason: str) -> InputError:
         return InputError(
             f"{place} is a TorchScript archive, not weights.", "Save model.state_dict() and name the model with --model."
         )
-    if not zipfile.is_zipfile(place):
-        return damaged(place)
-    names = zipfile.ZipFile(place).namelist()
-    if not any("data.pkl" in name for name in names):
-        arrays = bool(names) and all(name.endswith(".npy") for name in names)
-        return InputError(
-            f"{place} is a {'file of NumPy arrays' if arrays else 'zip archive'}, but not a PyTorch checkpoint.",
-            "Give a file written by torch.save.",
-        )
     try:
-        with torch.serialization.safe_globals(list(STAND_INS)):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(STAND_INS)):
+            warnings.simplefilter("ignore")
             blocked = torch.serialization.get_unsafe_globals_in_checkpoint(str(place))
     except Exception:  # What torch's reader stops at, its lister may stop at as well.
         blocked = []
@@ -118,9 +118,9 @@ def _needs_code(place: Path, reason: str, blocked: list[str]) -> InputError | No
             f"{place} was written in a form of pickle that cannot be read without running code.",
             "Save it without pickle_protocol, or as safetensors.",
         )
-    if "Unsupported" not in reason and "Weights only" not in reason:
+    if not blocked and not any(words in reason for words in _OF_CODE):
         return None
-    named = ", ".join(name.rstrip(".") for name in dict.fromkeys(blocked[:5]))
+    named = ", ".join(name.rstrip(".")[:_LONGEST] for name in dict.fromkeys(blocked[:5]))
     return InputError(
         f"{place} can only be opened by running code in it{f' ({named})' if named else ''}.",
         f"{_SAVE_WEIGHTS}; sharpcli never runs a checkpoint's code.",

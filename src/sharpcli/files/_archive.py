@@ -1,0 +1,72 @@
+"""Zip archives, as torch.save and numpy.savez write them: what their directory says is compared with the file before use."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+from sharpcli.errors import InputError
+
+_ENCRYPTED = 1  # A bit of a member's flags.
+_SMALL, _TIMES = 2**30, 100  # Bytes that members may unpack to, or as many times as many as the file has.
+
+
+def require_whole(place: Path, file: BinaryIO) -> list[str]:
+    """Read an archive of torch.save through, and return the names of its members; torch does not compare the sums itself.
+
+    Raises:
+        InputError: It is damaged, or another program has compressed it.
+    """
+    try:
+        with warnings.catch_warnings(), zipfile.ZipFile(file) as archive:
+            warnings.simplefilter("ignore")
+            require_sound(place, archive, packed=False)
+            if archive.testzip() is not None:
+                raise damaged(place)
+            return archive.namelist()
+    except InputError:
+        raise
+    except Exception as error:  # zipfile and the decompressors behind it raise a dozen kinds.
+        raise damaged(place) from error
+
+
+def damaged(place: Path) -> InputError:
+    """Return the error of a file that is not whole."""
+    return InputError(f"{place} is damaged or cut short.", "Copy it again from where it was written.")
+
+
+def require_sound(place: Path, archive: zipfile.ZipFile, *, packed: bool) -> None:
+    """Refuse an archive before its members are read, by what its directory says of them.
+
+    Args:
+        place: For messages.
+        archive: Open.
+        packed: Whether members may be compressed, as numpy.savez_compressed does; torch.save never compresses.
+
+    Raises:
+        InputError: Sizes that cannot be, a name that is there twice, a way of compression that must not be, or more bytes
+            to unpack than such a file holds.
+    """
+    entries = archive.infolist()
+    assert archive.fp is not None
+    size = os.fstat(archive.fp.fileno()).st_size
+    for entry in entries:
+        stored = entry.compress_type == zipfile.ZIP_STORED
+        if not stored and not (packed and entry.compress_type == zipfile.ZIP_DEFLATED):
+            raise InputError(
+                f"{place} was compressed by another program: its part '{entry.filename[:100]}' is not stored as it is.",
+                "Unpack it, and pack it again without compression (zip -0), or take the file as it was written.",
+            )
+        if entry.flag_bits & _ENCRYPTED or (stored and entry.compress_size != entry.file_size):
+            raise damaged(place)
+    if len({entry.filename for entry in entries}) < len(entries) or sum(entry.compress_size for entry in entries) > size:
+        raise damaged(place)
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > max(_SMALL, _TIMES * size):
+        raise InputError(
+            f"{place} has {size} bytes and would unpack to {unpacked / 2**30:.1f} GiB.",
+            "Store it without compression, as numpy.savez does.",
+        )

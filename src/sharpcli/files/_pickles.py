@@ -1,0 +1,48 @@
+"""What a pickle is going to make, read from its instructions and not carried out."""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import warnings
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+from sharpcli.errors import InputError
+
+_UNBOUNDED = "bytearray"  # Of what torch makes, the one type that a few bytes can ask for at any size.
+_PICKLES = 5  # That a file of the old kind begins with.
+
+
+def require_bounded(place: Path, file: BinaryIO, *, is_archive: bool) -> None:
+    """Refuse a file that may ask for any amount of memory.
+
+    Raises:
+        InputError: It does.
+    """
+    for content in _of_archive(file) if is_archive else [file]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Of texts with escapes that there are not.
+                found = any(_names(content) for _ in range(1 if is_archive else _PICKLES))
+        except Exception:  # No whole pickle: torch stops there as well.
+            continue
+        if found:
+            raise InputError(
+                f"{place} holds a {_UNBOUNDED}, which can be of any size, whatever the size of the file.",
+                "Save the weights alone: torch.save(model.state_dict(), ...).",
+            )
+
+
+def _of_archive(file: BinaryIO) -> list[BinaryIO]:
+    with zipfile.ZipFile(file) as archive:
+        pickles = [archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")]
+    return [io.BytesIO(content) for content in pickles if _UNBOUNDED.encode() in content]
+
+
+def _names(content: BinaryIO) -> bool:
+    """Tell whether one pickle names the type."""
+    return any(
+        code.name == "GLOBAL" and str(argument).endswith(f" {_UNBOUNDED}") for code, argument, _ in pickletools.genops(content)
+    )
