@@ -11,6 +11,7 @@ with plain tensors, numbers and text only. Nothing is ever unpickled as code: fi
 from sharpcli.checkpoints._checkpoint import Checkpoint, state_sha256, write
 from sharpcli.checkpoints._fitting import fit, fitted
 from sharpcli.checkpoints._folders import LAST_GOOD, SETTINGS, STATE, RunFolder, how_to_go_on, run_in, runs_below
+from sharpcli.checkpoints._metadata import Losses
 from sharpcli.checkpoints._parts import Parts, parts, parts_of_model, require_finite, same_parameters
 from sharpcli.checkpoints._reading import is_something_else, locate, read, there
 from sharpcli.checkpoints._runs import initial_weights, saved_steps
@@ -20,6 +21,7 @@ __all__ = [
     "SETTINGS",
     "STATE",
     "Checkpoint",
+    "Losses",
     "Parts",
     "RunFolder",
     "fit",

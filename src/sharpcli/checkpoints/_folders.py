@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from sharpcli import files
+from sharpcli.checkpoints._metadata import own_content
 from sharpcli.errors import InputError
 from sharpcli.plugins import runs_code
 
@@ -65,12 +65,21 @@ class RunFolder:
         return f"Go on with: {self.go_on}" if self.go_on else ""
 
 
-def expanded(path: str | Path) -> Path:
-    """Return a path with ~ replaced, where there is such a user."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
+class _Command(TypedDict, total=False):
+    """Those settings of a command that are asked about."""
+
+    mode: list[str] | None
+    recipe: list[str] | None
+    sweep: list[str] | None
+    model: str | None
+
+
+class _Record(TypedDict):
+    """What settings.json of a run holds."""
+
+    settings: _Command
+    recipe: dict[str, Any]
+    command: NotRequired[_Command | None]
 
 
 def how_to_go_on(folder: Path) -> str | None:
@@ -97,7 +106,7 @@ def run_in(folder: str | Path) -> RunFolder | None:
     Raises:
         InputError: A checkpoint in it is damaged.
     """
-    place = expanded(folder)
+    place = files.expanded(folder)
     if not str(folder) or not _is_run(place):
         return None
     record = _record(place) or {}
@@ -113,14 +122,15 @@ def run_in(folder: str | Path) -> RunFolder | None:
     step, (weights, saved) = None, _last_step(place)
     if (place / STATE).is_file():
         content = files.read_object(place / STATE)
-        step = content.get("updates") if isinstance(content, dict) else None
+        found = content.get("updates") if isinstance(content, dict) else None
+        step = found if type(found) is int and 0 <= found < 2**63 else None
     return RunFolder(place, INTERRUPTED, step, steps, None, weights, saved, how_to_go_on(place))
 
 
 def runs_below(folder: str | Path) -> Iterator[Path]:
     """Yield the folders of runs within a folder, in order; not the folder itself."""
     if str(folder):
-        yield from _below(expanded(folder), _DEPTH)
+        yield from _below(files.expanded(folder), _DEPTH)
 
 
 def no_weights(folder: Path) -> InputError:
@@ -156,16 +166,14 @@ def _is_run(folder: Path) -> bool:
 def _record(folder: Path) -> dict[str, Any] | None:
     """Return what settings.json says, if it is that of a run."""
     try:
-        content = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {**files.read_json(folder / SETTINGS, _Record, "Begin the run anew with --overwrite.")}
+    except InputError:
         return None
-    return content if isinstance(content, dict) and {"settings", "recipe"} <= set(content) else None
 
 
 def _metadata(place: Path) -> dict[str, Any]:
     content = files.read_object(place)
-    found = content.get("metadata") if isinstance(content, dict) else None
-    return found if isinstance(found, dict) else {}
+    return own_content(place, content)[1] if isinstance(content, dict) else {}
 
 
 def _last_step(folder: Path) -> tuple[Path | None, int | None]:

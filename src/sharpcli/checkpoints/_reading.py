@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from sharpcli import files, progress
 from sharpcli.checkpoints import _sets
 from sharpcli.checkpoints._checkpoint import FORMAT_VERSION, Checkpoint
-from sharpcli.checkpoints._folders import FINAL, expanded, no_weights
+from sharpcli.checkpoints._folders import FINAL, no_weights
+from sharpcli.checkpoints._metadata import own_content
 from sharpcli.checkpoints._sets import WeightSet
 from sharpcli.checkpoints._types import require_readable
 from sharpcli.errors import InputError
 
 _KEY = "::"
+_VERSIONS = 1000  # A larger number is no version but damage.
+_LONGEST = 100  # Characters of a key in a message.
 _WEIGHTS = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors", ".pkl", ".h5")  # Meant as such, even if damaged.
 _ARRAYS = (".npz", ".npy")  # Of data.
 
@@ -29,31 +30,31 @@ def locate(path: str | Path) -> Path:
         InputError: There is no such file.
     """
     path, _ = _address(path)
-    place = expanded(path)
+    place = files.expanded(path)
     try:
-        is_folder = bool(str(path)) and place.is_dir()
-        is_file = bool(str(path)) and place.is_file()
+        if str(path) and place.is_dir():
+            final = place / FINAL
+            if final.exists():
+                return final
+            raise no_weights(place)
     except OSError as error:
         raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check the path.") from error
-    if is_folder:
-        final = place / FINAL
-        if final.is_file():
-            return final
-        raise no_weights(place)
-    if not is_file:
+    if not str(path) or not files.is_there(place):
         raise InputError(f"There is no file '{path}'.", "Check the path, or make a checkpoint with 'sharpcli train'.")
     return place
 
 
 def is_something_else(path: str | Path) -> bool:
     """Tell whether a path is a file that nobody would take for a checkpoint, by its name and its first bytes."""
-    place = expanded(path)
+    place = files.expanded(path)
     try:
         if _KEY in str(path) or place.suffix.lower() in _WEIGHTS or not place.is_file():
             return False
-    except OSError:
+        if place.suffix.lower() in _ARRAYS or not place.stat().st_size:
+            return True
+        return not (files.is_safetensors(place) or files.is_pytorch(place))
+    except (OSError, InputError):  # What cannot be read is told where it is read.
         return False
-    return place.suffix.lower() in _ARRAYS or not (files.is_safetensors(place) or files.is_pytorch(place))
 
 
 def there(paths: Sequence[str | Path]) -> list[str | Path]:
@@ -85,17 +86,18 @@ def read(path: str | Path, weights: str | None = None, *, preferred: str | None 
     if files.is_safetensors(place):
         return _taken(place, "safetensors", [WeightSet("", files.read_safetensors(place))], None, wanted)
     content = files.read_object(place)
-    if isinstance(content, dict) and content.get("format") == "sharpcli":
+    if isinstance(content, dict) and isinstance(content.get("format"), str) and content["format"] == "sharpcli":
         version = content.get("format_version")
-        if version != FORMAT_VERSION:
+        if type(version) is int and version != FORMAT_VERSION and abs(version) < _VERSIONS:
             raise InputError(
                 f"{place} has checkpoint format {version}; this sharpcli reads format {FORMAT_VERSION}.",
                 "Install the version of sharpcli that wrote it.",
             )
-        own = _ours(place, content)
+        state, metadata = own_content(place, content)
+        require_readable(place, state)
         if wanted is not None:
-            _sets.choose(place, [WeightSet("", own.state)], wanted)
-        return own
+            _sets.choose(place, [WeightSet("", state)], wanted)
+        return Checkpoint(place, state, metadata)
     sets = _sets.find(content)
     if not sets:
         raise _no_weights(place, content)
@@ -107,7 +109,7 @@ def read(path: str | Path, weights: str | None = None, *, preferred: str | None 
 def _address(path: str | Path) -> tuple[str | Path, str | None]:
     """Split FILE::KEY, unless there is a file of that whole name."""
     file, separator, key = str(path).rpartition(_KEY)
-    if not separator or not file or not key or Path(path).exists():
+    if not separator or not file or not key or files.is_there(Path(path)):
         return path, None
     return file, key
 
@@ -116,7 +118,7 @@ def _taken(place: Path, container: str | None, sets: list[WeightSet], content: A
     """Make a checkpoint of one set of weights; what else may belong to the function is named."""
     one = _sets.choose(place, sets, wanted)
     require_readable(place, one.tensors)
-    left_out = (*one.left_out, *_sets.beside(content, one if one in sets else sets[0]))
+    left_out = tuple(name[:_LONGEST] for name in (*one.left_out, *_sets.beside(content, one if one in sets else sets[0])))
     if left_out:
         listed = ", ".join(f"'{name}'" for name in left_out[:5])
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
@@ -138,23 +140,11 @@ def _no_weights(place: Path, content: Any) -> InputError:
             f"The weights in {place} are NumPy arrays, not tensors.",
             "Save tensors: torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, FILE).",
         )
-    keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else type(content).__name__
+    names = (
+        [key if isinstance(key, str) else type(key).__name__ for key in list(content)[:8]] if isinstance(content, dict) else ()
+    )
+    keys = ", ".join(name[:_LONGEST] for name in names) if isinstance(content, dict) else type(content).__name__
     return InputError(
         f"{place} holds no state dict (found: {keys or 'nothing'}).",
         "Weights are looked for at the top and in dictionaries within; save model.state_dict().",
     )
-
-
-def _ours(place: Path, content: dict[str, Any]) -> Checkpoint:
-    """Take in what `write` wrote; whoever else wrote such a file may have left something out."""
-    state, metadata = content.get("state_dict"), content.get("metadata")
-    sound = isinstance(state, dict) and bool(state) and all(isinstance(part, Tensor) for part in state.values())
-    records: dict[str, Any] = metadata if isinstance(metadata, dict) else {"model": None}
-    sound = sound and all(isinstance(records.get(key, {}), dict) for key in ("model", "data", "recipe", "final", "init"))
-    sound = sound and ("init" not in records or {"path", "sha256"} <= set(records["init"]))
-    if not sound or not set(records.get("parameters") or ()) <= set(state or ()):
-        raise InputError(
-            f"{place} says that it is a sharpcli checkpoint, but its contents are not.", "Write it again with 'sharpcli train'."
-        )
-    require_readable(place, state or {})
-    return Checkpoint(place, state or {}, records)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sharpcli import files
 from sharpcli.checkpoints._checkpoint import Checkpoint
 from sharpcli.checkpoints._reading import read
 from sharpcli.errors import InputError
@@ -22,7 +23,7 @@ def initial_weights(checkpoint: Checkpoint) -> Checkpoint:
             "Give them with --init FILE, or use a checkpoint made by 'sharpcli train'.",
         )
     place = checkpoint.path.parent / record["path"]
-    if not place.is_file():
+    if not files.is_there(place):
         raise InputError(
             f"The initial weights of {checkpoint.path} are not at {place} any more.", "Give them with --init FILE."
         )

@@ -51,8 +51,8 @@ def beside(content: Any, chosen: WeightSet) -> tuple[str, ...]:
     if not chosen.key or not isinstance(content, Mapping):
         return ()
     top = chosen.key.partition("/")[0]
-    names = [str(name) for name, part in content.items() if name != top and isinstance(part, Tensor) and part.ndim]
-    losses = [str(name) for name, part in content.items() if _is_state(part) and _like(str(name), _LOSSES)]
+    names = [_text(name) for name, part in content.items() if name != top and isinstance(part, Tensor) and part.ndim]
+    losses = [_text(name) for name, part in content.items() if _is_state(part) and _like(_text(name), _LOSSES)]
     return (*names, *losses)
 
 
@@ -122,7 +122,7 @@ def of_arrays(content: Any, depth: int = 1) -> bool:
         return False
     if all(isinstance(part, files.Array) for part in content.values()):
         return True
-    parts = [part for name, part in content.items() if not _like(str(name), (*_BESIDE, *_LOSSES))]
+    parts = [part for name, part in content.items() if not _like(_text(name), (*_BESIDE, *_LOSSES))]
     return any(of_arrays(part, depth + 1) for part in parts)
 
 
@@ -133,7 +133,7 @@ def _inside(node: Any, key: str, depth: int) -> Iterator[WeightSet]:
     for name, part in node.items():
         if not isinstance(name, str) or _like(name, (*_BESIDE, *_LOSSES)):
             continue
-        inner = f"{key}/{name}" if key else name
+        inner = f"{key}/{_text(name)}" if key else _text(name)
         if _is_state(part) and any(_is_a_weight(tensor) for tensor in part.values()):
             yield _set(inner, part)
         elif _like(name, _AVERAGES) and isinstance(part, list | tuple) and part and all(map(_is_a_weight, part)):
@@ -143,8 +143,14 @@ def _inside(node: Any, key: str, depth: int) -> Iterator[WeightSet]:
 
 
 def _set(key: str, node: Mapping[Any, Any]) -> WeightSet:
-    tensors = {str(name): part.detach() for name, part in node.items() if isinstance(part, Tensor)}
-    return WeightSet(key, tensors, tuple(str(name) for name, part in node.items() if not isinstance(part, Tensor)))
+    tensors = {_text(name): part.detach() for name, part in node.items() if isinstance(part, Tensor)}
+    return WeightSet(key, tensors, tuple(_text(name) for name, part in node.items() if not isinstance(part, Tensor)))
+
+
+def _text(name: object) -> str:
+    """Return a key as text that can be written; one that is neither text nor a number may be too large or too deep for that."""
+    short = isinstance(name, str | float) or (isinstance(name, int) and abs(name) < 2**63)
+    return str(name).encode(errors="replace").decode() if short else type(name).__name__
 
 
 def _is_state(node: Any) -> bool:
@@ -152,7 +158,7 @@ def _is_state(node: Any) -> bool:
     if not isinstance(node, Mapping):
         return False
     others = [name for name, part in node.items() if not isinstance(part, Tensor)]
-    return len(others) < len(node) and all(str(name).endswith(_EXTRA) for name in others)
+    return len(others) < len(node) and all(_text(name).endswith(_EXTRA) for name in others)
 
 
 def _has_weights(node: Any) -> bool:

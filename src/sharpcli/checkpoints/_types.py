@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sharpcli.errors import InputError
 
+_PLAIN = (Tensor, nn.Parameter, nn.Buffer)
+_LONGEST = 1000  # Characters of a name.
+_TIMES, _SMALL = 256, 2**26  # As many times as many bytes as the file has, and bytes beyond that, may its tensors take.
 _REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -22,16 +25,45 @@ def require_readable(path: Path, state: Mapping[str, Tensor]) -> None:
     """Refuse tensors that are not stored entry by entry, and numbers that neither a weight nor a buffer can be here.
 
     Raises:
-        InputError: One is sparse, quantized or without data, or of complex or of 8-bit floating-point numbers.
+        InputError: One is sparse, quantized or without data, or of complex or of 8-bit floating-point numbers; or one has a
+            name that cannot be written, or says that it has far more numbers than the file.
     """
     for name, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        _require_name(path, name)
+        plain = type(tensor) in _PLAIN and tensor.layout == torch.strided and not tensor.is_nested
+        if not plain or tensor.is_quantized or tensor.is_meta:
             raise InputError(
                 f"'{name}' in {path} is sparse, quantized or without data.",
                 "Save it as a plain tensor of real numbers, such as with .to_dense().",
             )
         if tensor.dtype not in _REAL and (tensor.is_complex() or tensor.is_floating_point()):
             raise wrong_type(path, name, tensor)
+
+    _require_size(path, state)
+
+
+def _require_name(path: Path, name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"A tensor in {path} has a name that is no text.", "Give it another name.") from None
+    if len(name) > _LONGEST or not name.isprintable():
+        what = f"of {len(name)} characters" if len(name) > _LONGEST else f"that cannot be printed, {name!r}"
+        raise InputError(f"A tensor in {path} has a name {what}.", "Give it another name.")
+
+
+def _require_size(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that repeat the numbers of a small file very often, as steps of 0 from one to the next make possible."""
+    size = path.stat().st_size
+    most = _SMALL + _TIMES * size
+    for name, tensor in state.items():
+        most -= tensor.numel() * tensor.element_size()
+        # Numbers that the file does not have are read from beside them by releases of torch that do not compare sizes.
+        if most < 0 or tensor.untyped_storage().nbytes() > size:
+            raise InputError(
+                f"'{name}' in {path} has {tensor.numel()} numbers, far more than the file holds.",
+                "Save it with .contiguous(), so that every number is in the file.",
+            )
 
 
 def require_real(path: Path, name: str, tensor: Tensor) -> None:

@@ -1,0 +1,120 @@
+"""What the metadata of our own checkpoints hold, each value with its type; what is written stands in `analyses.train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict
+
+from torch import Tensor
+
+from sharpcli import files
+from sharpcli.errors import InputError
+from sharpcli.files import Range
+
+Count = Annotated[int, Range(0)]
+Positive = Annotated[int, Range(1)]
+Amount = Annotated[float, Range(0)]
+
+
+class Model(TypedDict, total=False):
+    """The model that the weights belong to."""
+
+    spec: str | None
+    arguments: list[str]
+    input_shape: list[Count]
+    num_classes: Positive
+    output: str | None
+
+
+class Data(TypedDict, total=False):
+    """The data that it was trained on."""
+
+    spec: str | None
+    arguments: list[str]
+    fingerprint: str
+    num_train: Count
+    num_test: Count
+
+
+class RecipeRecord(TypedDict, total=False):
+    """Those settings of a run that are used again; the others are kept as they are."""
+
+    batch_size: Positive
+    optimizer: str
+    lr: Amount
+    momentum: Annotated[float, Range(0, below=1)]
+    momentum_rule: Literal["nesterov", "polyak"]
+    label_smoothing: Annotated[float, Range(0, below=1)]
+    schedule: str
+
+
+class Losses(TypedDict):
+    """How a run ended; what the last files of a run have under "final"."""
+
+    train_loss: float
+    train_accuracy: float | None
+    test_loss: float
+    test_accuracy: float | None
+
+
+class Start(TypedDict):
+    """The weights that a run started from."""
+
+    path: str
+    sha256: str
+
+
+class Metadata(TypedDict, total=False):
+    """All that is known of weights beside themselves."""
+
+    model: Model
+    data: Data
+    loss: str
+    mode: str
+    recipe: RecipeRecord
+    seed: Count
+    dtype: str
+    init: Start
+    name: str
+    preset: str | None
+    step: Count
+    epochs: Amount
+    last_learning_rate: Amount | None
+    parameters: list[str]
+    stopped_by: str
+    final: dict[str, float | None]
+    averages: list[str]
+    average: str
+    averaged: Count
+
+
+class Content(TypedDict):
+    """All of a file."""
+
+    format: str
+    format_version: int
+    state_dict: dict[str, Tensor]
+    metadata: Metadata
+
+
+def own_content(place: Path, content: dict[Any, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the metadata of what a file of our own holds.
+
+    Raises:
+        InputError: It holds something else.
+    """
+    try:
+        found = files.conform(content, Content, "file")
+        state, metadata = found["state_dict"], dict(found["metadata"])
+        names = found["metadata"].get("parameters", [])
+        unknown = set(names) - set(state)
+        if not state or unknown or len(set(names)) < len(names):
+            raise files.ContentError(
+                "'file.metadata.parameters' are not the names of tensors in it" if state else "there are no tensors"
+            )
+    except files.ContentError as error:
+        raise InputError(
+            f"{place} says that it is a sharpcli checkpoint, but its contents are not: {error}.",
+            "Write it again with 'sharpcli train'.",
+        ) from error
+    return state, metadata
