@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sharpcli import files
 from sharpcli.errors import InputError
 
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")  # Others may start programs, as EPS does.
 _GREY = ("1", "L")
 _COLOURS = ("P", "RGB")
 _OTHER_COLOURS = ("CMYK", "YCbCr")
@@ -40,16 +44,28 @@ def decode(path: str, *, size: int | None, grayscale: bool) -> tuple[Pixels, str
             whose scale is not known or would not be kept.
     """
     try:
-        with Image.open(path) as image:
-            raw = _raw_modes(image)
-            image.load()
-            deep = image.mode in _TWO_BYTES or (image.mode == "I" and image.format in _TWO_BYTE_FILES)
-            _refuse_scale(image, path, raw, deep=deep)
-            _refuse_transparent(image, path, deep=deep)
-            read = _two_bytes if deep else _bytes
-            return read(image, size, grayscale), _done(image.mode, grayscale=grayscale, deep=deep)
-    except (OSError, SyntaxError, ValueError) as error:  # PIL tells damage by any of them.
+        with files.opened(Path(path)) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL warns of what does not matter here.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _decoded(file, path, size, grayscale)
+    except InputError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        message = f"The image '{path}' has more than {Image.MAX_IMAGE_PIXELS} pixels."
+        raise InputError(message, "Store it smaller.") from error
+    except Exception as error:  # PIL and the decoders behind it tell damage by errors of a dozen kinds.
         raise InputError(f"The image '{path}' cannot be read.", "Replace or remove it.") from error
+
+
+def _decoded(file: BinaryIO, path: str, size: int | None, grayscale: bool) -> tuple[Pixels, str]:
+    with Image.open(file, formats=_FORMATS) as image:
+        raw = _raw_modes(image)
+        image.load()
+        deep = image.mode in _TWO_BYTES or (image.mode == "I" and image.format in _TWO_BYTE_FILES)
+        _refuse_scale(image, path, raw, deep=deep)
+        _refuse_transparent(image, path, deep=deep)
+        read = _two_bytes if deep else _bytes
+        return read(image, size, grayscale), _done(image.mode, grayscale=grayscale, deep=deep)
 
 
 def _raw_modes(image: Image.Image) -> str:

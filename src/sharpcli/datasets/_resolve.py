@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from sharpcli import plugins
+from sharpcli import files, plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.datasets._meant import meant, require_kind
 from sharpcli.datasets._splits import DataSplits
@@ -36,14 +37,14 @@ def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence
         InputError: Files are missing or damaged, or do not fit together.
     """
     name, path = _parse(spec)
-    place = str(Path(path or root).expanduser())
+    place = str(files.expanded(path or root))
     require_kind(name, place)
     wanted = LossSpec.parse(loss)
     if name == "npz" and wanted.ignore_index != IGNORED:
         arguments = (*arguments, f"ignore_index={wanted.ignore_index}")
     options = parse_arguments(arguments)
     check_arguments(plugins.load("datasets", name).load, options, reserved=("root", "download"))
-    stamp = _stamp(Path(place)) if name in _WITH_PATH else ()
+    stamp = _stamp(name, Path(place)) if name in _WITH_PATH else ()
     found = _load(name, "" if name == _EMBEDDED else place, download, tuple(arguments), stamp)
     targets = found.train.targets
     # Where the inputs have as long an axis, a class for each token is possible, and the model's outputs tell.
@@ -85,8 +86,11 @@ def _letters(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Return numbers that change when a file, or any in a folder, is rewritten, moved or renamed; () if it is missing."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    states = ((str(file), file.stat()) for file in sorted(files))
-    return tuple(hash((name, state.st_mtime_ns, state.st_size)) for name, state in states)
+def _stamp(name: str, path: Path) -> tuple[int, ...]:
+    """Return numbers that change when a file, or any of a folder's images, is rewritten, moved or renamed; () without any."""
+    parts = [path / part for part in ("train", "test")]
+    found = (
+        [str(path)] if name == "npz" else [file for part in parts if os.path.isdir(part) for file in files.files_below(part)]
+    )
+    states = ((file, os.stat(file)) for file in found if os.path.exists(file))
+    return tuple(hash((file, state.st_mtime_ns, state.st_size)) for file, state in states)

@@ -5,8 +5,6 @@ Reference: numpy.savez; the four names are those of the Keras data sets.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sharpcli import files
 from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import InputError, closest
 from sharpcli.losses import IGNORED
@@ -74,25 +73,17 @@ def _preprocessing(array: NDArray[Any], *, tokens: bool) -> str:
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
+    if not files.is_there(path):
         raise InputError(f"There is no file '{path}'.", "Check the path behind npz:.")
-    try:
-        with path.open("rb") as file:
-            return _pick(np.load(file, allow_pickle=False), path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        hint = "Write plain arrays of numbers with numpy.savez; pickled objects are refused."
-        raise InputError(f"'{path}' cannot be read as an npz file: {error}.", hint) from error
 
+    def wanted(names: list[str]) -> tuple[str, ...]:
+        keys = _KEYS if any(key in names for key in _KEYS[2:]) else _KEYS[:2]
+        missing = [key for key in keys if key not in names]
+        if missing:
+            raise InputError(f"'{path}' has no array {missing[0]}.", closest(missing[0], names))
+        return keys
 
-def _pick(archive: Any, path: Path) -> dict[str, NDArray[Any]]:
-    if isinstance(archive, np.ndarray):
-        raise InputError(f"'{path}' holds one array, not four named ones.", "Use numpy.savez.")
-    has_test = any(key in archive.files for key in _KEYS[2:])
-    wanted = _KEYS if has_test else _KEYS[:2]
-    missing = [key for key in wanted if key not in archive.files]
-    if missing:
-        raise InputError(f"'{path}' has no array {missing[0]}.", closest(missing[0], archive.files))
-    return {key: archive[key] for key in wanted}
+    return files.read_arrays(path, wanted)
 
 
 def _inputs(key: str, array: NDArray[Any], *, tokens: bool) -> Tensor:
