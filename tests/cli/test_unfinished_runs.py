@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import torch
 
+from sharpcli.linalg.krylov_file import _seal
+
 Run = Callable[..., Any]
 SETTINGS = ["--batch-size", 16, "--eval-every", 100, "--average", "ema:0.9", "--seed", 3]
 STEPS = 3000
@@ -310,7 +312,8 @@ def test_seconds_of_a_search_are_those_of_all_sittings(final: Path, sharpcli: Ru
     about = json.loads(str(parts["about"]))
     assert about["state"]["seconds"] > 0
     about["state"]["seconds"] = 1000.0
-    np.savez(path, **parts | {"about": np.array(json.dumps(about))})
+    parts["about"] = np.array(json.dumps(about))
+    np.savez(path, **parts | {"seal": np.array(_seal(parts))})
     assert 1000 < asked(sharpcli, *words)["seconds"] < 1500
 
 

@@ -1,5 +1,6 @@
 """A search that is interrupted at any moment goes on with at most one repeated product, to the same answer."""
 
+import os
 from pathlib import Path
 
 import numpy
@@ -81,6 +82,43 @@ def test_a_damaged_folder_is_one_sentence(tmp_path: Path, damage: str):
         (tmp_path / "search.npz").write_text("nothing")
     with pytest.raises(InputError, match="holds no search that can be read"):
         eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {}))
+
+
+def changed(place: Path, **arrays: numpy.ndarray) -> None:
+    with numpy.load(place) as archive:
+        kept = dict(archive)
+    numpy.savez(place, **{**kept, **arrays})
+
+
+def test_a_number_that_was_changed_is_never_a_part_of_an_answer(tmp_path: Path):
+    """In the basis, in what was measured, or in what is kept beside them; all of it makes what is certified."""
+    operator = Planted(broad(100))
+    whole = {}
+    for name in ("basis", "measured", "about"):
+        folder = tmp_path / name
+        eigenpairs(operator, Wanted(3), max_products=12, store=KrylovFile(folder, {}))
+        whole = {place.name: place.read_bytes() for place in folder.iterdir()}
+        state = folder / "search.npz"
+        if name == "basis":
+            rows = next(folder.glob("basis-*.raw"))
+            content = bytearray(rows.read_bytes())
+            content[8 * 150 + 7] ^= 0x80  # The sign of one number in the second vector.
+            rows.write_bytes(content)
+        elif name == "measured":
+            changed(state, measured=numpy.load(state)["measured"] * 1.001)
+        else:
+            changed(state, about=numpy.array(str(numpy.load(state)["about"]).replace('"hold": 0', '"hold": 1')))
+        with pytest.raises(InputError, match="damaged|changed"):
+            eigenpairs(operator, Wanted(3), store=KrylovFile(folder, {}))
+        for file, old in whole.items():
+            (folder / file).write_bytes(old)
+        assert eigenpairs(operator, Wanted(3), store=KrylovFile(folder, {})).verdicts == ("certified",) * 3
+
+
+def test_what_lies_in_the_place_of_the_basis_is_replaced_by_a_new_search(tmp_path: Path):
+    os.mkfifo(tmp_path / "basis-0.raw")
+    eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {}))
+    assert next(tmp_path.glob("basis-*.raw")).is_file()
 
 
 def test_only_the_basis_in_use_stays_on_disk(tmp_path: Path):

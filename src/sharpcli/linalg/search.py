@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated, TypedDict
 
 import numpy
 from torch import Tensor, finfo
 
+from sharpcli.files import Range
 from sharpcli.linalg.ceiling import ends_of
 from sharpcli.linalg.certify import DETERMINISTIC, Trust, rounding_of
 from sharpcli.linalg.complement import Complement
@@ -26,6 +28,9 @@ _DOUBTFUL = 10  # Asymmetry in units of rounding from which on the operator is a
 _DROWNED = 1.5  # Times its part that is noise, up to which a residual is not worth another step.
 _PER_VALUE, _AT_FIRST = 2, 10  # Products that a search usually takes.
 _PATIENCE = 2  # Times the products of a settled search, up to which more go into telling its indices.
+
+_Count = Annotated[int, Range(0)]
+_Number = Annotated[float, Range(infinite=True)]
 
 UNKNOWN: Interval = (-math.inf, math.inf)
 
@@ -71,6 +76,27 @@ class Search:
     ended: str = ""
     goal: list[float | str] = field(default_factory=list)
     seconds: float = 0.0
+
+
+class SearchState(TypedDict):
+    """The fields of a `Search`, as they are kept."""
+
+    history: list[tuple[_Count, _Number, float]]
+    settled: list[float] | None
+    settled_at: _Count
+    confirming: bool
+    chained: bool
+    attempts: _Count
+    confirmations: _Count
+    ends: tuple[_Number, _Number] | None
+    hold: _Count
+    restarts: _Count
+    repeated: float | None
+    measured: float | None
+    error: _Number
+    ended: str
+    goal: tuple[_Count, str, _Count, float]
+    seconds: Annotated[float, Range(0)]
 
 
 def taken_up(kept: dict[str, object], wanted: Wanted, tolerance: float) -> Search:
