@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,15 @@ from sharpcli.training.keeping import refuse_other
 from sharpcli.training.loop import Run
 from sharpcli.training.recipe import Recipe, idle_options
 from sharpcli.training.update import Updater
+
+
+class Ended(TypedDict):
+    """What is told of a run that is complete already, from the metadata of its last files."""
+
+    step: int
+    stopped_by: str
+    final: checkpoints.Losses
+    averages: NotRequired[list[Literal["tail", "ema", "swa"]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +99,8 @@ class PlannedRun:
         if variant.preset is not None:
             progress.say(f"{variant.name}: {variant.preset.words(settings)}")
             progress.say(f"{variant.name}: {variant.preset.source}: {variant.preset.where}")
-        resuming = settings.resume and (self.place / checkpoints.STATE).exists()
-        if settings.resume and not resuming and (self.place / "final.pt").exists():
+        resuming = settings.resume and files.is_there(self.place / checkpoints.STATE)
+        if settings.resume and not resuming and files.is_there(self.place / "final.pt"):
             rows = self._finished()
         else:
             rows = self._train(resuming=resuming)
@@ -220,14 +229,22 @@ class PlannedRun:
 
     def _finished(self) -> list[TrainRow]:
         """Return the rows of a run that is complete already."""
-        done = checkpoints.read(self.place / "final.pt").metadata
-        refuse_other(self.place, done, self._identity())
+        done = self._ended("final.pt")
+        refuse_other(self.place, dict(done), self._identity())
         seconds = _run_folder.seconds_of(self.place)
-        rows = [self._row("final.pt", done["step"], done["stopped_by"], done["final"], seconds, None)]
+        rows = [self._row("final.pt", done["step"], done["stopped_by"], dict(done["final"]), seconds, None)]
         for kind in done.get("averages", []):
-            found = checkpoints.read(self.place / f"{kind}.pt").metadata
-            rows.append(self._row(f"{kind}.pt", found["step"], found["stopped_by"], found["final"], 0.0, kind))
+            found = self._ended(f"{kind}.pt")
+            rows.append(self._row(f"{kind}.pt", found["step"], found["stopped_by"], dict(found["final"]), 0.0, kind))
         return rows
+
+    def _ended(self, name: str) -> Ended:
+        """Return what one of the last files of a run says."""
+        read = checkpoints.read(self.place / name)
+        try:
+            return files.conform(read.metadata, Ended, "metadata")
+        except files.ContentError as error:
+            raise InputError(f"{read.path} is not the end of a run: {error}.", "Train it anew with --overwrite.") from error
 
     def _row(
         self, file: str, updates: int, stopped_by: str, final: dict[str, Any], seconds: float, average: str | None

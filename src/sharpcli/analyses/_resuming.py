@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from sharpcli import checkpoints
+from sharpcli import checkpoints, files
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.plugins import runs_code
 from sharpcli.settings import TrainSettings
@@ -96,11 +95,11 @@ def _command(run: Path) -> TrainSettings:
     """Return the settings of the command that began a run; before they were written down, those of the run itself."""
     place = run / checkpoints.SETTINGS
     try:
-        record = json.loads(place.read_text(encoding="utf-8"))
+        record = files.read_json(place, dict[str, Any], "Begin the run anew with --overwrite.")
         known = {entry.name for entry in fields(TrainSettings)}
         found = record.get("command") or record["settings"]
         return TrainSettings(**{name: value for name, value in found.items() if name in known})
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SettingsError) as error:
+    except (InputError, ValueError, LookupError, TypeError, AttributeError, SettingsError) as error:
         raise InputError(
             f"{place} does not hold the settings of a run that can be read.", "Begin the run anew with --overwrite."
         ) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
+from typing import TypedDict
 
+from sharpcli import files
 from sharpcli.checkpoints import LAST_GOOD, SETTINGS, STATE
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.settings.training import AVERAGES
@@ -72,12 +73,17 @@ def forget_aside(place: Path) -> None:
         aside.rmdir()
 
 
+class _Taken(TypedDict):
+    """What is used of a line of metrics.jsonl."""
+
+    seconds: float
+
+
 def seconds_of(place: Path) -> float:
     """Return how long the run in a folder had taken when it was evaluated last, over all sittings; 0 if nothing tells."""
     try:
-        lines = (place / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return float(json.loads(lines[-1])["seconds"])
-    except (OSError, ValueError, LookupError, TypeError):
+        return files.read_lines(place / "metrics.jsonl", _Taken, "")[-1]["seconds"]
+    except (InputError, LookupError):
         return 0.0
 
 

@@ -2,15 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import torch
+from torch import Tensor
 
 from sharpcli import files, progress
 from sharpcli.checkpoints import STATE
-from sharpcli.errors import InputError, SettingsError
+from sharpcli.errors import InputError, SettingsError, first_line
+
+_ANEW = "Train it anew with --overwrite."
+_SLOTS = {"sgd": ("momentum_buffer",), "adam": ("step", "exp_avg", "exp_avg_sq")}
+
+_Count = Annotated[int, files.Range(0)]
+
+
+class OptimizerState(TypedDict):
+    """What an optimizer has for each parameter, by its number; its settings are those of the recipe."""
+
+    state: dict[int, dict[str, Tensor | None]]
+
+
+class AverageState(TypedDict):
+    """A running average of the weights."""
+
+    kind: str
+    count: _Count
+    means: list[Tensor]
+
+
+class Line(TypedDict):
+    """A line of a record."""
+
+    step: _Count
+
+
+class MetricsLine(Line):
+    """A line of metrics.jsonl."""
+
+    train_loss: float
+
+
+class Lines(TypedDict):
+    """The records of a run by their names."""
+
+    metrics: list[MetricsLine]
+    distances: list[Line]
+    sharpness: list[Line]
+
+
+class RunState(TypedDict):
+    """All that a run goes on from."""
+
+    identity: dict[str, Any]
+    random: Tensor
+    cuda_random: NotRequired[Tensor]
+    model: dict[str, object]
+    optimizer: OptimizerState
+    averages: list[AverageState]
+    eigenvector: Tensor | None
+    updates: _Count
+    seconds: Annotated[float, files.Range(0)]
+    records: Lines
 
 
 def write_state(folder: Path, identity: dict[str, Any], parts: dict[str, Any], device: torch.device) -> None:
@@ -25,19 +80,76 @@ def write_state(folder: Path, identity: dict[str, Any], parts: dict[str, Any], d
     files.write_object(folder / STATE, state, durable=True)
 
 
-def read_state(folder: Path, identity: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def read_state(folder: Path, identity: dict[str, Any], device: torch.device) -> RunState:
     """Return the parts of the run that were written last, and set the random numbers back.
 
     Raises:
+        InputError: They cannot be read, or are none.
         SettingsError: They belong to another model, data, recipe or seed.
     """
-    state = files.read_object(folder / STATE)
-    saved = state.get("identity") if isinstance(state, dict) else None
-    refuse_other(folder, saved if isinstance(saved, dict) else {}, identity)
-    torch.set_rng_state(state["random"])
-    if "cuda_random" in state and device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda_random"], device)
-    return dict(state)
+    try:
+        content = files.read_object(folder / STATE)
+    except InputError as error:
+        error.hint = _ANEW
+        raise
+    try:
+        saved = files.conform(content.get("identity") if isinstance(content, dict) else None, dict[str, Any], "identity")
+        refuse_other(folder, saved, identity)
+        state = files.conform(content, RunState, "state")
+        require_like(state["random"], torch.get_rng_state(), "random")
+        torch.set_rng_state(state["random"])
+        if "cuda_random" in state and device.type == "cuda":
+            require_like(state["cuda_random"], torch.cuda.get_rng_state(device), "cuda_random")
+            torch.cuda.set_rng_state(state["cuda_random"], device)
+    except (files.ContentError, RuntimeError) as error:  # RuntimeError: no such state of the generator can be.
+        raise unusable(folder, error) from error
+    return state
+
+
+def require_like(found: Tensor, own: Tensor, name: str) -> None:
+    """Refuse a tensor of a file that is not of the shape and the type of the one that it takes the place of.
+
+    Raises:
+        ContentError: It is not.
+    """
+    if found.layout != torch.strided or (found.shape, found.dtype) != (own.shape, own.dtype):
+        raise files.ContentError(f"'{name}' is not of the shape {tuple(own.shape)} and of the type {own.dtype}")
+
+
+def require_alike(found: Mapping[str, object], own: Mapping[str, object], name: str) -> None:
+    """Refuse tensors of a file that do not all take the place of those that there are; what else modules keep may be anything.
+
+    Raises:
+        ContentError: A name is missing or left over, or a shape or a type differs.
+    """
+    if set(found) != set(own):
+        raise files.ContentError(f"'{name}' holds other tensors")
+    for key, tensor in own.items():
+        part = found[key]
+        if isinstance(tensor, Tensor) and isinstance(part, Tensor):
+            require_like(part, tensor, f"{name}.{key}")
+        elif isinstance(tensor, Tensor):
+            raise files.ContentError(f"'{name}.{key}' is not a tensor")
+
+
+def require_slots(parts: Mapping[str, Tensor | None], parameter: Tensor, optimizer: str) -> None:
+    """Refuse what is none of the tensors that an optimizer has for a parameter.
+
+    Raises:
+        ContentError: It is not.
+    """
+    if set(parts) != set(_SLOTS[optimizer]):
+        raise files.ContentError("'optimizer' holds other tensors")
+    for name, part in parts.items():
+        if part is not None:
+            require_like(part, torch.zeros(()) if name == "step" else parameter, f"optimizer.{name}")
+        elif optimizer != "sgd":
+            raise files.ContentError(f"'optimizer.{name}' is missing")
+
+
+def unusable(folder: Path, error: Exception) -> InputError:
+    """Return the error of a state that no run can go on from."""
+    return InputError(f"{folder / STATE} holds no run that can be gone on with: {first_line(error)}.", _ANEW)
 
 
 def forget_state(folder: Path) -> None:
@@ -59,8 +171,10 @@ def refuse_other(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
     Raises:
         SettingsError: They differ; what differs is named.
     """
+    found = saved.get("recipe")
+    recipe = found if isinstance(found, dict) else {}
     differing = [key for key in wanted if key != "recipe" and saved.get(key) != wanted[key]]
-    differing += [key for key, value in wanted["recipe"].items() if saved.get("recipe", {}).get(key) != value]
+    differing += [key for key, value in wanted["recipe"].items() if recipe.get(key) != value]
     if differing:
         raise SettingsError(
             f"The run in {folder} was made with other settings ({', '.join(differing)}).",

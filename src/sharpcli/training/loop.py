@@ -20,12 +20,22 @@ from sharpcli import progress
 from sharpcli.checkpoints import LAST_GOOD
 from sharpcli.datasets._splits import DataSplits
 from sharpcli.errors import NumericalError
+from sharpcli.files import ContentError
 from sharpcli.losses import loss_of, smoothed
 from sharpcli.runtime import Runtime
 from sharpcli.training.averaged import AveragedWeights, Outcome, finished
 from sharpcli.training.interrupt import Interrupt, deferred
 from sharpcli.training.judge import Both, Judge
-from sharpcli.training.keeping import attempt, forget_state, read_state, write_state
+from sharpcli.training.keeping import (
+    RunState,
+    attempt,
+    forget_state,
+    read_state,
+    require_alike,
+    require_slots,
+    unusable,
+    write_state,
+)
 from sharpcli.training.methods.averaging import averages_of
 from sharpcli.training.recipe import Recipe
 from sharpcli.training.records import Records
@@ -87,16 +97,34 @@ class Run:
         """Go back to the state that was saved last.
 
         Raises:
+            InputError: It cannot be read, or is not that of a run.
             SettingsError: It belongs to another model, data, recipe or seed.
         """
         state = read_state(self.folder, self.identity, self.runtime.device)
-        self.model.load_state_dict(state["model"])
-        self.updater.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self._restore(state)
+        except ContentError as error:
+            raise unusable(self.folder, error) from error
+
+    def _restore(self, state: RunState) -> None:
+        own = self.model.state_dict()
+        require_alike(state["model"], own, "model")
+        for number, parts in state["optimizer"]["state"].items():
+            if not 0 <= number < len(self.updater.parameters):
+                raise ContentError(f"there is no parameter {number}")
+            require_slots(parts, self.updater.parameters[number], self.recipe.optimizer)
+        if state["updates"] > self.recipe.updates or len(state["averages"]) != len(self._averages):
+            raise ContentError("its updates or averages are not those of the recipe")
         for average, kept in zip(self._averages, state["averages"], strict=True):
-            average.restore(kept, self.runtime.device)
+            average.restore(kept["kind"], kept["count"], kept["means"], self.updater.parameters)
         if self._sharpness is not None:
             self._sharpness.restore(state["eigenvector"])
-        self.updates, self.seconds, self.records.lines = state["updates"], state["seconds"], state["records"]
+        self.model.load_state_dict(state["model"])
+        settings = self.updater.optimizer.state_dict()["param_groups"]
+        self.updater.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": settings})
+        self.updates, self.seconds = state["updates"], state["seconds"]
+        lines: dict[str, Any] = {**state["records"]}
+        self.records.lines = lines
 
     def train(self) -> Outcome:
         """Run to the end of the recipe or to the wanted training loss.

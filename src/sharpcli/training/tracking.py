@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sharpcli.batchnorm import batch_norms
 from sharpcli.curvature.operators import operator_of
 from sharpcli.curvature.stability import largest_stable
+from sharpcli.files import ContentError
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.reductions import norm
 from sharpcli.linalg.search import Wanted
@@ -118,7 +119,16 @@ class SharpnessTracker:
         return self.vector
 
     def restore(self, vector: Tensor | None) -> None:
-        """Go back to a state."""
+        """Go back to a state.
+
+        Raises:
+            ContentError: It is that of another model.
+        """
+        if vector is not None and (vector.shape, vector.dtype) != (
+            (1, self.objective.space.dimension),
+            self.objective.runtime.dtype,
+        ):
+            raise ContentError("'eigenvector' is not of the shape of the weights")
         self.vector = None if vector is None else vector.to(self.objective.runtime.device)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sharpcli.files import ContentError
 from sharpcli.settings.training import average_of
 
 
@@ -49,8 +50,7 @@ class Average:
         self.count += 1
         now = [parameter.detach() for parameter in parameters]
         if not self.means:
-            wide = [part if part.device.type == "mps" else part.double() for part in now]
-            self.means = [part.clone() for part in wide]
+            self.means = [_wide(part).clone() for part in now]
             return
         torch._foreach_lerp_(self.means, [part.to(self.means[0].dtype) for part in now], weight)
 
@@ -58,9 +58,22 @@ class Average:
         """Return what is needed to go on."""
         return {"kind": self.kind, "count": self.count, "means": self.means}
 
-    def restore(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go back to a state."""
-        self.count, self.means = state["count"], [part.to(device) for part in state["means"]]
+    def restore(self, kind: str, count: int, means: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+        """Go back to what `state` returned.
+
+        Raises:
+            ContentError: It is that of another average.
+        """
+        shapes = [part.shape for part in means]
+        if kind != self.kind or shapes not in ([], [part.shape for part in parameters]) or (count > 0) != (len(shapes) > 0):
+            raise ContentError(f"'averages' holds no average {self.kind} of these weights")
+        self.count = count
+        self.means = [part.to(parameters[0].device, _wide(parameters[0]).dtype) for part in means]
+
+
+def _wide(part: Tensor) -> Tensor:
+    """Return a tensor in the type that averages are kept in."""
+    return part if part.device.type == "mps" else part.double()
 
 
 def averages_of(texts: Sequence[str], *, updates: int, updates_per_epoch: int) -> list[Average]:
