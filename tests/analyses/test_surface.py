@@ -178,3 +178,24 @@ def test_bad_words(runs: Path, sharpcli: Callable[..., Any], tmp_path: Path):
         assert answer.exit_code == code, answer.stderr
         assert answer.stdout == ""
         assert word in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["no losses", "text", "another size", "another type", "no list of what is done", "another loss"]
+)
+def test_points_that_are_no_longer_what_was_written_are_refused(name: str, tmp_path: Path) -> None:
+    place, axes = tmp_path / "x.pt", [0.0, 1.0]
+    fill(lambda alpha, beta: alpha + beta, axes, axes, _Kept(str(place), {"of": "this"}))
+    content = torch.load(place, weights_only=True)
+    change = {
+        "no losses": lambda: content.pop("loss"),
+        "text": lambda: content.update(loss="x"),
+        "another size": lambda: content.update(loss=torch.ones(3, 3, dtype=torch.float64)),
+        "another type": lambda: content.update(loss=torch.ones(2, 2)),
+        "no list of what is done": lambda: content.update(done=torch.ones(2, 2)),
+        "another loss": lambda: content["loss"].fill_(3.0),
+    }
+    change[name]()
+    torch.save(content, place)
+    with pytest.raises(InputError, match="holds no surface|holds a surface of another size|was changed"):
+        fill(lambda alpha, beta: alpha + beta, axes, axes, _Kept(str(place), {"of": "this"}))

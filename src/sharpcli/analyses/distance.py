@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from sharpcli import checkpoints, progress
+from sharpcli import checkpoints, files, progress
 from sharpcli.analyses._account import account
 from sharpcli.analyses._growth import growth
 from sharpcli.analyses._named_model import named_model
 from sharpcli.analyses._opening import describe
 from sharpcli.checkpoints import Checkpoint, Parts
 from sharpcli.errors import InputError
+from sharpcli.files import Range
 from sharpcli.results import Displacement, DistanceResult, Growth, LayerDistance, Way
 from sharpcli.runtime import Runtime
 from sharpcli.settings import DistanceSettings, chosen
+
+
+class _Line(TypedDict):
+    """What is used of a line of distances.jsonl."""
+
+    step: Annotated[int, Range(0)]
+    distance: Annotated[float, Range(0)]
 
 
 def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, **options: object) -> DistanceResult:
@@ -49,7 +56,7 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
     with account(settings) as book:
         final = checkpoints.read(checkpoint, settings.weights)
         init = reference(final, settings.init)
-        place = Path(checkpoint).expanduser()
+        place = files.expanded(checkpoint)
         steps = checkpoints.saved_steps(place, final)
         ends, start, *between = _parameters([final, init, *steps], named_model(final, settings))
         whole = _displacement(final, ends, start, per_layer=settings.per_layer)
@@ -163,12 +170,9 @@ def _way(along: list[Parts]) -> Way | None:
 def _lines(place: Path, steps: tuple[Displacement, ...], settings: DistanceSettings) -> list[dict[str, Any]]:
     """Return distances by update: those that training wrote down, from its own start, else those of the saved steps."""
     written = place / "distances.jsonl"
-    if place.is_dir() and written.is_file() and not settings.init:
-        try:
-            lines = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
-            return [{key: float(line[key]) for key in ("step", "distance")} for line in lines]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{written} is damaged.", "Remove it; the saved steps are used then.") from error
+    if place.is_dir() and files.is_there(written) and not settings.init:
+        lines = files.read_lines(written, _Line, "Remove it; the saved steps are used then.")
+        return [{key: float(line[key]) for key in ("step", "distance")} for line in lines]
     return [{"step": one.step, "distance": one.distance} for one in steps if one.step]
 
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sharpcli import checkpoints, files, progress
 from sharpcli.analyses._account import account
@@ -65,7 +66,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
     with holding, account(settings) as book:
         opened = _opened(paths, settings)
         objective = opened[0].objective()
-        plane = _plane(opened, Path(paths[0]).expanduser(), objective, settings)
+        plane = _plane(opened, files.expanded(paths[0]), objective, settings)
         alphas, betas = _ranges(plane, settings)
         statistics = opened[0].objective("train") if settings.bn == "recompute" and batch_norms(opened[0].model) else None
 
@@ -148,6 +149,16 @@ def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: 
     return losses
 
 
+class _Points(TypedDict):
+    """What is kept of a surface: of what it is, the losses, which of them have been evaluated, and a hash of both."""
+
+    identity: str
+    seal: str
+    loss: Tensor
+    done: Tensor
+    seconds: Annotated[float, files.Range(0)]
+
+
 class _Kept:
     """Points that have been evaluated, in a file, so that an interrupted surface can be gone on with.
 
@@ -160,20 +171,32 @@ class _Kept:
 
     def restore(self, shape: tuple[int, int]) -> tuple[Grid, NDArray[numpy.bool_]]:
         empty = numpy.full(shape, math.nan), numpy.zeros(shape, dtype=bool)
-        if self.place is None or not self.place.exists():
+        if self.place is None or not files.is_there(self.place):
             return empty
         content = files.read_object(self.place)
-        if not isinstance(content, dict) or content.get("identity") != self.identity:
+        try:
+            points = files.conform(content, _Points, "surface")
+        except files.ContentError as error:
+            raise InputError(f"{self.place} holds no surface: {error}.", "Use another --state.") from error
+        if points["identity"] != self.identity:
             raise SettingsError(
                 f"{self.place} holds another surface.", "Use the settings that it was begun with, or another --state."
             )
-        self.before = float(content.get("seconds", 0.0))
-        return content["loss"].numpy().copy(), content["done"].numpy().copy()
+        losses, done = points["loss"], points["done"]
+        if any(part.shape != shape or part.layout != torch.strided for part in (losses, done)) or (
+            (losses.dtype, done.dtype) != (torch.float64, torch.bool)
+        ):
+            raise InputError(f"{self.place} holds a surface of another size.", "Use another --state.")
+        if points["seal"] != checkpoints.state_sha256({"loss": losses, "done": done}):
+            raise InputError(f"{self.place} was changed after it was written.", "Use another --state.")
+        self.before = points["seconds"]
+        return losses.numpy().copy(), done.numpy().copy()
 
     def keep(self, losses: Grid, done: NDArray[numpy.bool_]) -> None:
         if self.place is not None:
-            content: dict[str, Any] = {"loss": torch.from_numpy(losses), "done": torch.from_numpy(done)}
-            content |= {"identity": self.identity, "seconds": self.before + self.seconds()}
+            points = {"loss": torch.from_numpy(losses), "done": torch.from_numpy(done)}
+            content = {"identity": self.identity, "seal": checkpoints.state_sha256(points), **points}
+            content["seconds"] = self.before + self.seconds()
             files.write_object(self.place, content, durable=True)
 
     def keep_if_possible(self, losses: Grid, done: NDArray[numpy.bool_]) -> None:
