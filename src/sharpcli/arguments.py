@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import inspect
 import types
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from sharpcli.errors import SettingsError, closest
+
+_LARGEST = 2**63  # No tensor holds a larger whole number.
+_LONGEST = 100  # Characters of a value in a message.
 
 
 def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
@@ -58,7 +62,7 @@ def check_arguments(function: Callable[..., object], arguments: Mapping[str, obj
             raise SettingsError(f"There is no option called '{name}'.", _known(options, name))
         hint = _hints(function).get(name)
         if name in options and not _fits(value, hint):
-            raise SettingsError(f"The option {name} cannot be {value!r}.", f"It takes {_type_name(hint)}.")
+            raise SettingsError(f"The option {name} cannot be {repr(value)[:_LONGEST]}.", f"It takes {_type_name(hint)}.")
     for name, parameter in options.items():
         if parameter.default is inspect.Parameter.empty and name not in arguments:
             raise SettingsError(f"The option '{name}' has no default and is not given.", f"Add {name}=VALUE.")
@@ -76,7 +80,9 @@ def require_at_least(name: str, value: float, minimum: float) -> None:
 
 def _literal(text: str) -> object:
     try:
-        return ast.literal_eval(text.strip())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of spellings; what cannot be read is taken as text.
+            return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text.strip()
 
@@ -104,7 +110,7 @@ def _fits(value: object, hint: Any) -> bool:
         return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
     if hint in (int, float):
         allowed = (int,) if hint is int else (int, float)
-        return isinstance(value, allowed) and not isinstance(value, bool)
+        return isinstance(value, allowed) and not isinstance(value, bool) and abs(value) < _LARGEST
     if hint in (bool, str, type(None)):
         return isinstance(value, hint)
     return True

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from sharpcli.analyses._opening import build_model, load_data
+from sharpcli.analyses._opening import build_model, load_data, most_parameters
 from sharpcli.arguments import parse_arguments
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
@@ -39,11 +39,12 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
     shape, classes = recorded.get("input_shape"), recorded.get("num_classes")
     with torch.random.fork_rng():
         if shape is not None and classes is not None:
-            return resolve(spec, input_shape=tuple(shape), num_classes=classes, arguments=arguments)
+            most = most_parameters(checkpoint)
+            return resolve(spec, input_shape=tuple(shape), num_classes=classes, arguments=arguments, most=most)
         if runs_code(spec):
             return _own_code(spec, arguments)
         if spec.lower().startswith(TORCHVISION) and (classes := _classes(checkpoint)) is not None:
-            return from_torchvision(spec[len(TORCHVISION) :], classes, parse_arguments(arguments))
+            return from_torchvision(spec[len(TORCHVISION) :], classes, parse_arguments(arguments), most_parameters(checkpoint))
     raise InputError(
         f"The model '{spec}' is built for a shape and a number of classes, which {checkpoint.path} does not say.",
         "Name the data with --data.",

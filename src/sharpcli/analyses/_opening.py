@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from sharpcli.settings import AnalysisSettings
 from sharpcli.settings.losses import LossSpec, unit_logits
 
 _AGREEMENT = 1e-3  # Relative.
+_SPARE = 2**24  # Parameters.
 _TINY = 1e-7  # In float64: below it intervals were seen to be too narrow.
 
 
@@ -197,7 +200,8 @@ def assemble(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSetting
 
 def loss_name(checkpoint: Checkpoint, asked: str | None) -> str:
     """Return the loss that was asked for, else that of the checkpoint, else cross-entropy; with its options."""
-    return str(LossSpec.parse(str(asked or checkpoint.metadata.get("loss") or "ce")))
+    with _blamed(checkpoint, "loss", on_file=asked is None):
+        return str(LossSpec.parse(str(asked or checkpoint.metadata.get("loss") or "ce")))
 
 
 def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
@@ -211,9 +215,10 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
         )
     same = settings.data is None or settings.data == recorded.get("spec")
     arguments = settings.data_arg or (tuple(recorded.get("arguments", ())) if same else ())
+    loss = loss_name(checkpoint, settings.loss)
     try:
-        loss = loss_name(checkpoint, settings.loss)
-        data = resolve_data(spec, root=settings.data_root, download=settings.download, arguments=arguments, loss=loss)
+        with _blamed(checkpoint, "data", on_file=settings.data is None and not settings.data_arg):
+            data = resolve_data(spec, root=settings.data_root, download=settings.download, arguments=arguments, loss=loss)
     except InputError as error:
         if settings.data is None:
             error.hint = f"{checkpoint.path} was trained on '{spec}'; say where that is now with --data or --data-root."
@@ -242,8 +247,36 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
     arguments = settings.model_arg or (tuple(recorded.get("arguments", ())) if same else ())
     output = settings.output or (recorded.get("output") if same else None)
     width = num_outputs(loss_name(checkpoint, settings.loss), data, spec)
-    with torch.random.fork_rng():
-        return resolve_model(spec, input_shape=data.input_shape, num_classes=width, arguments=arguments, output=output)
+    asked = settings.model or settings.model_arg or settings.output
+    with torch.random.fork_rng(), _blamed(checkpoint, "model", on_file=not asked):
+        return resolve_model(
+            spec,
+            input_shape=data.input_shape,
+            num_classes=width,
+            arguments=arguments,
+            output=output,
+            most=most_parameters(checkpoint),
+        )
+
+
+def most_parameters(checkpoint: Checkpoint) -> int:
+    """Return how many parameters a model may have that is to be filled with the weights of a file.
+
+    With some to spare, so that a wrong model of an ordinary size is told from the right one by the names of its tensors.
+    """
+    return _SPARE + 2 * sum(tensor.numel() for tensor in checkpoint.state.values())
+
+
+@contextmanager
+def _blamed(checkpoint: Checkpoint, what: str, *, on_file: bool) -> Iterator[None]:
+    """Blame the file for a setting that cannot be used, where it was recorded there and not given by the user."""
+    try:
+        yield
+    except SettingsError as error:
+        if not on_file:
+            raise
+        message = f"{checkpoint.path} records {'data' if what == 'data' else f'a {what}'} that cannot be used: {error.message}"
+        raise InputError(message, f"Say what to use with --{what}.") from error
 
 
 def num_outputs(loss: str, data: DataSplits, spec: str) -> int:

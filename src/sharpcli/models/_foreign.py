@@ -16,6 +16,7 @@ from torch import nn
 
 from sharpcli.arguments import check_arguments
 from sharpcli.errors import InputError, closest, described
+from sharpcli.files import expanded
 from sharpcli.models._surroundings import kept
 
 
@@ -38,7 +39,7 @@ def build_foreign(
         SettingsError: The function does not take one of the options.
     """
     place, _, attribute = spec.rpartition(":")
-    file = Path(place).expanduser() if place.endswith(".py") else None
+    file = expanded(place) if place.endswith(".py") else None
     folder = (file.parent if file else Path.cwd()).resolve()
     with _importable(folder), kept():
         module = _import_file(file, spec) if file else _import_name(place, spec)

@@ -13,6 +13,7 @@ from sharpcli.errors import InputError, SettingsError, closest, described
 from sharpcli.models._foreign import build_foreign
 from sharpcli.models._meant import meant
 from sharpcli.models._output import choose, chosen_output, parts
+from sharpcli.models._size import require_size
 from sharpcli.models._surroundings import required
 from sharpcli.modules import private_copy
 from sharpcli.plugins import TORCHVISION, runs_code
@@ -29,6 +30,7 @@ def resolve(
     num_classes: int,
     arguments: Sequence[str] = (),
     output: str | None = None,
+    most: int | None = None,
 ) -> nn.Module:
     """Build a freshly initialised model on the CPU, in training mode as its builder leaves it.
 
@@ -38,6 +40,7 @@ def resolve(
         num_classes: Number of outputs.
         arguments: Options as "key=value" texts.
         output: Which part of its answer is the outputs, where that is no tensor; see `models._output.choose`.
+        most: Parameters that a model which is not own code may have; None for as many as memory holds.
 
     Returns:
         A module that maps (B, *input_shape) to (B, num_classes), or (B, T, num_classes) for T tokens. For models that
@@ -45,19 +48,21 @@ def resolve(
 
     Raises:
         SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
-        InputError: The code cannot be imported or fails, the model does not fit the data, or answers with several tensors.
+        InputError: The code cannot be imported or fails, the model does not fit the data, answers with several tensors, or
+            has too many parameters.
     """
     options = parse_arguments(arguments)
     if runs_code(spec):
         model = build_foreign(spec, input_shape=input_shape, num_classes=num_classes, options=options)
     elif spec.lower().startswith(TORCHVISION):
-        model = _from_torchvision(spec[len(TORCHVISION) :], num_classes, options)
+        model = _from_torchvision(spec[len(TORCHVISION) :], num_classes, options, most)
     else:
         name = spec.lower().replace("_", "-")
         if name not in plugins.names("models") and (hint := meant(spec)):
             raise SettingsError(f"There is no model called '{spec}'.", hint)
         build = plugins.load("models", name).build
         check_arguments(build, options, reserved=_RESERVED)
+        require_size(lambda: build(input_shape=input_shape, num_classes=num_classes, **options), spec, most)
         built_in: nn.Module = build(input_shape=input_shape, num_classes=num_classes, **options)
         choose(built_in, torch.empty(0), output, spec)
         return built_in
@@ -65,7 +70,7 @@ def resolve(
     return model
 
 
-def _from_torchvision(name: str, num_classes: int, options: Mapping[str, object]) -> nn.Module:
+def _from_torchvision(name: str, num_classes: int, options: Mapping[str, object], most: int | None = None) -> nn.Module:
     # Over a second to import, and few specs need it.
     from torchvision import models  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
 
@@ -75,8 +80,10 @@ def _from_torchvision(name: str, num_classes: int, options: Mapping[str, object]
     build = models.get_model_builder(name.lower())
     check_arguments(build, options, reserved=("weights", "progress", *_RESERVED))
     defaults = {"init_weights": True, "aux_logits": False} if name.lower() in _WITH_SIDE_HEADS else {}
+    keywords = {"weights": None, "num_classes": num_classes, **defaults, **options}
+    require_size(lambda: build(**keywords), name, most)
     try:
-        built: nn.Module = build(weights=None, num_classes=num_classes, **{**defaults, **options})
+        built: nn.Module = build(**keywords)
     except Exception as error:  # torchvision checks its own options, with exceptions of every kind
         message = f"torchvision cannot build '{name}' with these options: {type(error).__name__}: {error}."
         raise SettingsError(message, "See the torchvision documentation of that model.") from error

@@ -11,6 +11,7 @@ from sharpcli.errors import SettingsError, closest
 LOSSES = ("ce", "mse", "bce")
 IGNORED = -100  # What torch calls ignore_index, with its default.
 UNIT_LOGITS = "ce-unit-logits"  # Of a measure; nobody can ask for it.
+_LARGEST = 2**63  # No tensor holds a larger whole number.
 LAST, FIRST = -1, 1  # The two places that the axis of the classes has.
 
 _OPTIONS = {
@@ -121,6 +122,8 @@ def _value(option: str, text: str) -> int | float:
         return _AXES[text]
     try:
         number = int(text) if option == "ignore_index" else float(text)
+        if option == "ignore_index" and abs(number) >= _LARGEST:
+            raise ValueError
     except ValueError:
         kind = "a whole number" if option == "ignore_index" else "a number"
         raise SettingsError(f"The loss option {option} cannot be '{text}'.", f"It takes {kind}.") from None
