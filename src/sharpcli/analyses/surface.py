@@ -195,7 +195,7 @@ class _Kept:
     def keep(self, losses: Grid, done: NDArray[numpy.bool_]) -> None:
         if self.place is not None:
             points = {"loss": torch.from_numpy(losses), "done": torch.from_numpy(done)}
-            content = {"identity": self.identity, "seal": checkpoints.state_sha256(points), **points}
+            content: dict[str, Any] = {"identity": self.identity, "seal": checkpoints.state_sha256(points), **points}
             content["seconds"] = self.before + self.seconds()
             files.write_object(self.place, content, durable=True)
 

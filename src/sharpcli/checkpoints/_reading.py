@@ -64,7 +64,7 @@ def there(paths: Sequence[str | Path]) -> list[str | Path]:
         InputError: One of them is missing.
     """
     for path in paths:
-        if not os.path.exists(expanded(_address(path)[0])):
+        if not os.path.exists(files.expanded(_address(path)[0])):
             locate(path)
     return list(paths)
 
