@@ -25,6 +25,8 @@ from typer.testing import CliRunner
 
 from sharpcli.cli.app import app
 
+os.environ.pop("COLUMNS", None)  # Runners of tests in parallel set it; a test that wants a width says so.
+
 # A shell that runs the tests in the background has SIGINT ignored, and a process that tests press Ctrl-C on inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
