@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sharpcli.linalg.krylov_file import _seal
 from sharpcli.runtime import generator
 from sharpcli.settings import HessianSettings
 from tests.nets import double_differentiation
@@ -554,7 +555,8 @@ def test_the_time_of_an_earlier_part_of_a_search_counts(
     about = json.loads(str(kept["about"]))
     assert about["state"]["seconds"] > 0
     about["state"]["seconds"] = 5000.0
-    np.savez(state / "search.npz", **(kept | {"about": np.array(json.dumps(about))}))
+    kept |= {"about": np.array(json.dumps(about))}
+    np.savez(state / "search.npz", **(kept | {"seal": np.array(_seal(kept))}))
     assert ask(final, "--topk", topk, "--state", state)["seconds"] > 5000
 
 

@@ -63,5 +63,5 @@ def test_what_cannot_be_had_is_refused_in_words(
     assert answer.exit_code in codes, answer.stderr
     assert "Internal error" not in answer.stderr
     if answer.exit_code:
-        assert answer.stdout == ""
+        assert answer.stdout == "" or "--curvature" in line  # The path itself needs no derivative, and is shown.
         assert "not finite" in answer.stderr or "use_reentrant" in answer.stderr
