@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy
 import pytest
 from matplotlib import image
+from matplotlib.text import Text
 
 import sharpcli
 from sharpcli.errors import SettingsError
+from sharpcli.render import figures
 from sharpcli.render.figures import check_format, draw
 from sharpcli.render.path_figures import draw_paths
 from sharpcli.results import PathResult
@@ -80,3 +82,23 @@ def test_equal_results_give_equal_files(path_result: PathResult):
 def test_other_endings_are_refused():
     with pytest.raises(SettingsError, match="does not end in"):
         check_format(Path("out.gif"))
+
+
+@pytest.mark.parametrize("command", ["interpolate", "hessian", "surface", "distance", "compare"])
+def test_no_axis_shows_a_formula_as_it_is_written(command: str, tmp_path: Path):
+    """Names may hold dollar signs, so formulas are off, and numbers of axes must not be formulas then."""
+    one, other = SAMPLES / "sgd", SAMPLES / "fullbatch"
+    results = {
+        "interpolate": lambda: sharpcli.interpolate(one, other, points=3, samples=64, curvature=True),
+        "hessian": lambda: sharpcli.hessian(one, topk=2, samples=64, density=True),
+        "surface": lambda: sharpcli.surface([one], points=5, samples=64),
+        "distance": lambda: sharpcli.distance(one),
+        "compare": lambda: sharpcli.compare([one, other], samples=64),
+    }
+    plot = tmp_path / "p.pdf"
+    with figures._own_style():
+        figure = figures._DRAWERS[type(result := results[command]())]([result])
+        figure.savefig(plot)
+        shown = [text.get_text() for text in figure.findobj(Text)]
+    assert any(any(letter.isdigit() for letter in text) for text in shown)
+    assert [text for text in shown if "$" in text] == []

@@ -154,10 +154,9 @@ class PlannedRun:
         return rows
 
     def _prepare(self) -> None:
-        """Write the initial weights and the settings; what cannot be written shows here, before the work."""
+        """Write the settings and the initial weights; what cannot be written shows here, before the work."""
         if self.variant.settings.overwrite and self.place.exists():
             _run_folder.set_aside(self.place)
-        checkpoints.write(self.place / "init.pt", self.study.init, self._metadata(0, None))
         record = {
             "settings": self.variant.settings.to_dict(),
             "recipe": self.recipe.to_dict(),
@@ -165,7 +164,9 @@ class PlannedRun:
         }
         if self.variant.preset is not None:
             record["preset"] = asdict(self.variant.preset)
-        files.write_bytes(self.place / checkpoints.SETTINGS, (json.dumps(record, indent=2) + "\n").encode())
+        # First, since --resume needs it and can make the other anew.
+        files.write_bytes(self.place / checkpoints.SETTINGS, (json.dumps(record, indent=2) + "\n").encode(), durable=True)
+        checkpoints.write(self.place / "init.pt", self.study.init, self._metadata(0, None))
 
     def _require_init(self) -> None:
         """See to it that init.pt holds the weights that the run began with; one that is gone is written again.

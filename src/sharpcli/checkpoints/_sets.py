@@ -103,6 +103,8 @@ def _grouped(names: list[str], depth: int) -> tuple[str, ...]:
 def _named(place: Path, one: WeightSet) -> WeightSet:
     if one.tensors:
         return one
+    if not one.key:
+        raise InputError(f"{place} holds no tensors.", "Name a file that holds weights.")
     raise InputError(
         f"The weights under '{one.key}' in {place} are a list without names.",
         "Put them into a model and save its state dict, as the tool that averaged them can.",

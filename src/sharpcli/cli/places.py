@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from sharpcli.errors import InputError
+from sharpcli.errors import InputError, SettingsError
+
+_PICTURES = (b"\x89PNG", b"%PDF", b"<?xml", b"\xff\xd8")
 
 
 def check_place(path: Path, answer: TextIO | None = None) -> None:
@@ -23,6 +26,27 @@ def check_place(path: Path, answer: TextIO | None = None) -> None:
         raise InputError(f"Cannot write {path}: {nearest} is no folder that can be written to.", "Choose another place.")
     if answer is not None and place.exists() and _is_same(place, answer):
         raise InputError(f"Cannot write {path}: the answer itself goes there.", "Choose another place.")
+
+
+def check_plot(plot: Path, places: Sequence[Path]) -> None:
+    """Refuse a plot in the place of another output, or of a file that is no picture, such as the checkpoint itself.
+
+    Raises:
+        SettingsError: It would replace one.
+    """
+    from sharpcli.files import from_root
+
+    if sum(from_root(place) == from_root(plot) for place in places) > 1:
+        raise SettingsError(f"--plot and --vectors are both {plot.name}.", "Give each a file of its own.")
+    try:
+        if not plot.is_file():
+            return
+        with plot.open("rb") as file:
+            begin = file.read(512)
+    except OSError:
+        return  # Told where it is written.
+    if begin and not begin.startswith(_PICTURES) and b"<svg" not in begin:
+        raise SettingsError(f"{plot} is no picture, and --plot would replace it.", "Give --plot another name.")
 
 
 def _is_same(place: Path, stream: TextIO) -> bool:

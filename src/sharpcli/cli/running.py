@@ -14,7 +14,7 @@ import typer
 
 from sharpcli.cli.failures import failure
 from sharpcli.cli.options import Answering, build
-from sharpcli.cli.places import check_place
+from sharpcli.cli.places import check_place, check_plot
 from sharpcli.cli.signals import received
 from sharpcli.cli.streams import CLOSED_PIPE, Streams, apart
 from sharpcli.errors import IncompleteError, InputError, NotConvergedError, SettingsError
@@ -55,8 +55,11 @@ def answer(
         chosen = build(settings, values)
         _require_folder()
         plot = _place_of_plot(how)
-        for place in filter(None, (plot, values.get("vectors"))):
-            check_place(Path(place), streams.answer)
+        places = [Path(place) for place in (plot, values.get("vectors")) if place]
+        for place in places:
+            check_place(place, streams.answer)
+        if plot is not None:
+            check_plot(plot, places)
         results, failed = _compute(compute, chosen, how, streams)
         _print(_text(command, results, how, plural, streams, failed), streams)
         if plot is not None:
@@ -111,8 +114,13 @@ def _figures() -> ModuleType:
     found = importlib.util.find_spec("matplotlib")
     assert found is not None
     assert found.origin is not None
-    with contextlib.chdir(Path(found.origin).parent / "mpl-data"):
-        from sharpcli.render import figures
+    asked = os.environ.pop("MPLBACKEND", None)  # Of a notebook, say; files need none, and a wrong one ends the import.
+    try:
+        with contextlib.chdir(Path(found.origin).parent / "mpl-data"):
+            from sharpcli.render import figures
+    finally:
+        if asked is not None:
+            os.environ["MPLBACKEND"] = asked
     return figures
 
 

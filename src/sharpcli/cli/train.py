@@ -38,6 +38,12 @@ def _check_run(run: str, settings: TrainSettings) -> None:
         raise SettingsError(f"The folder to go on with is {run}, but --out is {settings.out}.", "Give one of the two.")
     if not Path(run).expanduser().is_dir():
         raise InputError(f"There is no folder '{run}' to go on with.", "Check the path, or begin a run with --out.")
+    folder = Path(run).expanduser()
+    if not any((place / "settings.json").is_file() for place in (folder, *folder.glob("*"))):
+        raise InputError(
+            f"'{run}' holds no run to go on with: there is no settings.json in it.",
+            "Name the folder of a run, or begin one with --out and --overwrite.",
+        )
 
 
 HELP = f"""Train small-batch, large-batch or full-batch, by hand or by the recipe of a paper.

@@ -22,7 +22,7 @@ def read_json(place: Path, kind: type[_Kind], hint: str) -> _Kind:
     """
     content = read_bytes(place, _MOST)
     try:
-        return conform(json.loads(content.decode()), kind, "document")
+        return conform(json.loads(content.decode("utf-8-sig")), kind, "document")
     except (ValueError, RecursionError) as error:  # As below.
         raise InputError(f"{place} is damaged.", hint) from error
 
@@ -35,7 +35,7 @@ def read_lines(place: Path, kind: type[_Kind], hint: str) -> list[_Kind]:
     """
     content = read_bytes(place, _MOST)
     try:
-        lines: list[Any] = [json.loads(line) for line in content.decode().splitlines()]
+        lines: list[Any] = [json.loads(line) for line in content.decode("utf-8-sig").splitlines()]
         return [conform(line, kind, f"line {number}") for number, line in enumerate(lines, start=1)]
     except (ValueError, RecursionError) as error:  # A ContentError is a ValueError, as are the errors of json and of decode.
         raise InputError(f"{place} is damaged.", hint) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sharpcli.arguments import check_arguments
 from sharpcli.errors import InputError, closest, described
@@ -53,6 +54,16 @@ def build_foreign(
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise InputError(f"'{spec}' returned a {kind}, not a torch.nn.Module.", "Return the model from it.")
+    try:
+        lazy = next((name for name, part in (*model.named_parameters(), *model.named_buffers()) if is_lazy(part)), None)
+    except TypeError as error:  # Such as of a dataclass, which has no hash: torch keeps its modules in sets.
+        message = f"torch cannot walk through the model that '{spec}' returned: {described(error)}."
+        raise InputError(message, "Make it hashable: a dataclass needs eq=False.") from error
+    if lazy is not None:
+        raise InputError(
+            f"'{spec}' returned a model with a layer of unknown size: '{lazy}' is lazy.",
+            "Pass one batch through the model before you return it.",
+        )
     empty = next((name for name, part in (*model.named_parameters(), *model.named_buffers()) if part.is_meta), None)
     if empty is not None:
         raise InputError(f"'{spec}' returned a model without numbers: '{empty}' is on the meta device.", "Build it on the CPU.")
@@ -116,8 +127,12 @@ def _attribute(module: ModuleType, name: str, spec: str) -> Callable[..., object
         function = getattr(function, part, None)  # type: ignore[assignment]
     if callable(function) and not isinstance(function, nn.Module):
         return function
-    public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    raise InputError(f"'{spec}' names no function or class that builds a model.", closest(name, public))
+    if isinstance(function, nn.Module):
+        raise InputError(f"'{spec}' is a model, not a function that builds one.", f"Write: def build(): return {name}")
+    found = {key: value for key, value in vars(module).items() if callable(value) and not key.startswith("_")}
+    public = [key for key, value in found.items() if not isinstance(value, nn.Module)]
+    hint = closest(name, public) if public else "Write a function that returns the model."
+    raise InputError(f"'{spec}' names no function or class that builds a model.", hint)
 
 
 def _accepted(function: Callable[..., object], offered: Mapping[str, object]) -> dict[str, object]:

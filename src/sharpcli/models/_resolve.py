@@ -9,7 +9,7 @@ from torch import nn
 
 from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
-from sharpcli.errors import InputError, SettingsError, closest, described
+from sharpcli.errors import InputError, SettingsError, closest, described, is_out_of_memory, origin
 from sharpcli.models._foreign import build_foreign
 from sharpcli.models._meant import meant
 from sharpcli.models._output import choose, chosen_output, parts
@@ -102,7 +102,11 @@ def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: 
         raise
     except Exception as error:
         message = f"'{spec}' cannot take inputs of shape {input_shape}: {described(error)}."
-        raise InputError(message, "Choose another model or other data.") from error
+        if is_out_of_memory(error):
+            hint = "Use a machine with more memory, or a smaller model."
+        else:
+            hint = "Mend that code." if origin(error) else "Choose another model or other data."
+        raise InputError(message, hint) from error
     choose(model, answer, output, spec)
     rows = answer if isinstance(answer, torch.Tensor) else parts(answer)[chosen_output(model) or ""]
     if rows.shape[:1] != (2,):

@@ -17,6 +17,7 @@ from sharpcli.render.work import Overview, Piece
 
 _HALF_A_MINUTE = 30.0
 _LEAST_APART, _SHARE_APART = 1.0, 0.02  # Seconds between two lines, at least, and in parts of the time so far.
+_ECHO = 3  # Columns left free: what a terminal writes at Ctrl-C must not begin another row.
 _SHORTEST, _LONGEST = 8, 30  # Columns of the bar.
 _EVERY = 4  # Drawings a second.
 
@@ -38,7 +39,7 @@ class Bar:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Give what fits into one line: first what of how much, then how long, then details, the bar in what is left."""
-        width = max(min(options.max_width, console.width), 1)
+        width = max(min(options.max_width, console.width) - _ECHO, 1)
         overview = self.overview
         right = f"{100 * overview.fraction():3.0f} %"
         left, places, details = _told(overview)

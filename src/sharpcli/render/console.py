@@ -98,6 +98,8 @@ class TerminalListener:
 
     def _line(self, message: str) -> None:
         """Write a line of its own, which is never folded: logs are searched line by line."""
+        if self.quiet:
+            return
         self.console.print(Text.assemble(("progress: ", "cyan"), visible(message)), soft_wrap=True)
 
     def warn(self, message: str) -> None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 Panel = Callable[[Axes], None]
@@ -110,6 +110,12 @@ def set_marks(axis: Axis, marks: Sequence[float], labels: Sequence[str] | None =
     axis.set_minor_locator(NullLocator())
     names = dict(zip(marks, labels or [plain_number(mark) for mark in marks], strict=True))
     axis.set_major_formatter(FuncFormatter(lambda place, _: names.get(place, "")))
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Write the numbers of a logarithmic axis as one reads them: matplotlib would write formulas, which are off here."""
+    axis.set_major_formatter(FuncFormatter(lambda place, _: plain_number(place)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def plain_number(value: float) -> str:

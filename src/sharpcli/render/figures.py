@@ -130,7 +130,10 @@ def _compare(results: Sequence[CompareResult]) -> Figure:
                 points = {**style, "linestyle": "none", "markersize": 7}
                 axes.errorbar(value, row.gap, yerr=row.gap_standard_error, capsize=3, label=label, **points)
         axes.set(xlabel=name, ylabel="generalization gap: test − train loss")
-        finish(axes)
+        axes.margins(x=0.15)
+        mesh(axes)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3), fontsize=9, frameon=False)
     return figure
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from sharpcli.render.barriers import barrier_matrix
 from sharpcli.render.folding import kept
+from sharpcli.render.labels import plane
 from sharpcli.render.table import Part, Table, between, dim, heading, new_table, number, percent, told_by
 from sharpcli.results import (
     Curve,
@@ -124,7 +125,7 @@ def _layers(layers: Sequence[LayerDistance]) -> Table:
 
 def draw_surface(result: SurfaceResult) -> list[Part]:
     """Return what a surface spans."""
-    table = new_table(f"Loss surface of {heading(result.checkpoint)}", "quantity", "value")
+    table = new_table(f"Loss surface {plane(result, heading(result.checkpoint))}", "quantity", "value")
     finite = [value for row in result.loss for value in row if math.isfinite(value)]
     rows = {
         "loss at the origin": result.loss_at_origin, "smallest on the grid": min(finite, default=None),

@@ -150,9 +150,9 @@ def _trust(result: HessianResult) -> list[str]:
     if result.noise_floor is not None and result.rounding is not None and result.orthogonality is not None:
         starred = any(not one.verified for one in result.eigenvalues)
         lines.append(
-            f"an exact eigenvalue lies in each interval: residual + noise floor {result.noise_floor:.1e} "
-            f"+ rounding {result.rounding:.1e}; basis orthogonal to {result.orthogonality:.0e}"
-            + ("; * residual of the products made, not of a fresh one (--certify all)" if starred else "")
+            f"each interval holds an exact eigenvalue; half its width is at least residual + noise floor "
+            f"{result.noise_floor:.1e} + rounding {result.rounding:.1e}; basis orthogonal to {result.orthogonality:.0e}"
+            + ("; * residual from products kept, --certify all computes it again" if starred else "")
         )
     if result.index_probability is not None and result.eigenvalues:
         lines.append(

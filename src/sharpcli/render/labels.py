@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from sharpcli.results import Subject
+from sharpcli.results import Subject, SurfaceResult
 
 # The matrices that `hessian` knows: name and letter.
 MATRICES = {
@@ -30,3 +30,12 @@ def distinct(subjects: Sequence[Subject]) -> list[str]:
 def loss_label(loss_function: str) -> str:
     """Return what an axis of losses is called."""
     return "loss (half squared error)" if loss_function.partition(":")[0] == "mse" else "loss (nats)"
+
+
+def plane(result: SurfaceResult, name: str) -> str:
+    """Return what the plane of a surface lies around, through or along, for a checkpoint of some name."""
+    if result.explained:
+        return f"in the principal plane of the run of {name}"
+    if result.marks:
+        return f"through {', '.join(mark.name for mark in result.marks)}"
+    return f"around {name}"

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
 from sharpcli.render.barriers import barrier_matrix
-from sharpcli.render.figure import finish, styles
+from sharpcli.render.figure import finish, plain_ticks, styles
 from sharpcli.render.labels import distinct, loss_label
 from sharpcli.results import PathCurvature, PathResult
 
@@ -73,6 +73,7 @@ def _paths(figure: FigureBase, results: Sequence[PathResult]) -> None:
             lower.plot(result.alphas, percents, label=curve.split, **style)
         if logarithmic:
             upper.set_yscale("log")
+            plain_ticks(upper.yaxis)
         upper.set(
             ylabel=loss_label(result.loss_function),
             title="{} (α = 0) to {} (α = 1)".format(*distinct([result.start, result.end])),
@@ -84,6 +85,7 @@ def _paths(figure: FigureBase, results: Sequence[PathResult]) -> None:
             for (name, values), style in zip(_curvatures(result.curvature), styles(), strict=False):
                 panels[2].plot(result.alphas, values, label=name, **style)
             panels[2].set_yscale("symlog", linthresh=1.0)
+            plain_ticks(panels[2].yaxis)
             panels[2].set(ylabel="curvature")
         panels[-1].set(xlabel=f"α along the {result.path} path")
         for axes in panels:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy
 from matplotlib.figure import Figure
 
-from sharpcli.render.labels import loss_label
+from sharpcli.render.labels import loss_label, plane
 from sharpcli.results import SurfaceResult
 
 _LEVELS = 16
@@ -41,10 +41,14 @@ def draw_surface(results: Sequence[SurfaceResult]) -> Figure:
                 mark.name, (mark.alpha, mark.beta), textcoords="offset points", xytext=(6, 5), fontsize=8, color="white"
             )
     axes.set(
-        xlabel=result.axes[0], ylabel=result.axes[1], title=f"{result.conditions.split} loss around {result.checkpoint.label}"
+        xlabel=result.axes[0],
+        ylabel=result.axes[1],
+        title=f"{result.conditions.split} loss {plane(result, result.checkpoint.label)}",
     )
     relief = figure.add_subplot(1, 2, 2, projection="3d")
     grid = numpy.meshgrid(result.alphas, result.betas)
     relief.plot_surface(*grid, shown.filled(math.nan), cmap="viridis", linewidth=0, antialiased=True)
-    relief.set(xlabel="α", ylabel="β")
+    relief.set(xlabel="α", ylabel="β", zlabel=name)
+    relief.locator_params(nbins=4)
+    relief.set_box_aspect(None, zoom=0.85)  # So that the label of the height is inside of the figure.
     return figure

@@ -75,7 +75,9 @@ def require_at_least(name: str, value: float | None, least: float, *, strictly: 
     """Refuse a number of an option below its least, or not finite; None is no number."""
     if value is None:
         return
-    if not math.isfinite(value) or value < least or (strictly and value == least):
+    if not math.isfinite(value):
+        raise SettingsError(f"--{name} is {value:g}, which is not a finite number.", f"Give --{name} another value.")
+    if value < least or (strictly and value == least):
         word = "greater than" if strictly else "at least"
         raise SettingsError(f"--{name} is {value:g}, but must be {word} {least:g}.", f"Give --{name} another value.")
 
