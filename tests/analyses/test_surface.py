@@ -185,7 +185,7 @@ def test_bad_words(runs: Path, sharpcli: Callable[..., Any], tmp_path: Path):
 )
 def test_points_that_are_no_longer_what_was_written_are_refused(name: str, tmp_path: Path) -> None:
     place, axes = tmp_path / "x.pt", [0.0, 1.0]
-    fill(lambda alpha, beta: alpha + beta, axes, axes, _Kept(str(place), {"of": "this"}))
+    fill(lambda alpha, beta: alpha + beta, axes, axes, _Kept(place, {"of": "this"}))
     content = torch.load(place, weights_only=True)
     change = {
         "no losses": lambda: content.pop("loss"),
@@ -198,4 +198,4 @@ def test_points_that_are_no_longer_what_was_written_are_refused(name: str, tmp_p
     change[name]()
     torch.save(content, place)
     with pytest.raises(InputError, match="holds no surface|holds a surface of another size|was changed"):
-        fill(lambda alpha, beta: alpha + beta, axes, axes, _Kept(str(place), {"of": "this"}))
+        fill(lambda alpha, beta: alpha + beta, axes, axes, _Kept(place, {"of": "this"}))

@@ -46,7 +46,7 @@ class Listener:
     def __init__(self) -> None:
         self.notes, self.warnings, self.tasks = list[str](), list[str](), list[str]()
 
-    def start(self, label: str, _: float | None) -> str:
+    def start(self, label: str, _: float | None, **_more: object) -> str:
         self.tasks.append(label)
         return label
 

@@ -70,7 +70,7 @@ class Material:
         self.truth = self.values.sort(descending=True).values[:2]
         self._search(place / "search")
         self.surface = {"of": "that"}
-        fill(bowl, [0.0, 1.0], [0.0, 1.0], _Kept(str(place / "surface.pt"), self.surface))
+        fill(bowl, [0.0, 1.0], [0.0, 1.0], _Kept(place / "surface.pt", self.surface))
         for number in range(6):
             folder = place / "images" / ("train", "test")[number % 2] / "ab"[number % 3 > 0]
             folder.mkdir(parents=True, exist_ok=True)

@@ -100,7 +100,7 @@ def test_a_state_that_does_not_fit_on_the_disk_loses_only_that_save(data_file: P
 
 def test_a_disk_without_room_for_the_weights_is_told_before_the_work(data_file: Path, tmp_path: Path) -> None:
     words = [*LARGE, "--data", f"npz:{data_file}", "--steps", 10**6]
-    done = limited(*words, "--out", tmp_path / "run", largest_file=1000)
+    done = limited(*words, "--out", tmp_path / "run", largest_file=10_000)
     assert done.returncode == 3
     assert done.stdout == ""
     assert [told.partition(" ")[0] for told in done.stderr.splitlines()] == ["error:", "hint:"]

@@ -122,6 +122,8 @@ def sync_folder(folder: Path) -> None:
 def unwritable(path: Path, error: OSError | ValueError) -> InputError:
     """Return the error for what cannot be written; for a full disk it says how much is free there."""
     reason = getattr(error, "strerror", None) or str(error)
+    if getattr(error, "errno", None) == errno.EFBIG:
+        return InputError(f"Cannot write {path}: {reason}.", "The size of files is limited here; see 'ulimit -f'.")
     if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
         return InputError(f"Cannot write {path}: {reason}.", "Choose a folder that you may write to.")
     folder = next(folder for folder in path.absolute().parents if folder.is_dir())
