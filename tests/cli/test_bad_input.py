@@ -110,7 +110,7 @@ def places(
     assert sharpcli("train", *named).exit_code == 0
     wide = ["--model", "mlp", "--model-arg", "hidden=6", "--data", f"npz:{data_file}", "--steps", 1]
     assert sharpcli("train", *wide, "--out", bad / "wide").exit_code == 0
-    (bad / "picture.png").write_bytes(b"what was here before")
+    (bad / "picture.png").write_bytes(b"\x89PNG what was here before")
     (bad / "moved").mkdir()
     (bad / "moved" / "final.pt").write_bytes((runs / "sgd" / "final.pt").read_bytes())
     return {"bad": bad, "code": code, "runs": runs, "run": runs / "sgd", "other": runs / "fullbatch", "data": data_file}

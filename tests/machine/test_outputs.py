@@ -127,7 +127,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     if done.returncode:
         pytest.skip("only root mounts a disk")
     try:
-        (place / "p.png").write_bytes(b"what was here before")
+        (place / "p.png").write_bytes(b"\x89PNG what was here before")
         (place / "v.safetensors").write_bytes(b"")
         (place / "filling").write_bytes(b"0" * 4 * 4096)
         yield place
@@ -144,7 +144,7 @@ def test_a_full_disk_loses_neither_the_answer_nor_the_old_file(machine: Machine,
         assert "No space left on device" in answer.stderr
         assert f"MiB are free in {full_disk}" in answer.stderr
     assert {path.name for path in full_disk.iterdir()} == {"p.png", "filling"}
-    assert (full_disk / "p.png").read_bytes() == b"what was here before"
+    assert (full_disk / "p.png").read_bytes() == b"\x89PNG what was here before"
 
 
 def test_a_full_disk_in_the_middle_of_a_kept_search_is_a_warning(machine: Machine, final: Path, full_disk: Path) -> None:
@@ -157,11 +157,11 @@ def test_a_full_disk_in_the_middle_of_a_kept_search_is_a_warning(machine: Machin
 
 def test_a_file_that_may_not_grow_is_told_after_the_answer(machine: Machine, final: Path, tmp_path: Path) -> None:
     """The same for whoever is not root: no file may be larger than so many bytes."""
-    (tmp_path / "p.png").write_bytes(b"what was here before")
+    (tmp_path / "p.png").write_bytes(b"\x89PNG what was here before")
     answer = machine("hessian", final, "--topk", 1, "--plot", tmp_path / "p.png", limits={"RLIMIT_FSIZE": 20_000})
     sentence_and_hint(answer, 3)
     assert "certified" in answer.stdout
-    assert (tmp_path / "p.png").read_bytes() == b"what was here before"
+    assert (tmp_path / "p.png").read_bytes() == b"\x89PNG what was here before"
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
 
 
