@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -198,3 +199,24 @@ def test_a_reader_that_has_left_ends_nothing(monkeypatch: pytest.MonkeyPatch) ->
     with Lines(write):
         wait(tried, 3)
     assert len(tried) >= 3
+
+
+def test_a_bar_that_is_drawn_in_the_midst_of_a_change_waits_for_its_end(monkeypatch: pytest.MonkeyPatch):
+    """Work that is counted in two places for a moment would stay in the bar, which never goes back."""
+    overview = Overview(lambda: None)
+    overview.start("checkpoint", 2, units="", done=0, parts={})
+    piece = overview.start("search", 3, units="products", done=0, parts={})
+    piece.advance(3)
+    seen = list[float]()
+    reader = threading.Thread(target=lambda: seen.append(overview.fraction()))
+
+    def earlier() -> float:  # Called when the work has been added above and is not yet taken away below.
+        if reader.ident is None:
+            reader.start()
+            reader.join(timeout=0.3)
+        return 0.0
+
+    monkeypatch.setattr(piece, "earlier", earlier)
+    overview.finish(piece)
+    reader.join()
+    assert seen[0] <= 0.5

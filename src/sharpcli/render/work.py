@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -51,15 +52,16 @@ class Piece:
 
     def advance(self, amount: float = 1, **fields: object) -> None:
         """Count units that are done."""
-        self.done += amount
-        if self.total is not None and self.done > self.total:  # Some searches are made again, more precisely.
-            self.total, self.expected = self.done, True
-        self.fields |= fields
-        if self.units:
-            self.spent += amount * self.scale
-        elif self.done and not self.planned and self.spent:  # What one piece took, the others are likely to take.
-            self.scale, self.measured = self.spent / self.done, True
-        self.overview.moved()
+        with self.overview.lock:
+            self.done += amount
+            if self.total is not None and self.done > self.total:  # Some searches are made again, more precisely.
+                self.total, self.expected = self.done, True
+            self.fields |= fields
+            if self.units:
+                self.spent += amount * self.scale
+            elif self.done and not self.planned and self.spent:  # What one piece took, the others are likely to take.
+                self.scale, self.measured = self.spent / self.done, True
+            self.overview.moved()
 
     def expect(self, left: float) -> None:
         """Set how many units are likely to be left."""
@@ -98,11 +100,13 @@ class Overview:
 
     Attributes:
         on_evaluation: Called when something was evaluated.
+        lock: Held while the tree changes or is read: a bar is drawn in a thread of its own.
     """
 
     def __init__(self, on_evaluation: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         """Begin: nothing is known yet."""
         self._clock, self.on_evaluation = clock, on_evaluation
+        self.lock = threading.RLock()
         self.began = self._last = clock()
         self.root = Piece(self, "preparing", None, "", 0, 1.0, {}, None, 0.0)
         self._samples: deque[tuple[float, float]] = deque()
@@ -110,6 +114,10 @@ class Overview:
 
     def start(self, label: str, total: float | None, *, units: str, done: float, parts: Mapping[str, float]) -> Piece:
         """Begin a task within the innermost one that is under way."""
+        with self.lock:
+            return self._started(label, total, units=units, done=done, parts=parts)
+
+    def _started(self, label: str, total: float | None, *, units: str, done: float, parts: Mapping[str, float]) -> Piece:
         above = self.innermost()
         size, scale = self._planned(above, label), 1.0
         if size is None:
@@ -142,12 +150,13 @@ class Overview:
     def finish(self, piece: Piece) -> None:
         """End a task, with all that is still within it."""
         above = piece.above
-        if above is not None and above.within is piece:
-            above.spent += piece.gone()
-            above.before += piece.earlier()
-            if not above.units and not above.measured:  # A row of pieces, the first of which is about to be counted.
-                above.scale = max(above.scale, above.spent)
-            above.within = None
+        with self.lock:
+            if above is not None and above.within is piece:
+                above.spent += piece.gone()
+                above.before += piece.earlier()
+                if not above.units and not above.measured:  # A row of pieces, the first of which is about to be counted.
+                    above.scale = max(above.scale, above.spent)
+                above.within = None
 
     def innermost(self) -> Piece:
         """Return the task under way that holds no other."""
@@ -179,11 +188,12 @@ class Overview:
 
     def fraction(self) -> float:
         """Return the part of all work that is done; it never falls, though more work may be found to be needed."""
-        done = self.root.gone() + self.root.earlier()
-        whole = done + self.root.left()
-        if self.root.within is not None and whole:
-            self._furthest = max(self._furthest, done / whole)
-        return min(self._furthest, 1.0)
+        with self.lock:
+            done = self.root.gone() + self.root.earlier()
+            whole = done + self.root.left()
+            if self.root.within is not None and whole:
+                self._furthest = max(self._furthest, done / whole)
+            return min(self._furthest, 1.0)
 
     def elapsed(self) -> float:
         """Return the seconds since the beginning."""
@@ -191,6 +201,10 @@ class Overview:
 
     def seconds_left(self) -> float | None:
         """Return how long the rest is likely to take; None before anything is known of the speed."""
+        with self.lock:
+            return self._seconds_left()
+
+    def _seconds_left(self) -> float | None:
         if not self._samples or self.root.within is None:
             return None
         (then, before), now = self._samples[0], self._last
