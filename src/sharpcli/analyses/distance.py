@@ -171,8 +171,12 @@ def _lines(place: Path, steps: tuple[Displacement, ...], settings: DistanceSetti
     """Return distances by update: those that training wrote down, from its own start, else those of the saved steps."""
     written = place / "distances.jsonl"
     if place.is_dir() and files.is_there(written) and not settings.init:
-        lines = files.read_lines(written, _Line, "Remove it; the saved steps are used then.")
-        return [{key: float(line[key]) for key in ("step", "distance")} for line in lines]
+        try:
+            lines = files.read_lines(written, _Line, "Remove it.")
+        except InputError as error:  # The distances of the weights need no record.
+            progress.warn(f"{error.message} The distances of the saved steps are used instead.")
+        else:
+            return [{key: float(line[key]) for key in ("step", "distance")} for line in lines]
     return [{"step": one.step, "distance": one.distance} for one in steps if one.step]
 
 
