@@ -63,6 +63,14 @@ def test_a_folder_without_settings_is_no_run_to_go_on_with(left: list[str], shar
     assert sorted(path.name for path in folder.iterdir()) == sorted(left)
 
 
+def test_a_run_is_not_begun_inside_of_another(sharpcli: Run, tmp_path: Path):
+    folder = tmp_path / "runs" / "sgd"
+    shutil.copytree(SAMPLE, folder)
+    before = sorted(folder.iterdir())
+    refused(sharpcli("train", "--mode", "sgd", "--steps", 1, "--out", folder), 2, "is that of a run", "--resume")
+    assert sorted(folder.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -21,7 +21,12 @@ _MEBIBYTE = 2**20
 
 
 def refuse_to_overwrite(place: Path) -> None:
-    """Raise SettingsError if there is a run, or anything that looks like a checkpoint."""
+    """Raise SettingsError if there is a run, or anything that looks like a checkpoint, or if the folder is inside of a run."""
+    if (place.parent / SETTINGS).exists():
+        raise SettingsError(
+            f"The folder {place.parent} is that of a run, so it cannot hold others.",
+            f"Use --resume to continue that run, or --out {place.parent.parent} --overwrite to replace it.",
+        )
     if (place / SETTINGS).exists() or any(place.glob("*.pt")):
         raise SettingsError(
             f"The folder {place} already holds a run.",
