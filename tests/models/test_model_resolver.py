@@ -162,7 +162,7 @@ def test_home_is_expanded(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("absent.py:build", "ModuleNotFoundError: No module named 'no_such_package_here'"),
         ("nets.py:palin", "no function or class"),
         ("nets.py:NUMBER", "no function or class"),
-        ("nets.py:HELD", "no function or class"),
+        ("nets.py:HELD", "is a model, not a function"),
         ("nets.py:", "no function or class"),
         ("nets.py:raising", "ZeroDivisionError: ten by"),
         ("nets.py:leaving", "SystemExit: 5"),
