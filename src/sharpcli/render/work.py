@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 _WINDOW = 30.0  # Seconds by which the speed is measured.
+_PATIENCE = 0.5  # Seconds that a drawing waits for the tree.
 _APART = 0.1  # Seconds between two measurements of it.
 
 
@@ -188,12 +189,15 @@ class Overview:
 
     def fraction(self) -> float:
         """Return the part of all work that is done; it never falls, though more work may be found to be needed."""
-        with self.lock:
-            done = self.root.gone() + self.root.earlier()
-            whole = done + self.root.left()
-            if self.root.within is not None and whole:
-                self._furthest = max(self._furthest, done / whole)
-            return min(self._furthest, 1.0)
+        if self.lock.acquire(timeout=_PATIENCE):  # Ctrl-C in the midst of a change may leave it held.
+            try:
+                done = self.root.gone() + self.root.earlier()
+                whole = done + self.root.left()
+                if self.root.within is not None and whole:
+                    self._furthest = max(self._furthest, done / whole)
+            finally:
+                self.lock.release()
+        return min(self._furthest, 1.0)
 
     def elapsed(self) -> float:
         """Return the seconds since the beginning."""
@@ -201,8 +205,12 @@ class Overview:
 
     def seconds_left(self) -> float | None:
         """Return how long the rest is likely to take; None before anything is known of the speed."""
-        with self.lock:
+        if not self.lock.acquire(timeout=_PATIENCE):
+            return None
+        try:
             return self._seconds_left()
+        finally:
+            self.lock.release()
 
     def _seconds_left(self) -> float | None:
         if not self._samples or self.root.within is None:
