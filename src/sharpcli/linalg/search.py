@@ -103,7 +103,8 @@ def taken_up(kept: dict[str, object], wanted: Wanted, tolerance: float) -> Searc
     """Return the search that was kept; if other eigenvalues are wanted now, its products serve but not its conclusions."""
     goal: list[float | str] = [wanted.count, wanted.which, wanted.bottom, tolerance]
     if kept.get("goal") == goal:
-        return Search(**kept)  # type: ignore[arg-type]
+        # What only tells of progress begins anew; other names are not ours.
+        return Search(**{name: value for name, value in kept.items() if name in SearchState.__annotations__})  # type: ignore[arg-type]
     counted = {name: int(str(kept.get(name, 0))) for name in ("restarts", "attempts", "confirmations")}
     measured = {name: float(str(kept.get(name, 0.0))) for name in ("error", "seconds")}
     return Search(**counted, **measured, goal=goal)  # type: ignore[arg-type]
