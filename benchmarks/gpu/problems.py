@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.gpu.session import Setting
+from benchmarks.nets.gpt import GPT
 from sharpcli.datasets._resolve import resolve as resolve_data
 from sharpcli.models._resolve import resolve as resolve_model
 
@@ -60,50 +60,12 @@ def net(name: str, setting: Setting) -> nn.Module:
     return resolve_model(name, input_shape=(3, 32, 32), num_classes=_CLASSES, arguments=words).to(setting.device)
 
 
-class Block(nn.Module):
-    """Attention and a dense layer, each after a LayerNorm and with a way around it."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.before_attention, self.before_dense = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attend, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.dense = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return what follows for x (B, T, width)."""
-        parts = self.attend(self.before_attention(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        queries, keys, values = parts.unbind(0)
-        mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        x = x + self.project(mixed.transpose(1, 2).flatten(2))
-        answer: Tensor = x + self.dense(self.before_dense(x))
-        return answer
-
-
-class GPT(nn.Module):
-    """Tokens (B, T) to logits (B, T, V), with one embedding for both ends; GPT-2 small has 12 layers of width 768."""
-
-    def __init__(self, *, layers: int, width: int, heads: int, vocabulary: int, length: int) -> None:
-        super().__init__()
-        self.embedding, self.position = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
-        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
-        self.last = nn.LayerNorm(width)
-        for name, weight in self.named_parameters():
-            if weight.ndim > 1:
-                nn.init.normal_(weight, std=0.02 / (math.sqrt(2 * layers) if "project" in name else 1))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return the logits of the next token at every place."""
-        x = self.embedding(tokens) + self.position.weight[: tokens.shape[1]]
-        return functional.linear(self.last(self.blocks(x)), self.embedding.weight)
-
-
 def gpt(setting: Setting, count: int, length: int) -> Problem:
-    """Return a transformer as large as GPT-2 small (124,439,808 parameters) and Zipf-like tokens of a chain."""
+    """Return a random transformer of the size of GPT-2 small, about 124 million parameters, and Zipf-like tokens of a chain."""
     vocabulary = 97 if setting.small else 50257
     size = {"layers": 2, "width": 48, "heads": 4} if setting.small else {"layers": 12, "width": 768, "heads": 12}
     torch.manual_seed(0)
-    model = GPT(**size, vocabulary=vocabulary, length=128 if setting.small else 1024).to(setting.device)
+    model = GPT(**size, vocabulary=vocabulary, length=length).to(setting.device)
     random = torch.Generator().manual_seed(1)
     draws = (torch.rand(count, length + 1, generator=random) ** -1.0 - 1).clamp(max=vocabulary - 1).long()
     tokens = (draws.cumsum(1) % vocabulary).to(setting.device)

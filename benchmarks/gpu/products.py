@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -154,25 +155,14 @@ def _error(problem: Problem, setting: Setting, engine: str, vector: Tensor, coun
     return float(torch.linalg.vector_norm(found.double() - held) / torch.linalg.vector_norm(held))
 
 
-def _no_switches() -> list[tuple[Any, str, object]]:
-    """Take the place of what turns TF32 on and off."""
-    return []
-
-
-class let:  # noqa: N801 - reads as a word.
-    """Let sharpcli's products be of TF32, which it forbids; for measuring what that would bring."""
-
-    def __init__(self, *, tf32: bool) -> None:
-        self._tf32 = tf32
-
-    def __enter__(self) -> None:
-        """Take the switches away, and turn TF32 on."""
-        self._before, self._own = runtime._tf32_switches, arithmetic(tf32=self._tf32)
-        self._own.__enter__()
-        if self._tf32:
-            runtime._tf32_switches = _no_switches
-
-    def __exit__(self, *reason: object) -> None:
-        """Put everything back."""
-        runtime._tf32_switches = self._before
-        self._own.__exit__(None, None, None)
+@contextmanager
+def let(*, tf32: bool) -> Iterator[None]:
+    """Let sharpcli's products be of TF32, which it forbids, for measuring what that would bring."""
+    before = runtime._tf32_switches
+    try:
+        if tf32:
+            runtime._tf32_switches = list  # Nothing is switched off.
+        with arithmetic(tf32=tf32):
+            yield
+    finally:
+        runtime._tf32_switches = before

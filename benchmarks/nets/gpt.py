@@ -9,8 +9,6 @@ from torch.nn import functional
 from benchmarks.data import text
 from benchmarks.recipe import Recipe
 
-_HEADS = 4
-
 FULL = Recipe(
     model={"layers": 4, "width": 144, "length": 64},
     data={"count": 19_200, "length": 64},
@@ -32,8 +30,9 @@ QUICK = Recipe(
 class Block(nn.Module):
     """Attention and a dense layer, each after a LayerNorm and with a way around it."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        self.heads = heads
         self.before_attention, self.before_dense = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attend = nn.Linear(width, 3 * width, bias=False)
         self.project = nn.Linear(width, width, bias=False)
@@ -41,7 +40,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what follows for x (B, T, width)."""
-        parts = self.attend(self.before_attention(x)).unflatten(-1, (3, _HEADS, -1)).permute(2, 0, 3, 1, 4)
+        parts = self.attend(self.before_attention(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         queries, keys, values = parts.unbind(0)
         mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         x = x + self.project(mixed.transpose(1, 2).flatten(2))
@@ -50,17 +49,17 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Bytes (B, T) to logits (B, T, 256), with one embedding for both ends."""
+    """Tokens (B, T), by default bytes, to logits (B, T, vocabulary), with one embedding for both ends."""
 
-    def __init__(self, layers: int, width: int, length: int) -> None:
+    def __init__(self, layers: int, width: int, length: int, heads: int = 4, vocabulary: int = 256) -> None:
         super().__init__()
-        self.embedding = nn.Parameter(0.02 * torch.randn(256, width))
+        self.embedding = nn.Parameter(0.02 * torch.randn(vocabulary, width))
         self.position = nn.Parameter(0.02 * torch.randn(length, width))
-        self.blocks = nn.Sequential(*(Block(width) for _ in range(layers)))
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
         self.last = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the logits of the next byte at every place."""
+        """Return the logits of the next token at every place."""
         x = functional.embedding(tokens, self.embedding) + self.position
         return functional.linear(self.last(self.blocks(x)), self.embedding)
 
