@@ -86,8 +86,11 @@ def test_a_model_that_cannot_be_used_is_told_in_words(
 ):
     (tmp_path / "net.py").write_text(CODE)
     answer = sharpcli(command, SAMPLE, "--model", f"{tmp_path / 'net.py'}:{name}")
-    if command == "inspect" and answer.stdout:
-        return  # It tells in its checks what other commands refuse.
+    if command == "inspect":  # It tells in its checks what other commands refuse.
+        assert answer.exit_code in (0, 3), answer.stderr
+        assert words[0] in answer.stdout
+        assert "cannot be analysed" in answer.stdout
+        return
     if command == "distance" and name == "greedy":
         return  # Which calls no model.
     refused(answer, 3, *words)

@@ -85,6 +85,19 @@ def telling_how_to_go_on(places: Sequence[Path]) -> Iterator[None]:
         raise
 
 
+def require_run(folder: Path) -> None:
+    """Refuse a folder that was named to be gone on with, and holds no run: the default run would begin in it.
+
+    Raises:
+        InputError: It holds none.
+    """
+    if not runs_of(folder):
+        raise InputError(
+            f"'{folder}' holds no run to go on with: there is no {checkpoints.SETTINGS} in it.",
+            "Name the folder of a run, or begin one with --out and --overwrite.",
+        )
+
+
 def runs_of(folder: Path) -> list[Path]:
     """Return the folder itself if it is that of a run, else those of the runs in it."""
     alone = (folder / checkpoints.SETTINGS).is_file()

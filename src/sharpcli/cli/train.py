@@ -38,12 +38,6 @@ def _check_run(run: str, settings: TrainSettings) -> None:
         raise SettingsError(f"The folder to go on with is {run}, but --out is {settings.out}.", "Give one of the two.")
     if not Path(run).expanduser().is_dir():
         raise InputError(f"There is no folder '{run}' to go on with.", "Check the path, or begin a run with --out.")
-    folder = Path(run).expanduser()
-    if not any((place / "settings.json").is_file() for place in (folder, *folder.glob("*"))):
-        raise InputError(
-            f"'{run}' holds no run to go on with: there is no settings.json in it.",
-            "Name the folder of a run, or begin one with --out and --overwrite.",
-        )
 
 
 HELP = f"""Train small-batch, large-batch or full-batch, by hand or by the recipe of a paper.
@@ -69,10 +63,12 @@ def command(
             from sharpcli.analyses.recipes import recipes
 
             return [recipes()]
+        from sharpcli.analyses._resuming import require_run
         from sharpcli.analyses.train import train
 
         if run is not None:
             _check_run(run, settings)
+            require_run(Path(run).expanduser())
             settings = replace(settings, out=run)
         if settings.resume:  # What was typed must agree with what is in the folder, also where it is a default.
             return [train(**{name: getattr(settings, name) for name in {*typed, "out"}})]
