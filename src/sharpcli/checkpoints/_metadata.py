@@ -1,4 +1,4 @@
-"""What the metadata of our own checkpoints hold, each value with its type; what is written stands in `analyses.train`."""
+"""What the metadata of our own checkpoints hold, each value with its type; `PlannedRun` of analyses writes them."""
 
 from __future__ import annotations
 

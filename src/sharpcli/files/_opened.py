@@ -17,6 +17,13 @@ _KINDS = (
 )
 
 
+def other_kind(mode: int) -> str | None:
+    """Return what is at a place by its mode, in words; None for a regular file."""
+    if stat.S_ISREG(mode):
+        return None
+    return next((words for is_kind, words in _KINDS if is_kind(mode)), "not a regular file")
+
+
 def expanded(path: str | Path) -> Path:
     """Return a path with the home folder in the place of `~`; as it is where there is no such user."""
     try:
@@ -47,9 +54,8 @@ def opened(place: Path) -> BinaryIO:
     """
     try:
         status = place.stat()
-        if not stat.S_ISREG(status.st_mode):
-            what = next((words for is_kind, words in _KINDS if is_kind(status.st_mode)), "not a regular file")
-            raise InputError(f"Cannot read {place}: it is {what}.", "Name a file.")
+        if (kind := other_kind(status.st_mode)) is not None:
+            raise InputError(f"Cannot read {place}: it is {kind}.", "Name a file.")
         if not status.st_size:
             raise InputError(f"{place} is empty.", "Copy it again from where it was written.")
         return place.open("rb")

@@ -8,20 +8,13 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from sharpcli.errors import InputError
+from sharpcli.files._opened import other_kind
 
-_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
 _UNFINISHED = ".part"
 _KEPT = 32  # Letters of a file's name in that of its temporary file: a name may be as long as the disk allows.
 
@@ -85,9 +78,8 @@ def destination(path: Path) -> Path:
         mode = path.stat().st_mode if path.exists() else stat.S_IFREG
     except (OSError, ValueError) as error:
         raise unwritable(path, error) from error
-    for is_kind, kind in _KINDS:
-        if is_kind(mode):
-            raise InputError(f"Cannot write {path}: it is {kind}.", "Give the name of a file.")
+    if (kind := other_kind(mode)) is not None:
+        raise InputError(f"Cannot write {path}: it is {kind}.", "Give the name of a file.")
     return place
 
 
