@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -28,15 +27,19 @@ def check_place(path: Path, answer: TextIO | None = None) -> None:
         raise InputError(f"Cannot write {path}: the answer itself goes there.", "Choose another place.")
 
 
-def check_plot(plot: Path, places: Sequence[Path]) -> None:
+def check_plot(plot: Path, vectors: str | None) -> None:
     """Refuse a plot in the place of another output, or of a file that is no picture, such as the checkpoint itself.
+
+    Args:
+        plot: From the root.
+        vectors: Where eigenvectors go, if anywhere.
 
     Raises:
         SettingsError: It would replace one.
     """
     from sharpcli.files import from_root
 
-    if sum(from_root(place) == from_root(plot) for place in places) > 1:
+    if vectors and from_root(vectors) == plot:
         raise SettingsError(f"--plot and --vectors are both {plot.name}.", "Give each a file of its own.")
     try:
         if not plot.is_file():

@@ -55,11 +55,11 @@ def answer(
         chosen = build(settings, values)
         _require_folder()
         plot = _place_of_plot(how)
-        places = [Path(place) for place in (plot, values.get("vectors")) if place]
-        for place in places:
-            check_place(place, streams.answer)
+        vectors = values.get("vectors")
+        for place in filter(None, (plot, vectors)):
+            check_place(Path(place), streams.answer)
         if plot is not None:
-            check_plot(plot, places)
+            check_plot(plot, vectors)
         results, failed = _compute(compute, chosen, how, streams)
         _print(_text(command, results, how, plural, streams, failed), streams)
         if plot is not None:
