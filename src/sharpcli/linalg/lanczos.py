@@ -28,7 +28,7 @@ from sharpcli.linalg.krylov import Krylov, Matrix
 from sharpcli.linalg.operator import SymmetricOperator, measured_error, product_error
 from sharpcli.linalg.ranks import Interval, Rank
 from sharpcli.linalg.reductions import dot, norm
-from sharpcli.linalg.search import Search, advance, extremes, look, products_left, ranked, restart, taken_up, trust_of
+from sharpcli.linalg.search import Search, advance, extremes, look, products_left, ranked, restart, state_of, taken_up, trust_of
 from sharpcli.linalg.wanted import Wanted
 
 _LEAST_CONFIRMED = 0.01  # Probability with which each attempt to confirm may be wrong.
@@ -185,7 +185,7 @@ def eigenpairs(
             shown.advance(1, **_told(search))
             search.seconds = earlier + time.monotonic() - began
             if store is not None:
-                store.keep(krylov, vars(search), rest)
+                store.keep(krylov, state_of(search), rest)
     found = _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
     return replace(found, earlier_seconds=earlier)
 

@@ -99,12 +99,17 @@ class SearchState(TypedDict):
     seconds: Annotated[float, Range(0)]
 
 
+def state_of(search: Search) -> dict[str, object]:
+    """Return what of a search is kept; what only tells of progress begins anew."""
+    return {name: getattr(search, name) for name in SearchState.__annotations__}
+
+
 def taken_up(kept: dict[str, object], wanted: Wanted, tolerance: float) -> Search:
     """Return the search that was kept; if other eigenvalues are wanted now, its products serve but not its conclusions."""
     goal: list[float | str] = [wanted.count, wanted.which, wanted.bottom, tolerance]
     if kept.get("goal") == goal:
-        # What only tells of progress begins anew; other names are not ours.
-        return Search(**{name: value for name, value in kept.items() if name in SearchState.__annotations__})  # type: ignore[arg-type]
+        own = {name: value for name, value in kept.items() if name in SearchState.__annotations__}
+        return Search(**own)  # type: ignore[arg-type]
     counted = {name: int(str(kept.get(name, 0))) for name in ("restarts", "attempts", "confirmations")}
     measured = {name: float(str(kept.get(name, 0.0))) for name in ("error", "seconds")}
     return Search(**counted, **measured, goal=goal)  # type: ignore[arg-type]
