@@ -27,10 +27,6 @@ from sharpcli.modules import Holding, private_copy
 from sharpcli.parameters import ParameterSpace, left_out
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
 
-_CHUNK_BYTES = 2**28  # Tensors that the first backward pass of one chunk may save.
-_MOST_SAMPLES = 1000  # In one chunk, however small they are.
-_CARD_SHARE = 1 / 16  # On a GPU, the share of its free memory for the same tensors: few samples leave it idle.
-_CARD_SAMPLES = 2**16
 _GROUPS = 11  # Keeps their random numbers apart from others of the same seed.
 _FEW = 4  # Samples that show whether model and data fit.
 
@@ -117,7 +113,7 @@ class Objective:
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
-            chunk_size = _samples_at_once(runtime, saved)
+            chunk_size = runtime.samples_at_once(saved)
         return replace(made, chunk_size=min(bn_block if bn == "batch" else chunk_size, len(inputs)))
 
     @property
@@ -382,14 +378,6 @@ class Objective:
             chunk_size=len(inputs),
             num_terms=max(self.criterion.count(targets), 1),
         )
-
-
-def _samples_at_once(runtime: Runtime, saved: int) -> int:
-    """Return how many samples of so many saved bytes keep memory modest and the device busy."""
-    most, memory = _MOST_SAMPLES, float(_CHUNK_BYTES)
-    if runtime.device.type == "cuda":
-        most, memory = _CARD_SAMPLES, max(memory, _CARD_SHARE * runtime.free_memory())
-    return max(1, min(most, int(memory / max(saved, 1))))
 
 
 def _trainable(model: nn.Module, params: tuple[str, ...]) -> ParameterSpace:

@@ -17,9 +17,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sharpcli import __version__
 from sharpcli.errors import InputError, SettingsError
-from sharpcli.errors import is_out_of_memory as is_out_of_memory
 
 _UNKNOWN_MEMORY = 2**32
+_CHUNK_BYTES, _MOST_SAMPLES = 2**28, 1000  # What the samples of one pass may save, and how many they may be, on a CPU.
+_CARD_SHARE, _CARD_SAMPLES = 1 / 16, 2**16  # The same on a GPU, of its free memory: few samples leave it idle.
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ class Runtime:
             return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         except (AttributeError, ValueError, OSError):  # macOS and Windows do not tell it this way.
             return _UNKNOWN_MEMORY
+
+    def samples_at_once(self, saved: int) -> int:
+        """Return how many samples keep memory modest and the device busy, if each saves so many bytes for a backward pass."""
+        most, memory = _MOST_SAMPLES, float(_CHUNK_BYTES)
+        if self.device.type == "cuda":
+            most, memory = _CARD_SAMPLES, max(memory, _CARD_SHARE * self.free_memory())
+        return max(1, min(most, int(memory / max(saved, 1))))
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked to."""

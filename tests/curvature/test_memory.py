@@ -18,9 +18,9 @@ from sharpcli.curvature.kept import KeptGraphs
 from sharpcli.curvature.linearized import LinearMap
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import OPERATORS, operator_of
-from sharpcli.errors import InputError
+from sharpcli.errors import InputError, is_out_of_memory
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime, is_out_of_memory
+from sharpcli.runtime import Runtime
 from tests.nets import NUM_SAMPLES, Limited, exact, images, made_model, normed_mlp, relative, unsettled, vector_for
 
 EXACT = Runtime.open("cpu", "float64")

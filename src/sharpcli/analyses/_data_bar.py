@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.analyses._opening import Opened
-from sharpcli.analyses._optional import told
+from sharpcli.analyses._optional import let_go, told
 from sharpcli.curvature.operator import CurvatureOperator, GroupedProduct
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.lanczos import Eigenpairs
@@ -51,6 +51,7 @@ class DataBarMeter:
             raise
         except BaseException as error:  # The model may raise anything; no answer is given up for this bar.
             progress.warn(f"The samples left out are not measured: {told(error)}")
+            let_go(error, self._opened.runtime)
             return alone
         if found is None:
             return alone

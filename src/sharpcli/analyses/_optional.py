@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from sharpcli import progress
-from sharpcli.errors import IncompleteError, SharpcliError, described
+from sharpcli.errors import IncompleteError, SharpcliError, described, is_out_of_memory
 from sharpcli.results import Result
-from sharpcli.runtime import Runtime, is_out_of_memory
+from sharpcli.runtime import Runtime
 
 _Part = TypeVar("_Part")
 
@@ -19,9 +19,8 @@ class Attempts:
 
     def __init__(self, runtime: Runtime) -> None:
         """Begin with no failure."""
-        self._runtime, self._failed = runtime, None
-
-    _failed: BaseException | None
+        self._runtime = runtime
+        self._failed: BaseException | None = None
 
     def __call__(self, what: str, compute: Callable[[], _Part]) -> _Part | None:
         """Return what is computed, or None if that fails.
@@ -40,8 +39,7 @@ class Attempts:
         except BaseException as error:  # A model may raise anything, also SystemExit.
             progress.warn(f"{what} is missing: {told(error)}")
             self._failed = self._failed or error
-            traceback.clear_frames(error.__traceback__)  # Their tensors would take the memory of what comes next.
-            self._runtime.free_cached()
+            let_go(error, self._runtime)
             return None
 
     def require_all(self, result: Result) -> None:
@@ -69,6 +67,12 @@ def one_by_one(tasks: Sequence[Callable[[], _Part]], label: str = "") -> list[_P
                 raise
             raise IncompleteError([*results, *more], cause, several=len(tasks) > 1) from error
     return results
+
+
+def let_go(error: BaseException, runtime: Runtime) -> None:
+    """Free what the frames of an error hold: their tensors would take the memory of what comes next."""
+    traceback.clear_frames(error.__traceback__)
+    runtime.free_cached()
 
 
 def told(error: BaseException) -> str:

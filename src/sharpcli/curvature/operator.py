@@ -20,9 +20,8 @@ from sharpcli.curvature.engine import Engine, Graph
 from sharpcli.curvature.kept import KeptGraphs
 from sharpcli.curvature.soundness import DIFFERENCE, PLAIN, settle
 from sharpcli.curvature.verification import Verdict, verify
-from sharpcli.errors import InputError, SettingsError, closest
+from sharpcli.errors import InputError, SettingsError, closest, is_out_of_memory
 from sharpcli.objective import Objective
-from sharpcli.runtime import is_out_of_memory
 
 _MEMORY_SHARE = 0.3  # Of the free memory, for kept graphs.
 _Answer = TypeVar("_Answer")

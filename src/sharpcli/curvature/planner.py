@@ -14,9 +14,8 @@ from sharpcli.curvature.kept import GraphSize
 from sharpcli.curvature.operator import CurvatureOperator, halved
 from sharpcli.curvature.operators import operator_kind
 from sharpcli.curvature.soundness import DIFFERENCE, settle
-from sharpcli.errors import SettingsError
+from sharpcli.errors import SettingsError, is_out_of_memory
 from sharpcli.objective import Objective
-from sharpcli.runtime import is_out_of_memory
 
 _PROBING = 0.03  # Most of a run's time that measuring may take.
 _PROBES = 8.0  # Products' worth of work in measuring two engines on the same samples.

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from sharpcli.chunks import Chunk
 from sharpcli.curvature.engine import Graph, Maker
+from sharpcli.errors import is_out_of_memory
 from sharpcli.linalg.reductions import norm
 from sharpcli.objective import Objective
-from sharpcli.runtime import generator, is_out_of_memory
+from sharpcli.runtime import generator
 
 _SAMPLES = 128  # So many tell the size of errors, at a hundredth of the price of a product over ten thousand.
 _SMALL = 2 * 10**7  # Samples times parameters up to which all samples are taken: a product takes some milliseconds.

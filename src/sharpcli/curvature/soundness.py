@@ -21,11 +21,11 @@ from sharpcli import progress
 from sharpcli.chunks import Chunk
 from sharpcli.curvature.difference import Difference
 from sharpcli.curvature.engine import Engine
-from sharpcli.errors import InputError, SharpcliError, first_line
+from sharpcli.errors import InputError, SharpcliError, first_line, is_out_of_memory
 from sharpcli.graphs import explained, require_twice_differentiable
 from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
-from sharpcli.runtime import generator, is_out_of_memory
+from sharpcli.runtime import generator
 
 PLAIN, DIFFERENCE = "double-backward", "difference"
 _STREAM = 19  # Keeps the probe apart from others of the same seed.
