@@ -241,7 +241,8 @@ def _require_deterministic(first: float, second: float, settings: HessianSetting
         raise InputError(
             f"The loss at the same weights and samples was {first:.6g}, then {second:.6g}: the model is not deterministic "
             "in eval mode, so it has no Hessian.",
-            "Look for dropout or noise that ignores eval mode, or for 16-bit numbers in forward, which round by 1e-3.",
+            "Look for dropout or noise that ignores eval mode, such as functional.dropout without training=self.training, "
+            "or for 16-bit numbers in forward, which round by 1e-3.",
         )
 
 

@@ -178,5 +178,5 @@ def refuse_other(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
     if differing:
         raise SettingsError(
             f"The run in {folder} was made with other settings ({', '.join(differing)}).",
-            "Resume it with the command line that started it, or use --overwrite.",
+            "Leave other settings out: sharpcli train --resume RUN needs none; or use --overwrite.",
         )
