@@ -14,8 +14,8 @@ from torch import nn
 
 import sharpcli
 from sharpcli import plugins
-from sharpcli.analyses._alignment import align, matched, permute
-from sharpcli.analyses._wiring import wire
+from sharpcli.analyses.interpolate.alignment import align, matched, permute
+from sharpcli.analyses.interpolate.wiring import wire
 from sharpcli.errors import InputError
 
 

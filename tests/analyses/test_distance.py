@@ -11,7 +11,7 @@ import torch
 
 import sharpcli
 from sharpcli import checkpoints, progress
-from sharpcli.analyses._growth import growth
+from sharpcli.analyses.distance.growth import growth
 
 UPDATES = [1, 2, 3, 5, 8, 13, 20, 32, 50, 79, 126, 200, 316, 501, 794, 1259]
 

@@ -9,10 +9,11 @@ import torch
 
 import sharpcli
 from sharpcli import checkpoints
-from sharpcli.analyses import interpolate as module
-from sharpcli.analyses._bezier import bezier, trained_control
-from sharpcli.analyses._path_curvature import second_differences
+from sharpcli.analyses.interpolate.bezier import bezier, trained_control
+from sharpcli.analyses.interpolate.curvature import second_differences
+from sharpcli.analyses.interpolate.path import WeightPath
 from sharpcli.errors import NumericalError
+from sharpcli.loading import load_checkpoint
 from sharpcli.settings import InterpolateSettings
 
 
@@ -36,8 +37,8 @@ def test_recomputed_ends_are_the_checkpoints_with_recomputed_statistics(runs: li
     assert result.alphas == (-1, -0.5, 0, 0.5, 1, 1.5, 2)
     assert all(math.isfinite(loss) for curve in result.curves for loss in curve.loss)
     for alpha, path in zip((0, 1), runs, strict=True):
-        opened = module.open_checkpoint(path, InterpolateSettings())
-        train = opened.objective("train")
+        loaded = load_checkpoint(path, InterpolateSettings())
+        train = loaded.objective("train")
         alone = train.evaluate(train.parameters(), train.recompute_buffers(train.parameters()))
         assert result.curves[0].loss[result.alphas.index(alpha)] == pytest.approx(alone.loss, rel=1e-6)
 
@@ -76,7 +77,7 @@ def test_the_arc_meets_both_ends_and_leaves_the_line_between(runs: list[str]):
 
 def test_the_arc_is_keskars():
     """Appendix D: sin(απ/2)·B + cos(απ/2)·A."""
-    path = object.__new__(module._Path)
+    path = object.__new__(WeightPath)
     path.settings = InterpolateSettings(path="arc")
     path.ends = (torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64))
     for alpha, expected in ((0.5, [math.sqrt(0.5)] * 2), (-1, [0, -1]), (2, [-1, 0]), (0, [1, 0]), (1, [0, 1])):
@@ -85,8 +86,8 @@ def test_the_arc_is_keskars():
 
 def test_a_path_whose_end_is_not_the_checkpoint_stops_the_command(runs: list[str], monkeypatch: pytest.MonkeyPatch):
     """The check must be able to fail: bend the path."""
-    straight = module._Path.point
-    monkeypatch.setattr(module._Path, "point", lambda self, alpha: 1.01 * straight(self, alpha))
+    straight = WeightPath.point
+    monkeypatch.setattr(WeightPath, "point", lambda self, alpha: 1.01 * straight(self, alpha))
     with pytest.raises(NumericalError, match="by itself gives"):
         sharpcli.interpolate(*runs, points=3)
 
@@ -131,7 +132,7 @@ def test_second_differences_of_a_parabola_are_exact_on_any_grid():
 
 def test_the_curvature_along_a_straight_path_is_the_hessian_in_its_direction():
     """On linear regression, whose Hessian is the same everywhere: dᵀHd of the unit direction, and λmax."""
-    from sharpcli.analyses._path_curvature import path_curvature
+    from sharpcli.analyses.interpolate.curvature import path_curvature
     from tests.measures.test_closed_forms import regression
 
     made, hessian, _ = regression()

@@ -13,7 +13,7 @@ import torch
 
 import sharpcli
 from sharpcli import checkpoints, plugins
-from sharpcli.analyses._measuring import asked
+from sharpcli.analyses.sharpness.measuring import requested_measures
 from sharpcli.errors import SettingsError
 from tests.nets import objective
 
@@ -45,7 +45,7 @@ def test_a_measure_says_what_it_is(name: str):
     assert all(parameter.default is not inspect.Parameter.empty for parameter in parameters[2:])
     for options in plug_in.VARIANTS:
         text = ",".join(f"{key}={str(value).lower()}" for key, value in options.items())
-        assert asked([f"{name}:{text}"])[0].options == options
+        assert requested_measures([f"{name}:{text}"])[0].options == options
 
 
 @pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=named)

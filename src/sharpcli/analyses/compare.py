@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sharpcli import progress
-from sharpcli.analyses._account import Account, account
-from sharpcli.analyses._opening import Opened, open_checkpoint
-from sharpcli.analyses._optional import one_by_one
-from sharpcli.analyses._several import chosen_paths
 from sharpcli.analyses.distance import displacement, reference
 from sharpcli.analyses.hessian import largest, planner_for
+from sharpcli.analyses.partial_results import run_each
+from sharpcli.analyses.provenance import AnswerRecord, recording
 from sharpcli.curvature.planner import Planner
 from sharpcli.errors import IncompleteError, InputError, SettingsError
+from sharpcli.loading import LoadedCheckpoint, check_loss, checkpoint_paths, load_checkpoint
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.models._output import chosen_output
 from sharpcli.objective import Evaluation, Objective
@@ -51,20 +50,20 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
     paths = [paths] if isinstance(paths, str | Path) else paths
     if not paths:
         raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")
-    with account(settings) as book:
+    with recording(settings) as record:
         planner = planner_for(HessianSettings(batch_size=settings.batch_size))
 
         def measured(path: str | Path) -> _Measured:
             with progress.task("comparison", parts=_PARTS):
-                opened = open_checkpoint(path, settings)
-                row, size = _row(opened, settings, planner)
-            return _Measured(row, size, (opened.loss, opened.data.fingerprint()), opened.runtime)
+                loaded = load_checkpoint(path, settings)
+                row, size = _row(loaded, settings, planner)
+            return _Measured(row, size, (loaded.loss, loaded.data.fingerprint()), loaded.runtime)
 
         try:
-            found = one_by_one([partial(measured, path) for path in chosen_paths(paths)], "checkpoint")
+            found = run_each([partial(measured, path) for path in checkpoint_paths(paths)], "checkpoint")
         except IncompleteError as error:
-            raise IncompleteError([_told(error.results, settings, book)], error.cause) from error
-        return _told(found, settings, book)
+            raise IncompleteError([_told(error.results, settings, record)], error.cause) from error
+        return _told(found, settings, record)
 
 
 class _Measured(NamedTuple):
@@ -74,7 +73,7 @@ class _Measured(NamedTuple):
     runtime: Runtime
 
 
-def _told(found: Sequence[_Measured], settings: CompareSettings, book: Account) -> CompareResult:
+def _told(found: Sequence[_Measured], settings: CompareSettings, record: AnswerRecord) -> CompareResult:
     """Return the answer for the checkpoints that were measured, and warn of what does not compare."""
     rows, sizes = [one.row for one in found], {one.size for one in found}
     if len({one.of for one in found}) > 1:
@@ -95,18 +94,18 @@ def _told(found: Sequence[_Measured], settings: CompareSettings, book: Account) 
         epsilon=settings.epsilon,
         num_train=found[-1].size[0] if len(sizes) == 1 else None,
         num_test=found[-1].size[1] if len(sizes) == 1 else None,
-        **book.entries(found[-1].runtime),
+        **record.fields(found[-1].runtime),
     )
 
 
-def _row(opened: Opened, settings: CompareSettings, planner: Planner) -> tuple[CompareRow, tuple[int, int]]:
-    objectives = {split: opened.objective(split) for split in ("train", "test")}
+def _row(loaded: LoadedCheckpoint, settings: CompareSettings, planner: Planner) -> tuple[CompareRow, tuple[int, int]]:
+    objectives = {split: loaded.objective(split) for split in ("train", "test")}
     theta = objectives["train"].parameters()
     train, test = (objectives[split].evaluate(theta) for split in ("train", "test"))
-    opened.check_loss(objectives["train"], train, "train")
-    opened.check_loss(objectives["test"], test, "test")
-    measured, notes = _measure(opened, objectives[settings.split], settings, planner)
-    subject = opened.subject()
+    check_loss(loaded, objectives["train"], train, "train")
+    check_loss(loaded, objectives["test"], test, "test")
+    measured, notes = _measure(loaded, objectives[settings.split], settings, planner)
+    subject = loaded.subject()
     accuracy_gap, accuracy_error = _accuracy_gap(train, test)
     row = CompareRow(
         checkpoint=subject,
@@ -121,8 +120,8 @@ def _row(opened: Opened, settings: CompareSettings, planner: Planner) -> tuple[C
         batch_size=subject.batch_size,
         updates=subject.step,
         loss_function=objectives["train"].loss_name,
-        output=chosen_output(opened.model),
-        preprocessing=opened.data.preprocessing,
+        output=chosen_output(loaded.model),
+        preprocessing=loaded.data.preprocessing,
         notes=notes,
         **measured,
     )
@@ -138,7 +137,7 @@ def _accuracy_gap(train: Evaluation, test: Evaluation) -> tuple[float | None, fl
 
 
 def _measure(
-    opened: Opened, objective: Objective, settings: CompareSettings, planner: Planner
+    loaded: LoadedCheckpoint, objective: Objective, settings: CompareSettings, planner: Planner
 ) -> tuple[dict[str, float | None], tuple[str, ...]]:
     """Return the measures that were asked for, and why any of them is missing."""
     measured: dict[str, float | None] = {}
@@ -163,8 +162,8 @@ def _measure(
             notes.append(f"φ{' failed' if found.phi is None else ''}: {found.note}")
     if "distance" in settings.metrics:
         try:
-            init = reference(opened.checkpoint, settings.init)
-            measured["distance"] = displacement(opened.checkpoint, init, model=opened.model).distance
+            init = reference(loaded.checkpoint, settings.init)
+            measured["distance"] = displacement(loaded.checkpoint, init, model=loaded.model).distance
         except InputError as error:
             if settings.init:
                 raise

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharpcli import checkpoints, progress
-from sharpcli.analyses._account import account
-from sharpcli.analyses._named_model import named_model
-from sharpcli.analyses._opening import Opened, agree, assemble, describe, load_data
+from sharpcli.analyses.provenance import recording
 from sharpcli.checkpoints import Checkpoint, Parts
 from sharpcli.errors import NumericalError, SharpcliError
+from sharpcli.loading import LoadedCheckpoint, load_data, losses_agree, named_model, rebuild, stored_loss, subject_of
 from sharpcli.plausibility import implausible
 from sharpcli.preconditions import require_function
 from sharpcli.results import Check, InspectResult, RunRow, RunsResult
@@ -32,19 +31,19 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
         final weights the runs in it: what has become of each, and what to name or to type.
 
     Raises:
-        InputError: The file cannot be opened at all.
+        InputError: The file cannot be loaded at all.
     """
     settings = chosen(InspectSettings, settings, options)
     run = checkpoints.run_in(checkpoint)
     listed = list(checkpoints.runs_below(checkpoint)) if run is None else [] if run.state == "finished" else [run.folder]
-    with account(settings) as book:
+    with recording(settings) as record:
         if listed:
             rows = (checkpoints.run_in(folder) for folder in progress.each("run", listed))
-            return RunsResult(folder=str(checkpoint), rows=tuple(_told(row) for row in rows if row), **book.entries())
+            return RunsResult(folder=str(checkpoint), rows=tuple(_told(row) for row in rows if row), **record.fields())
         read = checkpoints.read(checkpoint, settings.weights)
         parts, checks = _looked_into(read, settings)
         return InspectResult(
-            checkpoint=describe(read),
+            checkpoint=subject_of(read),
             container=read.container,
             num_tensors=len(read.state),
             num_parameters=parts.num_parameters,
@@ -58,7 +57,7 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
             checks=checks,
             run=None if run is None else _told(run),
             analysable=all(check.passed for check in checks if check.name != _OPTIONAL),
-            **book.entries(),
+            **record.fields(),
         )
 
 
@@ -78,24 +77,24 @@ def _told(run: checkpoints.RunFolder) -> RunRow:
 
 def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tuple[Check, ...]]:
     """Ask one question after the other; those that rest on a failed one are not asked."""
-    opened: Opened | None = None
+    loaded: LoadedCheckpoint | None = None
     checks: list[Check] = []
     try:
         data = load_data(read, settings)
         counts = ", ".join(f"{len(part)} {name}" for name, part in data.parts().items())
         checks.append(Check(name="data load", passed=True, detail=f"{counts}; inputs {data.preprocessing}"))
-        opened = assemble(read, data, settings)
+        loaded = rebuild(read, data, settings)
         checks.append(Check(name=_FITS, passed=True, detail=f"{len(read.state)} tensors match"))
     except SharpcliError as error:
         name = ("data load", _FITS)[len(checks)]
         checks.append(Check(name=name, passed=False, detail=f"{error.message} {error.hint}"))
-    parts = checkpoints.parts(read, opened.model) if opened else _without_data(read, settings, checks)
+    parts = checkpoints.parts(read, loaded.model) if loaded else _without_data(read, settings, checks)
     if parts.guess is not None:
         progress.warn(parts.guess)
-    finite = _finite(read, parts, opened)
-    if opened is not None and finite.passed:
+    finite = _finite(read, parts, loaded)
+    if loaded is not None and finite.passed:
         try:
-            checks += _evaluated(opened)
+            checks += _evaluated(loaded)
         except SharpcliError as error:
             checks.append(Check(name="loss", passed=False, detail=f"{error.message} {error.hint}"))
     return parts, (finite, *checks, _initial(read))
@@ -114,10 +113,10 @@ def _without_data(read: Checkpoint, settings: InspectSettings, checks: list[Chec
     return parts
 
 
-def _finite(read: Checkpoint, parts: Parts, opened: Opened | None) -> Check:
+def _finite(read: Checkpoint, parts: Parts, loaded: LoadedCheckpoint | None) -> Check:
     try:
-        if opened is not None:
-            checkpoints.require_finite(opened.model, read.path)
+        if loaded is not None:
+            checkpoints.require_finite(loaded.model, read.path)
         else:
             parts.require_finite(read.path)
     except NumericalError as error:
@@ -125,23 +124,23 @@ def _finite(read: Checkpoint, parts: Parts, opened: Opened | None) -> Check:
     return Check(name="weights are finite", passed=True, detail="")
 
 
-def _evaluated(opened: Opened) -> list[Check]:
+def _evaluated(loaded: LoadedCheckpoint) -> list[Check]:
     """See whether there is a loss, recompute both and hold them against the stored ones."""
-    require_function(opened.model, opened.data.train.inputs, opened.runtime)
+    require_function(loaded.model, loaded.data.train.inputs, loaded.runtime)
     found = []
-    for split in opened.data.parts():
-        objective = opened.objective(split)
+    for split in loaded.data.parts():
+        objective = loaded.objective(split)
         evaluation = objective.evaluate(objective.parameters())
         accuracy = "" if evaluation.accuracy is None else f", accuracy {evaluation.accuracy:.4f}"
-        stored = opened.stored_loss(split, evaluation.num_samples) if opened.settings.data is None else None
+        stored = stored_loss(loaded, split, evaluation.num_samples) if loaded.settings.data is None else None
         detail = f"loss {evaluation.loss:.6g}{accuracy}"
         agrees = True
         if stored is not None:
-            agrees = agree(stored, evaluation.loss)
+            agrees = losses_agree(stored, evaluation.loss)
             detail += ", as stored" if agrees else f", but stored {stored:.6g}"
         doubt = implausible(objective, evaluation, as_stored=stored is not None and agrees)
         if doubt:
-            progress.warn(f"{opened.checkpoint.path}: on the {split} split {doubt}.")
+            progress.warn(f"{loaded.checkpoint.path}: on the {split} split {doubt}.")
         found.append(Check(name=f"{split} loss", passed=agrees, detail=detail))
     return found
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from sharpcli import checkpoints
-from sharpcli.analyses._account import account
-from sharpcli.analyses._opening import Opened, open_checkpoint, outputs_in_float64
+from sharpcli.analyses.provenance import recording
 from sharpcli.errors import InputError, SettingsError, closest
+from sharpcli.loading import LoadedCheckpoint, load_checkpoint, outputs_in_float64
 from sharpcli.modules import private_copy
 from sharpcli.parameters import ParameterSpace
 from sharpcli.results import ReparamResult
@@ -50,14 +50,14 @@ def reparam(
         raise SettingsError(f"{target} would not be a safetensors file.", "Let its name end in .pt.")
     if Path(target).exists():
         raise SettingsError(f"{target} exists already.", "Choose another name, or remove it.")
-    with account(settings) as book:
-        opened = open_checkpoint(source, settings)
-        model = private_copy(opened.model)
-        if any(tensor.dtype == torch.float64 for tensor in opened.checkpoint.state.values()):  # What is not scaled stays.
-            checkpoints.fit(opened.checkpoint, model.double())
+    with recording(settings) as record:
+        loaded = load_checkpoint(source, settings)
+        model = private_copy(loaded.model)
+        if any(tensor.dtype == torch.float64 for tensor in loaded.checkpoint.state.values()):  # What is not scaled stays.
+            checkpoints.fit(loaded.checkpoint, model.double())
         layer, into = _scale(model, settings)
-        inputs = opened.data.train.inputs[:_SAMPLES]
-        before, after = (outputs_in_float64(one, inputs) for one in (opened.model, model))
+        inputs = loaded.data.train.inputs[:_SAMPLES]
+        before, after = (outputs_in_float64(one, inputs) for one in (loaded.model, model))
         expected = settings.factor * before if settings.logits else before
         difference = float((after - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
         if not difference <= _AGREEMENT:
@@ -65,17 +65,17 @@ def reparam(
                 f"Rescaling '{layer}' against '{into}' changes the outputs by {difference:.2g} of their size.",
                 "Only ReLU, pooling or flattening may stand between the two; name the other with --into.",
             )
-        _write(Path(target), opened, model, {"layer": layer, "into": into, "factor": settings.factor})
+        _write(Path(target), loaded, model, {"layer": layer, "into": into, "factor": settings.factor})
         return ReparamResult(
-            checkpoint=opened.subject(),
+            checkpoint=loaded.subject(),
             written=str(target),
             layer=layer,
             into=into,
             factor=settings.factor,
             difference=difference,
-            weight_norm_before=_norm(opened.model),
+            weight_norm_before=_norm(loaded.model),
             weight_norm_after=_norm(model),
-            **book.entries(opened.runtime),
+            **record.fields(loaded.runtime),
         )
 
 
@@ -125,12 +125,12 @@ def _norm(model: nn.Module) -> float:
     return math.sqrt(sum(float(parameter.detach().double().square().sum()) for parameter in model.parameters()))
 
 
-def _write(target: Path, opened: Opened, model: nn.Module, how: dict[str, object]) -> None:
+def _write(target: Path, loaded: LoadedCheckpoint, model: nn.Module, how: dict[str, object]) -> None:
     """Write the weights with what the file says of itself, but for what is no longer true."""
     untrue = ("init", "final") if how["into"] is None else ("init",)
-    metadata = {key: value for key, value in opened.checkpoint.metadata.items() if key not in untrue}
-    name = f"{metadata.get('name') or metadata.get('mode') or opened.checkpoint.path.stem} rescaled"
-    original = checkpoints.fitted(opened.checkpoint, private_copy(model))
+    metadata = {key: value for key, value in loaded.checkpoint.metadata.items() if key not in untrue}
+    name = f"{metadata.get('name') or metadata.get('mode') or loaded.checkpoint.path.stem} rescaled"
+    original = checkpoints.fitted(loaded.checkpoint, private_copy(model))
     state = {key: tensor.to(original[key].dtype) if key in original else tensor for key, tensor in model.state_dict().items()}
     parameters = list(ParameterSpace.of(model).names)
     checkpoints.write(target, state, {**metadata, "parameters": parameters, "name": name, "reparam": how})

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from sharpcli import files, progress
-from sharpcli.analyses._account import Account, account
-from sharpcli.analyses._optional import one_by_one
-from sharpcli.analyses._planned_run import PlannedRun
-from sharpcli.analyses._resuming import not_default, runs_of, taken_up, telling_how_to_go_on
-from sharpcli.analyses._study import Study
-from sharpcli.analyses._variants import Variant, variants
+from sharpcli.analyses.partial_results import run_each
+from sharpcli.analyses.provenance import AnswerRecord, recording
 from sharpcli.errors import IncompleteError
 from sharpcli.plugins import runs_code
 from sharpcli.results import TrainResult, TrainRow
 from sharpcli.settings import TrainSettings, chosen
+from sharpcli.training.planned_run import PlannedRun
+from sharpcli.training.resuming import adding_resume_command, names_of_given, resumed_settings, run_folders
+from sharpcli.training.setup import TrainingSetup
+from sharpcli.training.variants import Variant, variants
 
 _SHARED = (
     "model",
@@ -53,13 +53,13 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
         IncompleteError: One of several runs has failed; it holds the rows of those before.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
     """
-    given = set(options) if settings is None else not_default(settings)
+    given = set(options) if settings is None else names_of_given(settings)
     settings = chosen(TrainSettings, settings, options)
     folder, only = _folder(settings), None
-    places = runs_of(folder) if settings.resume else []
+    places = run_folders(folder) if settings.resume else []
     if settings.resume:
-        settings, only = taken_up(settings, given, folder)
-    with account(settings) as book, telling_how_to_go_on(places), ExitStack() as folders:
+        settings, only = resumed_settings(settings, given, folder)
+    with recording(settings) as record, adding_resume_command(places), ExitStack() as folders:
         runs = _planned([variant for variant in variants(settings) if only in (None, variant.name)], _folder(settings))
         for run in runs:
             folders.enter_context(run.held())
@@ -69,19 +69,19 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
 
             def carried_out(run: PlannedRun) -> tuple[list[TrainRow], float]:
                 began = time.perf_counter()
-                with telling_how_to_go_on([run.shown]):
+                with adding_resume_command([run.shown]):
                     rows = run.carry_out()
                 shown.advance(1)
                 return rows, max(rows[0].seconds - (time.perf_counter() - began), 0.0)
 
             try:
-                done = one_by_one([partial(carried_out, run) for run in runs])
+                done = run_each([partial(carried_out, run) for run in runs])
             except IncompleteError as error:
-                raise IncompleteError([_told(runs, error.results, book)], error.cause) from error
-        return _told(runs, done, book)
+                raise IncompleteError([_told(runs, error.results, record)], error.cause) from error
+        return _told(runs, done, record)
 
 
-def _told(runs: list[PlannedRun], done: list[tuple[list[TrainRow], float]], book: Account) -> TrainResult:
+def _told(runs: list[PlannedRun], done: list[tuple[list[TrainRow], float]], record: AnswerRecord) -> TrainResult:
     """Return the answer for the runs that have ended, each with the seconds that it took before this command."""
     first, rows = runs[0].study, [row for some, _ in done for row in some]
     inits = {run.study.init_sha256 for run in runs}
@@ -92,7 +92,7 @@ def _told(runs: list[PlannedRun], done: list[tuple[list[TrainRow], float]], book
         rows=tuple(rows),
         next_commands=_next_commands(first, rows),
         device=str(first.runtime.device),
-        **book.entries(first.runtime, earlier_seconds=sum(before for _, before in done)),
+        **record.fields(first.runtime, earlier_seconds=sum(before for _, before in done)),
     )
 
 
@@ -105,12 +105,12 @@ def _folder(settings: TrainSettings) -> Path:
 
 def _planned(wanted: list[Variant], folder: Path) -> list[PlannedRun]:
     """Open what the runs stand on, once where it is the same, and fill in their numbers."""
-    studies: dict[tuple[Any, ...], Study] = {}
+    studies: dict[tuple[Any, ...], TrainingSetup] = {}
     found = []
     for variant in wanted:
         key = tuple(getattr(variant.settings, name) for name in _SHARED)
         if key not in studies:
-            studies[key] = Study.open(variant.settings)
+            studies[key] = TrainingSetup.open(variant.settings)
         study = studies[key]
         found.append(PlannedRun(study, variant, study.recipe(variant), folder / variant.name))
     return found
@@ -122,7 +122,7 @@ def _slug(spec: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in stem)
 
 
-def _next_commands(study: Study, rows: list[TrainRow]) -> tuple[str, ...]:
+def _next_commands(study: TrainingSetup, rows: list[TrainRow]) -> tuple[str, ...]:
     """Return what to type next; model code must be named again, since a checkpoint's own is never run."""
     spec = study.settings.model or ""
     tail = ["--model", spec] if runs_code(spec) else []

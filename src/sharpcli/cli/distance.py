@@ -29,9 +29,9 @@ def command(
     """
 
     def compute(settings: DistanceSettings) -> Iterable[Any]:
-        from sharpcli.analyses._several import several
         from sharpcli.analyses.distance import distance
+        from sharpcli.loading import each_checkpoint
 
-        return (distance(path, settings) for path in several(checkpoints))
+        return (distance(path, settings) for path in each_checkpoint(checkpoints))
 
     answer(NAME, DistanceSettings, values, compute, how)

@@ -23,9 +23,9 @@ def command(
     """What is in a checkpoint, and whether it can be analysed."""
 
     def compute(settings: InspectSettings) -> Iterable[Any]:
-        from sharpcli.analyses._several import several
         from sharpcli.analyses.inspect import inspect
+        from sharpcli.loading import each_checkpoint
 
-        return (inspect(path, settings) for path in several(checkpoints))
+        return (inspect(path, settings) for path in each_checkpoint(checkpoints))
 
     answer(NAME, InspectSettings, values, compute, how)

@@ -24,15 +24,15 @@ def command(
 
     def compute(settings: SharpnessSettings) -> Iterable[Any]:
         if settings.list:
-            from sharpcli.analyses._measuring import measures
+            from sharpcli.analyses.sharpness.measuring import measures
 
             return [measures()]
-        from sharpcli.analyses._several import several
         from sharpcli.analyses.sharpness import sharpness
         from sharpcli.errors import SettingsError
+        from sharpcli.loading import each_checkpoint
 
         if not checkpoints:
             raise SettingsError("No checkpoint is named.", "Name one: sharpcli sharpness CKPT.")
-        return (sharpness(path, settings) for path in several(checkpoints))
+        return (sharpness(path, settings) for path in each_checkpoint(checkpoints))
 
     answer(NAME, SharpnessSettings, values, compute, how)

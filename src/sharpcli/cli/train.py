@@ -63,8 +63,8 @@ def command(
             from sharpcli.analyses.recipes import recipes
 
             return [recipes()]
-        from sharpcli.analyses._resuming import require_run
         from sharpcli.analyses.train import train
+        from sharpcli.training.resuming import require_run
 
         if run is not None:
             _check_run(run, settings)

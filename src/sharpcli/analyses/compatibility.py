@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from sharpcli.analyses._opening import Opened, outputs_in_float64
 from sharpcli.errors import InputError
+from sharpcli.loading import LoadedCheckpoint, outputs_in_float64
 from sharpcli.modules import private_copy
 
 _SAMPLES = 64
@@ -13,14 +13,14 @@ _OF_BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
 _AGREEMENT = 1e-5  # Of the largest output.
 
 
-def require_comparable(first: Opened, second: Opened) -> None:
+def require_compatible(first: LoadedCheckpoint, second: LoadedCheckpoint) -> None:
     """Refuse checkpoints between which a loss would be that of neither.
 
     Raises:
         InputError: Tensors differ in name or shape, or the models, losses or data do.
     """
     names = f"{first.checkpoint.address} and {second.checkpoint.address}"
-    ours, theirs = ({name: tensor.shape for name, tensor in opened.model.state_dict().items()} for opened in (first, second))
+    ours, theirs = ({name: tensor.shape for name, tensor in loaded.model.state_dict().items()} for loaded in (first, second))
     for name in (*ours, *theirs):
         if ours.get(name) != theirs.get(name):
             raise InputError(f"{names} are of different architectures: '{name}' differs.", "Name checkpoints of one model.")
@@ -42,7 +42,7 @@ def require_comparable(first: Opened, second: Opened) -> None:
         )
 
 
-def different_constants(first: Opened, second: Opened) -> list[str]:
+def different_constants(first: LoadedCheckpoint, second: LoadedCheckpoint) -> list[str]:
     """Return the names of frozen parameters and buffers in which two checkpoints differ, BatchNorm's statistics apart.
 
     A path or a plane holds what is trained; what else differs has to be taken care of by whoever goes there.

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sharpcli import progress
-from sharpcli.analyses._account import account
-from sharpcli.analyses._measuring import asked, fitting, readings
-from sharpcli.analyses._opening import open_checkpoint
+from sharpcli.analyses.provenance import recording
+from sharpcli.analyses.sharpness.measuring import applicable_measures, readings, requested_measures
 from sharpcli.errors import IncompleteError
 from sharpcli.linalg.reductions import norm
+from sharpcli.loading import check_loss, load_checkpoint
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.results import Reading, SharpnessResult
 from sharpcli.settings import SharpnessSettings, chosen
@@ -35,13 +35,13 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.
     """
     settings = chosen(SharpnessSettings, settings, options)
-    wanted = asked(settings.measure)
-    with account(settings) as book:
-        opened = open_checkpoint(checkpoint, settings)
-        objective = opened.objective()
+    wanted = requested_measures(settings.measure)
+    with recording(settings) as record:
+        loaded = load_checkpoint(checkpoint, settings)
+        objective = loaded.objective()
         theta = objective.parameters()
         evaluation = objective.evaluate(theta)
-        opened.check_loss(objective, evaluation, settings.split)
+        check_loss(loaded, objective, evaluation, settings.split)
         slope = norm(objective.gradient(theta))
         boxes = [] if wanted else [(p, e) for p in _fitting(settings.subspace, len(theta)) for e in settings.epsilon]
         measured = [
@@ -59,7 +59,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
             for subspace, epsilon in progress.each("measurement", boxes)
         ]
         if "all" in settings.measure:
-            wanted = fitting(wanted, objective)
+            wanted = applicable_measures(wanted, objective)
         failed = [one for one in measured if one.phi is None]
         if failed:
             progress.warn(
@@ -68,15 +68,15 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
 
         def told(found: Iterable[Reading]) -> SharpnessResult:
             return SharpnessResult(
-                checkpoint=opened.subject(),
-                conditions=opened.conditions(objective, settings.split),
+                checkpoint=loaded.subject(),
+                conditions=loaded.conditions(objective, settings.split),
                 loss=evaluation.loss,
                 accuracy=evaluation.accuracy,
                 gradient_norm=slope,
                 weight_norm=norm(theta),
                 measurements=tuple(measured),
                 readings=tuple(found),
-                **book.entries(opened.runtime),
+                **record.fields(loaded.runtime),
             )
 
         try:

@@ -32,12 +32,12 @@ SGD = "sgd"
 _SELECTING = ("mode", "recipe", "sweep")  # Some of the runs of a command.
 
 
-def not_default(settings: TrainSettings) -> set[str]:
+def names_of_given(settings: TrainSettings) -> set[str]:
     """Return the names of settings that are no defaults, so that they must have been given."""
     return {entry.name for entry in fields(settings) if getattr(settings, entry.name) != entry.default}
 
 
-def taken_up(settings: TrainSettings, given: Collection[str], folder: Path) -> tuple[TrainSettings, str | None]:
+def resumed_settings(settings: TrainSettings, given: Collection[str], folder: Path) -> tuple[TrainSettings, str | None]:
     """Return the settings of the command that began the runs in a folder, and the only run to go on with, if one is named.
 
     Where there is no run yet those that are given are returned.
@@ -51,7 +51,7 @@ def taken_up(settings: TrainSettings, given: Collection[str], folder: Path) -> t
         InputError: The settings in the folder cannot be read, or name model code that `given` does not.
         SettingsError: What was given contradicts them, or they are of several commands.
     """
-    commands = {run: _command(run) for run in runs_of(folder)}
+    commands = {run: _command(run) for run in run_folders(folder)}
     alone = list(commands) == [folder]
     if not commands:
         return settings, None
@@ -74,7 +74,7 @@ def taken_up(settings: TrainSettings, given: Collection[str], folder: Path) -> t
 
 
 @contextmanager
-def telling_how_to_go_on(places: Sequence[Path]) -> Iterator[None]:
+def adding_resume_command(places: Sequence[Path]) -> Iterator[None]:
     """Add to Ctrl-C, and to what ends a process alike, the command that goes on with the first run that can be gone on with."""
     try:
         yield
@@ -91,14 +91,14 @@ def require_run(folder: Path) -> None:
     Raises:
         InputError: It holds none.
     """
-    if not runs_of(folder):
+    if not run_folders(folder):
         raise InputError(
             f"'{folder}' holds no run to go on with: there is no {checkpoints.SETTINGS} in it.",
             "Name the folder of a run, or begin one with --out and --overwrite.",
         )
 
 
-def runs_of(folder: Path) -> list[Path]:
+def run_folders(folder: Path) -> list[Path]:
     """Return the folder itself if it is that of a run, else those of the runs in it."""
     alone = (folder / checkpoints.SETTINGS).is_file()
     return [folder] if alone else sorted(path.parent for path in folder.glob(f"*/{checkpoints.SETTINGS}"))

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli import __version__, checkpoints, files, progress
-from sharpcli.analyses import _run_folder
-from sharpcli.analyses._study import Study
-from sharpcli.analyses._variants import Variant
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError
 from sharpcli.models._output import chosen_output
 from sharpcli.modules import private_copy
 from sharpcli.results import TrainRow
+from sharpcli.training import run_folder
 from sharpcli.training.averaged import Outcome
 from sharpcli.training.keeping import refuse_other
 from sharpcli.training.loop import Run
 from sharpcli.training.recipe import Recipe, idle_options
+from sharpcli.training.setup import TrainingSetup
 from sharpcli.training.update import Updater
+from sharpcli.training.variants import Variant
 
 
 class Ended(TypedDict):
@@ -47,7 +47,7 @@ class PlannedRun:
         place: The same from the root: a model's code may change the working folder.
     """
 
-    study: Study
+    study: TrainingSetup
     variant: Variant
     recipe: Recipe
     shown: Path
@@ -74,9 +74,9 @@ class PlannedRun:
         """Find out before any work whether the folder is free and large enough, and warn of what is easily misread."""
         settings, recipe, name = self.variant.settings, self.recipe, self.variant.name
         if not (settings.overwrite or settings.resume):
-            _run_folder.refuse_to_overwrite(self.place)
+            run_folder.refuse_to_overwrite(self.place)
         weights = sum(tensor.nbytes for tensor in self.study.init.values())
-        _run_folder.require_room(self.place, recipe, weights)
+        run_folder.require_room(self.place, recipe, weights)
         for sentence in idle_options(settings, recipe):
             progress.warn(f"{name}: {sentence}")
         has_batch_norm = bool(batch_norms(self.study.model))
@@ -146,7 +146,7 @@ class PlannedRun:
             self._write_end(f"{average.kind}.pt", average.state, average.outcome, about)
         self._write_end("final.pt", model.state_dict(), outcome, {"averages": [average.kind for average in averages]})
         run.close()
-        _run_folder.forget_aside(self.place)
+        run_folder.forget_aside(self.place)
         rows = [self._row("final.pt", outcome.updates, outcome.stopped_by, _losses(outcome), seconds, None)]
         for average in averages:
             done = average.outcome
@@ -156,7 +156,7 @@ class PlannedRun:
     def _prepare(self) -> None:
         """Write the settings and the initial weights; what cannot be written shows here, before the work."""
         if self.variant.settings.overwrite and self.place.exists():
-            _run_folder.set_aside(self.place)
+            run_folder.set_aside(self.place)
         record = {
             "settings": self.variant.settings.to_dict(),
             "recipe": self.recipe.to_dict(),
@@ -232,7 +232,7 @@ class PlannedRun:
         """Return the rows of a run that is complete already."""
         done = self._ended("final.pt")
         refuse_other(self.place, dict(done), self._identity())
-        seconds = _run_folder.seconds_of(self.place)
+        seconds = run_folder.seconds_of(self.place)
         rows = [self._row("final.pt", done["step"], done["stopped_by"], dict(done["final"]), seconds, None)]
         for kind in done.get("averages", []):
             found = self._ended(f"{kind}.pt")

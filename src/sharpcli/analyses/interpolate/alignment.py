@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
-from sharpcli.analyses._wiring import Units, wire
+from sharpcli.analyses.interpolate.wiring import Units, wire
 from sharpcli.modules import private_copy
 from sharpcli.runtime import generator
 

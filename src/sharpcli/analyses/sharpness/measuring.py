@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from sharpcli import __version__, plugins, progress
-from sharpcli.analyses._optional import one_by_one
+from sharpcli.analyses.partial_results import run_each
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
@@ -27,7 +27,7 @@ _GIVEN = ("objective", "theta", "seed")
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedMeasure:
     """One measure with its options."""
 
     name: str
@@ -35,7 +35,7 @@ class Asked:
     options: dict[str, Any]
 
 
-def asked(texts: Sequence[str]) -> list[Asked]:
+def requested_measures(texts: Sequence[str]) -> list[RequestedMeasure]:
     """Return the measures that texts ask for; "all" is every measure in every version that its file lists.
 
     Raises:
@@ -49,17 +49,17 @@ def asked(texts: Sequence[str]) -> list[Asked]:
                 raise SettingsError("--measure all takes no options.", "Name the measures one by one.")
             for each in plugins.names(_FOLDER):
                 plug_in = plugins.load(_FOLDER, each)
-                found += [Asked(each, plug_in, dict(variant)) for variant in plug_in.VARIANTS]
+                found += [RequestedMeasure(each, plug_in, dict(variant)) for variant in plug_in.VARIANTS]
             continue
         plug_in = plugins.load(_FOLDER, name.replace("_", "-"))
         chosen = parse_arguments(_pieces(options))
         chosen = {key: str(value) if key == "norm" else _switch(value) for key, value in chosen.items()}
         check_arguments(plug_in.read, chosen, reserved=_GIVEN)
-        found.append(Asked(name.replace("_", "-"), plug_in, chosen))
+        found.append(RequestedMeasure(name.replace("_", "-"), plug_in, chosen))
     return found
 
 
-def readings(measures: Sequence[Asked], objective: Objective, theta: Tensor, *, seed: int) -> tuple[Reading, ...]:
+def readings(measures: Sequence[RequestedMeasure], objective: Objective, theta: Tensor, *, seed: int) -> tuple[Reading, ...]:
     """Run measures one after the other, and warn of those that failed.
 
     Raises:
@@ -67,26 +67,26 @@ def readings(measures: Sequence[Asked], objective: Objective, theta: Tensor, *, 
     """
     with progress.task("measure", total=len(measures)) as shown:
 
-        def read(one: Asked) -> Reading:
+        def read(one: RequestedMeasure) -> Reading:
             reading: Reading = one.plug_in.read(objective, theta, seed=seed, **one.options)
             shown.advance(1)
             return replace(reading, label=_label(one, reading))
 
-        found = one_by_one([partial(read, one) for one in measures])
+        found = run_each([partial(read, one) for one in measures])
     failed = [reading.measure for reading in found if reading.value is None]
     if failed:
         progress.warn(f"{len(failed)} of {len(found)} measurements failed: {', '.join(failed)}.")
     return tuple(found)
 
 
-def _label(one: Asked, reading: Reading) -> str:
+def _label(one: RequestedMeasure, reading: Reading) -> str:
     """Return the name of a measure with the size that it depends on, and with every option that is not its default."""
     defaults = {name: option.default for name, option in inspect.signature(one.plug_in.read).parameters.items()}
     shown = {key: value for key, value in reading.options.items() if value != defaults[key] or key in _SIZES}
     return " ".join([one.name, *(f"{key}={_typed(value)}" for key, value in shown.items())])
 
 
-def fitting(measures: Sequence[Asked], objective: Objective) -> list[Asked]:
+def applicable_measures(measures: Sequence[RequestedMeasure], objective: Objective) -> list[RequestedMeasure]:
     """Leave out versions of "all" that cannot be: a subspace larger than the model, logits of a loss without any."""
     kept = []
     for one in measures:

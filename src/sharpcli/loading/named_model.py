@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from sharpcli.analyses._opening import build_model, load_data, most_parameters
 from sharpcli.arguments import parse_arguments
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
+from sharpcli.loading.data import load_data
+from sharpcli.loading.model import build_model, most_parameters
 from sharpcli.models._foreign import build_foreign
 from sharpcli.models._resolve import _from_torchvision as from_torchvision
 from sharpcli.models._resolve import resolve

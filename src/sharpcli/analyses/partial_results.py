@@ -14,7 +14,7 @@ from sharpcli.runtime import Runtime
 _Part = TypeVar("_Part")
 
 
-class Attempts:
+class OptionalParts:
     """Runs the parts of an answer one by one; what fails is left out with a warning, and told at the end."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -37,9 +37,9 @@ class Attempts:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # A model may raise anything, also SystemExit.
-            progress.warn(f"{what} is missing: {told(error)}")
+            progress.warn(f"{what} is missing: {reason(error)}")
             self._failed = self._failed or error
-            let_go(error, self._runtime)
+            release_memory(error, self._runtime)
             return None
 
     def require_all(self, result: Result) -> None:
@@ -48,7 +48,7 @@ class Attempts:
             raise IncompleteError([result], self._failed) from self._failed
 
 
-def one_by_one(tasks: Sequence[Callable[[], _Part]], label: str = "") -> list[_Part]:
+def run_each(tasks: Sequence[Callable[[], _Part]], label: str = "") -> list[_Part]:
     """Return the results of several tasks; with a label it is shown which is worked on.
 
     Raises:
@@ -69,13 +69,13 @@ def one_by_one(tasks: Sequence[Callable[[], _Part]], label: str = "") -> list[_P
     return results
 
 
-def let_go(error: BaseException, runtime: Runtime) -> None:
+def release_memory(error: BaseException, runtime: Runtime) -> None:
     """Free what the frames of an error hold: their tensors would take the memory of what comes next."""
     traceback.clear_frames(error.__traceback__)
     runtime.free_cached()
 
 
-def told(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return why something failed, as the end of a sentence."""
     if is_out_of_memory(error):
         return "there is not enough memory for it."

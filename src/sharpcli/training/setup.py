@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli import checkpoints, progress
-from sharpcli.analyses._opening import num_outputs
-from sharpcli.analyses._variants import Variant
 from sharpcli.batchnorm import batch_norms
 from sharpcli.datasets._resolve import resolve as resolve_data
 from sharpcli.datasets._splits import DataSplits
+from sharpcli.loading import num_outputs
 from sharpcli.losses import loss_of
 from sharpcli.models._resolve import resolve as resolve_model
 from sharpcli.objective import Objective
@@ -22,12 +21,13 @@ from sharpcli.runtime import Runtime
 from sharpcli.settings import TrainSettings
 from sharpcli.settings.losses import LossSpec
 from sharpcli.training.recipe import Recipe, plan
+from sharpcli.training.variants import Variant
 
 _SAMPLES = 1000  # At most; as many as tell how many pass at once.
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class TrainingSetup:
     """What runs share.
 
     Attributes:
@@ -45,17 +45,17 @@ class Study:
     init_sha256: str
 
     @staticmethod
-    def open(settings: TrainSettings) -> Study:
+    def open(settings: TrainSettings) -> TrainingSetup:
         """Load the data and build the model, at random by the seed, or from a checkpoint.
 
         Raises:
             SharpcliError: Either is unusable; see `sharpcli.errors`.
         """
         with progress.task("open"):
-            return Study._open(settings)
+            return TrainingSetup._open(settings)
 
     @staticmethod
-    def _open(settings: TrainSettings) -> Study:
+    def _open(settings: TrainSettings) -> TrainingSetup:
         runtime = Runtime.open(settings.device, settings.dtype)
         loss, spec = _loss_name(settings), settings.model or ""
         data = resolve_data(
@@ -77,7 +77,7 @@ class Study:
             checkpoints.require_finite(model, start.path)
         require_function(model, data.train.inputs, runtime)
         init = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        return Study(settings, runtime, data, model, init, checkpoints.state_sha256(init))
+        return TrainingSetup(settings, runtime, data, model, init, checkpoints.state_sha256(init))
 
     @property
     def space(self) -> ParameterSpace:

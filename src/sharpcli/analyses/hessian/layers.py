@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from sharpcli import progress
-from sharpcli.analyses._opening import Opened
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.accuracy import Accuracy
@@ -20,6 +19,7 @@ from sharpcli.linalg.estimates import exact, mean, widened
 from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
 from sharpcli.linalg.reductions import norm
 from sharpcli.linalg.search import Wanted
+from sharpcli.loading import LoadedCheckpoint
 from sharpcli.results import Estimate, Layer
 from sharpcli.runtime import generator
 from sharpcli.settings import HessianSettings
@@ -29,7 +29,7 @@ _STREAM = 13
 
 
 def blocks(
-    opened: Opened,
+    loaded: LoadedCheckpoint,
     operator: CurvatureOperator,
     pairs: Eigenpairs,
     settings: HessianSettings,
@@ -42,7 +42,7 @@ def blocks(
     The traces of all blocks come from the same products: for random signs z, z_lᵀ(Hz)_l has the mean tr(H_ll).
 
     Args:
-        opened: The checkpoint.
+        loaded: The checkpoint.
         operator: The matrix of all parameters.
         pairs: Its eigenpairs.
         settings: What to do.
@@ -66,7 +66,7 @@ def blocks(
                 )  # fmt: skip
                 shown.advance(1)
                 continue
-            objective = opened.objective(**settings.matrix() | {"params": tuple(glob.escape(own) for own in names)})
+            objective = loaded.objective(**settings.matrix() | {"params": tuple(glob.escape(own) for own in names)})
             objective = replace(objective, chunk_size=operator.objective.chunk_size)
             block = operator_of(
                 settings.operator, objective, objective.parameters(), memory=graphs, engine=operator.engine_name

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli import checkpoints, files, progress
-from sharpcli.analyses._account import account
-from sharpcli.analyses._growth import growth
-from sharpcli.analyses._named_model import named_model
-from sharpcli.analyses._opening import describe
+from sharpcli.analyses.distance.growth import growth
+from sharpcli.analyses.provenance import recording
 from sharpcli.checkpoints import Checkpoint, Parts
 from sharpcli.errors import InputError
 from sharpcli.files import Range
+from sharpcli.loading import named_model, subject_of
 from sharpcli.results import Displacement, DistanceResult, Growth, LayerDistance, Way
 from sharpcli.runtime import Runtime
 from sharpcli.settings import DistanceSettings, chosen
@@ -53,7 +52,7 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
     """
     settings = chosen(DistanceSettings, settings, options)
     runtime = Runtime.open(settings.device, settings.dtype)
-    with account(settings) as book:
+    with recording(settings) as record:
         final = checkpoints.read(checkpoint, settings.weights)
         init = reference(final, settings.init)
         place = files.expanded(checkpoint)
@@ -62,7 +61,7 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
         whole = _displacement(final, ends, start, per_layer=settings.per_layer)
         along = tuple(_displacement(step, found, start) for step, found in zip(steps, between, strict=True))
         return DistanceResult(
-            checkpoint=describe(final),
+            checkpoint=subject_of(final),
             reference=init.address,
             num_parameters=ends.num_parameters,
             known_by=ends.known_by,
@@ -78,7 +77,7 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
             steps=along,
             way=_way([start, *between]),
             growth=_growth(final, _lines(place, along, settings), settings),
-            **book.entries(runtime),
+            **record.fields(runtime),
         )
 
 

@@ -12,7 +12,7 @@ from sharpcli.runtime import Runtime, provenance
 from sharpcli.settings import SubjectSettings
 
 
-class Account:
+class AnswerRecord:
     """The record of one analysis under way."""
 
     def __init__(self, settings: SubjectSettings, warnings: list[str]) -> None:
@@ -23,7 +23,7 @@ class Account:
         """Return how long this sitting has taken so far."""
         return time.perf_counter() - self._started
 
-    def entries(self, runtime: Runtime | None = None, *, earlier_seconds: float = 0.0) -> dict[str, Any]:
+    def fields(self, runtime: Runtime | None = None, *, earlier_seconds: float = 0.0) -> dict[str, Any]:
         """Return the fields that every `Result` has; its time is that of an interrupted part as well."""
         return {
             "settings": self._settings.to_dict(),
@@ -34,7 +34,7 @@ class Account:
 
 
 @contextmanager
-def account(settings: SubjectSettings) -> Iterator[Account]:
-    """Keep the account of an analysis, with every warning given inside the block."""
+def recording(settings: SubjectSettings) -> Iterator[AnswerRecord]:
+    """Record an analysis, with every warning given inside the block."""
     with progress.gathering() as warnings:
-        yield Account(settings, warnings)
+        yield AnswerRecord(settings, warnings)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from sharpcli import progress
-from sharpcli.analyses._report import largest_of
 from sharpcli.analyses.hessian import largest, planner_for
+from sharpcli.analyses.hessian.report import largest_of
 from sharpcli.modules import private_copy
 from sharpcli.objective import Objective
 from sharpcli.results import PathCurvature

@@ -8,11 +8,11 @@ from dataclasses import replace
 from torch import Tensor
 
 from sharpcli import progress
-from sharpcli.analyses._opening import Opened
-from sharpcli.analyses._optional import let_go, told
+from sharpcli.analyses.partial_results import reason, release_memory
 from sharpcli.curvature.operator import CurvatureOperator, GroupedProduct
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.loading import LoadedCheckpoint
 from sharpcli.objective import Objective
 from sharpcli.results import DataBar
 from sharpcli.settings import HessianSettings
@@ -25,8 +25,8 @@ _MARGIN = 2  # Standard errors by which the bracket is wider than the two quotie
 class DataBarMeter:
     """Verifies the first eigenpair with a product that is summed by random groups of samples, and keeps their parts."""
 
-    def __init__(self, opened: Opened, operator: CurvatureOperator, settings: HessianSettings) -> None:
-        self._opened, self._operator, self._settings = opened, operator, settings
+    def __init__(self, loaded: LoadedCheckpoint, operator: CurvatureOperator, settings: HessianSettings) -> None:
+        self._loaded, self._operator, self._settings = loaded, operator, settings
         self._seen: GroupedProduct | None = None
 
     def measure(self, vector: Tensor) -> Tensor:
@@ -43,20 +43,20 @@ class DataBarMeter:
         """
         if self._seen is None or len(self._seen.forms) < _LEAST:
             return None
-        inside, inside_error = _mean(self._seen)
+        inside, inside_error = weighted_mean(self._seen)
         alone = DataBar(standard_error=inside_error, groups=len(self._seen.forms))
         try:
             found = self._held_out(pairs)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # The model may raise anything; no answer is given up for this bar.
-            progress.warn(f"The samples left out are not measured: {told(error)}")
-            let_go(error, self._opened.runtime)
+            progress.warn(f"The samples left out are not measured: {reason(error)}")
+            release_memory(error, self._loaded.runtime)
             return alone
         if found is None:
             return alone
         objective, share, seen = found
-        outside, outside_error = _mean(seen)
+        outside, outside_error = weighted_mean(seen)
         if len(seen.forms) < 2:
             return replace(alone, held_out=outside, held_out_samples=objective.num_samples)
         # The smallest eigenvalue is the largest of the negated matrix.
@@ -74,7 +74,7 @@ class DataBarMeter:
 
     def _held_out(self, pairs: Eigenpairs) -> tuple[Objective, float, GroupedProduct] | None:
         """Return the samples left out, the share of those taken, and the product on the former; None if none were left out."""
-        rest = self._opened.held_out(least=_LEAST, **self._settings.matrix())
+        rest = self._loaded.held_out(least=_LEAST, **self._settings.matrix())
         if rest is None:
             return None
         objective, share = rest
@@ -82,7 +82,7 @@ class DataBarMeter:
         return objective, share, operator.quadratic_forms(pairs.vectors[0], groups=_GROUPS, seed=self._settings.seed)
 
 
-def _mean(seen: GroupedProduct) -> tuple[float, float]:
+def weighted_mean(seen: GroupedProduct) -> tuple[float, float]:
     """Return the mean of the quadratic forms over loss terms and its standard error over groups."""
     forms, weights = seen.forms, seen.counts.double() / float(seen.counts.sum())
     mean = float(weights @ forms)

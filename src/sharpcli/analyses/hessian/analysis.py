@@ -1,0 +1,205 @@
+"""The spectrum of a checkpoint's curvature: eigenvalues with certificates, and what else was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sharpcli import checkpoints, files, progress
+from sharpcli.analyses.hessian import layers as layer_blocks
+from sharpcli.analyses.hessian import report, spectrum, vectors_file
+from sharpcli.analyses.hessian.data_bar import DataBarMeter
+from sharpcli.analyses.hessian.search import (
+    graph_bytes,
+    operator_for,
+    planner_for,
+    search,
+    search_identity,
+    vector_bytes,
+)
+from sharpcli.analyses.partial_results import OptionalParts, run_each
+from sharpcli.analyses.provenance import recording
+from sharpcli.curvature.operator import CurvatureOperator
+from sharpcli.curvature.planner import Planner
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.linalg.krylov_file import KrylovFile
+from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.linalg.reductions import norm
+from sharpcli.loading import LoadedCheckpoint, check_loss, checkpoint_paths, load_checkpoint
+from sharpcli.results import HessianResult, Layer
+from sharpcli.settings import HessianSettings, chosen
+
+_REPEATS = {"float32": 1e-5, "float64": 1e-9}  # Relative difference of two losses at the same weights that is rounding.
+
+
+def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **options: object) -> HessianResult:
+    """Find eigenvalues of the Hessian of the mean loss, each with residual, interval and verdict.
+
+    Args:
+        checkpoint: File, or run folder.
+        settings: What to do, for one split; `hessian_all` does several checkpoints and both splits.
+        **options: Its fields, in place of settings, such as `hessian("a.pt", topk=20)`.
+
+    Returns:
+        What was asked for. Not reaching the tolerance is told in verdicts and `advice`, not raised.
+
+    Raises:
+        SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`. An operator that is not
+            deterministic is an InputError.
+
+    References:
+        Pearlmutter 1994 (products); Golub and Van Loan, section 10.1 (Lanczos); docs/trust.md (verdicts).
+    """
+    settings = chosen(HessianSettings, settings, options)
+    if settings.split == "both" or settings.along_run:
+        raise SettingsError("hessian() answers for one checkpoint and one split.", "Use hessian_all() for several.")
+    with _held(settings):
+        return _analyse(checkpoint, settings, planner_for(settings), None)[0]
+
+
+def hessian_all(
+    places: Sequence[str | Path], settings: HessianSettings | None = None, **options: object
+) -> list[HessianResult]:
+    """Do what `hessian` does for several checkpoints, for all saved steps of runs, and for both splits.
+
+    Along a run each search starts near the eigenvectors of the step before, which saves products.
+
+    Raises:
+        SharpcliError: As for `hessian`; also where one file cannot hold the vectors of several analyses.
+        IncompleteError: One analysis has failed; it holds the results before.
+    """
+    settings = chosen(HessianSettings, settings, options)
+    splits = ("train", "test") if settings.split == "both" else (settings.split,)
+    files_of = [_saved(place) if settings.along_run else [Path(place)] for place in checkpoint_paths(places)]
+    count = len(splits) * sum(map(len, files_of))
+    if settings.vectors and count > 1:
+        raise SettingsError("--vectors names one file, but there are several analyses.", "Write them one by one.")
+    planner, warm = planner_for(settings), dict[tuple[int, str], Tensor | None]()
+
+    def one(run: int, path: Path, split: str, place: str | None) -> HessianResult:
+        single = replace(settings, split=split, along_run=False, state=place)
+        result, vectors = _analyse(path, single, planner, warm.get((run, split)))
+        warm[run, split] = vectors if settings.along_run else None
+        return result
+
+    wanted = [(run, path, split) for run, steps in enumerate(files_of) for path in steps for split in splits]
+    with _held(settings):
+        return run_each(
+            [
+                partial(one, *each, str(Path(settings.state) / str(number)) if settings.state and count > 1 else settings.state)
+                for number, each in enumerate(wanted)
+            ],
+            "checkpoint" if len(splits) == 1 else "split",
+        )
+
+
+def _held(settings: HessianSettings) -> AbstractContextManager[None]:
+    """Hold the folder of --state for this process alone."""
+    return files.held(files.from_root(settings.state), "--state", folder=True) if settings.state else nullcontext()
+
+
+def _analyse(
+    path: str | Path, settings: HessianSettings, planner: Planner, warm: Tensor | None
+) -> tuple[HessianResult, Tensor | None]:
+    """Return the answer for one checkpoint and split, and the eigenvectors found."""
+    # From the root: a model's code may change the working folder.
+    state, vectors = (files.from_root(place) if place else None for place in (settings.state, settings.vectors))
+    if vectors:
+        vectors_file.require_writable(vectors)
+    with recording(settings) as record, progress.task("spectrum", parts=settings.parts()):
+        loaded = load_checkpoint(path, settings)
+        objective = loaded.objective(**settings.matrix())
+        theta = objective.parameters()
+        evaluation = objective.evaluate(theta)
+        loss, gradient = objective.loss_and_gradient(theta)
+        _require_deterministic(evaluation.loss, loss, settings)
+        check_loss(loaded, objective, evaluation, settings.split, comparable=settings.bn == "eval")
+        operator = operator_for(objective, theta, settings, planner)
+        meter = DataBarMeter(loaded, operator, settings)
+        store = KrylovFile(state, search_identity(loaded, settings)) if state else None
+        pairs = search(operator, settings, meter, store, warm) if settings.topk + settings.bottomk else None
+        attempt = OptionalParts(loaded.runtime)
+        if pairs is not None and vectors:
+            attempt("The file of eigenvectors", partial(vectors_file.write, vectors, pairs, objective))
+        more, spent = _more(loaded, operator, meter, pairs, settings, attempt)
+        subject = loaded.subject()
+        result = HessianResult(
+            checkpoint=subject,
+            conditions=loaded.conditions(operator.objective, settings.split, engine=operator.engine),
+            operator=settings.operator,
+            loss=evaluation.loss,
+            accuracy=evaluation.accuracy,
+            gradient_norm=norm(gradient),
+            **report.told(pairs),
+            **more,
+            products=sum(spent.values()),
+            products_by_use={use: number for use, number in spent.items() if number},
+            advice=report.advice(pairs, settings) if pairs else "",
+            dead_parameters=objective.dead_parameters(),
+            **report.stability(subject, pairs, settings),
+            **record.fields(loaded.runtime, earlier_seconds=pairs.earlier_seconds if pairs else 0.0),
+        )
+    attempt.require_all(result)
+    return result, None if pairs is None else pairs.vectors
+
+
+def _more(
+    loaded: LoadedCheckpoint,
+    operator: CurvatureOperator,
+    meter: DataBarMeter,
+    pairs: Eigenpairs | None,
+    settings: HessianSettings,
+    attempt: OptionalParts,
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return what was asked for beyond eigenvalues, as fields of the result, and the products each use has taken."""
+    bar = meter.bar(pairs) if pairs else None
+    moments = density = parts = None
+    layers: tuple[Layer, ...] = ()
+    if settings.trace:
+        moments = attempt("The trace", lambda: spectrum.moments(operator, pairs, settings))
+    if settings.has_density():
+        density = attempt("The density", lambda: spectrum.density(operator, pairs, settings))
+    if pairs and settings.ggn_split:
+        parts = attempt("The split into GGN and rest", lambda: spectrum.parts(operator.objective, pairs))
+    if pairs and settings.per_layer:
+        vectors, graphs = (of(operator.objective, settings) for of in (vector_bytes, graph_bytes))
+        blocks = partial(layer_blocks.blocks, loaded, operator, pairs, settings, vectors=vectors, graphs=graphs)
+        layers = attempt("The table of layers", lambda: tuple(blocks())) or ()
+    spent = {
+        "lanczos": pairs.steps if pairs else 0,
+        "confirmation": pairs.confirmations if pairs else 0,
+        "verification": pairs.verifications if pairs else 0,
+        "held-out samples": int(bar is not None and bar.held_out is not None),
+        "trace": moments.products if moments else 0,
+        "density": density.products if density else 0,
+        "layers": layer_blocks.products(layers),
+        "ggn split": int(parts is not None),
+    }
+    return {"data_bar": bar, "moments": moments, "density": density, "parts": parts, "layers": layers}, spent
+
+
+def _require_deterministic(first: float, second: float, settings: HessianSettings) -> None:
+    if abs(first - second) > _REPEATS[settings.dtype] * max(abs(first), 1e-3):
+        raise InputError(
+            f"The loss at the same weights and samples was {first:.6g}, then {second:.6g}: the model is not deterministic "
+            "in eval mode, so it has no Hessian.",
+            "Look for dropout or noise that ignores eval mode, such as functional.dropout without training=self.training, "
+            "or for 16-bit numbers in forward, which round by 1e-3.",
+        )
+
+
+def _saved(place: str | Path) -> list[Path]:
+    """Return the saved steps of a run in their order, with its final weights last; they are what --along-run goes along."""
+    folder, final = Path(place), checkpoints.read(place)
+    steps = checkpoints.saved_steps(folder, final)
+    if not steps:
+        raise InputError(
+            f"{place} is no run folder with saved steps.", "Train with --save-every N, and name the folder of one mode."
+        )
+    return [step.path for step in steps]

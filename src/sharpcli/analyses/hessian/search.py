@@ -1,0 +1,132 @@
+"""The search for eigenvalues of an objective's curvature: its operator, its memory, and its Lanczos run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.analyses.hessian.data_bar import DataBarMeter
+from sharpcli.curvature.operator import CurvatureOperator
+from sharpcli.curvature.planner import Planner
+from sharpcli.errors import SettingsError
+from sharpcli.linalg.krylov_file import KrylovFile
+from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
+from sharpcli.linalg.search import Wanted
+from sharpcli.loading import LoadedCheckpoint
+from sharpcli.models._output import chosen_output
+from sharpcli.objective import Objective
+from sharpcli.settings import HessianSettings
+
+_MEMORY_SHARE = 0.4  # Of the free memory, for basis vectors.
+_LEAST_SHARE = 8  # Of the memory given one such part goes to the samples that pass at once, whatever the vectors take.
+
+
+def largest(
+    objective: Objective,
+    settings: HessianSettings,
+    planner: Planner | None = None,
+    *,
+    theta: Tensor | None = None,
+    warm: Tensor | None = None,
+) -> Eigenpairs:
+    """Run Lanczos on the objective's Hessian, by a planner that may have planned for others like it.
+
+    Args:
+        objective: f.
+        settings: What to look for.
+        planner: Default: a new one.
+        theta: Where, shape (P,). Default: the objective's own weights.
+        warm: Vectors (J, P) to start near to.
+
+    Raises:
+        SettingsError: More eigenvalues are asked for than there are parameters.
+    """
+    planner = planner or planner_for(settings)
+    theta = objective.parameters() if theta is None else theta
+    return search(operator_for(objective, theta, settings, planner), settings, None, None, warm)
+
+
+def planner_for(settings: HessianSettings) -> Planner:
+    """Return a planner that knows what was asked for, to be used for several checkpoints."""
+    return Planner(settings.engine, settings.compile, settings.batch_size)
+
+
+def operator_for(objective: Objective, theta: Tensor, settings: HessianSettings, planner: Planner) -> CurvatureOperator:
+    """Return the operator that the settings name, at θ of shape (P,), with the engine that the planner chose."""
+    products, left = settings.expected_products(), graph_bytes(objective, settings)
+    with progress.task("plan"):
+        return planner.operator(settings.operator, objective, theta, products=products, memory=left)
+
+
+def graph_bytes(objective: Objective, settings: HessianSettings) -> int | None:
+    """Return the memory for samples and kept graphs: what the vectors leave of what was given."""
+    whole = settings.memory_bytes()
+    return None if whole is None else max(whole - vector_bytes(objective, settings), whole // _LEAST_SHARE)
+
+
+def vector_bytes(objective: Objective, settings: HessianSettings) -> int:
+    """Return the memory for Lanczos vectors: what they are likely to need of what was given, or a share of what is free."""
+    whole, runtime = settings.memory_bytes(), objective.runtime
+    if whole is None:
+        return int(_MEMORY_SHARE * runtime.free_memory())
+    return min(
+        whole, (2 * settings.expected_products() + settings.confirm) * objective.space.dimension * runtime.dtype.itemsize
+    )
+
+
+def search(
+    operator: CurvatureOperator,
+    settings: HessianSettings,
+    meter: DataBarMeter | None,
+    store: KrylovFile | None,
+    warm: Tensor | None = None,
+) -> Eigenpairs:
+    """Run Lanczos as the settings ask.
+
+    Args:
+        operator: The curvature, of shape (P, P).
+        settings: How many eigenpairs, at which end, and to which tolerance.
+        meter: Measures the first eigenpair by groups of samples, for its error bar over the data.
+        store: File that keeps the search, so that it can be taken up again.
+        warm: Vectors (J, P) to start near to.
+
+    Raises:
+        SettingsError: More eigenvalues are asked for than there are parameters.
+    """
+    dimension = operator.shape[0]
+    if settings.topk == HessianSettings.topk:  # What nobody asked for need not be there.
+        settings = replace(settings, topk=min(settings.topk, dimension))
+    for name, count in (("topk", settings.topk), ("bottomk", settings.bottomk)):
+        if count > dimension:
+            raise SettingsError(f"--{name} {count} is more than the {dimension} parameters.", f"Ask for at most {dimension}.")
+    pairs = eigenpairs(
+        operator,
+        Wanted(settings.topk, settings.which, settings.bottomk),
+        tolerance=settings.tol,
+        max_products=settings.most_products(),
+        max_seconds=settings.most_seconds(),
+        memory=vector_bytes(operator.objective, settings),
+        seed=settings.seed,
+        warm=warm,
+        verify=settings.certify,
+        confirm=settings.confirm,
+        measure=meter.measure if meter else None,
+        store=store,
+    )
+    pairs.trust.require_operator()
+    return pairs
+
+
+def search_identity(loaded: LoadedCheckpoint, settings: HessianSettings) -> dict[str, object]:
+    """Return the settings that identify a search; saved state is reused only if all of them match."""
+    same = ("operator", "split", "samples", "seed", "dtype", "bn", "bn_block", "params", "model", "model_arg")
+    everything, answered = settings.to_dict(), chosen_output(loaded.model)
+    return {
+        "weights": loaded.checkpoint.sha256(),
+        "data": loaded.data.fingerprint(),
+        "loss": loaded.loss,
+        **({"output": answered} if answered else {}),
+        **{name: everything[name] for name in same},
+    }

@@ -1,0 +1,37 @@
+"""The file of eigenvectors that --vectors names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from sharpcli import files
+from sharpcli.errors import SettingsError
+from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.objective import Objective
+
+_FORMAT = "sharpcli eigenvectors"  # In the metadata: tells such a file from others.
+
+
+def require_writable(path: Path) -> None:
+    """Refuse to write eigenvectors over a file that holds anything else, such as the checkpoint itself.
+
+    Raises:
+        InputError: It is no file, such as a device.
+        SettingsError: There is such a file.
+    """
+    files.destination(path)
+    if path.is_file() and not files.safetensors_metadata(path).get("format") == _FORMAT:
+        raise SettingsError(f"{path} exists already, and holds no eigenvectors.", "Choose another name for --vectors.")
+
+
+def write(path: Path, pairs: Eigenpairs, objective: Objective) -> None:
+    """Write the eigenvectors (K, P), and each again as tensors in the shapes of the parameters."""
+    tensors = {"eigenvalues": pairs.values, "eigenvectors": pairs.vectors.cpu().contiguous()}
+    tensors["indices"] = torch.tensor(pairs.ranks)
+    for rank, vector in zip(pairs.ranks, pairs.vectors.cpu(), strict=True):
+        for name, part in objective.space.split(vector).items():
+            tensors[f"{rank}/{name}"] = part.clone()
+    files.write_bytes(path, save(tensors, metadata={"format": _FORMAT, "order": "\n".join(objective.space.names)}))

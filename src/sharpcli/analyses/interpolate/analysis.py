@@ -1,0 +1,148 @@
+"""Loss and accuracy along the path between two solutions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy
+import torch
+
+from sharpcli import progress
+from sharpcli.analyses.compatibility import require_compatible
+from sharpcli.analyses.interpolate.alignment import align
+from sharpcli.analyses.interpolate.curvature import path_curvature
+from sharpcli.analyses.interpolate.path import WeightPath, curve_of
+from sharpcli.analyses.partial_results import OptionalParts, run_each
+from sharpcli.analyses.provenance import recording
+from sharpcli.batchnorm import batch_norms
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.linalg.reductions import norm
+from sharpcli.loading import LoadedCheckpoint, checkpoint_paths, load_checkpoint, outputs_in_float64
+from sharpcli.models._output import chosen_output
+from sharpcli.objective import Evaluation
+from sharpcli.results import PathResult
+from sharpcli.settings import InterpolateSettings, chosen
+
+_SAMPLES = 64
+_SELF_CHECK = 1e-5  # Relative difference allowed between a path's end and the checkpoint evaluated by itself.
+
+
+def interpolate(
+    start: str | Path, end: str | Path, settings: InterpolateSettings | None = None, **options: object
+) -> PathResult:
+    """Evaluate the loss on the way from one checkpoint (α = 0) to another (α = 1).
+
+    The linear path is (1-α)·A + α·B; the arc is cos(απ/2)·A + sin(απ/2)·B; a Bézier curve is
+    (1-α)²·A + 2α(1-α)·C + α²·B, with C trained so that the loss along it is small. With BatchNorm its
+    statistics are recomputed at every point from the training data, or, with "eval", mixed
+    linearly like the weights, variances kept positive.
+
+    Args:
+        start: A, a file or run folder.
+        end: B, of the same architecture.
+        settings: What to do.
+        **options: Its fields, in place of settings, such as `interpolate("a.pt", "b.pt", points=41)`.
+
+    Returns:
+        Curves for each split and the barrier max over 0 <= α <= 1 of L(α) - ((1-α)L(0) + αL(1)); None where a loss
+        between the ends is not finite.
+
+    Raises:
+        InputError: Architectures, losses or data differ.
+        NumericalError: An end of the path does not give the loss of the checkpoint by itself.
+        SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
+
+    References:
+        Keskar et al., ICLR 2017, figures 3 and 7. Garipov et al. 2018 for the statistics.
+    """
+    settings = chosen(InterpolateSettings, settings, options)
+    with recording(settings) as record, progress.task("interpolation", parts=_parts(settings)):
+        first, second = (load_checkpoint(path, settings) for path in (start, end))
+        require_compatible(first, second)
+        share = None
+        if settings.align:
+            second, share = _aligned(first, second, settings)
+        splits = ("train", "test") if settings.split == "both" else (settings.split,)
+        path = WeightPath(first, second, settings, splits)
+        alphas = _alphas(settings)
+        rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
+        with progress.task("path", total=len(alphas), units="points") as shown:
+            for some in path.in_groups(alphas):
+                for split, evaluations in path.evaluate(some, splits).items():
+                    rows[split] += evaluations
+                shown.advance(len(some), alpha=some[-1], loss=rows[splits[0]][-1].loss)
+        path.check_ends(alphas, rows)
+        curves = tuple(curve_of(split, alphas, evaluations) for split, evaluations in rows.items())
+        length = norm(path.ends[1] - path.ends[0])
+        curvature, attempt = None, OptionalParts(first.runtime)
+        if settings.curvature:
+            how = (path.objectives[splits[0]], alphas, curves[0].loss, path.place, length, settings)
+            curvature = attempt("The curvature along the path", partial(path_curvature, *how))
+        result = PathResult(
+            start=first.subject(),
+            end=second.subject(),
+            path=settings.path,
+            loss_function=path.objectives[splits[0]].loss_name,
+            batch_norm=settings.bn if batch_norms(first.model) else "none",
+            barrier=curves[0].barrier,
+            alphas=tuple(alphas),
+            curves=curves,
+            distance=length,
+            straight_barrier=path.straight_barrier(alphas, splits[0]),
+            aligned_share=share,
+            output=chosen_output(first.model),
+            preprocessing=first.data.preprocessing,
+            curvature=curvature,
+            **record.fields(first.runtime),
+        )
+        attempt.require_all(result)
+        return result
+
+
+def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) -> list[PathResult]:
+    """Interpolate between every pair of checkpoints, in the order given.
+
+    Raises:
+        SettingsError: Fewer than two checkpoints.
+        IncompleteError: A pair has failed; it holds the results before.
+    """
+    paths = checkpoint_paths(paths)
+    if len(paths) < 2:
+        raise SettingsError("Interpolation needs two checkpoints.", "Name both ends: sharpcli interpolate A B.")
+    pairs = itertools.combinations(paths, 2)
+    return run_each([partial(interpolate, start, end, settings) for start, end in pairs], "pair")
+
+
+def _parts(settings: InterpolateSettings) -> dict[str, float]:
+    """Return what there is to do, with its work in products: a loss is about a sixth of one, a step less than a loss."""
+    return {
+        "open": 1.0,
+        "train the control point": settings.bezier_steps / 50 * (settings.path == "bezier"),
+        "path": settings.points / 3,
+        "curvature at point": 12.0 * settings.points * settings.curvature,
+    }
+
+
+def _aligned(
+    first: LoadedCheckpoint, second: LoadedCheckpoint, settings: InterpolateSettings
+) -> tuple[LoadedCheckpoint, float]:
+    """Return the second checkpoint with its units permuted, after checking that its function is what it was."""
+    model, share = align(first.model, second.model, seed=settings.seed)
+    inputs = second.data.train.inputs[:_SAMPLES]
+    before, after = (outputs_in_float64(one, inputs) for one in (second.model, model))
+    if not torch.allclose(before, after, rtol=_SELF_CHECK, atol=_SELF_CHECK * float(before.abs().max())):
+        raise InputError(
+            f"Permuting the units of {second.checkpoint.path} changes what it computes.", "Leave --align out for this model."
+        )
+    return replace(second, model=model), share
+
+
+def _alphas(settings: InterpolateSettings) -> list[float]:
+    """Return the evenly spaced points, and 0 and 1."""
+    low, high = settings.bounds()
+    spaced = {round(float(alpha), 12) for alpha in numpy.linspace(low, high, settings.points)}
+    return sorted(spaced | {0.0, 1.0})

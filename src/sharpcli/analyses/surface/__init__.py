@@ -1,0 +1,5 @@
+"""The loss over a plane in weight space."""
+
+from sharpcli.analyses.surface.analysis import surface
+
+__all__ = ["surface"]

@@ -1,0 +1,150 @@
+"""The loss over a plane of weight space: around one checkpoint, through three, or along a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from sharpcli import checkpoints, files
+from sharpcli.analyses.compatibility import different_constants, require_compatible
+from sharpcli.analyses.provenance import recording
+from sharpcli.analyses.surface.grid import KeptGrid, fill
+from sharpcli.analyses.surface.plane import Plane, eigen_plane, plane_through, principal_plane, random_plane
+from sharpcli.batchnorm import batch_norms
+from sharpcli.errors import InputError, NumericalError, SettingsError
+from sharpcli.loading import LoadedCheckpoint, check_loss, checkpoint_paths, label, load_checkpoint
+from sharpcli.objective import Objective
+from sharpcli.results import Mark, SurfaceResult
+from sharpcli.settings import SurfaceSettings, chosen
+
+_MARGIN = 0.25  # Of the extent of the marks, on each side, where no range is given.
+
+
+def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None, **options: object) -> SurfaceResult:
+    """Evaluate the loss on a grid in a plane.
+
+    One checkpoint is the centre of two random or two eigenvector axes; three span the plane through them; a run folder
+    with saved steps gives the principal plane of its way. Coarse points come first, the others between them later, and
+    with `state` they are kept as they come.
+
+    Args:
+        paths: One or three checkpoints, or one run folder for `axes="pca"`.
+        settings: What to do.
+        **options: Its fields, in place of settings.
+
+    Returns:
+        Losses by row β and column α; one that is not finite is a gap (None in JSON), and is counted.
+
+    Raises:
+        SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
+
+    References:
+        Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018.
+    """
+    settings = chosen(SurfaceSettings, settings, options)
+    paths = checkpoint_paths(paths)
+    if len(paths) not in (1, 3):
+        raise SettingsError(
+            f"A surface needs one checkpoint or three, not {len(paths)}.", "Name one, or three that span a plane."
+        )
+    # From the root: a model's code may change the working folder.
+    state = None if settings.state is None else files.from_root(settings.state)
+    holding = nullcontext() if state is None else files.held(state, "--state", folder=False)
+    with holding, recording(settings) as record:
+        loaded = _loaded(paths, settings)
+        objective = loaded[0].objective()
+        plane = _plane(loaded, files.expanded(paths[0]), objective, settings)
+        alphas, betas = _ranges(plane, settings)
+        statistics = loaded[0].objective("train") if settings.bn == "recompute" and batch_norms(loaded[0].model) else None
+
+        def loss(alpha: float, beta: float) -> float:
+            theta = plane.point(alpha, beta)
+            return objective.evaluate(theta, statistics.recompute_buffers(theta) if statistics else None).loss
+
+        identity = {
+            "paths": [one.checkpoint.sha256() for one in loaded],
+            "data": loaded[0].data.fingerprint(),
+            "loss": loaded[0].loss,
+            "plane": checkpoints.state_sha256({"origin": plane.origin, "axes": plane.axes}),
+            "settings": _relevant(settings),
+        }
+        kept = KeptGrid(state, identity, record.seconds)
+        losses = fill(loss, alphas, betas, kept)
+        centre = loss(0.0, 0.0)
+        if not numpy.isfinite(losses).any():
+            raise NumericalError("No point of the plane has a finite loss.", "Use a smaller --range.")
+        return SurfaceResult(
+            checkpoint=loaded[0].subject(),
+            conditions=loaded[0].conditions(objective, settings.split),
+            batch_norm=settings.bn if batch_norms(loaded[0].model) else "none",
+            axes=plane.names,
+            lengths=tuple(float(axis.double().norm()) for axis in plane.axes),
+            explained=plane.explained,
+            eigenvalues=plane.eigenvalues,
+            alphas=tuple(alphas),
+            betas=tuple(betas),
+            loss=tuple(tuple(float(value) for value in row) for row in losses),
+            loss_at_origin=centre,
+            marks=tuple(Mark(name=name, alpha=a, beta=b, distance_from_plane=away) for name, a, b, away in plane.marks),
+            not_finite=int((~numpy.isfinite(losses)).sum()),
+            **record.fields(loaded[0].runtime, earlier_seconds=kept.before),
+        )
+
+
+def _loaded(paths: Sequence[str | Path], settings: SurfaceSettings) -> list[LoadedCheckpoint]:
+    """Open one or three checkpoints, which must be of one model, loss and data, and have the losses that they say."""
+    if len(paths) == 3 and settings.axes != SurfaceSettings.axes:
+        raise SettingsError(f"--axes {settings.axes} is for one checkpoint; three span their own plane.", "Leave --axes out.")
+    loaded = [load_checkpoint(path, settings) for path in paths]
+    for other in loaded[1:]:
+        require_compatible(loaded[0], other)
+        if constants := different_constants(loaded[0], other):
+            raise InputError(
+                f"The checkpoints differ in what is not trained, such as '{constants[0]}', and a plane holds weights only.",
+                "Name checkpoints that differ in weights only.",
+            )
+    if len(loaded) == 3 and settings.bn == "eval" and batch_norms(loaded[0].model):
+        raise SettingsError(
+            "Between three checkpoints there are no stored BatchNorm statistics.", "Use --bn recompute, the default."
+        )
+    for one in loaded:
+        objective = one.objective()
+        check_loss(one, objective, objective.evaluate(objective.parameters()), settings.split)
+    return loaded
+
+
+def _plane(loaded: list[LoadedCheckpoint], folder: Path, objective: Objective, settings: SurfaceSettings) -> Plane:
+    theta = objective.parameters()
+    if len(loaded) > 1:
+        points = [one.objective().parameters() for one in loaded]
+        return plane_through(points, [label(one.checkpoint) for one in loaded])
+    if settings.axes == "pca":
+        final = loaded[0].checkpoint
+        steps = checkpoints.saved_steps(folder, final)
+        found = checkpoints.same_parameters(steps, loaded[0].model) if steps else []
+        along = [objective.space.flatten(step.parameters).to(theta) for step in found]
+        return principal_plane(along, [str(step.metadata.get("step")) for step in steps])
+    if settings.axes == "eigen":
+        return eigen_plane(objective, theta, settings.seed)
+    return random_plane(objective, theta, settings.seed)
+
+
+def _ranges(plane: Plane, settings: SurfaceSettings) -> tuple[list[float], list[float]]:
+    """Return the coordinates of columns and rows: as asked for, else such that all marks are inside, else -1 to 1."""
+    found = []
+    for places in ([alpha for _, alpha, _, _ in plane.marks], [beta for _, _, beta, _ in plane.marks]):
+        low, high = settings.bounds() or ((min(places), max(places)) if places else (-1.0, 1.0))
+        if settings.bounds() is None and places:
+            low, high = low - _MARGIN * (high - low), high + _MARGIN * (high - low)
+        found.append([round(float(value), 12) for value in numpy.linspace(low, high, settings.points)])
+    return found[0], found[1]
+
+
+def _relevant(settings: SurfaceSettings) -> dict[str, Any]:
+    """Return what the numbers depend on."""
+    indifferent = ("state", "batch_size", "device", "data_root", "download", "weights")  # Weights by their hash.
+    return {key: value for key, value in settings.to_dict().items() if key not in indifferent}

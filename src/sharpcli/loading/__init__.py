@@ -1,0 +1,27 @@
+"""Loading a checkpoint for an analysis: its weights, its model rebuilt, its data, and the check of its loss."""
+
+from sharpcli.loading.checkpoint import LoadedCheckpoint, load_checkpoint, rebuild
+from sharpcli.loading.data import load_data
+from sharpcli.loading.loss_check import check_loss, losses_agree, stored_loss
+from sharpcli.loading.model import build_model, num_outputs, outputs_in_float64
+from sharpcli.loading.named_model import named_model
+from sharpcli.loading.paths import checkpoint_paths, each_checkpoint
+from sharpcli.loading.subject import label, subject_of
+
+__all__ = [
+    "LoadedCheckpoint",
+    "build_model",
+    "check_loss",
+    "checkpoint_paths",
+    "each_checkpoint",
+    "label",
+    "load_checkpoint",
+    "load_data",
+    "losses_agree",
+    "named_model",
+    "num_outputs",
+    "outputs_in_float64",
+    "rebuild",
+    "stored_loss",
+    "subject_of",
+]

@@ -1,0 +1,73 @@
+"""The model of a checkpoint, freshly built: the one that the user names, else the recorded one if it runs no code."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sharpcli.checkpoints import Checkpoint
+from sharpcli.datasets._splits import DataSplits
+from sharpcli.errors import InputError
+from sharpcli.loading.recorded import blaming, loss_name
+from sharpcli.losses import loss_named
+from sharpcli.models._resolve import resolve
+from sharpcli.modules import private_copy
+from sharpcli.plugins import runs_code
+from sharpcli.settings import AnalysisSettings
+
+_SPARE = 2**24  # Parameters.
+
+
+def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings) -> nn.Module:
+    """Return the freshly built model that the settings name, else the checkpoint's own if that runs no code."""
+    recorded = checkpoint.metadata.get("model", {})
+    spec = settings.model or recorded.get("spec")
+    if spec is None:
+        raise InputError(
+            f"{checkpoint.path} does not say which model its weights belong to.",
+            "Name it with --model: a built-in name, torchvision:NAME or file.py:fn.",
+        )
+    if settings.model is None and runs_code(spec):
+        raise InputError(
+            f"{checkpoint.path} needs model code, {spec}, which is never run because a file names it.",
+            f"If you trust that code, say so: --model {spec}.",
+        )
+    same = settings.model is None or settings.model == recorded.get("spec")
+    arguments = settings.model_arg or (tuple(recorded.get("arguments", ())) if same else ())
+    output = settings.output or (recorded.get("output") if same else None)
+    width = num_outputs(loss_name(checkpoint, settings.loss), data, spec)
+    asked = settings.model or settings.model_arg or settings.output
+    with torch.random.fork_rng(), blaming(checkpoint, "model", on_file=not asked):
+        return resolve(
+            spec,
+            input_shape=data.input_shape,
+            num_classes=width,
+            arguments=arguments,
+            output=output,
+            most=most_parameters(checkpoint),
+        )
+
+
+def most_parameters(checkpoint: Checkpoint) -> int:
+    """Return how many parameters a model may have that is to be filled with the weights of a file.
+
+    With some to spare, so that a wrong model of an ordinary size is told from the right one by the names of its tensors.
+    """
+    return _SPARE + 2 * sum(tensor.numel() for tensor in checkpoint.state.values())
+
+
+def num_outputs(loss: str, data: DataSplits, spec: str) -> int:
+    """Return how many outputs a model needs; own code is told the number of classes also where it is to have one logit."""
+    wanted = loss_named(loss).num_outputs(data.train.targets, data.num_classes)
+    return data.num_classes if wanted == 1 and runs_code(spec) else wanted
+
+
+def outputs_in_float64(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return what a copy of a model answers in eval mode, in float64 if it can, to tell two models from each other."""
+    copied = private_copy(model).eval()
+    with torch.no_grad():
+        try:
+            outputs: Tensor = private_copy(copied).double()(inputs.double() if inputs.is_floating_point() else inputs.clone())
+        except Exception:  # A foreign model may know one precision only.
+            outputs = copied(inputs.clone()).double()
+    return outputs

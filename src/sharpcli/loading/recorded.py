@@ -1,0 +1,28 @@
+"""What a checkpoint records of its training is used where the user names nothing; errors then blame the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sharpcli.checkpoints import Checkpoint
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.settings.losses import LossSpec
+
+
+def loss_name(checkpoint: Checkpoint, asked: str | None) -> str:
+    """Return the loss that was asked for, else that of the checkpoint, else cross-entropy; with its options."""
+    with blaming(checkpoint, "loss", on_file=asked is None):
+        return str(LossSpec.parse(str(asked or checkpoint.metadata.get("loss") or "ce")))
+
+
+@contextmanager
+def blaming(checkpoint: Checkpoint, what: str, *, on_file: bool) -> Iterator[None]:
+    """Blame the file for a setting that cannot be used, where it was recorded there and not given by the user."""
+    try:
+        yield
+    except SettingsError as error:
+        if not on_file:
+            raise
+        message = f"{checkpoint.path} records {'data' if what == 'data' else f'a {what}'} that cannot be used: {error.message}"
+        raise InputError(message, f"Say what to use with --{what}.") from error

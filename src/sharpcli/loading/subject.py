@@ -1,0 +1,44 @@
+"""What a checkpoint says about itself: the fields of `Subject`, and a short name for tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sharpcli.checkpoints import Checkpoint
+from sharpcli.results import Subject
+
+
+def subject_of(checkpoint: Checkpoint) -> Subject:
+    """Return what a file says about itself."""
+    metadata: dict[str, Any] = checkpoint.metadata
+    recipe = metadata.get("recipe", {})
+    return Subject(
+        path=checkpoint.address,
+        sha256=checkpoint.sha256(),
+        label=label(checkpoint),
+        model=metadata.get("model", {}).get("spec"),
+        data=metadata.get("data", {}).get("spec"),
+        data_fingerprint=metadata.get("data", {}).get("fingerprint"),
+        mode=metadata.get("mode"),
+        step=metadata.get("step"),
+        epochs=metadata.get("epochs"),
+        batch_size=recipe.get("batch_size"),
+        seed=metadata.get("seed"),
+        optimizer=recipe.get("optimizer"),
+        learning_rate=recipe.get("lr"),
+        last_learning_rate=metadata.get("last_learning_rate"),
+        momentum=recipe.get("momentum"),
+        momentum_rule=recipe.get("momentum_rule", "nesterov") if recipe else None,
+        weights=checkpoint.weights,
+    )
+
+
+def label(checkpoint: Checkpoint) -> str:
+    """Return a short name for tables and legends: that of the run for its final checkpoint, else with the file's name."""
+    path, metadata = checkpoint.path, checkpoint.metadata
+    if checkpoint.chosen:
+        return f"{path.stem}::{checkpoint.weights}"
+    name = metadata.get("name", metadata.get("mode"))
+    if name and path.name == "final.pt":
+        return str(name)
+    return f"{name} {path.stem}" if name else path.stem
