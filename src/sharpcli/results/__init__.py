@@ -1,41 +1,15 @@
 """What the commands answer: plain numbers in frozen dataclasses, versioned JSON. Standard library only."""
 
-from sharpcli.results.analyses import Check, CompareResult, CompareRow, InspectResult, RunRow, RunsResult
-from sharpcli.results.base import (
-    SCHEMA,
-    Conditions,
-    Result,
-    Subject,
-    document,
-    plain,
-)
-from sharpcli.results.geometry import (
-    Curve,
-    Displacement,
-    DistanceResult,
-    Growth,
-    GrowthFit,
-    LayerDistance,
-    Mark,
-    PathCurvature,
-    PathResult,
-    SurfaceResult,
-    Way,
-)
-from sharpcli.results.hessian import (
-    Bound,
-    Count,
-    DataBar,
-    Density,
-    Eigenvalue,
-    Estimate,
-    HessianResult,
-    Layer,
-    Moments,
-    Parts,
-)
-from sharpcli.results.sharpness import Measurement, MeasureRow, MeasuresResult, Reading, ReparamResult, SharpnessResult
-from sharpcli.results.training import RecipeRow, RecipesResult, TrainResult, TrainRow
+from sharpcli.results.base import SCHEMA, Conditions, Result, Subject, document, plain
+from sharpcli.results.compare import CompareResult, CompareRow
+from sharpcli.results.distance import Displacement, DistanceResult, Growth, GrowthFit, LayerDistance, Way
+from sharpcli.results.hessian import Bound, Count, DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments, Parts
+from sharpcli.results.inspect import Check, InspectResult, RunRow, RunsResult
+from sharpcli.results.interpolate import Curve, PathCurvature, PathResult
+from sharpcli.results.reparam import ReparamResult
+from sharpcli.results.sharpness import Measurement, MeasureRow, MeasuresResult, Reading, SharpnessResult
+from sharpcli.results.surface import Mark, SurfaceResult
+from sharpcli.results.train import RecipeRow, RecipesResult, TrainResult, TrainRow
 
 __all__ = [
     "Measurement",

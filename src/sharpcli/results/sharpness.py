@@ -95,17 +95,3 @@ class SharpnessResult(Result):
     weight_norm: float
     measurements: tuple[Measurement, ...]
     readings: tuple[Reading, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReparamResult(Result):
-    """What was rescaled; `difference` is the largest change of an output, relative to the largest output."""
-
-    checkpoint: Subject
-    written: str
-    layer: str
-    into: str | None
-    factor: float
-    difference: float
-    weight_norm_before: float
-    weight_norm_after: float

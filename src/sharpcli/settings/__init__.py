@@ -4,18 +4,16 @@ Every field carries its own help text; `sharpcli.cli.options` turns the fields o
 options of a command, so a setting is written down in one place. Standard library only.
 """
 
-from sharpcli.settings.analyses import (
-    CompareSettings,
-    DistanceSettings,
-    InspectSettings,
-    InterpolateSettings,
-    ReparamSettings,
-    SharpnessSettings,
-    SurfaceSettings,
-)
 from sharpcli.settings.base import REPEATED, AnalysisSettings, SubjectSettings, chosen
+from sharpcli.settings.compare import CompareSettings
+from sharpcli.settings.distance import DistanceSettings
 from sharpcli.settings.hessian import HessianSettings
-from sharpcli.settings.training import TrainSettings
+from sharpcli.settings.inspect import InspectSettings
+from sharpcli.settings.interpolate import InterpolateSettings
+from sharpcli.settings.reparam import ReparamSettings
+from sharpcli.settings.sharpness import SharpnessSettings
+from sharpcli.settings.surface import SurfaceSettings
+from sharpcli.settings.train import TrainSettings
 
 __all__ = [
     "REPEATED",

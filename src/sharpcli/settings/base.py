@@ -18,6 +18,7 @@ from sharpcli.settings.losses import LOSSES, LossSpec
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "float64")
 SPLITS = ("train", "test")
+PATH_BN_POLICIES = ("recompute", "eval")  # Of BatchNorm statistics between checkpoints.
 REPEATED = (
     "model_arg",
     "data_arg",

@@ -10,7 +10,7 @@ from sharpcli import plugins
 from sharpcli.errors import SettingsError
 from sharpcli.settings import TrainSettings
 from sharpcli.settings.losses import smoothed
-from sharpcli.settings.training import drops_of, named
+from sharpcli.settings.train import drops_of, named
 from sharpcli.training.schedules import SCHEDULES, Schedule
 
 GHOST_BLOCK = 128  # Geiping et al.: in a full batch, BatchNorm normalises blocks of 128 samples by themselves.

@@ -12,7 +12,7 @@ from sharpcli import checkpoints, files
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.plugins import runs_code
 from sharpcli.settings import TrainSettings
-from sharpcli.settings.training import AUTO
+from sharpcli.settings.train import AUTO
 
 # What may differ from sitting to sitting: where things are, and what never changes a weight. What begins where is checked
 # by the weights themselves.

@@ -9,7 +9,7 @@ from typing import TypedDict
 from sharpcli import files
 from sharpcli.checkpoints import LAST_GOOD, SETTINGS, STATE
 from sharpcli.errors import InputError, SettingsError
-from sharpcli.settings.training import AVERAGES
+from sharpcli.settings.train import AVERAGES
 from sharpcli.training.recipe import Recipe
 from sharpcli.training.records import NAMES
 

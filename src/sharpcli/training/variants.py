@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from sharpcli.errors import SettingsError, closest
 from sharpcli.settings import TrainSettings
-from sharpcli.settings.training import AUTO
+from sharpcli.settings.train import AUTO
 from sharpcli.training.presets import Preset, preset
 
 _NOT_SWEPT = ("out", "overwrite", "resume", "list_recipes", "device", "data_root", "download", "state_seconds")

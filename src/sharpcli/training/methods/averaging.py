@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.files import ContentError
-from sharpcli.settings.training import average_of
+from sharpcli.settings.train import average_of
 
 
 @dataclass(eq=False)

@@ -1,0 +1,42 @@
+"""What `compare` answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sharpcli.results.base import Result, Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareRow:
+    """One checkpoint beside others; what could not be measured is None and `notes` says why."""
+
+    checkpoint: Subject
+    train_loss: float
+    train_accuracy: float | None
+    test_loss: float
+    test_accuracy: float | None
+    gap: float
+    gap_standard_error: float
+    accuracy_gap: float | None
+    accuracy_gap_standard_error: float | None
+    lambda_max: float | None = None
+    lambda_max_residual: float | None = None
+    phi: float | None = None
+    distance: float | None = None
+    batch_size: int | None = None
+    updates: int | None = None
+    loss_function: str = "ce"
+    output: str | None = None
+    preprocessing: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareResult(Result):
+    """One row a checkpoint; the numbers of samples are None where rows differ in them."""
+
+    rows: tuple[CompareRow, ...]
+    epsilon: float
+    num_train: int | None
+    num_test: int | None

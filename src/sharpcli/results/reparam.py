@@ -1,0 +1,21 @@
+"""What `reparam` answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sharpcli.results.base import Result, Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReparamResult(Result):
+    """What was rescaled; `difference` is the largest change of an output, relative to the largest output."""
+
+    checkpoint: Subject
+    written: str
+    layer: str
+    into: str | None
+    factor: float
+    difference: float
+    weight_norm_before: float
+    weight_norm_after: float

@@ -1,0 +1,40 @@
+"""What `surface` answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sharpcli.results.base import Conditions, Result, Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A point that a plane was made from, at its coordinates in the plane."""
+
+    name: str
+    alpha: float
+    beta: float
+    distance_from_plane: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceResult(Result):
+    """Losses over a plane, by row β and column α; one that is not finite is a gap (None in JSON).
+
+    `lengths` are the Euclidean lengths of the axes, `explained` the share of a trajectory's variance along each,
+    `eigenvalues` those of the Hessian along each, where they apply.
+    """
+
+    checkpoint: Subject
+    conditions: Conditions
+    batch_norm: str
+    axes: tuple[str, str]
+    lengths: tuple[float, ...]
+    explained: tuple[float, ...]
+    eigenvalues: tuple[float, ...]
+    alphas: tuple[float, ...]
+    betas: tuple[float, ...]
+    loss: tuple[tuple[float, ...], ...]
+    loss_at_origin: float
+    marks: tuple[Mark, ...]
+    not_finite: int

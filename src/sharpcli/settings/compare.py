@@ -1,0 +1,31 @@
+"""What `compare` may be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sharpcli.errors import SettingsError
+from sharpcli.settings.base import AnalysisSettings, option, require_at_least, require_choice
+
+METRICS = ("hessian", "sharpness", "distance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(AnalysisSettings):
+    """Which numbers stand beside each other."""
+
+    metrics: tuple[str, ...] = option(
+        METRICS, "What to measure beside losses, accuracies and gaps: hessian, sharpness, distance.", "NAME[,NAME]"
+    )
+    epsilon: float = option(1e-3, "Box size ε of the full-space ε-sharpness.", "E")
+    tol: float = option(1e-3, "Tolerance of the largest eigenvalue, relative.", "X")
+    init: str | None = option(None, "Reference weights of the distance. Default: those of each checkpoint's run.", "FILE")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.metrics:
+            raise SettingsError("--metrics is empty.", f"Name one or more of {', '.join(METRICS)}.")
+        for name in self.metrics:
+            require_choice("metrics", name, METRICS)
+        require_at_least("epsilon", self.epsilon, 0, strictly=True)
+        require_at_least("tol", self.tol, 0, strictly=True)

@@ -1,0 +1,12 @@
+"""What `inspect` may be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sharpcli.settings.base import AnalysisSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectSettings(AnalysisSettings):
+    """What to check a file against."""

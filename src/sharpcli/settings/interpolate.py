@@ -1,0 +1,46 @@
+"""What `interpolate` may be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sharpcli.settings.base import PATH_BN_POLICIES, SPLITS, AnalysisSettings, option, require_at_least, require_choice
+from sharpcli.settings.ranges import bounds_of
+
+PATHS = ("linear", "arc", "bezier")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolateSettings(AnalysisSettings):
+    """Where on the path between two solutions to evaluate, and how."""
+
+    _splits = (*SPLITS, "both")
+    range: str = option("-0.5:1.5", "Range of α; 0 is A and 1 is B, and both are always included.", "LO:HI")
+    points: int = option(21, "Evenly spaced values of α, ends included.", "N")
+    path: str = option("linear", "linear; arc: sin(απ/2)·B + cos(απ/2)·A; bezier: curved, its control point trained.", "NAME")
+    bezier_steps: int = option(500, "Steps of Adam that train the control point.", "N")
+    bezier_batch: int = option(128, "Samples a step.", "N")
+    split: str = option("both", "train, test or both.", "NAME")
+    bn: str = option(
+        "recompute", "BatchNorm statistics along the path: recompute them at each point, or eval (stored ones, mixed).", "NAME"
+    )
+    align: bool = option(False, "Permute B's hidden units to match A's first (weight matching; same function).")
+    curvature: bool = option(
+        False, "Also λmax of the Hessian at each point, and the curvature of the loss along a straight path."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("path", self.path, PATHS)
+        require_choice("bn", self.bn, PATH_BN_POLICIES)
+        for name, least in (("points", 2), ("bezier_steps", 1), ("bezier_batch", 2)):
+            require_at_least(name.replace("_", "-"), getattr(self, name), least)
+        self.bounds()
+
+    def bounds(self) -> tuple[float, float]:
+        """Return the lowest and the highest α.
+
+        Raises:
+            SettingsError: The range is not LO:HI with LO < HI, both finite.
+        """
+        return bounds_of(self.range)
