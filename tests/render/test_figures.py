@@ -11,7 +11,7 @@ import sharpcli
 from sharpcli.errors import SettingsError
 from sharpcli.render import figures
 from sharpcli.render.figures import check_format, draw
-from sharpcli.render.path_figures import draw_paths
+from sharpcli.render.figures.interpolate import draw_paths
 from sharpcli.results import PathResult
 
 SAMPLES = Path(__file__).parents[2] / "sample_checkpoints"

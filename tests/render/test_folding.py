@@ -12,9 +12,9 @@ from rich.cells import cell_len
 from sharpcli import results
 from sharpcli.render.console import console, tell
 from sharpcli.render.folding import fold, fold_command, fold_message, shortened, visible
-from sharpcli.render.layout import lay_out
-from sharpcli.render.table import between_bounds, new_table, plus_minus
 from sharpcli.render.tables import show
+from sharpcli.render.tables.layout import lay_out
+from sharpcli.render.tables.parts import between_bounds, new_table, plus_minus
 from tests.contracts.invented import Invented
 
 PATH = "runs/experiment_2026/very_long_name_of_a_run_small_batch/final.pt"

@@ -5,8 +5,8 @@ import io
 import pytest
 
 from sharpcli.render.console import console
-from sharpcli.render.hessian_tables import _bound, _index
 from sharpcli.render.tables import show
+from sharpcli.render.tables.hessian import _bound, _index
 from sharpcli.results import Eigenvalue, HessianResult
 from tests.contracts.invented import Invented
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from sharpcli import progress
-from sharpcli.render import bar
-from sharpcli.render.bar import Lines
-from sharpcli.render.work import Overview, Piece
+from sharpcli.render import progress_bar as bar
+from sharpcli.render.progress_bar import Lines
+from sharpcli.render.progress_tree import Overview, Piece
 
 
 class Clock:

@@ -60,7 +60,7 @@ def command(
 
     def compute(settings: TrainSettings) -> Sequence[Any]:
         if settings.list_recipes:
-            from sharpcli.analyses.recipes import recipes
+            from sharpcli.analyses.train import recipes
 
             return [recipes()]
         from sharpcli.analyses.train import train

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from sharpcli import progress
-from sharpcli.render.bar import Bar, Lines
 from sharpcli.render.folding import UNLIMITED, command_of, fold_message, usable, visible
-from sharpcli.render.work import Piece
+from sharpcli.render.progress_bar import Bar, Lines
+from sharpcli.render.progress_tree import Piece
 
 
 def console(stream: IO[str]) -> Console:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from sharpcli.render.folding import fold, longest_word, shortened
-from sharpcli.render.table import NOTHING, Facts, Table
+from sharpcli.render.tables.parts import NOTHING, Facts, Table
 
 _INDENT = 2
 _WIDE_GAP, _GAP = 3, 2

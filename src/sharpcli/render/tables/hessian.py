@@ -9,7 +9,7 @@ from rich.text import Text
 
 from sharpcli.render.folding import kept
 from sharpcli.render.labels import MATRICES, distinct
-from sharpcli.render.table import Part, between_bounds, conditions_line, dim, few, heading, new_table, number
+from sharpcli.render.tables.parts import Part, between_bounds, conditions_line, dim, few, heading, new_table, number
 from sharpcli.results import DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments
 
 _USES = {"lanczos": "Lanczos", "ggn split": "Gauss-Newton split"}

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.text import Text
 
-from sharpcli.render.work import Overview, Piece
+from sharpcli.render.progress_tree import Overview, Piece
 
 _HALF_A_MINUTE = 30.0
 _LEAST_APART, _SHARE_APART = 1.0, 0.02  # Seconds between two lines, at least, and in parts of the time so far.

@@ -6,10 +6,9 @@ import itertools
 
 from rich.text import Text
 
-from sharpcli.render.table import Command, Facts, Part, dim, new_table, number, percent
+from sharpcli.render.tables.parts import Command, Facts, Part, dim, new_table, number, percent
 from sharpcli.results import (
     RecipesResult,
-    RunsResult,
     TrainResult,
 )
 
@@ -40,24 +39,6 @@ def draw_train(result: TrainResult) -> list[Part]:
     files = Facts("Files", [(name, row.checkpoint) for name, row in zip(names, result.rows, strict=True)])
     commands = [Command(f"  {command}") for command in result.next_commands]
     return [table, files, Text("Next:"), *commands, Text()]
-
-
-def draw_runs(result: RunsResult) -> list[Part]:
-    """Return a row a run: what has become of it, and what to name or to type."""
-    if len(result.rows) == 1:
-        (row,) = result.rows
-        parts: list[Part] = [Text(row.sentence)]
-        if row.state == "interrupted" and row.checkpoint:
-            parts.append(Text(f"Its last saved step is {row.checkpoint}."))
-    else:
-        table = new_table(f"Runs in {result.folder}", "run", "state", "updates", "of", "checkpoint to name", left=2)
-        for row in result.rows:
-            table.add_row(row.folder, row.state, number(row.step), number(row.steps), row.checkpoint or "–")
-        parts = [table]
-    commands = list(dict.fromkeys(row.go_on for row in result.rows if row.go_on))
-    if commands:
-        parts += [Text("Go on with:"), *(Command(f"  {command}") for command in commands)]
-    return [*parts, Text()]
 
 
 def draw_recipes(result: RecipesResult) -> list[Part]:

@@ -1,0 +1,72 @@
+"""Results as figures. Every line differs in marker and dash, not in colour alone, so print in grey is readable."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from matplotlib import rc_context, rcParams, rcParamsDefault
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from sharpcli.errors import SettingsError
+from sharpcli.render.figures.compare import draw_compare
+from sharpcli.render.figures.distance import draw_distances
+from sharpcli.render.figures.hessian import draw_hessian
+from sharpcli.render.figures.interpolate import draw_paths
+from sharpcli.render.figures.surface import draw_surface
+from sharpcli.results import CompareResult, DistanceResult, HessianResult, PathResult, Result, SurfaceResult
+
+FORMATS = ("png", "pdf", "svg")
+
+
+def check_format(path: Path) -> None:
+    """Refuse a file name whose ending is no picture, before any work is done.
+
+    Raises:
+        SettingsError: The ending is not png, pdf or svg.
+    """
+    ending = path.suffix.lower().removeprefix(".")
+    if ending not in FORMATS:
+        raise SettingsError(f"--plot {path} does not end in {', '.join(FORMATS)}.", f"Write --plot {path.stem or 'out'}.png.")
+
+
+def draw(results: Sequence[Result], path: Path) -> bytes:
+    """Return the figure of a command's answers in the format that the path's ending names.
+
+    Raises:
+        SettingsError: The ending is unknown, or there is nothing to draw.
+    """
+    check_format(path)
+    ending, buffer = path.suffix.lower().removeprefix("."), io.BytesIO()
+    # Without dates and random ids, equal results give equal bytes.
+    metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[ending]
+    with _own_style():
+        figure = _DRAWERS[type(results[0])](results)
+        for text in figure.findobj(Text):  # A file's name may hold bytes that are no letters.
+            text.set_text(text.get_text().encode("utf-8", "replace").decode())
+        figure.savefig(buffer, format=ending, dpi=150, metadata=metadata)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """Draw by matplotlib's own defaults, whatever a matplotlibrc or a model's code has set, and take every text as it is.
+
+    Names of checkpoints are no formulas, although they may hold dollar signs.
+    """
+    with rc_context():
+        rcParams.update({name: value for name, value in rcParamsDefault.items() if name != "backend"})
+        rcParams.update({"svg.hashsalt": "sharpcli", "text.parse_math": False})
+        yield
+
+
+_DRAWERS: dict[type[Result], Callable[..., Figure]] = {
+    HessianResult: draw_hessian,
+    PathResult: draw_paths,
+    DistanceResult: draw_distances,
+    CompareResult: draw_compare,
+    SurfaceResult: draw_surface,
+}

@@ -1,0 +1,38 @@
+"""Tables of a surface: what it spans and its extremes."""
+
+from __future__ import annotations
+
+import math
+
+from rich.text import Text
+
+from sharpcli.render.labels import plane
+from sharpcli.render.tables.parts import Part, between, dim, heading, new_table, number
+from sharpcli.results import SurfaceResult
+
+
+def draw_surface(result: SurfaceResult) -> list[Part]:
+    """Return what a surface spans."""
+    table = new_table(f"Loss surface {plane(result, heading(result.checkpoint))}", "quantity", "value")
+    finite = [value for row in result.loss for value in row if math.isfinite(value)]
+    rows = {
+        "loss at the origin": result.loss_at_origin, "smallest on the grid": min(finite, default=None),
+        "largest on the grid": max(finite, default=None), "points": len(result.alphas) * len(result.betas),
+        "points not finite": result.not_finite,
+    }  # fmt: skip
+    for name, value in rows.items():
+        table.add_row(name, number(value, 6))
+    axes = [
+        dim(f"{name}; length {length:.4g}, from {values[0]:.4g} to {values[-1]:.4g}")
+        for name, length, values in zip(result.axes, result.lengths, (result.alphas, result.betas), strict=True)
+    ]
+    parts: list[Part] = [table, *axes]
+    if result.marks:
+        marks = new_table("Points", "point", "alpha", "beta", "distance from the plane")
+        for mark in result.marks:
+            marks.add_row(mark.name, number(mark.alpha), number(mark.beta), number(mark.distance_from_plane))
+        parts.append(marks)
+    conditions = result.conditions
+    about = f"{conditions.split} loss ({conditions.loss_function}), N = {conditions.num_samples}, BatchNorm {result.batch_norm}"
+    about += between(conditions.preprocessing, conditions.output)
+    return [*parts, dim(f"{about}; {result.seconds:.1f} s"), Text()]
