@@ -27,7 +27,7 @@ def test_loss_and_gradient_agree_with_autograd_over_all_data_at_once(name: str, 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, NUM_SAMPLES])
 @pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-13), ("float32", 1e-6)])
-def test_no_answer_depends_on_the_batch_size(batch: int, dtype: str, accuracy: float):
+def test_no_answer_depends_on_the_chunk_size(batch: int, dtype: str, accuracy: float):
     whole = objective("conv", dtype=dtype, chunk_size=NUM_SAMPLES)
     made = objective("conv", dtype=dtype, chunk_size=batch)
     theta = whole.parameters()

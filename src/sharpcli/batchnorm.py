@@ -1,4 +1,4 @@
-"""BatchNorm in an analysis: which statistics a layer normalises with, and that no answer depends on the batch size."""
+"""BatchNorm in an analysis: which statistics a layer normalises with, and that no answer depends on the chunk size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sharpcli.errors import InputError, SettingsError
 from sharpcli.modules import private_copy
 
 POLICIES = ("eval", "recompute", "batch")
-BN_BLOCK = 1000  # Samples a block when statistics are recomputed; fixed, so that batch size cannot matter.
+BN_BLOCK = 1000  # Samples a block when statistics are recomputed; fixed, so that the chunk size cannot matter.
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -33,8 +33,8 @@ def check(policy: str, block: int, chunk_size: int | None) -> None:
         raise SettingsError(f"There is no BatchNorm policy called '{policy}'.", f"Known: {', '.join(POLICIES)}.")
     if policy == "batch" and chunk_size is not None:
         raise SettingsError(
-            "A batch size clashes with --bn batch, where a batch is always one of the fixed blocks.",
-            "Leave --batch-size out, or use --bn eval.",
+            "A chunk size clashes with --bn batch, where a chunk is always one of the fixed blocks.",
+            "Leave --chunk-size out, or use --bn eval.",
         )
     if policy == "batch" and block < 2:
         raise SettingsError(f"A block of {block} samples has no variance.", "Use blocks of at least 2 samples.")

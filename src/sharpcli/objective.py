@@ -1,7 +1,7 @@
 """The mean loss over a data set as a function of θ. The only place where data is summed.
 
 Every quantity is a sum over samples, kept in float64, divided once by the number of loss terms; it
-is never a mean of batch means. So it does not depend on the batch size, on a ragged last batch or on
+is never a mean of batch means. So it does not depend on the chunk size, on a ragged last batch or on
 how many tokens of a sample are ignored.
 """
 

@@ -52,8 +52,8 @@ def test_stored_statistics_are_mixed_and_variances_stay_positive(runs: list[str]
             assert curve.loss[result.alphas.index(alpha)] == pytest.approx(stored[f"{curve.split}_loss"], rel=1e-5)
 
 
-def test_the_answer_does_not_depend_on_the_batch_size(runs: list[str]):
-    first, second = (sharpcli.interpolate(*runs, points=5, batch_size=batch) for batch in (7, 90))
+def test_the_answer_does_not_depend_on_the_chunk_size(runs: list[str]):
+    first, second = (sharpcli.interpolate(*runs, points=5, chunk_size=size) for size in (7, 90))
     for one, other in zip(first.curves, second.curves, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-5)
 
@@ -157,7 +157,7 @@ def test_a_bezier_curve_goes_through_both_ends_and_is_trained_around_the_barrier
     first, again = (sharpcli.interpolate(*runs, **words) for _ in range(2))
     straight = sharpcli.interpolate(*runs, range="0:1", points=7)
     assert first.curves == again.curves
-    in_parts = sharpcli.interpolate(*runs, **words, batch_size=11)  # Memory, not the blocks that BatchNorm normalises.
+    in_parts = sharpcli.interpolate(*runs, **words, chunk_size=11)  # Memory, not the blocks that BatchNorm normalises.
     assert in_parts.curves[0].loss == pytest.approx(first.curves[0].loss, rel=1e-5)
     assert first.straight_barrier == pytest.approx(straight.barrier, rel=1e-6)
     assert straight.straight_barrier is None

@@ -142,7 +142,7 @@ def test_the_surface_of_a_checkpoint(runs: Path, tmp_path: Path, contents: Calla
     assert len(found.loss) == len(found.loss[0]) == 5
     assert contents(runs) == before
     assert sharpcli.surface([runs / "sgd"], points=5).loss == found.loss  # To the bit: a peer adds noise to its maxima.
-    again = sharpcli.surface([runs / "sgd"], points=5, batch_size=7)
+    again = sharpcli.surface([runs / "sgd"], points=5, chunk_size=7)
     assert numpy.allclose(found.loss, again.loss, rtol=1e-6)
     three = sharpcli.surface([runs / mode for mode in ("sgd", "largebatch", "fullbatch")], points=3)
     assert [mark.name for mark in three.marks] == ["sgd", "largebatch", "fullbatch"]

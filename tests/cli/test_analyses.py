@@ -103,20 +103,25 @@ NUMBERS: dict[str, tuple[str, Callable[[dict[str, Any]], list[float]]]] = {
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_batch_size_never_changes_the_answer(name: str, ask: Callable[..., dict[str, Any]], pair: tuple[Path, Path]) -> None:
+def test_chunk_size_never_changes_the_answer(name: str, ask: Callable[..., dict[str, Any]], pair: tuple[Path, Path]) -> None:
     """1, 7 (a ragged last batch), N; compared with what the command chooses by itself."""
     line, numbers = NUMBERS[name]
     words = line.format(*pair).split()
     wanted = numbers(ask(*words))
     assert len(wanted) >= 3
     for size in (1, 7, 60):
-        found = numbers(ask(*words, "--batch-size", size))
-        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7, err_msg=f"batch size {size}")
+        found = numbers(ask(*words, "--chunk-size", size))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7, err_msg=f"chunk size {size}")
 
 
-def test_a_batch_size_above_n_is_n(ask: Callable[..., dict[str, Any]], final: Path) -> None:
-    result = ask("hessian", final, "--topk", 1, "--batch-size", 1000)
-    assert result["conditions"]["batch_size"] == 60
+def test_the_former_name_of_the_chunk_size_is_still_taken(ask: Callable[..., dict[str, Any]], final: Path) -> None:
+    result = ask("hessian", final, "--topk", 1, "--batch-size", 7)
+    assert result["conditions"]["chunk_size"] == 7
+
+
+def test_a_chunk_size_above_n_is_n(ask: Callable[..., dict[str, Any]], final: Path) -> None:
+    result = ask("hessian", final, "--topk", 1, "--chunk-size", 1000)
+    assert result["conditions"]["chunk_size"] == 60
 
 
 FORMS: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {

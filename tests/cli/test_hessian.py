@@ -279,7 +279,7 @@ OPTIONS: dict[str, tuple[str, Callable[[dict[str, Any], Net], bool]]] = {
         "--samples 30",
         lambda r, _: r["conditions"]["num_samples"] == 30 == r["data_bar"]["held_out_samples"],
     ),
-    "batch_size": ("--batch-size 7", lambda r, net: near(r, down(net.hessian())[:5]) and r["conditions"]["batch_size"] == 7),
+    "chunk_size": ("--chunk-size 7", lambda r, net: near(r, down(net.hessian())[:5]) and r["conditions"]["chunk_size"] == 7),
 }
 # Nothing of an npz file: tests/datasets. What is compiled: tests/cli/test_engines.py. Answers that are no tensor: tests/cases.
 ELSEWHERE = {"data_arg", "data_root", "download", "compile", "output", "weights"}
@@ -648,7 +648,7 @@ BAD = [
     (2, "{run} --operator fisher --loss hinge", "hinge"),
     (2, "{run} --bn train", "--bn"),
     (2, "{run} --bn batch --bn-block 1", "--bn-block"),
-    (2, "{run} --bn batch --batch-size 20", "--batch-size"),
+    (2, "{run} --bn batch --chunk-size 20", "--chunk-size"),
     (2, "{run} --max-minutes 0", "--max-minutes"),
     (2, "{run} --max-minutes nan", "--max-minutes"),
     (2, "{run} --max-hvp 0", "--max-hvp"),

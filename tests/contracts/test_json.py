@@ -79,7 +79,7 @@ def test_one_document_is_all_of_stdout(command: str, sharpcli: Callable[..., Any
     assert answer.exit_code == 0, answer.stderr
     document = read(answer.stdout)
     assert set(document) == KEYS
-    assert document["schema"] == "sharpcli/1"
+    assert document["schema"] == "sharpcli/2"
     assert document["command"] == command
     assert document["status"] == "ok"
     assert {"sharpcli", "torch", "python"} <= set(document["provenance"])

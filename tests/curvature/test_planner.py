@@ -244,7 +244,7 @@ def test_no_more_samples_pass_at_once_than_memory_or_the_user_allow(probes: Any,
         assert max(size for _, size in asked) <= most
 
 
-def test_the_users_batch_size_is_kept(probes: Any):
+def test_the_users_chunk_size_is_kept(probes: Any):
     asked = probes(lambda _, size: 1.0 / size)
     operator = planned(objective("conv", chunk_size=50), by=Planner(chunk_size=50))
     assert operator.objective.chunk_size == 50

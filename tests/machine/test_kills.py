@@ -28,7 +28,7 @@ def words_of(command: str, final: Path, folder: Path) -> list[object]:
         return ["train", "--steps", 400, "--eval-every", 40, "--save-every", 97, *kept, "--out", folder / "run"]
     if command == "surface":
         return ["surface", final, "--points", 25, "--state", folder / "state", "--json"]
-    how = ["--topk", 6, "--bottomk", 2, "--tol", 1e-6, "--engine", "double-backward", "--batch-size", 20]
+    how = ["--topk", 6, "--bottomk", 2, "--tol", 1e-6, "--engine", "double-backward", "--chunk-size", 20]
     return ["hessian", final, *how, "--memory", "20KB", "--state", folder / "state", "--vectors", folder / "v.st", "--json"]
 
 

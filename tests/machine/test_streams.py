@@ -101,7 +101,7 @@ def test_too_little_memory_is_one_sentence(
         answer = machine(command, *given, *words, limits={"RLIMIT_AS": 40 * 2**30})
         sentence_and_hint(answer, 3)
         assert "There is not enough memory for this." in answer.stderr
-        assert "--batch-size" in answer.stderr
+        assert "--chunk-size" in answer.stderr
         assert absent not in answer.stderr
 
 

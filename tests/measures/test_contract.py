@@ -66,7 +66,7 @@ def test_same_seed_same_answer_and_weights_untouched(name: str, variant: dict[st
 
 
 @pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=named)
-def test_the_batch_size_does_not_matter(name: str, variant: dict[str, Any]):
+def test_the_chunk_size_does_not_matter(name: str, variant: dict[str, Any]):
     found = []
     for chunk in (7, 101):
         problem = objective("conv", chunk_size=chunk)

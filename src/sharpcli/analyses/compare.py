@@ -51,7 +51,7 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
     if not paths:
         raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")
     with recording(settings) as record:
-        planner = planner_for(HessianSettings(batch_size=settings.batch_size))
+        planner = planner_for(HessianSettings(chunk_size=settings.chunk_size))
 
         def measured(path: str | Path) -> _Measured:
             with progress.task("comparison", parts=_PARTS):

@@ -49,7 +49,7 @@ def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., 
         for name, annotation in answers.items():
             default = None if name == "plot" else False
             parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
-        fields = [field.name for field in dataclasses.fields(settings)]
+        fields = [*(field.name for field in dataclasses.fields(settings)), *settings.former_names]
 
         def run(**given: Any) -> None:
             values = {name: given.pop(name) for name in fields}
@@ -74,6 +74,23 @@ def build(settings: type[Any], values: dict[str, Any]) -> Any:
     return settings(**{name: _read(name, value, hints[name]) for name, value in values.items()})
 
 
+def with_present_names(settings: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with those of former names under the present ones.
+
+    Raises:
+        SettingsError: A value was given under both.
+    """
+    present = {name: value for name, value in values.items() if name not in settings.former_names}
+    for former, name in settings.former_names.items():
+        if values.get(former) is None:
+            continue
+        old, new = (f"--{word.replace('_', '-')}" for word in (former, name))
+        if present[name] is not None:
+            raise SettingsError(f"{new} and {old}, its former name, are both given.", f"Give {new} only.")
+        present[name] = values[former]
+    return present
+
+
 def _parameters(settings: type[Any]) -> list[inspect.Parameter]:
     """Return one keyword parameter for each field, annotated for Typer; what only this command has comes first."""
     hints = get_type_hints(settings)
@@ -90,6 +107,10 @@ def _parameters(settings: type[Any]) -> list[inspect.Parameter]:
         )
         annotation: Any = Annotated[kind, option]
         parameters.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
+    for former, name in settings.former_names.items():
+        option = typer.Option(f"--{former.replace('_', '-')}", hidden=True)
+        annotation = Annotated[hints[name], option]
+        parameters.append(inspect.Parameter(former, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return parameters
 
 

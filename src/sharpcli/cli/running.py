@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from sharpcli.cli.failures import failure
-from sharpcli.cli.options import Answering, build
+from sharpcli.cli.options import Answering, build, with_present_names
 from sharpcli.cli.places import check_place, check_plot
 from sharpcli.cli.signals import received
 from sharpcli.cli.streams import CLOSED_PIPE, Streams, apart
@@ -52,6 +52,7 @@ def answer(
         # Idle OpenMP threads that spin make two threads a thousand times slower on a busy machine; let them sleep.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
+        values = with_present_names(settings, values)
         chosen = build(settings, values)
         _require_folder()
         plot = _place_of_plot(how)

@@ -57,7 +57,7 @@ class LoadedCheckpoint:
     def _mean_over(self, samples: Split, **options: Any) -> Objective:
         if options.get("bn") == "batch":
             samples = in_random_order(samples, self.settings)
-        options = {"chunk_size": self.settings.batch_size, **options}
+        options = {"chunk_size": self.settings.chunk_size, **options}
         return Objective.of(self.model, samples.inputs, samples.targets, loss=self.loss, runtime=self.runtime, **options)
 
     def subject(self) -> Subject:
@@ -73,7 +73,7 @@ class LoadedCheckpoint:
             loss_function=objective.loss_name,
             device=str(self.runtime.device),
             dtype=self.settings.dtype,
-            batch_size=objective.chunk_size,
+            chunk_size=objective.chunk_size,
             batch_norm=objective.bn_policy,
             engine=engine,
             output=chosen_output(self.model),
@@ -108,7 +108,7 @@ def rebuild(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings
     model = build_model(checkpoint, data, settings).to(runtime.dtype)  # Before the weights: float64 ones stay as they are.
     checkpoints.fit(checkpoint, model)
     loss = loss_name(checkpoint, settings.loss)
-    smoothing = checkpoint.metadata.get("recipe", {}).get("label_smoothing", 0)
+    smoothing = checkpoint.metadata.get("plan", {}).get("label_smoothing", 0)
     if smoothing and unit_logits(loss):
         progress.warn(
             f"{checkpoint.path} was trained with label smoothing {smoothing:g}; what is measured is the plain cross-entropy, "

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SCHEMA = "sharpcli/1"
+SCHEMA = "sharpcli/2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Conditions:
     loss_function: str
     device: str
     dtype: str
-    batch_size: int
+    chunk_size: int
     batch_norm: str
     engine: str
     output: str | None = None

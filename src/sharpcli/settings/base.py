@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import types
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
@@ -85,7 +86,12 @@ def require_at_least(name: str, value: float | None, least: float, *, strictly: 
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectSettings:
-    """Which model, data and loss to use, and on what machine. Shared by every command."""
+    """Which model, data and loss to use, and on what machine. Shared by every command.
+
+    `former_names` maps names that options had before to their present ones; the command line still takes them.
+    """
+
+    former_names: ClassVar[Mapping[str, str]] = {}
 
     model: str | None = option(
         None, "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr. Default: as the checkpoint says.", "SPEC"
@@ -157,12 +163,13 @@ class AnalysisSettings(SubjectSettings):
     """What every analysis shares: which part of the data, and how much of it at a time."""
 
     _splits: ClassVar[tuple[str, ...]] = SPLITS
+    former_names: ClassVar[Mapping[str, str]] = {"batch_size": "chunk_size"}
     split: str = option("train", "Split whose mean loss is analysed: train or test.", "NAME")
     samples: int | None = option(None, "Analyse a seeded random subset of this many samples. Default: all.", "N")
-    batch_size: int | None = option(None, "Samples a pass holds at once; never changes the answer. Default: automatic.", "N")
+    chunk_size: int | None = option(None, "Samples a pass holds at once; never changes the answer. Default: automatic.", "N")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("split", self.split, self._splits)
         require_at_least("samples", self.samples, 1)
-        require_at_least("batch-size", self.batch_size, 1)
+        require_at_least("chunk-size", self.chunk_size, 1)

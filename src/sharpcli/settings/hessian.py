@@ -117,8 +117,8 @@ class HessianSettings(AnalysisSettings):
                 f"--max-hvp {self.max_hvp} is less than the {wanted} eigenvalues asked for.",
                 f"Lanczos needs at least one product an eigenvalue; leave --max-hvp out, or try {4 * wanted + 100}.",
             )
-        if self.bn == "batch" and self.batch_size is not None:
-            raise SettingsError("With --bn batch a pass holds one block of --bn-block samples.", "Leave --batch-size out.")
+        if self.bn == "batch" and self.chunk_size is not None:
+            raise SettingsError("With --bn batch a pass holds one block of --bn-block samples.", "Leave --chunk-size out.")
         if self.ggn_split and self.operator != "hessian":
             raise SettingsError(
                 f"--ggn-split is about the Hessian, not {self.operator}.", "Leave --operator or --ggn-split out."

@@ -50,7 +50,7 @@ def largest(
 
 def planner_for(settings: HessianSettings) -> Planner:
     """Return a planner that knows what was asked for, to be used for several checkpoints."""
-    return Planner(settings.engine, settings.compile, settings.batch_size)
+    return Planner(settings.engine, settings.compile, settings.chunk_size)
 
 
 def operator_for(objective: Objective, theta: Tensor, settings: HessianSettings, planner: Planner) -> CurvatureOperator:

@@ -39,7 +39,7 @@ def path_curvature(
         settings: For path, seed and precision.
     """
     chosen = HessianSettings(
-        topk=1, seed=settings.seed, dtype=settings.dtype, device=settings.device, batch_size=settings.batch_size
+        topk=1, seed=settings.seed, dtype=settings.dtype, device=settings.device, chunk_size=settings.chunk_size
     )
     planner, warm = planner_for(chosen), None
     tops: list[float | None] = []

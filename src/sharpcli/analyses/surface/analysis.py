@@ -146,5 +146,5 @@ def _ranges(plane: Plane, settings: SurfaceSettings) -> tuple[list[float], list[
 
 def _relevant(settings: SurfaceSettings) -> dict[str, Any]:
     """Return what the numbers depend on."""
-    indifferent = ("state", "batch_size", "device", "data_root", "download", "weights")  # Weights by their hash.
+    indifferent = ("state", "chunk_size", "device", "data_root", "download", "weights")  # Weights by their hash.
     return {key: value for key, value in settings.to_dict().items() if key not in indifferent}
