@@ -23,7 +23,7 @@ from sharpcli.datasets._resolve import resolve as resolve_data
 from sharpcli.losses import LOSSES
 from sharpcli.models._resolve import resolve as resolve_model
 from sharpcli.settings import TrainSettings
-from sharpcli.training.recipe import plan
+from sharpcli.training.plan import make_plan
 from sharpcli.training.update import Updater
 
 _LR, _BATCH, _CHUNK = 0.05, 64, 500
@@ -62,8 +62,8 @@ def ours(model: nn.Module, inputs: Tensor, targets: Tensor, updates: int, *, mod
         mode=(mode,), lr=_LR, steps=updates, schedule="constant", warmup=0.0, clip=0.0,
         batch_size=None if full else _BATCH, ghost_bn=_CHUNK if full else _BATCH,
     )  # fmt: skip
-    recipe = plan(mode, settings, len(inputs), chunk_size=_CHUNK, has_batch_norm=has_batch_norm)
-    updater = Updater(model, inputs, targets, LOSSES["ce"], recipe, 0)
+    plan = make_plan(mode, settings, len(inputs), chunk_size=_CHUNK, has_batch_norm=has_batch_norm)
+    updater = Updater(model, inputs, targets, LOSSES["ce"], plan, 0)
     for update in range(updates):
         updater.gradient(update)
         updater.step(update)

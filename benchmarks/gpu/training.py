@@ -15,7 +15,7 @@ from benchmarks.gpu.session import Setting
 from benchmarks.gpu.timing import arithmetic, once
 from sharpcli.losses import LOSSES
 from sharpcli.settings import TrainSettings
-from sharpcli.training.recipe import plan
+from sharpcli.training.plan import make_plan
 from sharpcli.training.update import Updater
 
 SECONDS = 45
@@ -96,8 +96,8 @@ def _ours(
         mode=(mode,), lr=_LR, steps=1000, schedule="constant", warmup=0.0, clip=0.0, amp=amp, channels_last=last,
         batch_size=None if full else _BATCH, ghost_bn=min(chunk, len(inputs)) if full else _BATCH,
     )  # fmt: skip
-    recipe = plan(mode, settings, len(inputs), chunk_size=min(chunk, len(inputs)), has_batch_norm=True)
-    updater = Updater(model, inputs, targets, LOSSES["ce"], recipe, 0)
+    plan = make_plan(mode, settings, len(inputs), chunk_size=min(chunk, len(inputs)), has_batch_norm=True)
+    updater = Updater(model, inputs, targets, LOSSES["ce"], plan, 0)
 
     def run(first: int) -> None:
         for update in range(first, first + updates):

@@ -13,6 +13,8 @@ import torch
 from sharpcli import checkpoints
 from sharpcli.errors import InputError
 
+SAMPLES = Path(__file__).parents[2] / "sample_checkpoints"
+
 
 @pytest.fixture
 def changed(final: Path, tmp_path: Path) -> Callable[..., Path]:
@@ -40,9 +42,9 @@ WRONG: list[tuple[str, object, str]] = [
     ("model.arguments", "hidden=4", "'file.metadata.model.arguments' is not a list"),
     ("model.arguments", [3], r"'file.metadata.model.arguments\[0\]' is not a text"),
     ("data.fingerprint", b"x", "'file.metadata.data.fingerprint' is not a text"),
-    ("recipe.lr", float("nan"), "'file.metadata.recipe.lr' is not a finite number"),
-    ("recipe.momentum", 1.0, "'file.metadata.recipe.momentum' is out of range"),
-    ("recipe.momentum_rule", "heavy", "'file.metadata.recipe.momentum_rule' is not 'nesterov' or 'polyak'"),
+    ("plan.lr", float("nan"), "'file.metadata.plan.lr' is not a finite number"),
+    ("plan.momentum", 1.0, "'file.metadata.plan.momentum' is out of range"),
+    ("plan.momentum_rule", "heavy", "'file.metadata.plan.momentum_rule' is not 'nesterov' or 'polyak'"),
     ("final", {"train_loss": "1"}, "'file.metadata.final.train_loss' is not a finite number"),
     ("final.train_loss", torch.tensor(1.0), "'file.metadata.final.train_loss' is not a finite number"),
     ("init", {"path": "init.pt"}, "'file.metadata.init.sha256' is missing"),
@@ -96,3 +98,16 @@ def test_what_is_recorded_and_cannot_be_used_is_the_fault_of_the_file(
 def test_what_the_user_says_stays_the_fault_of_the_user(final: Path, sharpcli: Callable[..., Any]) -> None:
     for words in (["--model", "mpl"], ["--model-arg", "hidden=0"], ["--data-arg", "tokens=3"]):
         assert sharpcli("hessian", final, *words).exit_code == 2
+
+
+def test_a_file_of_version_1_is_read_with_the_present_names(tmp_path: Path):
+    """Version 1 called the resolved settings "recipe", and the recipe of a paper "preset"."""
+    former = {"plan": "recipe", "recipe": "preset"}
+    for place in (SAMPLES / "sgd" / "final.pt", SAMPLES / "sgd" / "init.pt"):
+        content = torch.load(place, weights_only=True)
+        content["format_version"] = 1
+        content["metadata"] = {former.get(name, name): value for name, value in content["metadata"].items()}
+        torch.save(content, tmp_path / "old.pt")
+        old, new = checkpoints.read(tmp_path / "old.pt"), checkpoints.read(place)
+        assert list(old.metadata.items()) == list(new.metadata.items())
+        assert old.sha256() == new.sha256()

@@ -67,12 +67,12 @@ def write_damaged(folder: Path, final: Path) -> None:
     torch.save({**state, "1.bias": torch.full((4,), torch.inf)}, folder / "inf.pt")
     torch.save({"1.weight": state["1.weight"]}, folder / "missing-tensor.pt")
     torch.save({**state, "more": torch.ones(2)}, folder / "more-tensors.pt")
-    torch.save({"format": "sharpcli", "format_version": 2}, folder / "version-2.pt")
-    torch.save({"format": "sharpcli", "format_version": 1}, folder / "no-state.pt")
-    odd = {"format": "sharpcli", "format_version": 1, "state_dict": state, "metadata": {"model": "mlp", "data": "mnist"}}
+    torch.save({"format": "sharpcli", "format_version": 3}, folder / "version-3.pt")
+    torch.save({"format": "sharpcli", "format_version": 2}, folder / "no-state.pt")
+    odd = {"format": "sharpcli", "format_version": 2, "state_dict": state, "metadata": {"model": "mlp", "data": "mnist"}}
     torch.save(odd, folder / "odd-metadata.pt")
     for name, more in (("unknown-parameters", {"parameters": ["gone"]}), ("odd-init", {"init": {}})):
-        torch.save({"format": "sharpcli", "format_version": 1, "state_dict": state, "metadata": more}, folder / f"{name}.pt")
+        torch.save({"format": "sharpcli", "format_version": 2, "state_dict": state, "metadata": more}, folder / f"{name}.pt")
     torch.save({"weight": torch.ones(3, 2, device="meta")}, folder / "meta.pt")
     torch.save({"tokens": torch.arange(3)}, folder / "integers.pt")
     torch.save({**state, "1.bias": torch.ones(4, dtype=torch.complex64)}, folder / "complex.pt")
@@ -137,7 +137,7 @@ TABLE = [
     (3, "inspect {bad}/zip.pt", "zip.pt"),
     (3, "hessian {bad}/list.pt", "list"),
     (3, "hessian {bad}/nothing.pt", "nothing.pt"),
-    (3, "hessian {bad}/version-2.pt", "2"),
+    (3, "hessian {bad}/version-3.pt", "3"),
     (3, "inspect {bad}/no-state.pt", "no-state.pt"),
     (3, "hessian {bad}/odd-metadata.pt", "odd-metadata.pt"),
     (3, "inspect {bad}/unknown-parameters.pt", "unknown-parameters.pt"),
@@ -220,7 +220,8 @@ TABLE = [
     (2, "hessian {run} --samples 61", "60"),
     (2, "hessian {run} --split test --samples 31", "30"),
     (2, "hessian {run} --samples 0", "--samples"),
-    (2, "hessian {run} --batch-size 0", "--batch-size"),
+    (2, "hessian {run} --chunk-size 0", "--chunk-size"),
+    (2, "hessian {run} --chunk-size 7 --batch-size 7", "its former name"),
     (2, "hessian {run} --seed=-1", "--seed"),
     (2, "hessian {run} --dtype float16", "--dtype"),
     (2, "hessian {run} --device gpu", "--device"),

@@ -55,14 +55,14 @@ def test_files_of_a_run(mode: str, runs: Path, load: Load) -> None:
     assert found == {*FILES, "step-2.pt", "step-4.pt"}
     settings = json.loads((folder / "settings.json").read_text())
     final = load(folder / "final.pt")["metadata"]
-    assert settings["recipe"] == final["recipe"]
+    assert settings["plan"] == final["plan"]
     assert settings["settings"]["model_arg"] == ["hidden=4"]
     metrics = lines(folder)
     steps = [line["step"] for line in metrics]
     assert steps == sorted(set(steps))
     assert steps[-1] == final["step"] == 5
     assert {key: metrics[-1][key] for key in final["final"]} == final["final"]
-    assert metrics[-1]["epoch"] == final["epochs"] == 5 / final["recipe"]["updates_per_epoch"]
+    assert metrics[-1]["epoch"] == final["epochs"] == 5 / final["plan"]["updates_per_epoch"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -71,7 +71,7 @@ def test_checkpoints_are_plain_tensors_and_describe_themselves(mode: str, runs: 
         content = load(path)  # weights_only=True
         assert torch.serialization.get_unsafe_globals_in_checkpoint(str(path)) == []
         assert content["format"] == "sharpcli"
-        assert content["format_version"] == 1
+        assert content["format_version"] == 2
         about = content["metadata"]
         assert about["model"]["spec"] == "mlp"
         assert about["mode"] == mode
@@ -117,14 +117,14 @@ def test_the_seed_orders_the_batches_too(trained: Callable[..., Path], runs: Pat
 
 def test_large_batch_is_a_tenth_of_the_training_set(runs: Path, load: Load) -> None:
     about = load(runs / "largebatch" / "final.pt")["metadata"]
-    assert about["recipe"]["batch_size"] == 6
+    assert about["plan"]["batch_size"] == 6
     assert about["epochs"] == 0.5
 
 
 def test_full_batch_is_one_update_a_pass(runs: Path, load: Load) -> None:
     about = load(runs / "fullbatch" / "final.pt")["metadata"]
-    assert about["recipe"]["batch_size"] == 60
-    assert about["recipe"]["updates_per_epoch"] == 1
+    assert about["plan"]["batch_size"] == 60
+    assert about["plan"]["updates_per_epoch"] == 1
     assert about["epochs"] == about["step"] == 5
 
 
@@ -133,7 +133,7 @@ def test_full_batch_stays_full_batch(modes: str, sharpcli: Run, tiny: list[str],
     """A batch size either does not reach this mode or is refused: a minibatch run must not be labelled fullbatch."""
     answer = sharpcli("train", "--mode", modes, *tiny, "--steps", 2, "--batch-size", 10, "--out", tmp_path)
     if answer.exit_code == 0:
-        assert load(tmp_path / "fullbatch" / "final.pt")["metadata"]["recipe"]["batch_size"] == 60
+        assert load(tmp_path / "fullbatch" / "final.pt")["metadata"]["plan"]["batch_size"] == 60
     else:
         assert answer.exit_code == 2
         assert "--batch-size" in answer.stderr

@@ -14,7 +14,7 @@ import torch
 
 import sharpcli as package
 from sharpcli.curvature.stability import largest_stable
-from sharpcli.training.presets import names, preset
+from sharpcli.training.recipes import names, recipe_named
 
 Run = Callable[..., Any]
 NET = "from torch import nn\ndef net():\n    return nn.Sequential({layers})\n"
@@ -56,24 +56,24 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", names())
 def test_every_recipe_runs(name: str, sharpcli: Run, pictures: list[str], tmp_path: Path) -> None:
-    batch = [] if preset(name).values["mode"] != ("sgd",) else ["--batch-size", 8]
-    blocks = ["--ghost-bn", 4] if "ghost_bn" in preset(name).values else []
+    batch = [] if recipe_named(name).values["mode"] != ("sgd",) else ["--batch-size", 8]
+    blocks = ["--ghost-bn", 4] if "ghost_bn" in recipe_named(name).values else []
     answer = sharpcli("train", "--recipe", name, *pictures, *batch, *blocks, "--steps", 4, "--out", tmp_path)
     assert answer.exit_code == 0, answer.stderr
     told = [line for line in answer.stderr.splitlines() if not line.startswith("warning: ")]
-    assert told[1:] == [f"{name}: {preset(name).source}: {preset(name).where}"]
+    assert told[1:] == [f"{name}: {recipe_named(name).source}: {recipe_named(name).where}"]
     set_here = told[0].removeprefix(f"{name}: ")
     assert set_here.startswith("--mode ")
     assert not {"--steps", "--epochs"} & set(set_here.split())  # What the user sets is not what the recipe sets.
-    assert all(f"--{part}" in preset(name).words() for part in set_here.split("--")[1:])
+    assert all(f"--{part}" in recipe_named(name).words() for part in set_here.split("--")[1:])
     about = torch.load(tmp_path / name / "final.pt", weights_only=True)["metadata"]
-    assert about["preset"] == about["name"] == name
+    assert about["recipe"] == about["name"] == name
     assert about["step"] == 4
-    assert json.loads((tmp_path / name / "settings.json").read_text())["preset"]["source"] == preset(name).source
+    assert json.loads((tmp_path / name / "settings.json").read_text())["recipe"]["source"] == recipe_named(name).source
 
 
 def test_a_recipe_is_what_its_words_are(train: Callable[..., Path]) -> None:
-    words = shlex.split(preset("geiping-reg").words())
+    words = shlex.split(recipe_named("geiping-reg").words())
     short = ["--steps", 5, "--warmup", 2]
     by_name = train("--recipe", "geiping-reg", *short, name="name")
     typed = [

@@ -214,7 +214,7 @@ def test_a_folder_that_cannot_be_gone_on_with(words: list[str], interrupted: tup
 
 def test_settings_that_cannot_be_read_are_told(sharpcli: Run, tiny: list[str], tmp_path: Path) -> None:
     assert sharpcli("train", *tiny, "--steps", 1, "--out", tmp_path).exit_code == 0
-    for text in ('{"settings": {"seed": "x"}, "recipe": {}}', '{"settings": 3, "recipe": 4}', "half a", "[]"):
+    for text in ('{"settings": {"seed": "x"}, "plan": {}}', '{"settings": 3, "plan": 4}', "half a", "[]"):
         (tmp_path / "sgd" / "settings.json").write_text(text)
         answer = sharpcli("train", "--resume", tmp_path / "sgd")
         assert answer.exit_code == 3, text

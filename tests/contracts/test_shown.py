@@ -31,7 +31,7 @@ SUBJECT = {
         "last_learning_rate", "momentum", "momentum_rule", "weights", "model", "data", "mode",
     )
 }  # fmt: skip
-CONDITIONS = {"Conditions.batch_size", "Conditions.engine"}
+CONDITIONS = {"Conditions.chunk_size", "Conditions.engine"}
 HEADING = {"Subject.model", "Subject.data", "Subject.mode"}
 LEFT_OUT: dict[str, set[str]] = {
     "CompareResult": SUBJECT - {"Subject.label"}
@@ -48,7 +48,7 @@ LEFT_OUT: dict[str, set[str]] = {
     | {"Conditions.batch_norm", "Conditions.device", "Conditions.dtype", "Conditions.num_parameters"}
     | {"loss", "alphas", "betas", "explained", "eigenvalues"},
     "HessianResult": SUBJECT - HEADING
-    | {"Conditions.batch_size", "operator", "ended", "residual_history", "last_learning_rate", "orthogonality"}
+    | {"Conditions.chunk_size", "operator", "ended", "residual_history", "last_learning_rate", "orthogonality"}
     | {"eigenvalues.index", "eigenvalues.index_interval", "eigenvalues.index_range", "eigenvalues.interval"}
     | {"floor.probability", "moments.products", "layers.products", "density"}
     | {f"{place}.{name}" for place in ("layers.trace", *MOMENTS) for name in ("samples", "standard_error")},
@@ -61,7 +61,7 @@ LEFT_OUT: dict[str, set[str]] = {
     "RunsResult": {"seconds", "rows.sentence", "rows.stopped_by", "rows.checkpoint_step"},
     "RecipesResult": {"seconds", "rows.sets", "rows.source"},
     "TrainResult": {"run", "init_sha256", "seconds"}
-    | {"rows.mode", "rows.preset", "rows.folder", "rows.learning_rate", "rows.seed"},
+    | {"rows.mode", "rows.recipe", "rows.folder", "rows.learning_rate", "rows.seed"},
 }
 # What one answer does not show, since it shows something else instead.
 INSTEAD = {

@@ -105,8 +105,8 @@ WORDS: dict[tuple[str, str], list[Any]] = {
     ("", "name"): ["", "\x1b[31m", "[red]x[/]", "a\nb"],
     ("init", "path"): ["/dev/zero", "../..", "", "x" * 4000, "x.pt", "/", "."],
     ("init", "sha256"): [""],
-    ("recipe", "lr"): [0, 1e300],
-    ("recipe", "momentum"): [0, 0.999999999],
+    ("plan", "lr"): [0, 1e300],
+    ("plan", "momentum"): [0, 0.999999999],
     ("final", "train_loss"): [-1e300, 0],
 }
 

@@ -14,7 +14,7 @@ from sharpcli.settings import TrainSettings
 from sharpcli.training.averaged import finished
 from sharpcli.training.judge import Judge
 from sharpcli.training.methods.averaging import Average
-from sharpcli.training.recipe import plan
+from sharpcli.training.plan import make_plan
 
 
 def _judge(tmp_path: Path) -> Judge:
@@ -22,9 +22,9 @@ def _judge(tmp_path: Path) -> Judge:
     parts = [Split(torch.randn(24, 5, generator=random), torch.arange(24) % 3) for _ in range(2)]
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
-    recipe = plan("sgd", TrainSettings(mode=("sgd",), batch_size=8), 24, chunk_size=8, has_batch_norm=True)
+    plan = make_plan("sgd", TrainSettings(mode=("sgd",), batch_size=8), 24, chunk_size=8, has_batch_norm=True)
     runtime = Runtime.open("cpu", "float32")
-    return Judge.of(model, DataSplits("toy", *parts, 3), loss="ce", recipe=recipe, runtime=runtime, folder=tmp_path)
+    return Judge.of(model, DataSplits("toy", *parts, 3), loss="ce", plan=plan, runtime=runtime, folder=tmp_path)
 
 
 def test_an_average_without_a_finite_loss_is_told_and_left_out(tmp_path: Path):

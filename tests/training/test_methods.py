@@ -17,7 +17,7 @@ from sharpcli.settings import TrainSettings
 from sharpcli.training.methods import gradient_penalty
 from sharpcli.training.methods.averaging import averages_of
 from sharpcli.training.methods.noise import example_weights
-from sharpcli.training.recipe import Recipe, plan
+from sharpcli.training.plan import TrainingPlan, make_plan
 from sharpcli.training.update import Updater
 from tests.nets import NUM_SAMPLES, images, tanh_mlp
 
@@ -35,13 +35,13 @@ def updater(model: nn.Module, mode: str = "fullbatch", *, seed: int = 0, **chose
     plain = {"momentum": 0.0, "weight_decay": 0.0, "clip": 0.0, "warmup": 0.0, "schedule": "constant", "lr": 0.3, "steps": 100}
     settings = TrainSettings(mode=(mode,), **(plain | chosen))
     has_norm = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
-    recipe = plan(mode, settings, N, chunk_size=N, has_batch_norm=has_norm)
-    return made(model, recipe, seed)
+    plan = make_plan(mode, settings, N, chunk_size=N, has_batch_norm=has_norm)
+    return made(model, plan, seed)
 
 
-def made(model: nn.Module, recipe: Recipe, seed: int = 0) -> Updater:
+def made(model: nn.Module, plan: TrainingPlan, seed: int = 0) -> Updater:
     inputs, targets = images()
-    return Updater(model, inputs, targets, loss_named(smoothed("ce", recipe.label_smoothing)), recipe, seed)
+    return Updater(model, inputs, targets, loss_named(smoothed("ce", plan.label_smoothing)), plan, seed)
 
 
 def slopes(model: nn.Module) -> Tensor:
@@ -154,9 +154,9 @@ def test_a_step_moves_each_weight_by_its_own_slope_however_it_lies_in_memory(bui
 
 def test_the_penalty_fades_with_the_learning_rate():
     model, found = net(), []
-    recipe = updater(model, grad_penalty=40.0).recipe
-    for changed in ({"grad_penalty": 0.0}, {}, {"lr": recipe.lr / 2}):
-        made(model, replace(recipe, **changed)).gradient(0)
+    plan = updater(model, grad_penalty=40.0).plan
+    for changed in ({"grad_penalty": 0.0}, {}, {"lr": plan.lr / 2}):
+        made(model, replace(plan, **changed)).gradient(0)
         found.append(slopes(model))
     torch.testing.assert_close(found[2] - found[0], (found[1] - found[0]) / 2, rtol=1e-9, atol=1e-14)
 

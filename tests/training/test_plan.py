@@ -3,12 +3,12 @@ import pytest
 from sharpcli.errors import SettingsError
 from sharpcli.settings import TrainSettings
 from sharpcli.training.batches import Batches
-from sharpcli.training.recipe import Recipe, plan
+from sharpcli.training.plan import TrainingPlan, make_plan
 
 
-def _plan(mode: str, num_train: int = 10_000, *, has_batch_norm: bool = False, **chosen: object) -> Recipe:
+def _plan(mode: str, num_train: int = 10_000, *, has_batch_norm: bool = False, **chosen: object) -> TrainingPlan:
     settings = TrainSettings(mode=(mode,), **chosen)
-    return plan(mode, settings, num_train, chunk_size=1000, has_batch_norm=has_batch_norm)
+    return make_plan(mode, settings, num_train, chunk_size=1000, has_batch_norm=has_batch_norm)
 
 
 def test_large_batch_is_a_tenth_and_full_batch_all_of_the_training_set():
@@ -24,8 +24,8 @@ def test_an_epoch_counts_the_ragged_last_batch():
 
 
 def test_what_the_user_says_overrides_the_mode():
-    recipe = _plan("fullbatch", lr=0.7, steps=9, clip=0, optimizer="adam", momentum=0.5, chunk_size=50)
-    assert (recipe.lr, recipe.updates, recipe.clip, recipe.optimizer, recipe.chunk_size) == (0.7, 9, 0, "adam", 50)
+    plan = _plan("fullbatch", lr=0.7, steps=9, clip=0, optimizer="adam", momentum=0.5, chunk_size=50)
+    assert (plan.lr, plan.updates, plan.clip, plan.optimizer, plan.chunk_size) == (0.7, 9, 0, "adam", 50)
 
 
 def test_learning_rates_scale_with_the_batch():

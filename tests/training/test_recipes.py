@@ -8,20 +8,20 @@ import pytest
 
 from sharpcli.errors import SettingsError
 from sharpcli.settings import TrainSettings
-from sharpcli.training.presets import names, preset
-from sharpcli.training.recipe import Recipe, plan
+from sharpcli.training.plan import TrainingPlan, make_plan
+from sharpcli.training.recipes import names, recipe_named
 
 CIFAR = 50_000
 
 
-def planned(name: str, *, num_train: int = CIFAR, **own: object) -> Recipe:
-    settings = preset(name).fill(TrainSettings(recipe=(name,), **own))
-    return plan(settings.mode[0], settings, num_train, chunk_size=1000, has_batch_norm=True)
+def planned(name: str, *, num_train: int = CIFAR, **own: object) -> TrainingPlan:
+    settings = recipe_named(name).fill(TrainSettings(recipe=(name,), **own))
+    return make_plan(settings.mode[0], settings, num_train, chunk_size=1000, has_batch_norm=True)
 
 
 @pytest.mark.parametrize("name", names())
 def test_a_recipe_is_complete(name: str):
-    found = preset(name)
+    found = recipe_named(name)
     assert found.summary
     assert found.source
     assert found.where
@@ -31,9 +31,9 @@ def test_a_recipe_is_complete(name: str):
 
 @pytest.mark.parametrize("name", names())
 def test_the_words_of_a_recipe_name_every_setting_once(name: str):
-    flags = [word[2:].replace("-", "_") for word in preset(name).words().split() if word.startswith("--")]
-    assert flags == list(preset(name).values)
-    assert "(" not in preset(name).words()
+    flags = [word[2:].replace("-", "_") for word in recipe_named(name).words().split() if word.startswith("--")]
+    assert flags == list(recipe_named(name).values)
+    assert "(" not in recipe_named(name).words()
 
 
 def test_an_option_overrides_and_takes_back_what_excludes_it():
@@ -51,7 +51,7 @@ def test_an_option_overrides_and_takes_back_what_excludes_it():
 
 def test_an_unknown_recipe_is_refused_with_the_nearest():
     with pytest.raises(SettingsError) as told:
-        preset("geiping-klip")
+        recipe_named("geiping-klip")
     assert "geiping-clip" in told.value.hint
 
 

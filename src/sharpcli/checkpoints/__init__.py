@@ -2,7 +2,7 @@
 
 A checkpoint of sharpcli is what `torch.save` makes of
 
-    {"format": "sharpcli", "format_version": 1, "state_dict": {...}, "metadata": {...}}
+    {"format": "sharpcli", "format_version": 2, "state_dict": {...}, "metadata": {...}}
 
 with plain tensors, numbers and text only. Nothing is ever unpickled as code: files are opened with
 `weights_only=True` or as safetensors, and model code that a file merely names is not run.
@@ -11,7 +11,7 @@ with plain tensors, numbers and text only. Nothing is ever unpickled as code: fi
 from sharpcli.checkpoints._checkpoint import Checkpoint, state_sha256, write
 from sharpcli.checkpoints._fitting import fit, fitted
 from sharpcli.checkpoints._folders import LAST_GOOD, SETTINGS, STATE, RunFolder, how_to_go_on, run_in, runs_below
-from sharpcli.checkpoints._metadata import Losses
+from sharpcli.checkpoints._metadata import Losses, with_present_names
 from sharpcli.checkpoints._parts import Parts, parts, parts_of_model, require_finite, same_parameters
 from sharpcli.checkpoints._reading import is_something_else, locate, read, there
 from sharpcli.checkpoints._runs import initial_weights, saved_steps
@@ -40,5 +40,6 @@ __all__ = [
     "saved_steps",
     "state_sha256",
     "there",
+    "with_present_names",
     "write",
 ]

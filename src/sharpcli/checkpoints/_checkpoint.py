@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sharpcli import files
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Checkpoint:
     Attributes:
         path: File they came from.
         state: Tensors by name, parameters and buffers, on the CPU.
-        metadata: Model, data, loss, recipe, step, initial weights and losses of a run; {} for a foreign file.
+        metadata: Model, data, loss, plan, recipe, step, initial weights and losses of a run; {} for a foreign file.
         container: What kind of file it was, in words.
         weights: Under which key of the file they are; None where they have none.
         chosen: Whether that key was named because the file holds several sets of weights.

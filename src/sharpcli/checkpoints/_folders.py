@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from sharpcli import files
-from sharpcli.checkpoints._metadata import own_content
+from sharpcli.checkpoints._metadata import own_content, with_present_names
 from sharpcli.errors import InputError
 from sharpcli.plugins import runs_code
 
@@ -78,7 +78,7 @@ class _Record(TypedDict):
     """What settings.json of a run holds."""
 
     settings: _Command
-    recipe: dict[str, Any]
+    plan: dict[str, Any]
     command: NotRequired[_Command | None]
 
 
@@ -110,7 +110,7 @@ def run_in(folder: str | Path) -> RunFolder | None:
     if not str(folder) or not _is_run(place):
         return None
     record = _record(place) or {}
-    steps = record.get("recipe", {}).get("updates") if isinstance(record.get("recipe"), dict) else None
+    steps = record.get("plan", {}).get("updates")
     if (place / FINAL).is_file():
         about = _metadata(place / FINAL)
         return RunFolder(
@@ -166,8 +166,9 @@ def _is_run(folder: Path) -> bool:
 def _record(folder: Path) -> dict[str, Any] | None:
     """Return what settings.json says, if it is that of a run."""
     try:
-        return {**files.read_json(folder / SETTINGS, _Record, "Begin the run anew with --overwrite.")}
-    except InputError:
+        record = files.read_json(folder / SETTINGS, dict[str, Any], "Begin the run anew with --overwrite.")
+        return {**files.conform(with_present_names(record), _Record, "settings")}
+    except (InputError, files.ContentError):
         return None
 
 

@@ -1,4 +1,4 @@
-"""What the metadata of our own checkpoints hold, each value with its type; `PlannedRun` of analyses writes them."""
+"""What the metadata of our own checkpoints hold, each value with its type; `PlannedRun` of training writes them."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Data(TypedDict, total=False):
     num_test: Count
 
 
-class RecipeRecord(TypedDict, total=False):
-    """Those settings of a run that are used again; the others are kept as they are."""
+class Plan(TypedDict, total=False):
+    """Those resolved settings of a run that are used again; the others are kept as they are."""
 
     batch_size: Positive
     optimizer: str
@@ -71,12 +71,12 @@ class Metadata(TypedDict, total=False):
     data: Data
     loss: str
     mode: str
-    recipe: RecipeRecord
+    plan: Plan
     seed: Count
     dtype: str
     init: Start
     name: str
-    preset: str | None
+    recipe: str | None
     step: Count
     epochs: Amount
     last_learning_rate: Amount | None
@@ -97,12 +97,27 @@ class Content(TypedDict):
     metadata: Metadata
 
 
+_FORMER = {"recipe": "plan", "preset": "recipe"}  # Names in files of version 1.
+
+
+def with_present_names(record: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a record of a run with the names of version 2, in its order.
+
+    Version 1 called the resolved settings "recipe" and the recipe of a paper "preset".
+    """
+    if "plan" in record or not ("preset" in record or isinstance(record.get("recipe"), dict)):
+        return record
+    return {_FORMER.get(name, name): value for name, value in record.items()}
+
+
 def own_content(place: Path, content: dict[Any, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the metadata of what a file of our own holds.
 
     Raises:
         InputError: It holds something else.
     """
+    if content.get("format_version") == 1 and isinstance(content.get("metadata"), dict):
+        content = {**content, "metadata": with_present_names(content["metadata"])}
     try:
         found = files.conform(content, Content, "file")
         state, metadata = found["state_dict"], dict(found["metadata"])

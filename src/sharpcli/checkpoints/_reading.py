@@ -9,7 +9,7 @@ from typing import Any
 
 from sharpcli import files, progress
 from sharpcli.checkpoints import _sets
-from sharpcli.checkpoints._checkpoint import FORMAT_VERSION, Checkpoint
+from sharpcli.checkpoints._checkpoint import FORMAT_VERSION, READABLE_VERSIONS, Checkpoint
 from sharpcli.checkpoints._folders import FINAL, no_weights
 from sharpcli.checkpoints._metadata import own_content
 from sharpcli.checkpoints._sets import WeightSet
@@ -88,9 +88,9 @@ def read(path: str | Path, weights: str | None = None, *, preferred: str | None 
     content = files.read_object(place)
     if isinstance(content, dict) and isinstance(content.get("format"), str) and content["format"] == "sharpcli":
         version = content.get("format_version")
-        if type(version) is int and version != FORMAT_VERSION and abs(version) < _VERSIONS:
+        if type(version) is int and version not in READABLE_VERSIONS and abs(version) < _VERSIONS:
             raise InputError(
-                f"{place} has checkpoint format {version}; this sharpcli reads format {FORMAT_VERSION}.",
+                f"{place} has checkpoint format {version}; this sharpcli reads formats 1 to {FORMAT_VERSION}.",
                 "Install the version of sharpcli that wrote it.",
             )
         state, metadata = own_content(place, content)

@@ -11,7 +11,7 @@ from sharpcli.results import Subject
 def subject_of(checkpoint: Checkpoint) -> Subject:
     """Return what a file says about itself."""
     metadata: dict[str, Any] = checkpoint.metadata
-    recipe = metadata.get("recipe", {})
+    plan = metadata.get("plan", {})
     return Subject(
         path=checkpoint.address,
         sha256=checkpoint.sha256(),
@@ -22,13 +22,13 @@ def subject_of(checkpoint: Checkpoint) -> Subject:
         mode=metadata.get("mode"),
         step=metadata.get("step"),
         epochs=metadata.get("epochs"),
-        batch_size=recipe.get("batch_size"),
+        batch_size=plan.get("batch_size"),
         seed=metadata.get("seed"),
-        optimizer=recipe.get("optimizer"),
-        learning_rate=recipe.get("lr"),
+        optimizer=plan.get("optimizer"),
+        learning_rate=plan.get("lr"),
         last_learning_rate=metadata.get("last_learning_rate"),
-        momentum=recipe.get("momentum"),
-        momentum_rule=recipe.get("momentum_rule", "nesterov") if recipe else None,
+        momentum=plan.get("momentum"),
+        momentum_rule=plan.get("momentum_rule", "nesterov") if plan else None,
         weights=checkpoint.weights,
     )
 

@@ -13,7 +13,7 @@ class TrainRow:
 
     name: str
     mode: str
-    preset: str | None
+    recipe: str | None
     average: str | None
     folder: str
     checkpoint: str

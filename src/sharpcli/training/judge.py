@@ -16,7 +16,7 @@ from sharpcli.datasets._splits import DataSplits, Split
 from sharpcli.errors import NumericalError
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.runtime import Runtime
-from sharpcli.training.recipe import Recipe
+from sharpcli.training.plan import TrainingPlan
 from sharpcli.training.tracking import theta_of
 
 # Near the wanted loss evaluate more often, and very near to it more often still: one pass of small batches can overshoot,
@@ -32,7 +32,7 @@ class Judge:
 
     Attributes:
         model: In training; its weights and buffers are read, never changed.
-        recipe: For the loss that is wanted, and how often to evaluate.
+        plan: For the loss that is wanted, and how often to evaluate.
         train: The mean loss over the training data.
         test: Over the test data.
         folder: Of the run, for messages.
@@ -40,20 +40,20 @@ class Judge:
     """
 
     model: nn.Module
-    recipe: Recipe
+    plan: TrainingPlan
     train: Objective
     test: Objective
     folder: Path
     good: tuple[int, dict[str, Tensor]] | None = None
 
     @staticmethod
-    def of(model: nn.Module, data: DataSplits, *, loss: str, recipe: Recipe, runtime: Runtime, folder: Path) -> Judge:
+    def of(model: nn.Module, data: DataSplits, *, loss: str, plan: TrainingPlan, runtime: Runtime, folder: Path) -> Judge:
         """Bind a model to data."""
 
         def objective(part: Split) -> Objective:
             return Objective.of(model, part.inputs, part.targets, loss=loss, runtime=runtime)
 
-        return Judge(model, recipe, objective(data.train), objective(data.part("test")), folder)
+        return Judge(model, plan, objective(data.train), objective(data.part("test")), folder)
 
     def evaluate(self, updates: int) -> Both:
         """Return loss and accuracy over training and test data with the model as it is now, which is kept as good.
@@ -89,20 +89,20 @@ class Judge:
 
     def is_due(self, updates: int, metrics: Sequence[Mapping[str, Any]]) -> bool:
         """Tell whether to evaluate now, from the lines of what was evaluated before."""
-        every, wanted = self.recipe.eval_every, self.recipe.stop_train_loss
+        every, wanted = self.plan.eval_every, self.plan.stop_train_loss
         if wanted is not None and metrics:
             closer = next((times for factor, times in _NEAR if metrics[-1]["train_loss"] <= factor * wanted), 1)
             every = max(1, every // closer)
-        return updates % every == 0 or updates == self.recipe.updates
+        return updates % every == 0 or updates == self.plan.updates
 
     def is_reached(self, loss: float) -> bool:
         """Tell whether a training loss is as low as is wanted."""
-        return self.recipe.stop_train_loss is not None and loss <= self.recipe.stop_train_loss
+        return self.plan.stop_train_loss is not None and loss <= self.plan.stop_train_loss
 
     def diverged(self, updates: int) -> NumericalError:
         """Return what to raise when a number is no longer finite."""
         kept = "" if self.good is None else f"; the weights after update {self.good[0]} are in {self.folder / LAST_GOOD}"
         return NumericalError(
-            f"Training '{self.recipe.mode}' diverged at update {updates}: the loss is no longer finite{kept}.",
+            f"Training '{self.plan.mode}' diverged at update {updates}: the loss is no longer finite{kept}.",
             "Use a lower --lr, a longer --warmup, or --clip 1.",
         )

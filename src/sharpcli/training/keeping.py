@@ -9,7 +9,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 import torch
 from torch import Tensor
 
-from sharpcli import files, progress
+from sharpcli import checkpoints, files, progress
 from sharpcli.checkpoints import STATE
 from sharpcli.errors import InputError, SettingsError, first_line
 
@@ -20,7 +20,7 @@ _Count = Annotated[int, files.Range(0)]
 
 
 class OptimizerState(TypedDict):
-    """What an optimizer has for each parameter, by its number; its settings are those of the recipe."""
+    """What an optimizer has for each parameter, by its number; its settings are those of the plan."""
 
     state: dict[int, dict[str, Tensor | None]]
 
@@ -85,7 +85,7 @@ def read_state(folder: Path, identity: dict[str, Any], device: torch.device) -> 
 
     Raises:
         InputError: They cannot be read, or are none.
-        SettingsError: They belong to another model, data, recipe or seed.
+        SettingsError: They belong to another model, data, plan or seed.
     """
     try:
         content = files.read_object(folder / STATE)
@@ -171,10 +171,11 @@ def refuse_other(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
     Raises:
         SettingsError: They differ; what differs is named.
     """
-    found = saved.get("recipe")
-    recipe = found if isinstance(found, dict) else {}
-    differing = [key for key in wanted if key != "recipe" and saved.get(key) != wanted[key]]
-    differing += [key for key, value in wanted["recipe"].items() if recipe.get(key) != value]
+    saved = checkpoints.with_present_names(saved)
+    recorded = saved.get("plan")
+    plan = recorded if isinstance(recorded, dict) else {}
+    differing = [key for key in wanted if key != "plan" and saved.get(key) != wanted[key]]
+    differing += [key for key, value in wanted["plan"].items() if plan.get(key) != value]
     if differing:
         raise SettingsError(
             f"The run in {folder} was made with other settings ({', '.join(differing)}).",

@@ -37,7 +37,7 @@ from sharpcli.training.keeping import (
     write_state,
 )
 from sharpcli.training.methods.averaging import averages_of
-from sharpcli.training.recipe import Recipe
+from sharpcli.training.plan import TrainingPlan
 from sharpcli.training.records import Records
 from sharpcli.training.tracking import DistanceTracker, SharpnessTracker, is_log_spaced, theta_of
 from sharpcli.training.update import Updater
@@ -61,7 +61,7 @@ class Run:
     model: nn.Module
     data: DataSplits
     loss: str
-    recipe: Recipe
+    plan: TrainingPlan
     runtime: Runtime
     seed: int
     folder: Path
@@ -76,20 +76,20 @@ class Run:
     _started: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        recipe = self.recipe
+        plan = self.plan
         self.records = Records(self.folder)
-        self._judge = Judge.of(self.model, self.data, loss=self.loss, recipe=recipe, runtime=self.runtime, folder=self.folder)
+        self._judge = Judge.of(self.model, self.data, loss=self.loss, plan=plan, runtime=self.runtime, folder=self.folder)
         train = self._judge.train
         inputs, targets = train.inputs, train.targets
-        descended = loss_of(smoothed(self.loss, recipe.label_smoothing), targets)
-        self.updater = Updater(self.model, inputs, targets, descended, recipe, self.seed)
+        descended = loss_of(smoothed(self.loss, plan.label_smoothing), targets)
+        self.updater = Updater(self.model, inputs, targets, descended, plan, self.seed)
         self._distance = DistanceTracker(train.space, theta_of(train.space, self.model))
         self._sharpness: SharpnessTracker | None = None
-        if recipe.track_sharpness:
+        if plan.track_sharpness:
             self._sharpness = SharpnessTracker.of(
-                self.model, inputs, targets, loss=self.loss, recipe=recipe, runtime=self.runtime, batches=self.updater.batches
+                self.model, inputs, targets, loss=self.loss, plan=plan, runtime=self.runtime, batches=self.updater.batches
             )
-        self._averages = averages_of(recipe.average, updates=recipe.updates, updates_per_epoch=recipe.updates_per_epoch)
+        self._averages = averages_of(plan.average, updates=plan.updates, updates_per_epoch=plan.updates_per_epoch)
         for average in self._averages:
             average.see(0, self.updater.parameters)
 
@@ -98,7 +98,7 @@ class Run:
 
         Raises:
             InputError: It cannot be read, or is not that of a run.
-            SettingsError: It belongs to another model, data, recipe or seed.
+            SettingsError: It belongs to another model, data, plan or seed.
         """
         state = read_state(self.folder, self.identity, self.runtime.device)
         try:
@@ -112,9 +112,9 @@ class Run:
         for number, parts in state["optimizer"]["state"].items():
             if not 0 <= number < len(self.updater.parameters):
                 raise ContentError(f"there is no parameter {number}")
-            require_slots(parts, self.updater.parameters[number], self.recipe.optimizer)
-        if state["updates"] > self.recipe.updates or len(state["averages"]) != len(self._averages):
-            raise ContentError("its updates or averages are not those of the recipe")
+            require_slots(parts, self.updater.parameters[number], self.plan.optimizer)
+        if state["updates"] > self.plan.updates or len(state["averages"]) != len(self._averages):
+            raise ContentError("its updates or averages are not those of the plan")
         for average, kept in zip(self._averages, state["averages"], strict=True):
             average.restore(kept["kind"], kept["count"], kept["means"], self.updater.parameters)
         if self._sharpness is not None:
@@ -127,7 +127,7 @@ class Run:
         self.records.lines = lines
 
     def train(self) -> Outcome:
-        """Run to the end of the recipe or to the wanted training loss.
+        """Run to the end of the plan or to the wanted training loss.
 
         Raises:
             NumericalError: The loss is no longer finite; the last good state stays on disk.
@@ -165,7 +165,7 @@ class Run:
     ) -> tuple[Both, str]:
         """Take updates until the end; return the last evaluation and why it is the end."""
         saved_at = time.perf_counter()
-        while self.updates < self.recipe.updates and stopped_by == _END:
+        while self.updates < self.plan.updates and stopped_by == _END:
             interrupt.check()
             self._whole = False
             loss = self._gradient()
@@ -223,7 +223,7 @@ class Run:
         return finished(self._averages, self._judge, self.updater.parameters, self.updates, self._last_rate())
 
     def _task(self) -> Any:
-        return progress.task(self.label, self.recipe.updates, units="updates", done=self.updates)
+        return progress.task(self.label, self.plan.updates, units="updates", done=self.updates)
 
     def _gradient(self) -> float:
         """Compute the gradient of the next update, and return the loss that it met."""
@@ -238,14 +238,14 @@ class Run:
         for average in self._averages:
             average.see(self.updates, self.updater.parameters)
         self._track()
-        if self.recipe.save_every and self.updates % self.recipe.save_every == 0:
+        if self.plan.save_every and self.updates % self.plan.save_every == 0:
             self._judge.require_finite(self.updates)
             path = self.folder / f"step-{self.updates}.pt"
             attempt(lambda: self.save_step(path, self.model.state_dict(), self.updates, self._last_rate(), {}), path.name)
 
     def _track(self) -> None:
         """Follow what is due after this many updates."""
-        every = self.recipe.track_sharpness
+        every = self.plan.track_sharpness
         sharp = self._sharpness is not None and every and self.updates % every == 0
         if not sharp and not is_log_spaced(self.updates):
             return
@@ -259,20 +259,20 @@ class Run:
         """Write the weights that were evaluated last, and the records."""
         if self._judge.good is not None:
             step, state = self._judge.good
-            rate = self.recipe.learning_rate(max(step - 1, 0))
+            rate = self.plan.learning_rate(max(step - 1, 0))
             about = {"diverged_at": self.updates}
             attempt(lambda: self.save_step(self.folder / LAST_GOOD, state, step, rate, about), LAST_GOOD)
         attempt(self.records.write, "the records")
 
     def _last_rate(self) -> float:
-        return self.recipe.learning_rate(max(self.updates - 1, 0))
+        return self.plan.learning_rate(max(self.updates - 1, 0))
 
     def _show(self, evaluations: Both, shown: progress.Task) -> None:
         """Report an evaluation, and how many updates are left; where a loss is wanted, by how the loss falls."""
         train, test = evaluations
-        left = self.recipe.updates - self.updates
-        if self.recipe.stop_train_loss:
-            wanted = self.recipe.stop_train_loss
+        left = self.plan.updates - self.updates
+        if self.plan.stop_train_loss:
+            wanted = self.plan.stop_train_loss
             known = [
                 (line["step"], math.log(max(line["train_loss"], wanted) / wanted)) for line in self.records.lines["metrics"]
             ]
@@ -289,7 +289,7 @@ class Run:
         train, test = evaluations
         line = {
             "step": self.updates,
-            "epoch": self.updates / self.recipe.updates_per_epoch,
+            "epoch": self.updates / self.plan.updates_per_epoch,
             "train_loss": train.loss,
             "train_accuracy": train.accuracy,
             "test_loss": test.loss,

@@ -45,7 +45,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingPlan:
     """One run: `updates` steps, each with the mean gradient over `batch_size` samples, `chunk_size` at a time.
 
     The other fields are the settings of their names, with nothing left open; 0 is off. A chunk is the block that
@@ -101,7 +101,7 @@ class Recipe:
         return self.lr * SCHEDULES[self.schedule](schedule, update - self.warmup)
 
 
-def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int, has_batch_norm: bool) -> Recipe:
+def make_plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int, has_batch_norm: bool) -> TrainingPlan:
     """Fill in what the user left open.
 
     Args:
@@ -139,7 +139,7 @@ def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int,
     warmup = round(values["warmup"] * updates) if values["warmup"] < 1 else min(round(values["warmup"]), updates)
     length = settings.schedule_steps or max(updates - warmup, 1)
     swa = values["schedule"] == "swa"
-    return Recipe(
+    return TrainingPlan(
         mode=mode,
         batch_size=batch,
         chunk_size=chunk_size,
@@ -156,7 +156,7 @@ def plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int,
         save_every=settings.save_every,
         track_sharpness=settings.track_sharpness,
         stop_train_loss=settings.stop_train_loss or None,
-        **{name: values[name] for name in _DEFAULTS if name in Recipe.__dataclass_fields__ and name not in _RESOLVED},
+        **{name: values[name] for name in _DEFAULTS if name in TrainingPlan.__dataclass_fields__ and name not in _RESOLVED},
     )
 
 
@@ -181,15 +181,15 @@ def _values(mode: str, settings: TrainSettings, num_train: int) -> dict[str, Any
     return values
 
 
-def idle_options(settings: TrainSettings, recipe: Recipe) -> list[str]:
+def idle_options(settings: TrainSettings, plan: TrainingPlan) -> list[str]:
     """Return the options that were given and change nothing, each with what it would need."""
     needs = {
-        "drops": ("--schedule step", recipe.schedule == "step"),
-        "final_lr": ("a --schedule that falls", recipe.schedule in ("cosine", "linear", "swa")),
-        "schedule_steps": ("a --schedule that falls", recipe.schedule != "constant"),
+        "drops": ("--schedule step", plan.schedule == "step"),
+        "final_lr": ("a --schedule that falls", plan.schedule in ("cosine", "linear", "swa")),
+        "schedule_steps": ("a --schedule that falls", plan.schedule != "constant"),
         "base_batch": ("--lr-scale or --regime-adapt", settings.regime_adapt or settings.lr_scale not in (None, "none")),
-        "proximal_steps": ("--proximal", recipe.proximal > 0),
-        "momentum_rule": ("--optimizer sgd", recipe.optimizer == "sgd"),
+        "proximal_steps": ("--proximal", plan.proximal > 0),
+        "momentum_rule": ("--optimizer sgd", plan.optimizer == "sgd"),
         "amp": ("--dtype float32", settings.dtype == "float32"),
     }
     return [

@@ -23,7 +23,7 @@ from sharpcli.training import run_folder
 from sharpcli.training.averaged import Outcome
 from sharpcli.training.keeping import refuse_other
 from sharpcli.training.loop import Run
-from sharpcli.training.recipe import Recipe, idle_options
+from sharpcli.training.plan import TrainingPlan, idle_options
 from sharpcli.training.setup import TrainingSetup
 from sharpcli.training.update import Updater
 from sharpcli.training.variants import Variant
@@ -49,7 +49,7 @@ class PlannedRun:
 
     study: TrainingSetup
     variant: Variant
-    recipe: Recipe
+    plan: TrainingPlan
     shown: Path
     place: Path = field(init=False)
 
@@ -68,43 +68,43 @@ class PlannedRun:
     @property
     def work(self) -> float:
         """Samples that gradients are taken of."""
-        return float(self.recipe.updates * self.recipe.batch_size)
+        return float(self.plan.updates * self.plan.batch_size)
 
     def refuse_what_cannot_work(self) -> None:
         """Find out before any work whether the folder is free and large enough, and warn of what is easily misread."""
-        settings, recipe, name = self.variant.settings, self.recipe, self.variant.name
+        settings, plan, name = self.variant.settings, self.plan, self.variant.name
         if not (settings.overwrite or settings.resume):
             run_folder.refuse_to_overwrite(self.place)
         weights = sum(tensor.nbytes for tensor in self.study.init.values())
-        run_folder.require_room(self.place, recipe, weights)
-        for sentence in idle_options(settings, recipe):
+        run_folder.require_room(self.place, plan, weights)
+        for sentence in idle_options(settings, plan):
             progress.warn(f"{name}: {sentence}")
         has_batch_norm = bool(batch_norms(self.study.model))
-        if has_batch_norm and recipe.chunk_size < recipe.batch_size and settings.ghost_bn is None:
+        if has_batch_norm and plan.chunk_size < plan.batch_size and settings.ghost_bn is None:
             progress.warn(
-                f"{name} with BatchNorm normalises each block of {recipe.chunk_size} samples by itself (ghost batch norm); "
+                f"{name} with BatchNorm normalises each block of {plan.chunk_size} samples by itself (ghost batch norm); "
                 "use a model without BatchNorm for the exact gradient."
             )
-        if settings.ghost_bn is not None and not has_batch_norm and not recipe.grad_penalty:
+        if settings.ghost_bn is not None and not has_batch_norm and not plan.grad_penalty:
             progress.warn(f"{name}: --ghost-bn changes nothing, since the model has no BatchNorm.")
-        if recipe.mode == "fullbatch" and any(
+        if plan.mode == "fullbatch" and any(
             isinstance(part, nn.modules.dropout._DropoutNd) for part in self.study.model.modules()
         ):
             progress.warn("The model has dropout: its full-batch gradient is exact for the units that each update keeps.")
-        Updater.check(recipe, self.study.data.train.inputs)
+        Updater.check(plan, self.study.data.train.inputs)
 
     def carry_out(self) -> list[TrainRow]:
         """Make the run, or take it up where it was left."""
         variant, settings = self.variant, self.variant.settings
-        if variant.preset is not None:
-            progress.say(f"{variant.name}: {variant.preset.words(settings)}")
-            progress.say(f"{variant.name}: {variant.preset.source}: {variant.preset.where}")
+        if variant.recipe is not None:
+            progress.say(f"{variant.name}: {variant.recipe.words(settings)}")
+            progress.say(f"{variant.name}: {variant.recipe.source}: {variant.recipe.where}")
         resuming = settings.resume and files.is_there(self.place / checkpoints.STATE)
         if settings.resume and not resuming and files.is_there(self.place / "final.pt"):
             rows = self._finished()
         else:
             rows = self._train(resuming=resuming)
-        wanted = self.recipe.stop_train_loss
+        wanted = self.plan.stop_train_loss
         if wanted is not None and rows[0].train_loss > wanted:
             progress.warn(
                 f"{variant.name} ended at train loss {rows[0].train_loss:.4g}, above --stop-train-loss {wanted:g}: "
@@ -126,7 +126,7 @@ class PlannedRun:
                 model,
                 study.data,
                 study.loss,
-                self.recipe,
+                self.plan,
                 study.runtime,
                 self.variant.settings.seed,
                 self.place,
@@ -159,11 +159,11 @@ class PlannedRun:
             run_folder.set_aside(self.place)
         record = {
             "settings": self.variant.settings.to_dict(),
-            "recipe": self.recipe.to_dict(),
+            "plan": self.plan.to_dict(),
             "command": self.variant.command.to_dict(),  # All that --resume needs.
         }
-        if self.variant.preset is not None:
-            record["preset"] = asdict(self.variant.preset)
+        if self.variant.recipe is not None:
+            record["recipe"] = asdict(self.variant.recipe)
         # First, since --resume needs it and can make the other anew.
         files.write_bytes(self.place / checkpoints.SETTINGS, (json.dumps(record, indent=2) + "\n").encode(), durable=True)
         checkpoints.write(self.place / "init.pt", self.study.init, self._metadata(0, None))
@@ -193,10 +193,10 @@ class PlannedRun:
         return {
             **self._identity(),
             "name": self.variant.name,
-            "preset": self.variant.preset.name if self.variant.preset else None,
+            "recipe": self.variant.recipe.name if self.variant.recipe else None,
             "sharpcli": __version__,
             "step": step,
-            "epochs": step / self.recipe.updates_per_epoch,
+            "epochs": step / self.plan.updates_per_epoch,
             "last_learning_rate": rate,
             "parameters": list(self.study.space.names),
         }
@@ -221,8 +221,8 @@ class PlannedRun:
                 "num_test": len(data.part("test")),
             },
             "loss": self.study.loss,
-            "mode": self.recipe.mode,
-            "recipe": self.recipe.to_dict(),
+            "mode": self.plan.mode,
+            "plan": self.plan.to_dict(),
             "seed": settings.seed,
             "dtype": settings.dtype,
             "init": {"path": "init.pt", "sha256": self.study.init_sha256},
@@ -252,15 +252,15 @@ class PlannedRun:
     ) -> TrainRow:
         return TrainRow(
             name=self.variant.name,
-            mode=self.recipe.mode,
-            preset=self.variant.preset.name if self.variant.preset else None,
+            mode=self.plan.mode,
+            recipe=self.variant.recipe.name if self.variant.recipe else None,
             average=average,
             folder=str(self.shown),
             checkpoint=str(self.shown / file),
             updates=updates,
-            epochs=updates / self.recipe.updates_per_epoch,
-            batch_size=self.recipe.batch_size,
-            learning_rate=self.recipe.lr,
+            epochs=updates / self.plan.updates_per_epoch,
+            batch_size=self.plan.batch_size,
+            learning_rate=self.plan.lr,
             seed=self.variant.settings.seed,
             **final,
             gap=final["test_loss"] - final["train_loss"],

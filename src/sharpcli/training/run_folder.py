@@ -10,7 +10,7 @@ from sharpcli import files
 from sharpcli.checkpoints import LAST_GOOD, SETTINGS, STATE
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.settings.train import AVERAGES
-from sharpcli.training.recipe import Recipe
+from sharpcli.training.plan import TrainingPlan
 from sharpcli.training.records import NAMES
 
 _ASIDE = ".replaced"
@@ -34,21 +34,21 @@ def refuse_to_overwrite(place: Path) -> None:
         )
 
 
-def require_room(place: Path, recipe: Recipe, weights: int) -> None:
+def require_room(place: Path, plan: TrainingPlan, weights: int) -> None:
     """Refuse to start a run whose files would not fit on the disk.
 
     Args:
         place: Folder of the run, which need not exist.
-        recipe: What it will save.
+        plan: What it will save.
         weights: Bytes of one checkpoint.
 
     Raises:
         InputError: They would not.
     """
-    steps = recipe.updates // recipe.save_every if recipe.save_every else 0
-    slots = 2 if recipe.optimizer == "adam" else 1
+    steps = plan.updates // plan.save_every if plan.save_every else 0
+    slots = 2 if plan.optimizer == "adam" else 1
     # Initial, final and last good weights, averages, steps; and the state twice, since the new one is written beside the old.
-    needed = weights * (3 + len(recipe.average) + steps + 2 * (1 + slots + 2 * len(recipe.average)))
+    needed = weights * (3 + len(plan.average) + steps + 2 * (1 + slots + 2 * len(plan.average)))
     nearest = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     free = shutil.disk_usage(nearest).free
     if needed > free:

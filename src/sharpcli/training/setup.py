@@ -20,7 +20,7 @@ from sharpcli.preconditions import require_function
 from sharpcli.runtime import Runtime
 from sharpcli.settings import TrainSettings
 from sharpcli.settings.losses import LossSpec
-from sharpcli.training.recipe import Recipe, plan
+from sharpcli.training.plan import TrainingPlan, make_plan
 from sharpcli.training.variants import Variant
 
 _SAMPLES = 1000  # At most; as many as tell how many pass at once.
@@ -89,14 +89,14 @@ class TrainingSetup:
         """Name of the loss, without smoothing."""
         return _loss_name(self.settings)
 
-    def recipe(self, variant: Variant) -> Recipe:
+    def plan(self, variant: Variant) -> TrainingPlan:
         """Fill in the numbers of a run that its settings leave open."""
         has_batch_norm = bool(batch_norms(self.model))
         inputs, targets = self.data.train.inputs, self.data.train.targets
         counted = loss_of(self.loss, targets).told(targets).nonzero()[:_SAMPLES, 0]
         few = inputs[counted], targets[counted]
         chunk = Objective.of(self.model, *few, loss=self.loss, runtime=self.runtime).chunk_size
-        return plan(variant.mode, variant.settings, len(self.data.train), chunk_size=chunk, has_batch_norm=has_batch_norm)
+        return make_plan(variant.mode, variant.settings, len(self.data.train), chunk_size=chunk, has_batch_norm=has_batch_norm)
 
 
 def _loss_name(settings: TrainSettings) -> str:

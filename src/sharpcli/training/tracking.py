@@ -21,7 +21,7 @@ from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
 from sharpcli.runtime import Runtime
 from sharpcli.training.batches import Batches
-from sharpcli.training.recipe import Recipe
+from sharpcli.training.plan import TrainingPlan
 
 _PER_DECADE = 20
 _TOLERANCE = 1e-3
@@ -63,16 +63,16 @@ class SharpnessTracker:
 
     Attributes:
         objective: That loss.
-        recipe: For learning rate, momentum and weight decay.
+        plan: For learning rate, momentum and weight decay.
     """
 
     objective: Objective
-    recipe: Recipe
+    plan: TrainingPlan
     vector: Tensor | None = field(default=None)
 
     @staticmethod
     def of(
-        model: nn.Module, inputs: Tensor, targets: Tensor, *, loss: str, recipe: Recipe, runtime: Runtime, batches: Batches
+        model: nn.Module, inputs: Tensor, targets: Tensor, *, loss: str, plan: TrainingPlan, runtime: Runtime, batches: Batches
     ) -> SharpnessTracker:
         """Bind the tracker to data and model; it owns a private copy of the model."""
         in_blocks = bool(batch_norms(model))
@@ -83,12 +83,12 @@ class SharpnessTracker:
             model,
             inputs,
             targets,
-            loss=smoothed(loss, recipe.label_smoothing),
+            loss=smoothed(loss, plan.label_smoothing),
             runtime=runtime,
             bn="batch" if in_blocks else "eval",
-            bn_block=recipe.chunk_size,
+            bn_block=plan.chunk_size,
         )
-        return SharpnessTracker(objective, recipe)
+        return SharpnessTracker(objective, plan)
 
     def measure(self, update: int, theta: Tensor) -> dict[str, Any]:
         """Return one line of sharpness.jsonl; `threshold` is None for Adam and while the learning rate is 0."""
@@ -97,11 +97,11 @@ class SharpnessTracker:
             operator, Wanted(1), tolerance=_TOLERANCE, max_products=_MOST_PRODUCTS, seed=update, warm=self.vector
         )
         self.vector = pairs.vectors[:1]
-        top, rate = float(pairs.values[0]), self.recipe.learning_rate(update)
+        top, rate = float(pairs.values[0]), self.plan.learning_rate(update)
         low, high = pairs.interval(0)
         threshold = None
-        if self.recipe.optimizer == "sgd" and rate > 0:
-            threshold = largest_stable(rate, self.recipe.momentum, self.recipe.momentum_rule) - self.recipe.weight_decay
+        if self.plan.optimizer == "sgd" and rate > 0:
+            threshold = largest_stable(rate, self.plan.momentum, self.plan.momentum_rule) - self.plan.weight_decay
         return {
             "step": update,
             "lambda_max": top,

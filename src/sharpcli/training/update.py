@@ -1,4 +1,4 @@
-"""One update: its samples, the gradient as the recipe's methods make it, the optimizer's steps."""
+"""One update: its samples, the gradient as the plan's methods make it, the optimizer's steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sharpcli.training.methods.gradient_penalty import GradientPenalty
 from sharpcli.training.methods.noise import disturb, example_weights
 from sharpcli.training.methods.proximal import Anchor
 from sharpcli.training.methods.sam import SharpnessAware
-from sharpcli.training.recipe import Recipe
+from sharpcli.training.plan import TrainingPlan
 
 _IMAGES = 4  # Axes: (B, C, H, W).
 _MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
@@ -27,14 +27,14 @@ _MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutN
 
 @dataclass(eq=False)
 class Updater:
-    """Takes the updates of a recipe. What an update does depends on its number, the weights and the optimizer's state.
+    """Takes the updates of a plan. What an update does depends on its number, the weights and the optimizer's state.
 
     Attributes:
         model: Trained in place, on the device of the data.
         inputs: Of the whole training set, shape (N, ...).
         targets: Of it.
         loss: What is descended, smoothing included.
-        recipe: What to do.
+        plan: What to do.
         seed: Of every random number but those of dropout.
     """
 
@@ -42,53 +42,53 @@ class Updater:
     inputs: Tensor
     targets: Tensor
     loss: Loss
-    recipe: Recipe
+    plan: TrainingPlan
     seed: int
     optimizer: torch.optim.Optimizer = field(init=False)
     batches: Batches = field(init=False)
     _length: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        recipe = self.recipe
-        if recipe.channels_last:
+        plan = self.plan
+        if plan.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.parameters = trained(self.model)
-        self.optimizer = _optimizer(self.parameters, recipe)
+        self.optimizer = _optimizer(self.parameters, plan)
         self.batches = Batches(
             len(self.inputs),
-            recipe.batch_size,
+            plan.batch_size,
             self.seed,
-            recipe.shuffle,
-            max(recipe.augment_copies, 1),
-            in_blocks=bool(batch_norms(self.model)) or recipe.grad_penalty > 0,
+            plan.shuffle,
+            max(plan.augment_copies, 1),
+            in_blocks=bool(batch_norms(self.model)) or plan.grad_penalty > 0,
         )
-        self._augmentation = Augmentation(recipe.augment, len(self.inputs), recipe.augment_copies, self.seed)
-        plain = Plain(self.model, self.loss, recipe.amp)
+        self._augmentation = Augmentation(plan.augment, len(self.inputs), plan.augment_copies, self.seed)
+        plain = Plain(self.model, self.loss, plan.amp)
         self._slopes: Slopes = plain
-        if recipe.adversarial:
-            self._slopes = Adversarial(self._slopes, plain, recipe.adversarial)
-        if recipe.grad_penalty:
-            self._slopes = GradientPenalty(self._slopes, self.model, recipe.grad_penalty)
+        if plan.adversarial:
+            self._slopes = Adversarial(self._slopes, plain, plan.adversarial)
+        if plan.grad_penalty:
+            self._slopes = GradientPenalty(self._slopes, self.model, plan.grad_penalty)
         terms, num_samples = self.loss.count(self.targets), len(self.inputs)
         each = self.loss.terms_each(self.targets)
         self._terms_each = each if terms == each * num_samples else 0  # 0 where some targets are ignored.
 
     @staticmethod
-    def check(recipe: Recipe, inputs: Tensor) -> None:
-        """Raise SettingsError if a method of the recipe cannot work on such inputs."""
-        if recipe.augment and (inputs.ndim != _IMAGES or not inputs.is_floating_point()):
+    def check(plan: TrainingPlan, inputs: Tensor) -> None:
+        """Raise SettingsError if a method of the plan cannot work on such inputs."""
+        if plan.augment and (inputs.ndim != _IMAGES or not inputs.is_floating_point()):
             raise SettingsError(
-                f"--augment {','.join(recipe.augment)} is for images, but a sample has the shape {tuple(inputs.shape[1:])}.",
+                f"--augment {','.join(plan.augment)} is for images, but a sample has the shape {tuple(inputs.shape[1:])}.",
                 "Leave it out, or give images of shape (C, H, W).",
             )
-        if recipe.adversarial and not inputs.is_floating_point():
+        if plan.adversarial and not inputs.is_floating_point():
             raise SettingsError("--adversarial moves inputs, but these are tokens.", "Leave it out.")
 
     @property
     def loss_is_exact(self) -> bool:
         """Whether the loss that a full-batch update meets is the training loss itself, at no cost."""
-        recipe = self.recipe
-        changed = recipe.augment or recipe.adversarial or recipe.label_smoothing or recipe.amp
+        plan = self.plan
+        changed = plan.augment or plan.adversarial or plan.label_smoothing or plan.amp
         return (
             self.batches.is_full and not changed and not any(isinstance(part, _MODE_DEPENDENT) for part in self.model.modules())
         )
@@ -104,42 +104,42 @@ class Updater:
         Order: the mean over blocks (with penalty, adversarial inputs, weighted examples), at the worst place nearby (SAM),
         the pull of the anchor, noise, clipping. Weight decay and momentum come after, in the optimizer.
         """
-        recipe, rate = self.recipe, self.recipe.learning_rate(update)
+        plan, rate = self.plan, self.plan.learning_rate(update)
         indices = self.batches.indices(update)
-        drawn = self._augmentation.drawn(update, indices) if recipe.augment else []
+        drawn = self._augmentation.drawn(update, indices) if plan.augment else []
         weights = None
-        if recipe.example_noise:
+        if plan.example_noise:
             count = len(self.inputs) if indices is None else len(indices)
-            weights = example_weights(count, recipe.example_noise, self.seed, update).to(self.inputs.device)
+            weights = example_weights(count, plan.example_noise, self.seed, update).to(self.inputs.device)
 
         def plain() -> float:
             return mean_gradient(self._slopes, self._blocks(indices, drawn, weights), self.parameters, rate=rate)
 
         self.model.train()
-        radius = recipe.sam or recipe.asam
-        loss = SharpnessAware(plain, self.model, radius, adaptive=recipe.asam > 0)() if radius else plain()
+        radius = plan.sam or plan.asam
+        loss = SharpnessAware(plain, self.model, radius, adaptive=plan.asam > 0)() if radius else plain()
         if anchor is not None:
             anchor.pull()
         disturb(
             self.parameters,
-            coordinate=recipe.coordinate_noise,
-            additive=recipe.additive_noise,
+            coordinate=plan.coordinate_noise,
+            additive=plan.additive_noise,
             seed=self.seed,
             update=update,
         )
-        self._length = clip(self.parameters, recipe.clip) if recipe.clip else None
+        self._length = clip(self.parameters, plan.clip) if plan.clip else None
         return loss
 
     def step(self, update: int) -> None:
         """Take the optimizer's step along the gradient at hand, and the further ones of a proximal update."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate(update)
-        if not self.recipe.proximal:
+            group["lr"] = self.plan.learning_rate(update)
+        if not self.plan.proximal:
             self.optimizer.step()
             return
-        anchor = Anchor.at(self.parameters, self.recipe.proximal)
+        anchor = Anchor.at(self.parameters, self.plan.proximal)
         self.optimizer.step()
-        for _ in range(self.recipe.proximal_steps - 1):
+        for _ in range(self.plan.proximal_steps - 1):
             self.gradient(update, anchor)
             self.optimizer.step()
 
@@ -148,7 +148,7 @@ class Updater:
         num_samples = len(self.inputs)
         count = num_samples if indices is None else len(indices)
         divisor, start = self._num_terms(count, indices), 0
-        for size in block_sizes(count, self.recipe.chunk_size):
+        for size in block_sizes(count, self.plan.chunk_size):
             part = slice(start, start + size)
             start += size
             if indices is None:
@@ -158,7 +158,7 @@ class Updater:
                 inputs, targets = self.inputs[chosen], self.targets[chosen]
             if drawn:
                 inputs = self._augmentation(inputs, [numbers[part] for numbers in drawn])
-            if self.recipe.channels_last and inputs.ndim == _IMAGES:
+            if self.plan.channels_last and inputs.ndim == _IMAGES:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             terms = self._terms_each * size or self.loss.count(targets)
             z = None if weights is None else weights[part].to(self.parameters[0].dtype)
@@ -172,16 +172,16 @@ class Updater:
         return max(self.loss.count(chosen), 1)
 
 
-def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.optim.Optimizer:
     # One kernel for all of a tensor's arithmetic: half the time of a step on a CPU, where small nets feel it.
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, betas=(recipe.momentum, 0.999), weight_decay=recipe.weight_decay, fused=fused)
+    if plan.optimizer == "adam":
+        return torch.optim.Adam(parameters, betas=(plan.momentum, 0.999), weight_decay=plan.weight_decay, fused=fused)
     return torch.optim.SGD(
         parameters,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.momentum > 0 and recipe.momentum_rule == "nesterov",
+        lr=plan.lr,
+        momentum=plan.momentum,
+        weight_decay=plan.weight_decay,
+        nesterov=plan.momentum > 0 and plan.momentum_rule == "nesterov",
         fused=fused,
     )

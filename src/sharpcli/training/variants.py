@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from sharpcli.errors import SettingsError, closest
 from sharpcli.settings import TrainSettings
 from sharpcli.settings.train import AUTO
-from sharpcli.training.presets import Preset, preset
+from sharpcli.training.recipes import Recipe, recipe_named
 
 _NOT_SWEPT = ("out", "overwrite", "resume", "list_recipes", "device", "data_root", "download", "state_seconds")
 
@@ -22,14 +22,14 @@ class Variant:
         name: Of its folder, different for each run of a command.
         mode: Plug-in in training/modes.
         settings: Of this run alone, with what its recipe sets filled in.
-        preset: The recipe, if one was named.
+        recipe: The recipe of a paper, if one was named.
         command: The settings that the whole command was given.
     """
 
     name: str
     mode: str
     settings: TrainSettings
-    preset: Preset | None
+    recipe: Recipe | None
     command: TrainSettings
 
 
@@ -53,7 +53,7 @@ def variants(settings: TrainSettings) -> list[Variant]:
             tail = "".join(f"-{key.replace('_', '-')}{_word(value)}" for key, value in chosen.items())
             # What is swept is the user's own choice, so it comes before a recipe fills in the rest.
             own = replace(settings, **chosen)
-            filled = base.preset.fill(own) if base.preset else own
+            filled = base.recipe.fill(own) if base.recipe else own
             found.append(replace(base, name=base.name + tail, settings=filled))
     names = [variant.name for variant in found]
     if len(set(names)) < len(names):
@@ -71,7 +71,7 @@ def _word(value: object) -> str:
 def _of_recipes(settings: TrainSettings) -> list[Variant]:
     found = []
     for name in settings.recipe:
-        chosen = preset(name)
+        chosen = recipe_named(name)
         filled = chosen.fill(settings)
         if len(filled.mode) > 1:
             raise SettingsError("--recipe with several modes would train each recipe several times.", "Give one --mode.")

@@ -138,7 +138,7 @@ def _displacement(final: Checkpoint, ends: Parts, starts: Parts, *, per_layer: b
 def _growth(final: Checkpoint, lines: list[dict[str, Any]], settings: DistanceSettings) -> Growth | None:
     """Fit both forms, and say so where the rate changed meanwhile: the claim is about the phase of one high rate."""
     found = growth(lines, settings.fit_from, settings.fit_to)
-    schedule = final.metadata.get("recipe", {}).get("schedule")
+    schedule = final.metadata.get("plan", {}).get("schedule")
     if found is None and (settings.fit_from > 1 or settings.fit_to is not None):
         progress.warn("There are too few distances between --fit-from and --fit-to for a fit.")
     if found is None or schedule in (None, "constant") or settings.fit_to is not None:

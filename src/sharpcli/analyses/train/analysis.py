@@ -112,7 +112,7 @@ def _planned(wanted: list[Variant], folder: Path) -> list[PlannedRun]:
         if key not in studies:
             studies[key] = TrainingSetup.open(variant.settings)
         study = studies[key]
-        found.append(PlannedRun(study, variant, study.recipe(variant), folder / variant.name))
+        found.append(PlannedRun(study, variant, study.plan(variant), folder / variant.name))
     return found
 
 

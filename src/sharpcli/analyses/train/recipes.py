@@ -5,7 +5,7 @@ from __future__ import annotations
 from sharpcli import __version__
 from sharpcli.results import RecipeRow, RecipesResult
 from sharpcli.settings import TrainSettings
-from sharpcli.training import presets
+from sharpcli.training import recipes as known
 
 
 def recipes() -> RecipesResult:
@@ -20,7 +20,7 @@ def recipes() -> RecipesResult:
             networks=found.networks,
             note=found.note,
         )
-        for found in map(presets.preset, presets.names())
+        for found in map(known.recipe_named, known.names())
     ]
     return RecipesResult(
         settings=TrainSettings().to_dict(), provenance={"sharpcli": __version__}, seconds=0.0, rows=tuple(rows)

@@ -11,7 +11,7 @@ from typing import Any
 from sharpcli.errors import SettingsError, closest
 from sharpcli.settings import TrainSettings
 
-_FOLDER = Path(__file__).parent / "recipes"
+_FOLDER = Path(__file__).parent
 _ABOUT = ("summary", "where", "extends")
 _DEFAULT = "default"  # Takes back what an extended recipe sets.
 _EITHER = (
@@ -22,7 +22,7 @@ _EITHER = (
 
 
 @dataclass(frozen=True)
-class Preset:
+class Recipe:
     """A recipe: what it sets, and where that comes from.
 
     Attributes:
@@ -75,7 +75,7 @@ def names() -> list[str]:
     return list(_all())
 
 
-def preset(name: str) -> Preset:
+def recipe_named(name: str) -> Recipe:
     """Return the recipe of a name.
 
     Raises:
@@ -87,8 +87,8 @@ def preset(name: str) -> Preset:
 
 
 @cache
-def _all() -> dict[str, Preset]:
-    found: dict[str, Preset] = {}
+def _all() -> dict[str, Recipe]:
+    found: dict[str, Recipe] = {}
     for path in sorted(_FOLDER.glob("*.toml")):
         paper = tomllib.loads(path.read_text(encoding="utf-8"))
         for name, entry in paper.items():
@@ -97,7 +97,7 @@ def _all() -> dict[str, Preset]:
                 own = {key.replace("-", "_"): value for key, value in entry.items() if key not in _ABOUT}
                 merged = {key: value for key, value in {**base, **own}.items() if value != _DEFAULT}
                 about = {key: paper[key] for key in ("source", "networks", "note")}
-                found[name] = Preset(
+                found[name] = Recipe(
                     name=name,
                     summary=entry["summary"],
                     where=entry["where"],
