@@ -19,6 +19,7 @@ from sharpcli.settings.losses import LOSSES, LossSpec
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "float64")
 SPLITS = ("train", "test")
+TOLERANCE = 1e-3  # Of every eigenvalue, relative, where none is given.
 PATH_BN_POLICIES = ("recompute", "eval")  # Of BatchNorm statistics between checkpoints.
 REPEATED = (
     "model_arg",

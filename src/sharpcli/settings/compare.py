@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sharpcli.errors import SettingsError
-from sharpcli.settings.base import AnalysisSettings, option, require_at_least, require_choice
+from sharpcli.settings.base import TOLERANCE, AnalysisSettings, option, require_at_least, require_choice
 
 METRICS = ("hessian", "sharpness", "distance")
 
@@ -18,7 +18,7 @@ class CompareSettings(AnalysisSettings):
         METRICS, "What to measure beside losses, accuracies and gaps: hessian, sharpness, distance.", "NAME[,NAME]"
     )
     epsilon: float = option(1e-3, "Box size ε of the full-space ε-sharpness.", "E")
-    tol: float = option(1e-3, "Tolerance of the largest eigenvalue, relative.", "X")
+    tol: float = option(TOLERANCE, "Tolerance of the largest eigenvalue, relative.", "X")
     init: str | None = option(None, "Reference weights of the distance. Default: those of each checkpoint's run.", "FILE")
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharpcli.errors import SettingsError
-from sharpcli.settings.base import SPLITS, AnalysisSettings, option, require_at_least, require_choice
+from sharpcli.settings.base import SPLITS, TOLERANCE, AnalysisSettings, option, require_at_least, require_choice
 
 ENDS = ("LA", "SA", "LM")
 CERTIFY = ("ends", "all")
@@ -27,7 +27,7 @@ class HessianSettings(AnalysisSettings):
     topk: int = option(5, "How many eigenvalues at the end that --which names; 0 leaves them out.", "K")
     bottomk: int = option(0, "How many of the smallest (most negative) as well, from the same Krylov space.", "K")
     which: str = option("LA", "LA: largest, SA: smallest, LM: largest in magnitude.", "END")
-    tol: float = option(1e-3, "Certify each eigenvalue to this fraction of itself.", "X")
+    tol: float = option(TOLERANCE, "Certify each eigenvalue to this fraction of itself.", "X")
     max_hvp: int | None = option(
         None, "Most products that Lanczos may use. Default: 4 per eigenvalue + 100, and 200 more with --bottomk.", "N"
     )

@@ -20,11 +20,11 @@ from sharpcli.losses import smoothed
 from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
 from sharpcli.runtime import Runtime
+from sharpcli.settings.base import TOLERANCE
 from sharpcli.training.batches import Batches
 from sharpcli.training.plan import TrainingPlan
 
 _PER_DECADE = 20
-_TOLERANCE = 1e-3
 _MOST_PRODUCTS = 100
 
 
@@ -93,9 +93,7 @@ class SharpnessTracker:
     def measure(self, update: int, theta: Tensor) -> dict[str, Any]:
         """Return one line of sharpness.jsonl; `threshold` is None for Adam and while the learning rate is 0."""
         operator = operator_of("hessian", self.objective, theta)
-        pairs = eigenpairs(
-            operator, Wanted(1), tolerance=_TOLERANCE, max_products=_MOST_PRODUCTS, seed=update, warm=self.vector
-        )
+        pairs = eigenpairs(operator, Wanted(1), tolerance=TOLERANCE, max_products=_MOST_PRODUCTS, seed=update, warm=self.vector)
         self.vector = pairs.vectors[:1]
         top, rate = float(pairs.values[0]), self.plan.learning_rate(update)
         low, high = pairs.interval(0)
