@@ -25,7 +25,7 @@ SHARED = {
     "settings": {"base", "losses", "ranges"},
     "results": {"base"},
     "render/tables": {"layout", "parts"},
-    "render/figures": {"drawing"},
+    "render/figures": {"style"},
 }
 
 

@@ -16,8 +16,8 @@ import sharpcli
 from sharpcli.analyses.hessian import hessian_all
 from sharpcli.errors import SettingsError
 from sharpcli.render.figures import draw
-from sharpcli.render.figures.drawing import plain_number
 from sharpcli.render.figures.hessian import draw_hessian
+from sharpcli.render.figures.style import plain_number
 from sharpcli.results import HessianResult
 
 SAMPLES = Path(__file__).parents[2] / "sample_checkpoints"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 
 from sharpcli.errors import SettingsError
-from sharpcli.render.figures.drawing import mesh, styles
+from sharpcli.render.figures.style import mesh, styles
 from sharpcli.render.labels import distinct
 from sharpcli.results import CompareResult, CompareRow
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from sharpcli.errors import SettingsError
-from sharpcli.render.figures.drawing import finish, mark_decades, mesh, styles
+from sharpcli.render.figures.style import finish, mark_decades, mesh, styles
 from sharpcli.render.labels import distinct
 from sharpcli.results import DistanceResult
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
 from sharpcli.render.barriers import barrier_matrix
-from sharpcli.render.figures.drawing import finish, plain_ticks, styles
+from sharpcli.render.figures.style import finish, plain_ticks, styles
 from sharpcli.render.labels import distinct, loss_label
 from sharpcli.results import PathCurvature, PathResult
 

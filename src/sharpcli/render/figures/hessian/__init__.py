@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sharpcli.errors import SettingsError
-from sharpcli.render.figures.drawing import Panel, lay_out
 from sharpcli.render.figures.hessian.density import draw_count, draw_density, has_positive_part
 from sharpcli.render.figures.hessian.eigenvalues import draw_course, draw_eigenvalues, draw_search, history_of
 from sharpcli.render.figures.hessian.layers import draw_layers, draw_shares
 from sharpcli.render.figures.hessian.lines import Line, by_name, course, few, runs_of, side_by_side
+from sharpcli.render.figures.style import Panel, lay_out
 from sharpcli.render.labels import MATRICES
 from sharpcli.results import HessianResult
 

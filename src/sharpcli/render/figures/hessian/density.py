@@ -8,8 +8,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from sharpcli.render.figures.drawing import faded, legend_below, mark_decades, mesh, plain_number
 from sharpcli.render.figures.hessian.lines import Line
+from sharpcli.render.figures.style import faded, legend_below, mark_decades, mesh, plain_number
 from sharpcli.results import Density
 
 _BAND = 0.25  # Strength of the colour of a 95 % band.

@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from sharpcli.render.figures.drawing import legend_below, mark_decades, mesh, plain_number, set_marks
 from sharpcli.render.figures.hessian.lines import Line, by_name
+from sharpcli.render.figures.style import legend_below, mark_decades, mesh, plain_number, set_marks
 from sharpcli.render.labels import MATRICES
 from sharpcli.results import Eigenvalue
 

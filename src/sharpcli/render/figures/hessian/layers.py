@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from sharpcli.render.figures.drawing import legend_below, mesh, plain_number
 from sharpcli.render.figures.hessian.lines import Line
+from sharpcli.render.figures.style import legend_below, mesh, plain_number
 from sharpcli.results import Layer
 
 

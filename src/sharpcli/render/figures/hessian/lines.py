@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from sharpcli.render.figures.drawing import faded, styles
+from sharpcli.render.figures.style import faded, styles
 from sharpcli.render.labels import distinct
 from sharpcli.results import Eigenvalue, HessianResult
 
