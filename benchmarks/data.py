@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sharpcli.datasets import fashion_mini
+from sharpcli.datasets.readers import fashion_mini
 
 # Long, old and stable modules, in alphabetical order; which Python they come from is in the conditions of a run.
 _MODULES = (

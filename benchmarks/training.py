@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.conditions import processor
-from sharpcli.datasets._resolve import resolve as resolve_data
+from sharpcli.datasets.resolve import resolve as resolve_data
 from sharpcli.losses import LOSSES
-from sharpcli.models._resolve import resolve as resolve_model
+from sharpcli.models.resolve import resolve as resolve_model
 from sharpcli.settings import TrainSettings
 from sharpcli.training.plan import make_plan
 from sharpcli.training.update import Updater

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 import sharpcli
-from sharpcli.datasets._resolve import resolve as resolve_data
+from sharpcli.datasets.resolve import resolve as resolve_data
 
 DOC = Path(__file__).parents[1] / "docs" / "recipes.md"
 BN, NO_BN = ("width=128",), ("width=128", "norm=none")

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from benchmarks.gpu.session import Setting
 from benchmarks.nets.gpt import GPT
-from sharpcli.datasets._resolve import resolve as resolve_data
-from sharpcli.models._resolve import resolve as resolve_model
+from sharpcli.datasets.resolve import resolve as resolve_data
+from sharpcli.models.resolve import resolve as resolve_model
 
 _CLASSES = 10
 

@@ -20,8 +20,8 @@ from benchmarks.gpu.timing import arithmetic, median, wait
 from benchmarks.progress import tell
 from sharpcli import checkpoints, runtime
 from sharpcli.curvature.operators import operator_of
-from sharpcli.datasets._resolve import resolve as resolve_data
-from sharpcli.models._resolve import resolve as resolve_model
+from sharpcli.datasets.resolve import resolve as resolve_data
+from sharpcli.models.resolve import resolve as resolve_model
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 

@@ -1,6 +1,7 @@
 """A folder is a list of plug-ins: one file, one idea; its name is the file's name with dashes.
 
-Files and folders that start with an underscore are the folder's own machinery.
+The folders are models/architectures, datasets/readers, measures and those of training. In measures, files that start with
+an underscore are no plug-ins but what several measures use.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from types import ModuleType
 from sharpcli.errors import SettingsError, closest
 
 TORCHVISION = "torchvision:"
+_NOUNS = {"architectures": "model", "readers": "data set"}  # What users call a plug-in where the folder says another word.
 _PACKAGE = Path(__file__).parent
 
 
 def names(folder: str) -> list[str]:
-    """List the plug-ins of a folder, such as "models" or "training/methods", without importing any."""
+    """List the plug-ins of a folder, such as "models/architectures" or "training/methods", without importing any."""
     found = pkgutil.iter_modules([str(_PACKAGE / folder)])
     return sorted(module.name.replace("_", "-") for module in found if not module.name.startswith("_"))
 
@@ -31,7 +33,8 @@ def load(folder: str, name: str) -> ModuleType:
     """
     known = names(folder)
     if name not in known:
-        noun = folder.rsplit("/", 1)[-1].rstrip("s")
+        last = folder.rsplit("/", 1)[-1]
+        noun = _NOUNS.get(last, last.rstrip("s"))
         raise SettingsError(f"There is no {noun} called '{name}'.", closest(name, known))
     return importlib.import_module(f"sharpcli.{folder.replace('/', '.')}.{name.replace('-', '_')}")
 

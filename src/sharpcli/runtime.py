@@ -123,6 +123,11 @@ def generator(*seeds: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> numpy.uint64(1)))
 
 
+def gaussian(theta: torch.Tensor, *seeds: int) -> torch.Tensor:
+    """Return independent N(0, 1) numbers of the shape and type of θ, the same on every device."""
+    return torch.randn(len(theta), generator=generator(*seeds)).to(theta.device, theta.dtype)
+
+
 def provenance(runtime: Runtime | None = None) -> dict[str, object]:
     """Return what a reader needs to know about the machine and the versions behind a number."""
     record: dict[str, object] = {

@@ -29,7 +29,7 @@ def convolutional() -> nn.Module:
 
 
 def built_in(name: str, **arguments: object) -> nn.Module:
-    return plugins.load("models", name).build(input_shape=(1, 8, 8), num_classes=3, **arguments)
+    return plugins.load("models/architectures", name).build(input_shape=(1, 8, 8), num_classes=3, **arguments)
 
 
 def distinct(build) -> nn.Module:

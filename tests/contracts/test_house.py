@@ -16,7 +16,14 @@ SOURCE = Path(sharpcli.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 NO_ATTIC = {"utils", "util", "common", "helpers", "helper", "misc", "core"}
 MOST_LINES = 400
-FOLDERS = ("models", "datasets", "measures", "training/modes", "training/methods", "training/augmentations")
+FOLDERS = (
+    "models/architectures",
+    "datasets/readers",
+    "measures",
+    "training/modes",
+    "training/methods",
+    "training/augmentations",
+)
 PLUG_INS = [(folder, name) for folder in FOLDERS for name in plugins.names(folder)]
 HELP_WIDTH = 128
 
@@ -92,6 +99,28 @@ def test_ranks_are_known_in_one_place() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.distributed"
     }
     assert importers | users <= {"runtime.py"}
+
+
+def test_nothing_private_is_imported_across_packages() -> None:
+    """A name with an underscore is private: a module to its package, a function or class to its module.
+
+    A package is a folder or a file directly in `sharpcli`.
+    """
+    crossings = []
+    for path in FILES:
+        package = Path(place(path)).with_suffix("").parts[0]
+        for name in imports(path):
+            parts = name.split(".")
+            private = [part for part in parts[1:] if part.startswith("_") and not part.startswith("__")]
+            if parts[0] == "sharpcli" and private and (parts[1] != package or not is_module(parts)):
+                crossings.append(f"{place(path)}: {name}")
+    assert crossings == []
+
+
+def is_module(parts: list[str]) -> bool:
+    """Tell whether a dotted name leads to a file or a public name in one, and not to a private name."""
+    below = SOURCE.joinpath(*parts[1:])
+    return below.is_dir() or below.with_suffix(".py").is_file() or not parts[-1].startswith("_")
 
 
 def test_no_checkpoint_can_run_code() -> None:

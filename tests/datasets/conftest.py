@@ -17,7 +17,7 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharpcli.datasets import _resolve
+from sharpcli.datasets import resolve as resolver
 
 Bytes = NDArray[np.uint8]
 
@@ -25,7 +25,7 @@ Bytes = NDArray[np.uint8]
 @pytest.fixture(autouse=True)
 def _nothing_cached() -> Iterator[None]:
     yield
-    _resolve._load.cache_clear()
+    resolver._load.cache_clear()
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from sharpcli import plugins
-from sharpcli.datasets import _resolve
-from sharpcli.datasets._resolve import resolve
+from sharpcli.datasets import resolve as resolver
+from sharpcli.datasets.resolve import resolve
 from sharpcli.errors import InputError, SettingsError
 
 
 def test_every_data_set_is_listed() -> None:
     expected = "cifar10 cifar100 fashion-mini fashion-mnist folder kmnist mnist npz svhn"
-    assert plugins.names("datasets") == expected.split()
+    assert plugins.names("datasets/readers") == expected.split()
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,11 @@ def test_every_data_set_is_listed() -> None:
     ],
 )
 def test_aliases(spec: str, name: str) -> None:
-    assert _resolve._parse(spec) == (name, "")
+    assert resolver._parse(spec) == (name, "")
 
 
 def test_paths_keep_their_case_and_colons() -> None:
-    assert _resolve._parse("NPZ:/A/b:c.npz") == ("npz", "/A/b:c.npz")
+    assert resolver._parse("NPZ:/A/b:c.npz") == ("npz", "/A/b:c.npz")
 
 
 @pytest.mark.parametrize(

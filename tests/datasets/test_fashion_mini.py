@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from sharpcli.datasets import fashion_mini
-from sharpcli.datasets._images import channel_statistics
-from sharpcli.datasets._resolve import resolve
+from sharpcli.datasets.readers import fashion_mini
+from sharpcli.datasets.resolve import resolve
+from sharpcli.datasets.standardisation import channel_statistics
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FILE = Path(str(resources.files("sharpcli.datasets"))) / "fashion-mini.npz"

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharpcli.datasets._decoding import decode
-from sharpcli.datasets._resolve import resolve
+from sharpcli.datasets.decoding import decode
+from sharpcli.datasets.resolve import resolve
 from sharpcli.errors import InputError
 
 GREY = np.array([[0, 1000, 30000], [40000, 65534, 65535]], dtype=np.uint16)

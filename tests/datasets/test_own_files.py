@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharpcli.datasets._resolve import resolve
-from sharpcli.datasets._splits import DataSplits
+from sharpcli.datasets.resolve import resolve
+from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError, SettingsError
 
 

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from sharpcli.datasets._images import channel_statistics, standardise
-from sharpcli.datasets._splits import DataSplits, Split
+from sharpcli.datasets.splits import DataSplits, Split
+from sharpcli.datasets.standardisation import channel_statistics, standardise
 from sharpcli.errors import InputError
 
 

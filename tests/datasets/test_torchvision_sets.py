@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from sharpcli import plugins
-from sharpcli.datasets._resolve import resolve
-from sharpcli.datasets._splits import Split
+from sharpcli.datasets.resolve import resolve
+from sharpcli.datasets.splits import Split
 from sharpcli.errors import InputError
 
 GREY = [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
@@ -22,7 +22,7 @@ ALL = ["mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "svhn"]
 
 def assert_is(split: Split, images: NDArray[np.uint8], labels: list[int], plugin: str) -> None:
     """Undo the standardisation, and compare byte for byte with the images (N, C, H, W) that were written."""
-    module = plugins.load("datasets", plugin)
+    module = plugins.load("datasets/readers", plugin)
     mean, std = (torch.tensor(numbers).view(1, -1, 1, 1) for numbers in (module._MEAN, module._STD))
     pixels = (split.inputs * std + mean) * 255
     assert pixels.is_contiguous()

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from sharpcli import checkpoints, files
-from sharpcli.datasets._decoding import decode
-from sharpcli.datasets._resolve import resolve
+from sharpcli.datasets.decoding import decode
+from sharpcli.datasets.resolve import resolve
 from sharpcli.errors import InputError
 from tests.fuzz import damage
 

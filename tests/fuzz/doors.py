@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sharpcli import checkpoints, distance, inspect
 from sharpcli.analyses.surface.grid import KeptGrid, fill
-from sharpcli.datasets._resolve import resolve
+from sharpcli.datasets.resolve import resolve
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted

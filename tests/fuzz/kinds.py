@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from sharpcli import train
-from sharpcli.datasets._resolve import resolve
+from sharpcli.datasets.resolve import resolve
 from tests.fuzz import breaking, doors
 from tests.fuzz.material import Material
 

@@ -165,7 +165,7 @@ def test_the_filter_normalised_rise_of_a_quadratic(seed: int):
 
 def test_random_directions_have_mean_zero_and_are_orthogonal_to_each_other():
     """A peer draws them from [0, 1], so that two of them have cosine 0.75."""
-    from sharpcli.measures._reading import gaussian
+    from sharpcli.runtime import gaussian
 
     first, second = (gaussian(torch.zeros(100_000, dtype=torch.float64), 0, 21, sample) for sample in range(2))
     assert abs(float(first.mean())) < 4 / 100_000**0.5

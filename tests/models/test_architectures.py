@@ -9,10 +9,10 @@ from torch.nn import functional
 
 from sharpcli import plugins
 from sharpcli.errors import InputError, SettingsError
-from sharpcli.models import _norm
-from sharpcli.models._resolve import resolve
+from sharpcli.models.blocks.norm import norm_layer
+from sharpcli.models.resolve import resolve
 
-NAMES = plugins.names("models")
+NAMES = plugins.names("models/architectures")
 SHAPES = [(1, 28, 28), (3, 32, 32)]
 NORMED = [name for name in NAMES if name != "mlp"]
 # What makes the large ones quick to try; test_published_nets.py counts them at their full size.
@@ -177,7 +177,7 @@ def test_without_norms_activations_keep_their_size(name: str) -> None:
 
 @pytest.mark.parametrize(("channels", "groups"), [(1, 1), (6, 6), (8, 8), (12, 6), (13, 1), (64, 8)])
 def test_groups_are_the_largest_divisor_up_to_eight(channels: int, groups: int) -> None:
-    layer = _norm.norm_layer("group", channels)
+    layer = norm_layer("group", channels)
     assert isinstance(layer, nn.GroupNorm)
     assert layer.num_groups == groups
 

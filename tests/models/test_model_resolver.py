@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from sharpcli.errors import InputError, SettingsError
-from sharpcli.models._resolve import resolve, runs_code
+from sharpcli.models.resolve import resolve
+from sharpcli.plugins import runs_code
 
 USER_CODE = """
 from __future__ import annotations
@@ -95,7 +96,8 @@ def build(spec: str, *arguments: str) -> nn.Module:
 
 def test_listing_and_package_load_no_torch() -> None:
     program = "import sys, sharpcli.models, sharpcli.arguments, sharpcli.datasets, sharpcli.plugins as p;"
-    program += "p.summary('models', p.names('models')[0]); sys.exit(bool({'torch', 'numpy'} & {*sys.modules}))"
+    program += "folder = 'models/architectures'; p.summary(folder, p.names(folder)[0]);"
+    program += "sys.exit(bool({'torch', 'numpy'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -16,8 +16,8 @@ from torch.func import functional_call, vmap
 from sharpcli import progress
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.losses import LOSSES
-from sharpcli.models._output import Picked, choose, chosen_output, parts, told
-from sharpcli.models._resolve import resolve
+from sharpcli.models.output import Picked, choose, chosen_output, parts, told
+from sharpcli.models.resolve import resolve
 from sharpcli.training.gradient import Plain
 
 Both = namedtuple("Both", "logits hidden")

@@ -12,9 +12,9 @@ from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.resnet import Bottleneck as TorchvisionBottleneck
 
-from sharpcli.models._residual import Block, Bottleneck, shortcut_layer
-from sharpcli.models._resolve import resolve
-from sharpcli.models._wide_resnet import PreActivationBlock
+from sharpcli.models.blocks.residual import Block, Bottleneck, shortcut_layer
+from sharpcli.models.blocks.wide_resnet import PreActivationBlock
+from sharpcli.models.resolve import resolve
 
 CIFAR = (3, 32, 32)
 

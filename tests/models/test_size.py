@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sharpcli.errors import InputError
-from sharpcli.models._resolve import resolve
+from sharpcli.models.resolve import resolve
 
 IMAGES = {"input_shape": (3, 32, 32), "num_classes": 10}
 LARGE = [

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from sharpcli.models._foreign import build_foreign, unwrapped
-from sharpcli.models._resolve import resolve
+from sharpcli.models.resolve import resolve
+from sharpcli.models.user_code import build_foreign, unwrapped
 
 
 class Tied(nn.Module):

@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 import sharpcli
-from sharpcli.datasets._resolve import resolve
+from sharpcli.datasets.resolve import resolve
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2])

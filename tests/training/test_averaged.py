@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sharpcli import progress
-from sharpcli.datasets._splits import DataSplits, Split
+from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.runtime import Runtime, generator
 from sharpcli.settings import TrainSettings
 from sharpcli.training.averaged import finished

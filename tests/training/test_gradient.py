@@ -47,8 +47,8 @@ def test_it_is_the_gradient_of_the_objective():
 
 def test_the_default_model_and_data_in_chunks_of_one_sixty_four_and_all():
     """On 300 of the real images; the default net has GroupNorm, so samples do not see each other."""
-    from sharpcli.datasets._resolve import resolve as resolve_data
-    from sharpcli.models._resolve import resolve as resolve_model
+    from sharpcli.datasets.resolve import resolve as resolve_data
+    from sharpcli.models.resolve import resolve as resolve_model
 
     data = resolve_data("fashion-mini", root="")
     torch.manual_seed(0)

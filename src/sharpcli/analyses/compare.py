@@ -17,7 +17,7 @@ from sharpcli.curvature.planner import Planner
 from sharpcli.errors import IncompleteError, InputError, SettingsError
 from sharpcli.loading import LoadedCheckpoint, check_loss, checkpoint_paths, load_checkpoint
 from sharpcli.measures import epsilon_sharpness
-from sharpcli.models._output import chosen_output
+from sharpcli.models.output import chosen_output
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import CompareResult, CompareRow
 from sharpcli.runtime import Runtime

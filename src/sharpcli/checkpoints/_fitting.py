@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sharpcli import progress
 from sharpcli.checkpoints._checkpoint import Checkpoint
 from sharpcli.checkpoints._names import is_stray, renamings
-from sharpcli.checkpoints._sets import _EXTRA
+from sharpcli.checkpoints._sets import EXTRA_STATE
 from sharpcli.checkpoints._types import require_real
 from sharpcli.errors import InputError
 
@@ -102,7 +102,7 @@ def _attempt(state: dict[str, Tensor], wanted: Mapping[str, Tensor], model: nn.M
         missing, extra = model.load_state_dict(taken, strict=False)
     except (RuntimeError, KeyError) as error:  # A shape that only a module which converts old names can know.
         return _Attempt(state, (), (), (*shapes, str(error).splitlines()[-1].strip()), ())
-    unmatched = [name for name in missing if not name.endswith(_EXTRA) and name not in state]
+    unmatched = [name for name in missing if not name.endswith(EXTRA_STATE) and name not in state]
     made = dict(model.named_buffers())  # Old files hold some that the model makes by itself and no longer saves.
     strays = tuple(name for name in extra if is_stray(name) or (name in made and _equal(state[name], made[name])))
     kept = {name: tensor for name, tensor in state.items() if name not in extra}

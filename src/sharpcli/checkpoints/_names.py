@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 
-from sharpcli.checkpoints._sets import _EXTRA
+from sharpcli.checkpoints._sets import EXTRA_STATE
 
 # Parts of a name that wrappers add: parallel and sharded training, compilation, activation checkpointing, training modules.
 _WRAPPERS = frozenset(
@@ -17,7 +17,7 @@ _HOLDERS = frozenset({"model", "net", "network"})  # A training module calls wha
 _STRAYS = (
     "n_averaged",
     *(f"{before}{loss}.*" for before in ("", "*.") for loss in ("criterion", "loss", "loss_fn", "loss_func", "loss_function")),
-    f"*{_EXTRA}",
+    f"*{EXTRA_STATE}",
     "*total_ops",
     "*total_params",
 )

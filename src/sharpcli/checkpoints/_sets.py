@@ -14,7 +14,7 @@ from sharpcli import files
 from sharpcli.errors import InputError
 
 _DEEPEST = 3
-_EXTRA = "_extra_state"
+EXTRA_STATE = "_extra_state"
 # What stands beside weights and may hold tensors, but is no set of weights.
 _BESIDE = (
     "optim*", "*optimizer*", "*scheduler*", "scaler*", "*_scaler", "amp", "amp_*", "*rng*", "random_state*", "hyper_parameters",
@@ -160,7 +160,7 @@ def _is_state(node: Any) -> bool:
     if not isinstance(node, Mapping):
         return False
     others = [name for name, part in node.items() if not isinstance(part, Tensor)]
-    return len(others) < len(node) and all(_text(name).endswith(_EXTRA) for name in others)
+    return len(others) < len(node) and all(_text(name).endswith(EXTRA_STATE) for name in others)
 
 
 def _has_weights(node: Any) -> bool:

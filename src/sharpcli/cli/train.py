@@ -43,7 +43,7 @@ def _check_run(run: str, settings: TrainSettings) -> None:
 HELP = f"""Train small-batch, large-batch or full-batch, by hand or by the recipe of a paper.
 
 {chr(10).join(f"* {name}: {plugins.summary('training/modes', name)}" + chr(10) for name in plugins.names("training/modes"))}
-Built-in models: {_listed("models")}. Data: {_listed("datasets")}. Recipes: --list-recipes."""
+Built-in models: {_listed("models/architectures")}. Data: {_listed("datasets/readers")}. Recipes: --list-recipes."""
 
 
 @with_options(TrainSettings, plot=False)

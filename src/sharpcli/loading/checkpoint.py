@@ -10,13 +10,13 @@ from torch import nn
 
 from sharpcli import checkpoints, progress
 from sharpcli.checkpoints import Checkpoint
-from sharpcli.datasets._splits import DataSplits, Split
+from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.loading.data import load_data
 from sharpcli.loading.model import build_model
 from sharpcli.loading.recorded import loss_name
 from sharpcli.loading.samples import held_out, in_random_order, subset
 from sharpcli.loading.subject import subject_of
-from sharpcli.models._output import chosen_output
+from sharpcli.models.output import chosen_output
 from sharpcli.objective import Objective
 from sharpcli.preconditions import require_function
 from sharpcli.results import Conditions, Subject

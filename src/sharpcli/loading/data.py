@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sharpcli import progress
 from sharpcli.checkpoints import Checkpoint
-from sharpcli.datasets._resolve import resolve
-from sharpcli.datasets._splits import DataSplits
+from sharpcli.datasets.resolve import resolve
+from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError
 from sharpcli.loading.recorded import blaming, loss_name
 from sharpcli.settings import AnalysisSettings

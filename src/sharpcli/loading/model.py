@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.checkpoints import Checkpoint
-from sharpcli.datasets._splits import DataSplits
+from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError
 from sharpcli.loading.recorded import blaming, loss_name
 from sharpcli.losses import loss_named
-from sharpcli.models._resolve import resolve
+from sharpcli.models.resolve import resolve
 from sharpcli.modules import private_copy
 from sharpcli.plugins import runs_code
 from sharpcli.settings import AnalysisSettings

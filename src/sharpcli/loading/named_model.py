@@ -12,9 +12,9 @@ from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
 from sharpcli.loading.data import load_data
 from sharpcli.loading.model import build_model, most_parameters
-from sharpcli.models._foreign import build_foreign
-from sharpcli.models._resolve import _from_torchvision as from_torchvision
-from sharpcli.models._resolve import resolve
+from sharpcli.models.resolve import resolve
+from sharpcli.models.torchvision_models import build_torchvision_model
+from sharpcli.models.user_code import build_foreign
 from sharpcli.plugins import TORCHVISION, runs_code
 from sharpcli.settings import AnalysisSettings
 
@@ -45,7 +45,8 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
         if runs_code(spec):
             return _own_code(spec, arguments)
         if spec.lower().startswith(TORCHVISION) and (classes := _classes(checkpoint)) is not None:
-            return from_torchvision(spec[len(TORCHVISION) :], classes, parse_arguments(arguments), most_parameters(checkpoint))
+            name, options = spec[len(TORCHVISION) :], parse_arguments(arguments)
+            return build_torchvision_model(name, classes, options, most_parameters(checkpoint))
     raise InputError(
         f"The model '{spec}' is built for a shape and a number of classes, which {checkpoint.path} does not say.",
         "Name the data with --data.",

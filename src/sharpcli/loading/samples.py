@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sharpcli.datasets._splits import Split
+from sharpcli.datasets.splits import Split
 from sharpcli.errors import SettingsError
 from sharpcli.runtime import generator
 from sharpcli.settings import AnalysisSettings

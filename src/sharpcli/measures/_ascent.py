@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.linalg.reductions import accumulator_of, project
-from sharpcli.measures._reading import Meter, gaussian
+from sharpcli.measures._reading import Meter
+from sharpcli.runtime import gaussian
 
 NORMS = {"2": 2.0, "inf": math.inf}
 _PIECE = 2**20  # Numbers of a subspace that are held in float64 at a time.

@@ -16,7 +16,6 @@ from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.measures._heights import Heights
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
-from sharpcli.runtime import generator
 
 RELU_PAIRS, BATCH_NORM = "rescaled ReLU pairs", "rescaled layers before BatchNorm"
 
@@ -122,11 +121,6 @@ def require_radius(**options: float) -> None:
     for name, value in options.items():
         if not math.isfinite(value) or value < 0:
             raise SettingsError(f"The option {name} is {value:g}, but must be at least 0.", f"Give {name} another value.")
-
-
-def gaussian(theta: Tensor, *seeds: int) -> Tensor:
-    """Return independent N(0, 1) numbers of the shape and type of θ, the same on every device."""
-    return torch.randn(len(theta), generator=generator(*seeds)).to(theta.device, theta.dtype)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from sharpcli.measures._reading import (
     BATCH_NORM,
     RELU_PAIRS,
     Meter,
-    gaussian,
     require_positive,
     require_radius,
     settled_mean_rise,
 )
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
+from sharpcli.runtime import gaussian
 
 DEFINITION = "E f(θ + σ g) - f(θ), g ~ N(0, I); adaptive: g scaled by |θ|, entry by entry"
 INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}

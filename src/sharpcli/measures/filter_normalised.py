@@ -11,7 +11,6 @@ from sharpcli.measures._reading import (
     BATCH_NORM,
     RELU_PAIRS,
     Meter,
-    gaussian,
     require_positive,
     require_radius,
     settled_mean_rise,
@@ -19,6 +18,7 @@ from sharpcli.measures._reading import (
 from sharpcli.objective import Objective
 from sharpcli.parameters import filter_normalised
 from sharpcli.results import Reading
+from sharpcli.runtime import gaussian
 
 DEFINITION = "E f(θ + r d) - f(θ), each filter of d scaled to ‖filter of θ‖; biases and norms stay"
 INVARIANT = {"": (RELU_PAIRS, BATCH_NORM)}

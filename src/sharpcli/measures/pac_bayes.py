@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Mean, Meter, gaussian, mean_rise, require_positive
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Mean, Meter, mean_rise, require_positive
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
+from sharpcli.runtime import gaussian
 
 DEFINITION = "the largest standard deviation σ with E f(θ + σ g) - f(θ) ≤ target; adaptive: g scaled by |θ|"
 INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}

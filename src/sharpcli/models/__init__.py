@@ -1,1 +1,5 @@
-"""Plug-ins: one file is one architecture; importing this package imports no torch."""
+"""Models: `resolve` builds one from what --model says.
+
+`architectures/` are the plug-ins: one file is one architecture, and a new file there is a new name for --model. `blocks/`
+has what several architectures are made of. Importing this package imports no torch.
+"""

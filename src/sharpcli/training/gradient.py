@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.losses import Loss
-from sharpcli.models._output import require_tensor
+from sharpcli.models.output import require_tensor
 
 
 class Block(NamedTuple):

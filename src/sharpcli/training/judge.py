@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.checkpoints import LAST_GOOD
-from sharpcli.datasets._splits import DataSplits, Split
+from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.errors import NumericalError
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.runtime import Runtime

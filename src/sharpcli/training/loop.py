@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sharpcli import progress
 from sharpcli.checkpoints import LAST_GOOD
-from sharpcli.datasets._splits import DataSplits
+from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import NumericalError
 from sharpcli.files import ContentError
 from sharpcli.losses import loss_of, smoothed

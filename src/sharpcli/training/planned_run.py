@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sharpcli import __version__, checkpoints, files, progress
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError
-from sharpcli.models._output import chosen_output
+from sharpcli.models.output import chosen_output
 from sharpcli.modules import private_copy
 from sharpcli.results import TrainRow
 from sharpcli.training import run_folder

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from sharpcli import checkpoints, progress
 from sharpcli.batchnorm import batch_norms
-from sharpcli.datasets._resolve import resolve as resolve_data
-from sharpcli.datasets._splits import DataSplits
+from sharpcli.datasets.resolve import resolve as resolve_data
+from sharpcli.datasets.splits import DataSplits
 from sharpcli.loading import num_outputs
 from sharpcli.losses import loss_of
-from sharpcli.models._resolve import resolve as resolve_model
+from sharpcli.models.resolve import resolve as resolve_model
 from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
 from sharpcli.preconditions import require_function

@@ -15,7 +15,7 @@ from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
 from sharpcli.linalg.search import Wanted
 from sharpcli.loading import LoadedCheckpoint
-from sharpcli.models._output import chosen_output
+from sharpcli.models.output import chosen_output
 from sharpcli.objective import Objective
 from sharpcli.settings import HessianSettings
 

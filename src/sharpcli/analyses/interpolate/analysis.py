@@ -22,7 +22,7 @@ from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.linalg.reductions import norm
 from sharpcli.loading import LoadedCheckpoint, checkpoint_paths, load_checkpoint, outputs_in_float64
-from sharpcli.models._output import chosen_output
+from sharpcli.models.output import chosen_output
 from sharpcli.objective import Evaluation
 from sharpcli.results import PathResult
 from sharpcli.settings import InterpolateSettings, chosen

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.errors import InputError
-from sharpcli.models._residual import Block, Bottleneck, ZeroPadding
-from sharpcli.models._wide_resnet import PreActivationBlock
-from sharpcli.models.densenet121 import DenseLayer
+from sharpcli.models.architectures.densenet121 import DenseLayer
+from sharpcli.models.blocks.residual import Block, Bottleneck, ZeroPadding
+from sharpcli.models.blocks.wide_resnet import PreActivationBlock
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 _INDIFFERENT = (

@@ -13,9 +13,9 @@ from sharpcli.curvature.operators import operator_of
 from sharpcli.errors import InputError
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
-from sharpcli.measures._reading import gaussian
 from sharpcli.objective import Objective
 from sharpcli.parameters import filter_normalised
+from sharpcli.runtime import gaussian
 
 _STREAM = 31
 _SMALL = 1e-9  # Relative length below which a point adds no direction of its own.

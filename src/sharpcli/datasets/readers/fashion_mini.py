@@ -1,0 +1,44 @@
+"""The default, inside the package: the first 10,000 training and 5,000 test images of Fashion-MNIST.
+
+Reference: Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017, arXiv 1708.07747; MIT licence.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sharpcli.datasets.splits import DataSplits, Split
+from sharpcli.datasets.standardisation import standardise, standardised_by
+
+# Mean and deviation of all pixels of these 10,000 training images, from their exact histogram.
+_MEAN = (0.2863089,)
+_STD = (0.3540180,)
+
+
+def load(root: str = "", *, download: bool = False) -> DataSplits:
+    """Read the embedded data set; it needs neither files nor network.
+
+    Args:
+        root: Not used.
+        download: Not used.
+
+    Returns:
+        Standardised images, 10,000 for training and 5,000 for testing, each (1, 28, 28), in 10 classes.
+
+    References:
+        github.com/zalandoresearch/fashion-mnist; `tools/make_fashion_mini.py` made the file.
+    """
+    place = resources.files("sharpcli.datasets").joinpath("fashion-mini.npz")
+    with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        train, test = (_split(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+    return DataSplits("fashion-mini", train, test, num_classes=10, preprocessing=standardised_by(_MEAN, _STD))
+
+
+def _split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
+    pixels: Tensor = torch.from_numpy(images).unsqueeze(1)
+    return Split(standardise(pixels, _MEAN, _STD), torch.from_numpy(labels).long())

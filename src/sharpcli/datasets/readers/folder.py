@@ -1,0 +1,127 @@
+"""Your own images: folder:PATH with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png (or jpg and the like).
+
+Reference: torchvision.datasets.ImageFolder, whose layout and order of images this has.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sharpcli import files
+from sharpcli.arguments import require_at_least
+from sharpcli.datasets.decoding import decode
+from sharpcli.datasets.splits import DataSplits, Split
+from sharpcli.datasets.standardisation import BYTE, TWO_BYTES, channel_statistics, standardise, standardised_by
+from sharpcli.errors import InputError
+from sharpcli.runtime import Runtime
+
+_PARTS = ("train", "test")
+_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_ONE_DEPTH = "Store all images alike, with 8 or with 16 bits."
+
+
+def load(
+    root: str, *, download: bool = False, size: int | None = None, grayscale: bool = False, raw: bool = False
+) -> DataSplits:
+    """Read every image into memory, and standardise by the training split's own mean and deviation.
+
+    Args:
+        root: The folder that holds train/ and test/.
+        download: Not used.
+        size: Squeeze or stretch every image to size x size pixels; None takes them as they are.
+        grayscale: One channel instead of three.
+        raw: Do not standardise: pixels from 0 to 1, as torchvision's ToTensor makes them.
+
+    Returns:
+        Images (3, H, W), or (1, H, W) if `grayscale`; classes are numbered in the order of their names.
+
+    Raises:
+        InputError: A folder is missing or empty, an image is damaged or cannot be read at its own scale, sizes, depths
+            or class lists differ.
+        SettingsError: `size` is below 1.
+    """
+    if size is not None:
+        require_at_least("size", size, 1)
+    folders = [_open(Path(root) / part) for part in _PARTS]
+    if folders[0].classes != folders[1].classes:
+        odd = sorted(set(folders[0].classes) ^ set(folders[1].classes))
+        message = f"The classes of train and test differ in '{root}': {', '.join(odd)}."
+        raise InputError(message, "Give train/ and test/ the same class folders.")
+    done: set[str] = set()
+    images = [_decode_all(folder, size, grayscale, done) for folder in folders]
+    if images[0].dtype != images[1].dtype:
+        raise InputError(f"One of train and test in '{root}' has images of 16 bits, the other of 8.", _ONE_DEPTH)
+    full = BYTE if images[0].dtype == torch.uint8 else TWO_BYTES
+    count = images[0].shape[1]
+    mean, std = ([0.0] * count, [1.0] * count) if raw else channel_statistics(images[0], full=full)
+    splits = [
+        Split(standardise(pixels, mean, std, full=full), torch.tensor(folder.targets))
+        for pixels, folder in zip(images, folders, strict=True)
+    ]
+    what = f"pixels / {full}" if raw else f"{standardised_by(mean, std, full=full)} by the training images' own statistics"
+    return DataSplits(
+        Path(root).name,
+        splits[0],
+        splits[1],
+        num_classes=len(folders[0].classes),
+        preprocessing=", ".join([what, *sorted(done)]),
+    )
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images of one split: classes by name, and for each image its path and the number of its class."""
+
+    classes: list[str]
+    paths: list[str]
+    targets: list[int]
+
+
+def _open(path: Path) -> _Images:
+    if not os.path.isdir(path):
+        hint = "Lay images out as PATH/train/CLASS and PATH/test/CLASS."
+        raise InputError(f"There is no folder '{path}'.", hint)
+    classes = files.folders_in(path)
+    found = [[image for image in files.files_below(path / name) if image.lower().endswith(_ENDINGS)] for name in classes]
+    if not classes or not all(found):
+        hint = "Put at least one image into a folder for each class."
+        raise InputError(f"'{path}' has no class folders, or one without images.", hint)
+    targets = [number for number, images in enumerate(found) for _ in images]
+    return _Images(classes, [image for images in found for image in images], targets)
+
+
+def _decode_all(folder: _Images, size: int | None, grayscale: bool, done: set[str]) -> Tensor:
+    """Fill one array (N, C, H, W) image by image, so that memory holds them only once; what was done to colours is added."""
+    pixels: Any = None
+    for index, path in enumerate(folder.paths):
+        image, words = decode(path, size=size, grayscale=grayscale)
+        done |= {words} - {""}
+        if pixels is None:
+            _require_memory(len(folder.paths), image)
+            pixels = np.empty((len(folder.paths), *image.shape), dtype=image.dtype)
+        elif image.shape != pixels.shape[1:]:
+            sizes = f"{image.shape[2]}x{image.shape[1]} pixels, not {pixels.shape[3]}x{pixels.shape[2]}"
+            raise InputError(f"The image '{path}' has {sizes}.", "Add the data option size=32 or the like.")
+        if image.dtype != pixels.dtype:
+            bits = [8 * array.dtype.itemsize for array in (image, pixels)]
+            raise InputError(f"The image '{path}' has {bits[0]} bits a pixel, others have {bits[1]}.", _ONE_DEPTH)
+        pixels[index] = image
+    return torch.from_numpy(pixels)
+
+
+def _require_memory(count: int, image: np.ndarray[Any, Any]) -> None:
+    """Refuse more images than memory holds, each as it is stored and as float32."""
+    needed, free = count * (image.nbytes + 4 * image.size), Runtime.open("cpu").free_memory()
+    if needed > free:
+        raise InputError(
+            f"{count} images of {image.shape[2]}x{image.shape[1]} pixels take {needed / 2**30:.1f} GiB, but only "
+            f"{free / 2**30:.1f} GiB are free.",
+            "Add the data option size=32 or the like.",
+        )

@@ -1,0 +1,96 @@
+"""From a spec string to data in memory: `fashion-mini`, `torchvision:CIFAR10`, `folder:PATH`, `npz:FILE`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from sharpcli import files, plugins
+from sharpcli.arguments import check_arguments, parse_arguments
+from sharpcli.datasets.splits import DataSplits
+from sharpcli.datasets.suggestions import meant, require_kind
+from sharpcli.errors import SettingsError, closest
+from sharpcli.losses import one_hot, refused
+from sharpcli.settings.losses import IGNORED, LossSpec
+
+_WITH_PATH = ("folder", "npz")
+_EMBEDDED = "fashion-mini"
+
+
+def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence[str] = (), loss: str = "ce") -> DataSplits:
+    """Load a data set, or return the one that was loaded last if nothing about it has changed.
+
+    Args:
+        spec: A name in any case and with any dashes, `torchvision:NAME`, `folder:PATH` or `npz:FILE`.
+        root: Folder of the downloaded data sets; `~` is expanded here and in the spec's path.
+        download: Fetch a torchvision data set that is missing.
+        arguments: Options as "key=value" texts.
+        loss: What the data are for: a target that it ignores is no class.
+
+    Returns:
+        Both splits. Callers share them, so do not write to their tensors.
+
+    Raises:
+        SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
+        InputError: Files are missing or damaged, or do not fit together.
+    """
+    name, path = _parse(spec)
+    place = str(files.expanded(path or root))
+    require_kind(name, place)
+    wanted = LossSpec.parse(loss)
+    if name == "npz" and wanted.ignore_index != IGNORED:
+        arguments = (*arguments, f"ignore_index={wanted.ignore_index}")
+    options = parse_arguments(arguments)
+    check_arguments(plugins.load("datasets/readers", name).load, options, reserved=("root", "download"))
+    stamp = _stamp(name, Path(place)) if name in _WITH_PATH else ()
+    found = _load(name, "" if name == _EMBEDDED else place, download, tuple(arguments), stamp)
+    targets = found.train.targets
+    # Where the inputs have as long an axis, a class for each token is possible, and the model's outputs tell.
+    if wanted.name != "bce" and one_hot(targets) and targets.shape[1] not in found.train.inputs.shape[1:]:
+        raise refused(targets)
+    return found
+
+
+# One is enough for several checkpoints on one data set, and two large ones may not fit in memory.
+@lru_cache(maxsize=1)
+def _load(name: str, root: str, download: bool, texts: tuple[str, ...], stamp: tuple[int, ...]) -> DataSplits:
+    module = plugins.load("datasets/readers", name)
+    splits: DataSplits = module.load(root, download=download, **parse_arguments(texts))
+    return splits
+
+
+def _parse(spec: str) -> tuple[str, str]:
+    """Return the plug-in's name, and the path of those that need one."""
+    known = plugins.names("datasets/readers")
+    scheme, colon, rest = spec.partition(":")
+    if scheme.lower() in _WITH_PATH:
+        if not rest:
+            raise SettingsError(f"The data set '{spec}' lacks a path.", f"Write {scheme.lower()}:PATH.")
+        return scheme.lower(), rest
+    candidates = [name for name in known if name not in _WITH_PATH]
+    if colon and scheme.lower() == "torchvision":
+        candidates.remove(_EMBEDDED)
+    elif colon:
+        rest = spec  # an unknown scheme, named whole below
+    by_letters = {_letters(name): name for name in candidates}
+    word = rest if colon else spec
+    if _letters(word) not in by_letters:
+        listed = candidates if colon else [*candidates, "folder:PATH", "npz:FILE"]
+        raise SettingsError(f"There is no data set called '{spec}'.", meant(spec) or closest(word.lower(), listed))
+    return by_letters[_letters(word)], ""
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def _stamp(name: str, path: Path) -> tuple[int, ...]:
+    """Return numbers that change when a file, or any of a folder's images, is rewritten, moved or renamed; () without any."""
+    parts = [path / part for part in ("train", "test")]
+    found = (
+        [str(path)] if name == "npz" else [file for part in parts if os.path.isdir(part) for file in files.files_below(part)]
+    )
+    states = ((file, os.stat(file)) for file in found if os.path.exists(file))
+    return tuple(hash((file, state.st_mtime_ns, state.st_size)) for file, state in states)

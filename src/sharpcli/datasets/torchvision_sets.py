@@ -1,0 +1,79 @@
+"""The adapter to torchvision's data sets: its readers, but whole arrays instead of one image at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import datasets  # type: ignore[import-untyped,unused-ignore]
+
+from sharpcli.datasets.splits import DataSplits, Split
+from sharpcli.datasets.standardisation import standardise, standardised_by
+from sharpcli.errors import InputError
+
+
+def load_torchvision(
+    name: str,
+    root: str,
+    *,
+    download: bool,
+    mean: Sequence[float],
+    std: Sequence[float],
+    num_classes: int,
+) -> DataSplits:
+    """Read one of torchvision's image classification data sets.
+
+    Args:
+        name: The class in `torchvision.datasets`, such as "CIFAR10".
+        root: The folder that holds the data set in torchvision's layout.
+        download: Fetch what is missing; otherwise the network is never touched.
+        mean: One number a channel, in units of the full scale 0..1; subtracted.
+        std: Likewise; divided by.
+        num_classes: C.
+
+    Returns:
+        Inputs (N, C, H, W).
+
+    Raises:
+        InputError: The files are missing, damaged or cannot be fetched.
+    """
+    parts = []
+    for train in (True, False):
+        images, targets = _read(name, root, train=train, download=download)
+        parts.append(Split(standardise(images, mean, std), targets))
+    return DataSplits(name, parts[0], parts[1], num_classes, standardised_by(mean, std))
+
+
+def _read(name: str, root: str, *, train: bool, download: bool) -> tuple[Tensor, Tensor]:
+    # SVHN alone names its parts, and calls its targets labels.
+    part: dict[str, Any] = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to results
+            found = getattr(datasets, name)(root, download=download, **part)
+        targets = found.labels if name == "SVHN" else found.targets
+        return _channels_first(found.data), torch.as_tensor(targets, dtype=torch.int64)
+    except Exception as error:  # readers and downloads fail with exceptions of every kind
+        raise _explain(name, root, download, error) from error
+
+
+def _channels_first(data: Tensor | np.ndarray[Any, Any]) -> Tensor:
+    images = torch.as_tensor(data)
+    if images.ndim == 3:
+        return images.unsqueeze(1)
+    return images if images.shape[1] == 3 else images.permute(0, 3, 1, 2)
+
+
+def _explain(name: str, root: str, download: bool, error: Exception) -> InputError:
+    if download:
+        message = f"{name} could not be fetched into '{root}': {type(error).__name__}: {error}."
+        return InputError(message, "Check the network, or copy the files there by hand.")
+    if isinstance(error, RuntimeError) and "not found" in str(error):
+        hint = "Pass --download to fetch it, or --data-root FOLDER with the files in torchvision's layout."
+        return InputError(f"{name} is missing or damaged in the folder '{root}'.", hint)
+    message = f"The files of {name} in '{root}' cannot be read: {type(error).__name__}: {error}."
+    return InputError(message, "Delete them and pass --download to fetch them again.")

@@ -1,0 +1,10 @@
+"""C3 of the large-batch papers: the network C1, there trained on the 100 classes of CIFAR-100.
+
+Reference: Keskar et al., On Large-Batch Training for Deep Learning, ICLR 2017, Table 1 and appendix B.
+"""
+
+from __future__ import annotations
+
+from sharpcli.models.architectures import c1
+
+build = c1.build  # The number of classes comes from the data.

@@ -1,0 +1,64 @@
+"""Dense layers with norm, ReLU and dropout, as the nets of the large-batch papers have them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import nn
+
+from sharpcli.arguments import require_at_least
+from sharpcli.errors import SettingsError
+from sharpcli.models.blocks.norm import norm_layer
+
+
+def require_dropout(dropout: float) -> None:
+    """Refuse a dropout that is no share of the activations.
+
+    Raises:
+        SettingsError: `dropout` is below 0, or 1 and more.
+    """
+    if not 0 <= dropout < 1:
+        raise SettingsError(f"The option dropout is {dropout}, but is a share.", "Choose 0 <= dropout < 1.")
+
+
+def dense_layers(num_inputs: int, widths: Sequence[int], norm: str, dropout: float | None = None) -> list[nn.Module]:
+    """Build one dense layer, norm and ReLU for each width; together they map (B, num_inputs) to (B, widths[-1]).
+
+    Args:
+        num_inputs: Numbers in one flattened sample.
+        widths: Units of each layer.
+        norm: "batch", "group" or "none".
+        dropout: Share dropped after each ReLU; None leaves the dropout layers out.
+
+    Raises:
+        SettingsError: `norm` is unknown.
+    """
+    layers: list[nn.Module] = []
+    for width in widths:
+        # The biases are idle in front of a norm, but the published parameter counts have them.
+        layers += [nn.Linear(num_inputs, width), norm_layer(norm, width, spatial=False), nn.ReLU()]
+        layers += [] if dropout is None else [nn.Dropout(dropout)]
+        num_inputs = width
+    return layers
+
+
+def build_dense(*, input_shape: tuple[int, ...], num_classes: int, depth: int, width: int, norm: str) -> nn.Module:
+    """Build a net of `depth` equal dense layers with norm and ReLU, and a linear head.
+
+    Args:
+        input_shape: Shape of one sample; it is flattened.
+        num_classes: Number of outputs.
+        depth: Hidden layers.
+        width: Units of each hidden layer.
+        norm: "batch", "group" or "none".
+
+    Returns:
+        A module from (B, *input_shape) to (B, num_classes).
+
+    Raises:
+        SettingsError: `width` is below 1, or `norm` is unknown.
+    """
+    require_at_least("width", width, 1)
+    hidden = dense_layers(math.prod(input_shape), [width] * depth, norm)
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes))

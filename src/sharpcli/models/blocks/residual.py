@@ -1,0 +1,126 @@
+"""The blocks of residual networks: two 3x3 convolutions or a bottleneck, and three kinds of shortcut."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sharpcli.errors import SettingsError, closest
+from sharpcli.models.blocks.norm import norm_layer
+
+SHORTCUTS = ("padded", "pooled", "strided")
+
+
+class Block(nn.Module):
+    """Add to the input what two 3x3 convolutions make of it.
+
+    Args:
+        inputs: Channels that come in.
+        outputs: Channels that go out, at least `inputs`.
+        stride: 2 halves the image, 1 keeps it.
+        norm: "group", "batch" or "none".
+        shortcut: What becomes of the input where the shape changes, as in `shortcut_layer`.
+    """
+
+    expansion = 1
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: str, shortcut: str) -> None:
+        super().__init__()
+        bias = norm == "none"
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=bias)
+        self.norm1 = norm_layer(norm, outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=bias)
+        self.norm2 = norm_layer(norm, outputs)
+        self.shortcut = shortcut_layer(shortcut, inputs, outputs, stride, norm)
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The convolution that decides how large the branch is."""
+        return self.conv2
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride), rounded up."""
+        hidden = functional.relu(self.norm1(self.conv1(images)))
+        # Never in place: second-order transforms need both terms as they were.
+        summed: Tensor = self.norm2(self.conv2(hidden)) + self.shortcut(images)
+        return functional.relu(summed)
+
+
+class Bottleneck(nn.Module):
+    """Add to the input what a 3x3 convolution of a quarter of the channels makes of it, between two of 1x1.
+
+    The 3x3 convolution has the stride ("v1.5"); He et al. put it on the first one, which then skips three pixels of four.
+
+    Args:
+        inputs: Channels that come in.
+        outputs: Channels that go out, at least `inputs` and a multiple of 4.
+        stride: 2 halves the image, 1 keeps it.
+        norm: "group", "batch" or "none".
+        shortcut: What becomes of the input where the shape changes, as in `shortcut_layer`.
+    """
+
+    expansion = 4
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: str, shortcut: str) -> None:
+        super().__init__()
+        bias, narrow = norm == "none", outputs // self.expansion
+        self.conv1 = nn.Conv2d(inputs, narrow, 1, bias=bias)
+        self.norm1 = norm_layer(norm, narrow)
+        self.conv2 = nn.Conv2d(narrow, narrow, 3, stride, padding=1, bias=bias)
+        self.norm2 = norm_layer(norm, narrow)
+        self.conv3 = nn.Conv2d(narrow, outputs, 1, bias=bias)
+        self.norm3 = norm_layer(norm, outputs)
+        self.shortcut = shortcut_layer(shortcut, inputs, outputs, stride, norm)
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The convolution that decides how large the branch is."""
+        return self.conv3
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride), rounded up."""
+        hidden = functional.relu(self.norm1(self.conv1(images)))
+        hidden = functional.relu(self.norm2(self.conv2(hidden)))
+        summed: Tensor = self.norm3(self.conv3(hidden)) + self.shortcut(images)
+        return functional.relu(summed)
+
+
+class ZeroPadding(nn.Module):
+    """The shortcut without parameters: every `stride`-th pixel, and empty channels at the end."""
+
+    def __init__(self, num_channels: int, stride: int) -> None:
+        super().__init__()
+        self.num_channels = num_channels
+        self.stride = stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C + num_channels, H / stride, W / stride)."""
+        kept = images[:, :, :: self.stride, :: self.stride]
+        return functional.pad(kept, (0, 0, 0, 0, 0, self.num_channels))
+
+
+def shortcut_layer(kind: str, inputs: int, outputs: int, stride: int, norm: str) -> nn.Module:
+    """Build what maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride) beside a branch.
+
+    Args:
+        kind: "padded" with zeros, nothing to learn (option A of He et al.); "strided", a 1x1 convolution and norm
+            (B); "pooled", averages of 2x2 pixels in front of an unstrided one (called C in the code of Geiping et al.).
+        inputs: Channels that come in.
+        outputs: Channels that go out. Where they are `inputs`, and the stride is 1, every kind is the identity.
+        stride: 2 halves the image, 1 keeps it.
+        norm: "group", "batch" or "none".
+
+    Raises:
+        SettingsError: `kind` or `norm` is unknown.
+    """
+    if kind not in SHORTCUTS:
+        raise SettingsError(f"There is no shortcut called '{kind}'.", closest(kind, SHORTCUTS))
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    if kind == "padded":
+        return ZeroPadding(outputs - inputs, stride)
+    pooled = kind == "pooled" and stride > 1
+    convolution = nn.Conv2d(inputs, outputs, 1, 1 if pooled else stride, bias=norm == "none")
+    layers = [convolution, norm_layer(norm, outputs)]
+    # Rounding up, as padded convolutions of stride 2 do; the pixels at an odd edge are averages of fewer.
+    return nn.Sequential(nn.AvgPool2d(stride, ceil_mode=True), *layers) if pooled else nn.Sequential(*layers)

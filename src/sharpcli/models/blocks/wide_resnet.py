@@ -1,0 +1,99 @@
+"""Wide residual networks for small images; the wrn files choose their depth and width."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sharpcli.arguments import require_at_least
+from sharpcli.errors import SettingsError, closest
+from sharpcli.models.blocks.image_shape import image_shape
+from sharpcli.models.blocks.initial_weights import initialise
+from sharpcli.models.blocks.norm import norm_layer
+from sharpcli.models.blocks.resnet import build_resnet
+
+ACTIVATIONS = ("post", "pre")
+_STEM = 16  # Channels; widening leaves the stem of the pre-activation net as narrow as it is.
+
+
+class PreActivationBlock(nn.Module):
+    """Add to the input what two 3x3 convolutions make of it, each behind a norm and ReLU of its own.
+
+    Args:
+        inputs: Channels that come in.
+        outputs: Channels that go out.
+        stride: 2 halves the image, 1 keeps it.
+        norm: "group", "batch" or "none".
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: str) -> None:
+        super().__init__()
+        bias = norm == "none"
+        self.norm1 = norm_layer(norm, inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=bias)
+        self.norm2 = norm_layer(norm, outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=bias)
+        changes = stride != 1 or inputs != outputs
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=bias) if changes else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride), rounded up."""
+        activated = functional.relu(self.norm1(images))
+        hidden = functional.relu(self.norm2(self.conv1(activated)))
+        # A learned shortcut reads what the branch reads; the identity passes the input on as it came.
+        kept: Tensor = images if self.shortcut is None else self.shortcut(activated)
+        summed: Tensor = self.conv2(hidden) + kept
+        return summed
+
+
+def build_wide_resnet(
+    *, input_shape: tuple[int, ...], num_classes: int, depth: int, width: int, norm: str, activation: str
+) -> nn.Module:
+    """Build a 3x3 stem, three stages that double the width and halve the image, average pooling, a linear head.
+
+    Args:
+        input_shape: Shape (C, H, W) of one image.
+        num_classes: Number of outputs.
+        depth: 6n + 4 for n blocks a stage.
+        width: Channels of the first stage, 16 times the widening factor of the papers.
+        norm: "group", "batch" or "none".
+        activation: "pre", as published by Zagoruyko and Komodakis; "post", the blocks of ResNets, with shortcuts
+            that have norms and a stem as wide as the first stage, as in the code of Hoffer et al.
+
+    Returns:
+        A module from (B, C, H, W) to (B, num_classes).
+
+    Raises:
+        InputError: The inputs are not images.
+        SettingsError: `width` is below 1, or `norm` or `activation` is unknown.
+    """
+    if activation not in ACTIVATIONS:
+        raise SettingsError(f"There is no activation called '{activation}'.", closest(activation, ACTIVATIONS))
+    count = (depth - 4) // 6
+    if activation == "post":
+        return build_resnet(
+            input_shape=input_shape,
+            num_classes=num_classes,
+            width=width,
+            norm=norm,
+            blocks=[count] * 3,
+            shortcut="strided",
+        )
+    channels, _, _ = image_shape(input_shape, "wrn")
+    require_at_least("width", width, 1)
+    return _pre_activation(channels, num_classes, count, width, norm)
+
+
+def _pre_activation(channels: int, num_classes: int, count: int, width: int, norm: str) -> nn.Module:
+    stem = nn.Conv2d(channels, _STEM, 3, padding=1, bias=norm == "none")
+    stack: list[PreActivationBlock] = []
+    inputs = _STEM
+    for stage in range(3):
+        for index in range(count):
+            stride = 2 if stage > 0 and index == 0 else 1
+            stack.append(PreActivationBlock(inputs, width * 2**stage, stride, norm))
+            inputs = width * 2**stage
+    head = [norm_layer(norm, inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes)]
+    model = nn.Sequential(stem, *stack, *head)
+    initialise(model, last=[block.conv2 for block in stack] if norm == "none" else [])
+    return model

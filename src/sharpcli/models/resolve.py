@@ -1,0 +1,110 @@
+"""From a spec string to a model: `convnet`, `torchvision:NAME`, `path/file.py:fn`, `pkg.mod:attr`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from sharpcli import plugins
+from sharpcli.arguments import check_arguments, parse_arguments
+from sharpcli.errors import InputError, SettingsError, described, is_out_of_memory, origin
+from sharpcli.models.output import choose, chosen_output, parts
+from sharpcli.models.process_settings import required
+from sharpcli.models.size import require_size
+from sharpcli.models.suggestions import meant
+from sharpcli.models.torchvision_models import build_torchvision_model
+from sharpcli.models.user_code import build_foreign
+from sharpcli.modules import private_copy
+from sharpcli.plugins import TORCHVISION, runs_code
+
+_RESERVED = ("input_shape", "num_classes")
+
+
+def resolve(
+    spec: str,
+    *,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    arguments: Sequence[str] = (),
+    output: str | None = None,
+    most: int | None = None,
+) -> nn.Module:
+    """Build a freshly initialised model on the CPU, in training mode as its builder leaves it.
+
+    Args:
+        spec: A built-in name, `torchvision:NAME` (never pretrained), `path/file.py:fn` or `pkg.mod:attr`.
+        input_shape: Shape of one sample.
+        num_classes: Number of outputs.
+        arguments: Options as "key=value" texts.
+        output: Which part of its answer is the outputs, where that is no tensor; see `models.output.choose`.
+        most: Parameters that a model which is not own code may have; None for as many as memory holds.
+
+    Returns:
+        A module that maps (B, *input_shape) to (B, num_classes), or (B, T, num_classes) for T tokens. For models that
+        are not our own, one forward pass of two samples, numbers or tokens, has shown that they take such inputs.
+
+    Raises:
+        SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
+        InputError: The code cannot be imported or fails, the model does not fit the data, answers with several tensors, or
+            has too many parameters.
+    """
+    options = parse_arguments(arguments)
+    if runs_code(spec):
+        model = build_foreign(spec, input_shape=input_shape, num_classes=num_classes, options=options)
+    elif spec.lower().startswith(TORCHVISION):
+        model = build_torchvision_model(spec[len(TORCHVISION) :], num_classes, options, most)
+    else:
+        name = spec.lower().replace("_", "-")
+        if name not in plugins.names("models/architectures") and (hint := meant(spec)):
+            raise SettingsError(f"There is no model called '{spec}'.", hint)
+        build = plugins.load("models/architectures", name).build
+        check_arguments(build, options, reserved=_RESERVED)
+        require_size(lambda: build(input_shape=input_shape, num_classes=num_classes, **options), spec, most)
+        built_in: nn.Module = build(input_shape=input_shape, num_classes=num_classes, **options)
+        choose(built_in, torch.empty(0), output, spec)
+        return built_in
+    _try_out(model, spec, input_shape, output)
+    return model
+
+
+def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: str | None) -> None:
+    """Pass two empty samples through a copy of the model in eval mode: the model may keep what it made of its first weights.
+
+    If it answers with more than a tensor, the part that is its outputs is chosen.
+    """
+    try:
+        with required(spec):
+            answer = _answer(private_copy(model).eval(), input_shape)
+    except InputError:
+        raise
+    except Exception as error:
+        message = f"'{spec}' cannot take inputs of shape {input_shape}: {described(error)}."
+        if is_out_of_memory(error):
+            hint = "Use a machine with more memory, or a smaller model."
+        else:
+            hint = "Mend that code." if origin(error) else "Choose another model or other data."
+        raise InputError(message, hint) from error
+    choose(model, answer, output, spec)
+    rows = answer if isinstance(answer, torch.Tensor) else parts(answer)[chosen_output(model) or ""]
+    if rows.shape[:1] != (2,):
+        message = f"'{spec}' does not return one row of outputs for each sample."
+        raise InputError(message, "Return a tensor of shape (B, num_classes).")
+
+
+def _answer(model: nn.Module, input_shape: tuple[int, ...]) -> object:
+    """Return what a model makes of numbers or of tokens, whichever it takes; what it more likely wants is tried first."""
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    kinds = [like.dtype, torch.int64]
+    if any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules()):
+        kinds.reverse()
+    first, second = (torch.zeros(2, *input_shape, device=like.device, dtype=kind) for kind in kinds)
+    with torch.no_grad():
+        try:
+            return model(first)
+        except Exception as error:  # A foreign model may raise anything; of two failures the likelier kind's is told.
+            try:
+                return model(second)
+            except Exception:
+                raise error from None
