@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sharpcli import batchnorm, graphs
+from sharpcli import batchnorm, graphs, streams
 from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
 from sharpcli.errors import InputError, loss_not_finite
 from sharpcli.kernels.fusing import Fusing
@@ -27,7 +27,6 @@ from sharpcli.modules import Holding, private_copy
 from sharpcli.parameters import ParameterSpace, left_out
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
 
-_GROUPS = 11  # Keeps their random numbers apart from others of the same seed.
 _FEW = 4  # Samples that show whether model and data fit.
 
 
@@ -169,7 +168,7 @@ class Objective:
                 self.targets,
                 groups=count,
                 chunk_size=self.chunk_size,
-                random=generator(seed, _GROUPS),
+                random=generator(seed, streams.GROUPS),
                 count=terms,
             )
         return (group for group in found if group.num_terms)

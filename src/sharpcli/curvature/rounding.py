@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sharpcli import streams
 from sharpcli.chunks import Chunk
 from sharpcli.curvature.engine import Graph, Maker
 from sharpcli.errors import is_out_of_memory
@@ -23,7 +24,6 @@ _SAMPLES = 128  # So many tell the size of errors, at a hundredth of the price o
 _SMALL = 2 * 10**7  # Samples times parameters up to which all samples are taken: a product takes some milliseconds.
 _MISSING = 0.5  # Share of a product that some samples must make to stand for all.
 _UNITS = 8  # Of rounding, by which weights are moved where there is no wider type.
-_STREAM = 23
 
 
 class Rounding:
@@ -111,10 +111,10 @@ def _chosen(objective: Objective) -> Tensor:
     """Return the numbers of some samples."""
     if objective.bn == "batch":
         return torch.arange(objective.chunk_size)
-    return torch.randperm(objective.num_samples, generator=generator(0, _STREAM))[:_SAMPLES]
+    return torch.randperm(objective.num_samples, generator=generator(0, streams.ROUNDING_SAMPLES))[:_SAMPLES]
 
 
 def _moved(theta: Tensor) -> Tensor:
     """Return weights (P,) that differ by a few units of rounding."""
-    signs = torch.randint(0, 2, (len(theta),), generator=generator(0, _STREAM, 1)) * 2.0 - 1
+    signs = torch.randint(0, 2, (len(theta),), generator=generator(0, streams.ROUNDING_SIGNS, 1)) * 2.0 - 1
     return theta * (1 + _UNITS * torch.finfo(theta.dtype).eps * signs.to(theta))

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from sharpcli import progress
+from sharpcli import progress, streams
 from sharpcli.chunks import Chunk
 from sharpcli.curvature.difference import Difference
 from sharpcli.curvature.engine import Engine
@@ -28,7 +28,6 @@ from sharpcli.parameters import ParameterSpace
 from sharpcli.runtime import generator
 
 PLAIN, DIFFERENCE = "double-backward", "difference"
-_STREAM = 19  # Keeps the probe apart from others of the same seed.
 _AWAY = 1e-3  # Distance from the weights, in parts of the typical entry of each tensor.
 _SECOND = 1e-4  # Relative difference of two right products, in one tensor.
 _BESIDE = 1e-7  # The same in parts of the whole product: what rounding leaves in a tensor of little curvature.
@@ -143,7 +142,10 @@ class _Comparison:
         assert isinstance(differences, Difference)
         sizes = _typical_sizes(theta.double(), objective.space) * differences.wide.varying()
         away, along = (
-            sizes * torch.randn(len(theta), generator=generator(0, _STREAM, part), dtype=torch.float64).to(theta.device)
+            sizes
+            * torch.randn(len(theta), generator=generator(0, streams.SOUNDNESS_PROBE, part), dtype=torch.float64).to(
+                theta.device
+            )
             for part in range(2)
         )
         return _Comparison(differences, next(differences.wide.chunks()), theta.double() + _AWAY * away, along)

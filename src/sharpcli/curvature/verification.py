@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import progress, streams
 from sharpcli.chunks import Chunk
 from sharpcli.curvature.engine import Engine, Maker
 from sharpcli.errors import first_line
@@ -19,7 +19,6 @@ from sharpcli.runtime import generator
 _AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}  # Relative; two right engines differ by about 4e-7 and 1e-15.
 _ROUNDING = 1e-2  # In float32, of an engine that agrees in float64: more is not the rounding of a ReLU's input.
 _NEAR = 3  # Times as far from float64 as double backward is.
-_STREAM = 17  # Keeps the probe apart from others of the same seed.
 
 
 class Verdict(NamedTuple):
@@ -52,7 +51,7 @@ def verify(engine: Engine, maker: Maker, reference: Maker, objective: Objective,
         theta: Where to differentiate, shape (P,).
     """
     dtype, worst = theta.dtype, 0.0
-    probe = torch.randn(len(theta), generator=generator(0, _STREAM)).to(theta.device, dtype)
+    probe = torch.randn(len(theta), generator=generator(0, streams.VERIFICATION_PROBE)).to(theta.device, dtype)
     with progress.task(f"check of {engine.words}"):
         try:
             for chunk in _whole_chunks(objective) if engine.compiled else [objective.few()]:

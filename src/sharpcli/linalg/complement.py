@@ -21,6 +21,7 @@ import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
+from sharpcli import streams
 from sharpcli.linalg.ceiling import ends_of
 from sharpcli.linalg.krylov import Krylov, Matrix
 from sharpcli.linalg.orthogonal import orthogonalised
@@ -29,7 +30,6 @@ from sharpcli.linalg.reductions import accumulator_of, combine
 from sharpcli.runtime import generator
 
 _FAST = 0.5  # A bound that a step brings nearer by this to what was seen is worth another step.
-_STREAM = 4  # Random numbers of their own, as in every other solver.
 
 
 class Complement:
@@ -57,7 +57,7 @@ class Complement:
         self.off_diagonal: list[float] = []
         self.waiting: Tensor | None = None
         if self.dimension:
-            random = generator(krylov.seed, _STREAM, attempt)
+            random = generator(krylov.seed, streams.COMPLEMENT_START, attempt)
             self.waiting = random_direction(krylov.operator, krylov.basis, random)
 
     @property

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sharpcli import streams
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.orthogonal import orthogonalised
 from sharpcli.linalg.probes import random_direction, require_finite
@@ -33,7 +34,6 @@ Matrix = NDArray[numpy.float64]
 _LINE = 16  # Numbers to a multiple of which a row is long, so that kernels find every row aligned in memory.
 _SPANNED = 1e-3  # Length of what is left of a unit vector that others span, up to what need not be followed.
 _WARM_SHARE = 0.1  # Part of a warm start that is random.
-_STREAM = 0  # Random numbers of their own, as in every other solver.
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,8 @@ class Krylov:
 
         One pair that is not orthogonal shows with its full size in two of the m entries.
         """
-        signs = torch.randint(0, 2, (self.size,), generator=generator(self.seed, 11, self.size)) * 2.0 - 1
+        random = generator(self.seed, streams.ORTHOGONALITY_SIGNS, self.size)
+        signs = torch.randint(0, 2, (self.size,), generator=random) * 2.0 - 1
         signs = signs.to(accumulator_of(self.rows)).to(self.rows.device)
         found = float((project(self.basis, combine(signs, self.basis)) - signs).abs().max()) if self.size else 0.0
         self.frame = replace(self.frame, orthogonality=max(self.frame.orthogonality, found))
@@ -265,7 +266,8 @@ class Krylov:
         """Let a random vector orthogonal to the basis wait, if there is room for one in the space."""
         if frame.size >= self.dimension:
             return frame
-        vector = random_direction(self.operator, self.rows[: frame.size], generator(self.seed, _STREAM, frame.draws))
+        random = generator(self.seed, streams.KRYLOV_START, frame.draws)
+        vector = random_direction(self.operator, self.rows[: frame.size], random)
         return replace(frame, waiting=(vector,), coupling=numpy.zeros((1, frame.size)), draws=frame.draws + 1)
 
     def _lean(self, warm: Tensor) -> None:

@@ -20,7 +20,7 @@ from scipy.stats import norm as gaussian
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import progress, streams
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.certify import rounding_of
 from sharpcli.linalg.estimates import difference, exact, scaled, student_quantile, widened
@@ -31,7 +31,6 @@ from sharpcli.linalg.reductions import accumulator_of, dot, project
 from sharpcli.results import Estimate
 from sharpcli.runtime import generator
 
-_STREAM = 3  # Random numbers of their own: other solvers draw other streams of the same seed.
 _SAME = 1e-7  # Relative spread of values that differ by rounding alone.
 _NEGLIGIBLE = 1e-16  # Added to a sum of one it is lost.
 
@@ -240,7 +239,7 @@ def spectral_density(
         place = numpy.concatenate([known, found])
         reach = numpy.full(size, _least(operator, place, error))
         return _assembled([place], [numpy.full(size, 1 / size)], [reach], [-1], size, left)
-    random, spent = generator(seed, _STREAM), 0
+    random, spent = generator(seed, streams.DENSITY_PROBES), 0
     nodes, weights, reaches = [known], [numpy.full(len(known), 1 / size)], [numpy.zeros(len(known))]
     with progress.task("density", total=probes * steps, units="products") as shown:
         for _ in range(probes):

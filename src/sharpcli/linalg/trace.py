@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import progress, streams
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.accuracy import Accuracy
 from sharpcli.linalg.estimates import Array, exact, not_below, of_forms, of_positive, shifted, widened
@@ -25,7 +25,6 @@ from sharpcli.results import Estimate
 from sharpcli.runtime import generator
 
 _PILOT = 10
-_STREAM = 1  # Random numbers of its own, as in every other solver.
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def deflated_moments(
     known = len(basis) * error, error * (2 * math.sqrt(len(basis) * frobenius_squared_inside) + len(basis) * error)
     if dimension <= min(_PILOT, max_products):
         return multiplied_out(operator, basis, inside, off=known, seed=seed)
-    pilot, random, samples = min(_PILOT, require_enough(max_products, 2)), generator(seed, _STREAM), list[Array]()
+    pilot, random, samples = min(_PILOT, require_enough(max_products, 2)), generator(seed, streams.TRACE_PROBES), list[Array]()
     accuracy = Accuracy(operator)
     with progress.task("trace", total=max_products, units="products") as shown:
         while len(samples) < max_products:
@@ -143,7 +142,8 @@ def multiplied_out(
     """
     rows, accuracy = orthonormal_complement(basis), Accuracy(operator)
     if len(rows):
-        accuracy.see_error(random_direction(operator, basis, generator(seed, _STREAM, 1)), 0.0)  # Any length will do.
+        random = generator(seed, streams.TRACE_CHECK, 1)
+        accuracy.see_error(random_direction(operator, basis, random), 0.0)  # Any length will do.
     with progress.task("trace", total=len(rows), units="products") as shown:
         total = inside.copy()
         for count, row in enumerate(rows, start=spent + 1):

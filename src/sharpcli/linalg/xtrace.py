@@ -9,7 +9,7 @@ import torch
 from scipy.linalg import solve_triangular
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import progress, streams
 from sharpcli.linalg.accuracy import Accuracy
 from sharpcli.linalg.estimates import Array, exact, not_below, satterthwaite, student, widened
 from sharpcli.linalg.operator import SymmetricOperator
@@ -22,7 +22,6 @@ from sharpcli.runtime import generator
 
 _SKETCHES = 15  # First look; with fewer the variance of the Frobenius norm is too uncertain to cover.
 _GROWTH = 1.6
-_STREAM = 2  # Random numbers of its own, as in every other solver.
 
 
 def xtrace(operator: SymmetricOperator, *, half_width: float = 0.02, max_products: int = 70, seed: int = 0) -> Moments:
@@ -94,7 +93,7 @@ class _Sketch:
     """
 
     def __init__(self, operator: SymmetricOperator, seed: int) -> None:
-        self.operator, self.random = operator, generator(seed, _STREAM)
+        self.operator, self.random = operator, generator(seed, streams.XTRACE_PROBES)
         self.rows = torch.empty(3, 0, operator.shape[0], dtype=operator.dtype, device=operator.device)
         self.columns: list[Array] = []  # Of R in Aω_i = Σ_a R_ai q_a.
         self.forms: list[float] = []  # ω_i·Aω_i

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sharpcli import streams
 from sharpcli.datasets.splits import Split
 from sharpcli.errors import SettingsError
 from sharpcli.runtime import generator
@@ -44,9 +45,9 @@ def in_random_order(split: Split, settings: AnalysisSettings) -> Split:
 
     Data are often sorted by class; a block of one class would be normalised by the statistics of that class.
     """
-    order = torch.randperm(len(split), generator=generator(settings.seed, 8))
+    order = torch.randperm(len(split), generator=generator(settings.seed, streams.BLOCK_ORDER))
     return Split(split.inputs[order], split.targets[order])
 
 
 def _permutation(split: Split, settings: AnalysisSettings) -> torch.Tensor:
-    return torch.randperm(len(split), generator=generator(settings.seed, 7))
+    return torch.randperm(len(split), generator=generator(settings.seed, streams.SUBSET))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import progress, streams
 from sharpcli.linalg.reductions import accumulator_of, project
 from sharpcli.measures._reading import Meter
 from sharpcli.runtime import gaussian
@@ -98,7 +98,7 @@ def climb(meter: Meter, ball: Ball, *, steps: int, restarts: int, seeds: tuple[i
     """
     tops = []
     for attempt in range(restarts):
-        one = _ascend(meter, ball, ball.anywhere(meter.theta, *seeds, 22, attempt), _SCOUTING, shown)
+        one = _ascend(meter, ball, ball.anywhere(meter.theta, *seeds, streams.ASCENT_START, attempt), _SCOUTING, shown)
         other = _ascend(meter, ball, -one.place, _SCOUTING, shown)
         tops.append(_ascend(meter, ball, (one if one.loss >= other.loss else other).place, steps, shown))
     return tops

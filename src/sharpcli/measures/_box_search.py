@@ -48,7 +48,7 @@ class BoxSearch:
         self._widths = self.box.rho * _numbers(self.box.scale)
         self._scale = 1.0
 
-    def inside(self, *seeds: int) -> numpy.ndarray:
+    def random_start(self, *seeds: int) -> numpy.ndarray:
         """Return a random point z of the box, uniformly, shape (p,)."""
         unit = torch.rand(len(self._widths), generator=generator(*seeds), dtype=torch.float64).numpy()
         point: numpy.ndarray = (2 * unit - 1) * self._widths

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sharpcli import streams
 from sharpcli.measures._reading import (
     BATCH_NORM,
     RELU_PAIRS,
@@ -49,7 +50,7 @@ def read(
     meter = Meter("average-case", objective, theta, {"sigma": sigma, "samples": samples, "adaptive": adaptive})
 
     def direction(theta: Tensor, sample: int) -> Tensor:
-        return (theta.abs() if adaptive else 1.0) * gaussian(theta, seed, 21, sample)
+        return (theta.abs() if adaptive else 1.0) * gaussian(theta, seed, streams.NOISE_DIRECTIONS, sample)
 
     found = settled_mean_rise(meter, direction, samples, sigma, "average case")
     return meter.reading(found.value, standard_error=found.standard_error, note=found.note)

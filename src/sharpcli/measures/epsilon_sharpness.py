@@ -23,7 +23,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import progress, streams
 from sharpcli.curvature.operators import operator_of
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.lanczos import eigenpairs
@@ -97,8 +97,10 @@ def measure(
             with progress.task("ε-sharpness", total=total, units="gradients") as shown:
                 shown.advance(0, epsilon=epsilon, space=subspace or "full")
                 for attempt in range(solves):
-                    random = attempt < restarts
-                    start = solver.inside(seed, 2, draw, attempt) if random else solver.towards(_uphill(meter, seed))
+                    if attempt < restarts:
+                        start = solver.random_start(seed, streams.BOX_START, draw, attempt)
+                    else:
+                        start = solver.towards(_uphill(meter, seed))
                     solver.solve(start, iterations, shown)
                     shown.advance(iterations - int(solver.solves[-1].nit))  # It may have ended before.
                 climbed = climb(meter, box, steps=iterations, restarts=ascents, seeds=(seed, draw), shown=shown)
@@ -205,7 +207,7 @@ def _make_box(theta: Tensor, epsilon: float, subspace: int, seed: int, draw: int
         raise SettingsError(
             f"--subspace {subspace} is more than the {len(theta)} parameters of the model.", "Use a smaller subspace, or 0."
         )
-    rows = torch.randn(subspace, len(theta), generator=generator(seed, 1, draw)).to(theta.device, theta.dtype)
+    rows = torch.randn(subspace, len(theta), generator=generator(seed, streams.SUBSPACE, draw)).to(theta.device, theta.dtype)
     coordinates = numpy.linalg.solve(gram(rows).cpu().double().numpy(), project(rows, theta).cpu().double().numpy())
     return Ball(
         epsilon, NORMS["inf"], torch.from_numpy(numpy.abs(coordinates) + 1).to(accumulator_of(theta)).to(theta.device), rows

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sharpcli import streams
 from sharpcli.measures._reading import (
     BATCH_NORM,
     RELU_PAIRS,
@@ -45,7 +46,7 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, radius: float = 
     meter = Meter("filter-normalised", objective, theta, {"radius": radius, "samples": samples})
 
     def direction(theta: Tensor, sample: int) -> Tensor:
-        return filter_normalised(gaussian(theta, seed, 24, sample), theta, objective.space)
+        return filter_normalised(gaussian(theta, seed, streams.FILTER_DIRECTIONS, sample), theta, objective.space)
 
     found = settled_mean_rise(meter, direction, samples, radius, "filter-normalised")
     return meter.reading(found.value, standard_error=found.standard_error, note=found.note)

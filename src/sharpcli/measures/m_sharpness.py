@@ -10,7 +10,7 @@ import statistics
 import torch
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import progress, streams
 from sharpcli.linalg.reductions import accumulator_of
 from sharpcli.measures._ascent import Ball, Top, climb, num_steps
 from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_positive, require_radius
@@ -59,7 +59,7 @@ def read(
     )
     if rho == 0:
         return meter.reading(0.0, bound="lower")
-    order = torch.randperm(objective.num_samples, generator=generator(seed, 23)).to(objective.inputs.device)
+    order = torch.randperm(objective.num_samples, generator=generator(seed, streams.BATCH_DIVISION)).to(objective.inputs.device)
     chosen = [part for part in torch.split(order, m) if len(part) == min(m, objective.num_samples)][:batches]
     found: list[Settled] = []
     with progress.task("m-sharpness", total=len(chosen) * num_steps(steps, 1), units="gradients") as shown:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from sharpcli import streams
 from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Mean, Meter, mean_rise, require_positive
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
@@ -63,7 +64,7 @@ def read(
         note = "The target is so small that rounding hides it in float32: measured in float64."
 
     def direction(theta: Tensor, sample: int) -> Tensor:
-        return (theta.abs() if adaptive else 1.0) * gaussian(theta, seed, 25, sample)
+        return (theta.abs() if adaptive else 1.0) * gaussian(theta, seed, streams.POSTERIOR_DIRECTIONS, sample)
 
     def mean(sigma: float) -> Mean:
         return mean_rise(working, direction, samples, sigma, "pac-bayes")

@@ -6,10 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from sharpcli import plugins
+from sharpcli import plugins, streams
 from sharpcli.runtime import generator
-
-_STREAM = 12  # Keeps its random numbers apart.
 
 
 @dataclass(eq=False)
@@ -54,5 +52,5 @@ class Augmentation:
         return images
 
     def _draw(self, count: int, update: int) -> list[Tensor]:
-        randoms = (generator(self.seed, _STREAM, update, place) for place in range(len(self._plug_ins)))
+        randoms = (generator(self.seed, streams.AUGMENTATION, update, place) for place in range(len(self._plug_ins)))
         return [plug_in.draw(count, random) for plug_in, random in zip(self._plug_ins, randoms, strict=True)]

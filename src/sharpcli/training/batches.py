@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sharpcli import streams
 from sharpcli.runtime import generator
-
-_EPOCHS, _ONCE, _REPLACED = 3, 5, 6  # Keep their random numbers apart.
 
 
 @dataclass(eq=False)
@@ -53,18 +52,21 @@ class Batches:
         epoch, position = divmod(update, -(-self.num_samples // self.batch_size))
         offset = epoch % self.copies * self.num_samples
         if self.shuffle == "replacement":
-            random = generator(self.seed, _REPLACED, update)
+            random = generator(self.seed, streams.REPLACEMENT, update)
             return torch.randint(self.num_samples, (self.batch_size,), generator=random) + offset
         order = self._permutation(epoch, self.num_samples)
         return order[position * self.batch_size : (position + 1) * self.batch_size] + offset
 
     def mixed(self) -> Tensor:
         """Return all samples of one copy in the order of "once", shape (N,)."""
-        return torch.randperm(self.num_samples, generator=generator(self.seed, _ONCE))
+        return torch.randperm(self.num_samples, generator=generator(self.seed, streams.FIXED_ORDER))
 
     def _permutation(self, epoch: int, count: int) -> Tensor:
         epoch = 0 if self.shuffle == "once" else epoch
         if self._order[0] != epoch:
-            random = generator(self.seed, _ONCE) if self.shuffle == "once" else generator(self.seed, _EPOCHS, epoch)
+            if self.shuffle == "once":
+                random = generator(self.seed, streams.FIXED_ORDER)
+            else:
+                random = generator(self.seed, streams.EPOCH_ORDER, epoch)
             self._order = epoch, torch.randperm(count, generator=random)
         return self._order[1]

@@ -11,7 +11,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import progress, streams
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.accuracy import Accuracy
@@ -25,7 +25,6 @@ from sharpcli.runtime import generator
 from sharpcli.settings import HessianSettings
 
 _PROBES = 20
-_STREAM = 13
 
 
 def blocks(
@@ -110,7 +109,7 @@ def _traces(
 
     λ ((zᵀu)² - 1) has mean zero and most of the variance of an outlier, so it is taken off.
     """
-    random, samples, accuracy = generator(seed, _STREAM), dict[str, list[float]](), Accuracy(operator)
+    random, samples, accuracy = generator(seed, streams.LAYER_PROBES), dict[str, list[float]](), Accuracy(operator)
     length = math.sqrt(operator.shape[0])
     with progress.task("traces of layers", total=_PROBES, units="products") as shown:
         for _ in range(_PROBES):

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
+from sharpcli import streams
 from sharpcli.analyses.interpolate.wiring import Units, wire
 from sharpcli.modules import private_copy
 from sharpcli.runtime import generator
 
-_STREAM = 34
 _MOST_ROUNDS = 50
 _ROUNDING = 1e-12  # Of the largest gain: less is no improvement.
 
@@ -34,7 +34,7 @@ def align(first: nn.Module, second: nn.Module, *, seed: int) -> tuple[nn.Module,
     """
     moved = private_copy(second)
     ours, theirs = wire(first), wire(moved)
-    random = generator(seed, _STREAM)
+    random = generator(seed, streams.ALIGNMENT)
     places = [numpy.arange(units.count) for units in theirs]
     for _ in range(_MOST_ROUNDS):
         changed = False

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import progress, streams
 from sharpcli.errors import NumericalError
 from sharpcli.objective import Objective
 from sharpcli.runtime import generator
 
-_STREAM = 33
 _RATE = 0.02  # Of the root mean square of B - A, which is how far the weights have to go.
 
 
@@ -42,7 +41,7 @@ def trained_control(objective: Objective, start: Tensor, end: Tensor, *, steps: 
     control = ((start + end) / 2).clone()
     rate = _RATE * float((end - start).square().mean().sqrt())
     optimizer = torch.optim.Adam([control], lr=rate)
-    random = generator(seed, _STREAM)
+    random = generator(seed, streams.BEZIER)
     with progress.task("train the control point", total=steps, units="steps") as shown:
         for step in range(steps):
             alpha = float(torch.rand((), generator=random))

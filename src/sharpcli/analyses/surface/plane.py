@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sharpcli import streams
 from sharpcli.curvature.operators import operator_of
 from sharpcli.errors import InputError
 from sharpcli.linalg.lanczos import eigenpairs
@@ -17,7 +18,6 @@ from sharpcli.objective import Objective
 from sharpcli.parameters import filter_normalised
 from sharpcli.runtime import gaussian
 
-_STREAM = 31
 _SMALL = 1e-9  # Relative length below which a point adds no direction of its own.
 
 
@@ -50,7 +50,7 @@ def random_plane(objective: Objective, theta: Tensor, seed: int) -> Plane:
     """Span a plane by two random filter-normalised directions (Li et al. 2018); 1 is as long as the filters are."""
     rows = []
     for axis in range(2):
-        rows.append(filter_normalised(gaussian(theta, seed, _STREAM, axis), theta, objective.space))
+        rows.append(filter_normalised(gaussian(theta, seed, streams.PLANE_AXES, axis), theta, objective.space))
     names = ("α, random direction, filter-normalised", "β, random direction, filter-normalised")
     return Plane(theta, torch.stack(rows), names)
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sharpcli import streams
 from sharpcli.runtime import generator
-
-_EXAMPLES, _COORDINATES, _ADDED = 13, 14, 15  # Keep their random numbers apart.
 
 
 def example_weights(count: int, deviation: float, seed: int, update: int) -> Tensor:
@@ -21,12 +20,12 @@ def example_weights(count: int, deviation: float, seed: int, update: int) -> Ten
     The update is then (1/B) Σ z_n g_n: right in the mean, with the covariance of (1/B²) σ² Σ g_n g_nᵀ added.
     With σ² = B/b - 1 it is that of batches of b, which is how Hoffer et al. would replace a change of learning rate.
     """
-    return 1 + deviation * torch.randn(count, generator=generator(seed, _EXAMPLES, update))
+    return 1 + deviation * torch.randn(count, generator=generator(seed, streams.EXAMPLE_NOISE, update))
 
 
 def disturb(parameters: Sequence[nn.Parameter], *, coordinate: float, additive: float, seed: int, update: int) -> None:
     """Multiply each coordinate of `.grad` by N(1, coordinate²) and then add N(0, additive²); 0 is off."""
-    for stream, deviation in ((_COORDINATES, coordinate), (_ADDED, additive)):
+    for stream, deviation in ((streams.COORDINATE_NOISE, coordinate), (streams.ADDITIVE_NOISE, additive)):
         if not deviation:
             continue
         random = generator(seed, stream, update)
@@ -34,7 +33,7 @@ def disturb(parameters: Sequence[nn.Parameter], *, coordinate: float, additive: 
             if parameter.grad is None:
                 continue
             noise = deviation * torch.randn(parameter.shape, generator=random).to(parameter.grad)
-            if stream == _COORDINATES:
+            if stream == streams.COORDINATE_NOISE:
                 parameter.grad.mul_(1 + noise)
             else:
                 parameter.grad.add_(noise)
