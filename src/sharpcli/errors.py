@@ -27,14 +27,16 @@ class SharpcliError(Exception):
     Args:
         message: One sentence that says what is wrong and names the offender.
         hint: One sentence that says what to do next.
+        remedy: The setting that helps, such as "dtype=float64", where the hint names no option; the command line adds it.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, remedy: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.remedy = remedy
 
 
 class SettingsError(SharpcliError):
@@ -72,7 +74,7 @@ class IncompleteError(SharpcliError):
 
     def __init__(self, results: Sequence[Any], cause: BaseException, *, several: bool = False) -> None:
         known = cause if isinstance(cause, SharpcliError) else InputError(f"{described(cause)}.")
-        super().__init__(known.message, known.hint)
+        super().__init__(known.message, known.hint, remedy=known.remedy)
         self.results, self.cause, self.several, self.exit_code = list(results), cause, several, known.exit_code
 
 

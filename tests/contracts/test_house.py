@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -142,3 +143,15 @@ def test_every_plug_in_says_what_it_is_and_where_it_is_from(folder: str, name: s
     lines = (ast.get_docstring(tree(path)) or "").splitlines()
     assert lines[0] == first
     assert any(line.startswith("Reference") and len(line) > len("References:") for line in lines)
+
+
+def test_linear_algebra_names_no_option_of_the_command_line() -> None:
+    texts = [
+        f"{place(path)}: {node.value}"
+        for path in FILES
+        if place(path).startswith("linalg/")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"(^|\W)--[a-z]", node.value)
+    ]
+    documented = {ast.get_docstring(node) for path in FILES for node in ast.walk(tree(path)) if isinstance(node, ast.Module)}
+    assert [text for text in texts if text.partition(": ")[2] not in documented] == []

@@ -114,7 +114,7 @@ def test_memory_for_too_few_vectors_is_refused_before_any_product():
     with pytest.raises(SettingsError, match="18 are needed") as error:
         eigenpairs(operator, Wanted(10), memory=10 * 5_000 * 8)
     assert operator.products == 0
-    enough = int(error.value.hint.split("--memory ")[1].split("MiB")[0]) * 2**20
+    enough = int(error.value.remedy.removeprefix("memory=").removesuffix("MiB")) * 2**20
     assert set(eigenpairs(operator, Wanted(10), memory=enough, max_products=2_000).verdicts) == {"certified"}
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from sharpcli.errors import NumericalError, SettingsError
+from sharpcli.estimate import Estimate
 from sharpcli.linalg.trace import Moments, deflated_moments
 from sharpcli.linalg.xtrace import xtrace
-from sharpcli.results import Estimate
 from sharpcli.runtime import generator
 from tests.linalg.spectra import Planted, broad, steep
 

@@ -45,7 +45,7 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
     if isinstance(error, IncompleteError):
         return failure(error.cause, command, values)
     if isinstance(error, SharpcliError):
-        return Failure(error.message, error.hint, error.exit_code)
+        return Failure(error.message, _with_option(error), error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         number = getattr(error, "number", signal.SIGINT)
         how = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
@@ -65,6 +65,14 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
     if isinstance(error, ValueError) and "null byte" in message_of(error):
         return Failure("A path has a zero byte in it.", "Check the path.", _INPUT)
     return Failure(f"Internal error: {described(error)}.", "Please report it with the output of --debug.", 1)
+
+
+def _with_option(error: SharpcliError) -> str:
+    """Return the hint, with the option that sets what it asks for."""
+    if not error.remedy:
+        return error.hint
+    name, _, value = error.remedy.partition("=")
+    return f"{error.hint.removesuffix('.')} (--{name.replace('_', '-')} {value})."
 
 
 def _how_to_go_on(stopped: KeyboardInterrupt, values: dict[str, Any]) -> str:

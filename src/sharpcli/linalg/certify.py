@@ -88,11 +88,11 @@ class Trust:
                 "Look for dropout or noise that ignores eval mode, or for kernels that are not deterministic.",
             )
         if self.is_imprecise or self.noise > DETERMINISTIC * self.scale:
+            message = f"There is nothing to certify: {self.refusal}."
+            if self.precision > torch.finfo(torch.float64).eps:
+                raise NumericalError(message, "Try float64.", remedy="dtype=float64")
             raise NumericalError(
-                f"There is nothing to certify: {self.refusal}.",
-                "Try --dtype float64."
-                if self.precision > torch.finfo(torch.float64).eps
-                else "The loss may be too close to its least value for any type: analyse an earlier step of the run.",
+                message, "The loss may be too close to its least value for any type: analyse an earlier step of the run."
             )
 
     def radius(self, residual: float) -> float:

@@ -9,7 +9,7 @@ import numpy
 from numpy.typing import NDArray
 from scipy.special import chdtri, stdtrit
 
-from sharpcli.results import Estimate
+from sharpcli.estimate import Estimate
 
 _LEAST_FREEDOM = 3
 _GAUSSIAN = 1e6  # Degrees of freedom beyond which χ² is so nearly Gaussian that its quantiles lose digits.

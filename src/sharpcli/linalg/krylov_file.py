@@ -101,7 +101,7 @@ class KrylovFile:
         if differs is not None:
             raise InputError(
                 f"{self.folder} holds the search of another problem (other {', '.join(differs) or 'settings'}).",
-                "Name another folder with --state, or delete this one.",
+                "Name another folder, or delete this one.",
             )
         self._generation, self._sums, size = about["generation"], about["sums"], len(rows)
         if size > len(krylov.rows):  # They were found within another budget; the next step restarts from the best.

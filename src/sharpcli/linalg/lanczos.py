@@ -230,9 +230,11 @@ def _capacity(
     working = confirm + 4  # Vectors beside the basis.
     fits, least = memory // each - working, min(most, wanted.total + _SPARE)
     if fits < least:
+        enough = math.ceil((least + working) * each / 2**20)
         raise SettingsError(
             f"{memory / 2**20:.4g} MiB hold {max(fits, 0)} basis vectors of {dimension} numbers, and {least} are needed.",
-            f"Give --memory {math.ceil((least + working) * each / 2**20)}MiB or more, or ask for fewer eigenvalues.",
+            f"Ask for fewer eigenvalues, or give at least {enough} MiB.",
+            remedy=f"memory={enough}MiB",
         )
     return min(most, fits), min(more, max(fits - most, 0))
 
@@ -332,7 +334,9 @@ def _verified(
             noise = max(noise, off)
             shown.advance()
     if not numpy.isfinite([*values, *residuals]).all():
-        raise NumericalError("A Hessian-vector product is not finite.", "Check the weights, or try --dtype float64.")
+        raise NumericalError(
+            "A Hessian-vector product is not finite.", "Check the weights, or try float64.", remedy="dtype=float64"
+        )
     return noise
 
 

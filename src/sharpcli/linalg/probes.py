@@ -31,7 +31,8 @@ def require_finite(length: float, count: int) -> float:
         NumericalError: The product, the `count`-th of its run, is not finite.
     """
     if not math.isfinite(length):
-        raise NumericalError(f"Hessian-vector product {count} is not finite.", "Check the weights, or try --dtype float64.")
+        message = f"Hessian-vector product {count} is not finite."
+        raise NumericalError(message, "Check the weights, or try float64.", remedy="dtype=float64")
     return length
 
 

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from sharpcli import progress, streams
 from sharpcli.errors import SettingsError
+from sharpcli.estimate import Estimate
 from sharpcli.linalg.certify import rounding_of
 from sharpcli.linalg.estimates import difference, exact, scaled, student_quantile, widened
 from sharpcli.linalg.operator import SymmetricOperator, product_error
 from sharpcli.linalg.orthogonal import orthogonalised
 from sharpcli.linalg.probes import finite_product, orthonormal_complement, random_direction
 from sharpcli.linalg.reductions import accumulator_of, dot, project
-from sharpcli.results import Estimate
 from sharpcli.runtime import generator
 
 _SAME = 1e-7  # Relative spread of values that differ by rounding alone.

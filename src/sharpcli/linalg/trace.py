@@ -16,12 +16,12 @@ from torch import Tensor
 
 from sharpcli import progress, streams
 from sharpcli.errors import SettingsError
+from sharpcli.estimate import Estimate
 from sharpcli.linalg.accuracy import Accuracy
 from sharpcli.linalg.estimates import Array, exact, not_below, of_forms, of_positive, shifted, widened
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.probes import finite_product, orthonormal_complement, random_direction
 from sharpcli.linalg.reductions import dot, project
-from sharpcli.results import Estimate
 from sharpcli.runtime import generator
 
 _PILOT = 10

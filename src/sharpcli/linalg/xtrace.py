@@ -10,6 +10,7 @@ from scipy.linalg import solve_triangular
 from torch import Tensor
 
 from sharpcli import progress, streams
+from sharpcli.estimate import Estimate
 from sharpcli.linalg.accuracy import Accuracy
 from sharpcli.linalg.estimates import Array, exact, not_below, satterthwaite, student, widened
 from sharpcli.linalg.operator import SymmetricOperator
@@ -17,7 +18,6 @@ from sharpcli.linalg.orthogonal import orthogonalised
 from sharpcli.linalg.probes import finite_product, random_direction
 from sharpcli.linalg.reductions import dot, gram, norm
 from sharpcli.linalg.trace import Moments, multiplied_out, require_enough
-from sharpcli.results import Estimate
 from sharpcli.runtime import generator
 
 _SKETCHES = 15  # First look; with fewer the variance of the Frobenius norm is too uncertain to cover.

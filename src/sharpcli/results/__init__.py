@@ -1,9 +1,10 @@
 """What the commands answer: plain numbers in frozen dataclasses, versioned JSON. Standard library only."""
 
+from sharpcli.estimate import Estimate
 from sharpcli.results.base import SCHEMA, Conditions, Result, Subject, document, plain
 from sharpcli.results.compare import CompareResult, CompareRow
 from sharpcli.results.distance import Displacement, DistanceResult, Growth, GrowthFit, LayerDistance, Way
-from sharpcli.results.hessian import Bound, Count, DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments, Parts
+from sharpcli.results.hessian import Bound, Count, DataBar, Density, Eigenvalue, HessianResult, Layer, Moments, Parts
 from sharpcli.results.inspect import Check, InspectResult, RunRow, RunsResult
 from sharpcli.results.interpolate import Curve, PathCurvature, PathResult
 from sharpcli.results.reparam import ReparamResult
