@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from sharpcli import streams
-from sharpcli.analyses.interpolate.wiring import Units, wire
+from sharpcli.models.wiring import UnitGroup, hidden_units
 from sharpcli.modules import private_copy
 from sharpcli.runtime import generator
 
@@ -27,13 +27,13 @@ def align(first: nn.Module, second: nn.Module, *, seed: int) -> tuple[nn.Module,
     product of both networks' weights largest, given those of all others, until none changes.
 
     Raises:
-        InputError: The model has layers of other kinds than `_wiring.wire` knows.
+        InputError: The model has layers whose wiring is not known; see `models.wiring`.
 
     References:
         Ainsworth, Hayase and Srinivasa, Git Re-Basin, ICLR 2023, algorithm 1.
     """
     moved = private_copy(second)
-    ours, theirs = wire(first), wire(moved)
+    ours, theirs = hidden_units(first), hidden_units(moved)
     random = generator(seed, streams.ALIGNMENT)
     places = [numpy.arange(units.count) for units in theirs]
     for _ in range(_MOST_ROUNDS):
@@ -42,7 +42,7 @@ def align(first: nn.Module, second: nn.Module, *, seed: int) -> tuple[nn.Module,
             gain = _gain(ours[place], theirs[place])
             total, order = matched(gain, sorted(theirs[place].runs))
             if total - gain.trace() > _ROUNDING * numpy.abs(gain).sum():
-                permute(theirs[place], order)
+                theirs[place].permute(torch.from_numpy(order))
                 places[place] = places[place][order]
                 changed = True
         if not changed:
@@ -69,19 +69,13 @@ def matched(gain: NDArray[Any], runs: Sequence[int]) -> tuple[float, NDArray[Any
     return total, numpy.concatenate([inner[row][column][1] + size * column for row, column in enumerate(outer)])
 
 
-def permute(units: Units, order: NDArray[Any]) -> None:
-    """Put units into another order wherever they are used."""
-    for use in units.uses:
-        use.permute(torch.from_numpy(order))
-
-
-def _gain(ours: Units, theirs: Units) -> NDArray[Any]:
+def _gain(ours: UnitGroup, theirs: UnitGroup) -> NDArray[Any]:
     """Return the inner products of the weights of each unit of one network with those of each of the other's."""
     total = sum(
         one.rows() @ other.rows().T.to(one.tensor.device)
-        for one, other in zip(ours.uses, theirs.uses, strict=True)
+        for one, other in zip(ours.axes, theirs.axes, strict=True)
         if one.learned
     )
     assert isinstance(total, torch.Tensor)
-    found: NDArray[Any] = total.cpu().numpy()
-    return found
+    gains: NDArray[Any] = total.cpu().numpy()
+    return gains

@@ -12,6 +12,7 @@ from sharpcli.arguments import require_at_least
 from sharpcli.models.blocks.image_shape import image_shape
 from sharpcli.models.blocks.initial_weights import initialise
 from sharpcli.models.blocks.norm import norm_layer
+from sharpcli.models.wiring import Layout, Wiring
 
 _BLOCKS = (6, 12, 24, 16)
 _BOTTLENECK = 4
@@ -36,6 +37,10 @@ class DenseLayer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, inputs + growth, H, W)."""
         return torch.cat([images, self.branch(images)], dim=1)
+
+    def wire_units(self, wiring: Wiring, inputs: Layout) -> Layout:
+        """Say that the branch's channels follow the input's; see `models.wiring`."""
+        return (*inputs, *wiring.through(self.branch, inputs))
 
 
 def build(*, input_shape: tuple[int, ...], num_classes: int, growth: int = 32, norm: str = "batch") -> nn.Module:

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from sharpcli.errors import SettingsError, closest
 from sharpcli.models.blocks.norm import norm_layer
+from sharpcli.models.wiring import Layout, Wiring
 
 SHORTCUTS = ("padded", "pooled", "strided")
 
@@ -44,6 +45,12 @@ class Block(nn.Module):
         # Never in place: second-order transforms need both terms as they were.
         summed: Tensor = self.norm2(self.conv2(hidden)) + self.shortcut(images)
         return functional.relu(summed)
+
+    def wire_units(self, wiring: Wiring, inputs: Layout) -> Layout:
+        """Say which units the two convolutions and the shortcut share; see `models.wiring`."""
+        hidden = wiring.through(self.norm1, wiring.through(self.conv1, inputs))
+        summed = wiring.into(self.conv2, hidden, outputs=wiring.through(self.shortcut, inputs))
+        return wiring.through(self.norm2, summed)
 
 
 class Bottleneck(nn.Module):
@@ -84,6 +91,13 @@ class Bottleneck(nn.Module):
         summed: Tensor = self.norm3(self.conv3(hidden)) + self.shortcut(images)
         return functional.relu(summed)
 
+    def wire_units(self, wiring: Wiring, inputs: Layout) -> Layout:
+        """Say which units the three convolutions and the shortcut share; see `models.wiring`."""
+        hidden = wiring.through(self.norm1, wiring.through(self.conv1, inputs))
+        hidden = wiring.through(self.norm2, wiring.through(self.conv2, hidden))
+        summed = wiring.into(self.conv3, hidden, outputs=wiring.through(self.shortcut, inputs))
+        return wiring.through(self.norm3, summed)
+
 
 class ZeroPadding(nn.Module):
     """The shortcut without parameters: every `stride`-th pixel, and empty channels at the end."""
@@ -97,6 +111,10 @@ class ZeroPadding(nn.Module):
         """Map (B, C, H, W) to (B, C + num_channels, H / stride, W / stride)."""
         kept = images[:, :, :: self.stride, :: self.stride]
         return functional.pad(kept, (0, 0, 0, 0, 0, self.num_channels))
+
+    def wire_units(self, wiring: Wiring, inputs: Layout) -> Layout:
+        """Say that the empty channels follow the input's; see `models.wiring`."""
+        return (*inputs, wiring.new_units(self.num_channels))
 
 
 def shortcut_layer(kind: str, inputs: int, outputs: int, stride: int, norm: str) -> nn.Module:

@@ -11,6 +11,7 @@ from sharpcli.models.blocks.image_shape import image_shape
 from sharpcli.models.blocks.initial_weights import initialise
 from sharpcli.models.blocks.norm import norm_layer
 from sharpcli.models.blocks.resnet import build_resnet
+from sharpcli.models.wiring import Layout, Wiring
 
 ACTIVATIONS = ("post", "pre")
 _STEM = 16  # Channels; widening leaves the stem of the pre-activation net as narrow as it is.
@@ -44,6 +45,13 @@ class PreActivationBlock(nn.Module):
         kept: Tensor = images if self.shortcut is None else self.shortcut(activated)
         summed: Tensor = self.conv2(hidden) + kept
         return summed
+
+    def wire_units(self, wiring: Wiring, inputs: Layout) -> Layout:
+        """Say which units the two convolutions and the shortcut share; see `models.wiring`."""
+        activated = wiring.through(self.norm1, inputs)
+        hidden = wiring.through(self.norm2, wiring.through(self.conv1, activated))
+        kept = activated if self.shortcut is None else wiring.through(self.shortcut, activated)
+        return wiring.into(self.conv2, hidden, outputs=kept)
 
 
 def build_wide_resnet(
