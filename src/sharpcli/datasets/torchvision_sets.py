@@ -1,10 +1,10 @@
-"""The adapter to torchvision's data sets: its readers, but whole arrays instead of one image at a time."""
+"""The data sets of torchvision, read whole instead of one image at a time; each file of readers/ says its numbers."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,36 +17,39 @@ from sharpcli.datasets.standardisation import standardise, standardised_by
 from sharpcli.errors import InputError
 
 
-def load_torchvision(
-    name: str,
-    root: str,
-    *,
-    download: bool,
-    mean: Sequence[float],
-    std: Sequence[float],
-    num_classes: int,
-) -> DataSplits:
-    """Read one of torchvision's image classification data sets.
+def torchvision_reader(
+    name: str, *, mean: Sequence[float], std: Sequence[float], num_classes: int
+) -> Callable[..., DataSplits]:
+    """Return the function `load` of one of torchvision's image classification data sets.
 
     Args:
         name: The class in `torchvision.datasets`, such as "CIFAR10".
-        root: The folder that holds the data set in torchvision's layout.
-        download: Fetch what is missing; otherwise the network is never touched.
-        mean: One number a channel, in units of the full scale 0..1; subtracted.
-        std: Likewise; divided by.
+        mean: Mean of all pixels of each channel of the training split, in units of the full scale 0..1, to the four digits
+            in common use; it is subtracted.
+        std: Standard deviation, likewise; divided by.
         num_classes: C.
-
-    Returns:
-        Inputs (N, C, H, W).
-
-    Raises:
-        InputError: The files are missing, damaged or cannot be fetched.
     """
-    parts = []
-    for train in (True, False):
-        images, targets = _read(name, root, train=train, download=download)
-        parts.append(Split(standardise(images, mean, std), targets))
-    return DataSplits(name, parts[0], parts[1], num_classes, standardised_by(mean, std))
+
+    def load(root: str, *, download: bool = False) -> DataSplits:
+        """Read the whole data set through torchvision.
+
+        Args:
+            root: The folder that holds the data set in torchvision's layout.
+            download: Fetch what is missing; otherwise the network is never touched.
+
+        Returns:
+            Standardised images (N, C, H, W).
+
+        Raises:
+            InputError: The files are missing, damaged or cannot be fetched.
+        """
+        parts = []
+        for train in (True, False):
+            images, targets = _read(name, root, train=train, download=download)
+            parts.append(Split(standardise(images, mean, std), targets))
+        return DataSplits(name, parts[0], parts[1], num_classes, standardised_by(mean, std))
+
+    return load
 
 
 def _read(name: str, root: str, *, train: bool, download: bool) -> tuple[Tensor, Tensor]:

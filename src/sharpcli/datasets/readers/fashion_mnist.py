@@ -3,27 +3,6 @@
 Reference: Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017, arXiv 1708.07747.
 """
 
-from __future__ import annotations
+from sharpcli.datasets.torchvision_sets import torchvision_reader
 
-from sharpcli.datasets.splits import DataSplits
-from sharpcli.datasets.torchvision_sets import load_torchvision
-
-# Mean and deviation of all pixels of the training split: 0.28604 and 0.35302, computed from the files.
-_MEAN = (0.2860,)
-_STD = (0.3530,)
-
-
-def load(root: str, *, download: bool = False) -> DataSplits:
-    """Read the whole data set through torchvision.
-
-    Args:
-        root: Folder with the data in torchvision's layout.
-        download: Fetch the files if they are missing.
-
-    Returns:
-        Standardised images, 60,000 for training and 10,000 for testing, each (1, 28, 28).
-
-    Raises:
-        InputError: The files are missing, damaged or cannot be fetched.
-    """
-    return load_torchvision("FashionMNIST", root, download=download, mean=_MEAN, std=_STD, num_classes=10)
+load = torchvision_reader("FashionMNIST", mean=(0.2860,), std=(0.3530,), num_classes=10)

@@ -3,27 +3,6 @@
 Reference: Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018, arXiv 1812.01718.
 """
 
-from __future__ import annotations
+from sharpcli.datasets.torchvision_sets import torchvision_reader
 
-from sharpcli.datasets.splits import DataSplits
-from sharpcli.datasets.torchvision_sets import load_torchvision
-
-# Mean and deviation of all pixels of the training split, to the four digits in common use.
-_MEAN = (0.1918,)
-_STD = (0.3483,)
-
-
-def load(root: str, *, download: bool = False) -> DataSplits:
-    """Read the whole data set through torchvision.
-
-    Args:
-        root: Folder with the data in torchvision's layout.
-        download: Fetch the files if they are missing.
-
-    Returns:
-        Standardised images, 60,000 for training and 10,000 for testing, each (1, 28, 28).
-
-    Raises:
-        InputError: The files are missing, damaged or cannot be fetched.
-    """
-    return load_torchvision("KMNIST", root, download=download, mean=_MEAN, std=_STD, num_classes=10)
+load = torchvision_reader("KMNIST", mean=(0.1918,), std=(0.3483,), num_classes=10)

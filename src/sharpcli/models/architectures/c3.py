@@ -3,8 +3,6 @@
 Reference: Keskar et al., On Large-Batch Training for Deep Learning, ICLR 2017, Table 1 and appendix B.
 """
 
-from __future__ import annotations
-
 from sharpcli.models.architectures import c1
 
 build = c1.build  # The number of classes comes from the data.

@@ -1,45 +1,10 @@
 """ResNet-18 for CIFAR-sized images: 3x3 stem, no max-pooling, widths 64 to 512.
 
 Reference: He et al., Deep Residual Learning, CVPR 2016, Table 1; stem and shortcuts of Geiping et al., ICLR 2022, code.
+
+11,173,962 parameters on CIFAR-10. With shortcut=strided, the shortcuts are those of He et al.
 """
 
-from __future__ import annotations
+from sharpcli.models.blocks.resnet import residual_net
 
-from torch import nn
-
-from sharpcli.models.blocks.resnet import build_resnet
-
-
-def build(
-    *,
-    input_shape: tuple[int, ...],
-    num_classes: int,
-    width: int = 64,
-    norm: str = "batch",
-    shortcut: str = "pooled",
-) -> nn.Module:
-    """Build four stages of two blocks with 1x1 convolutions as shortcuts where the shape changes.
-
-    Args:
-        input_shape: Shape (C, H, W) of one image.
-        num_classes: Number of outputs.
-        width: Channels of the first stage; each further stage has twice as many.
-        norm: "batch" as published, "group" or "none".
-        shortcut: Where the shape changes: "pooled", 2x2 averages in front of a 1x1 convolution, as Geiping et al. do;
-            "strided", that convolution with a stride, as He et al. do; "padded" with zeros, without parameters.
-
-    Returns:
-        A module from (B, C, H, W) to (B, num_classes); 11,173,962 parameters on CIFAR-10.
-
-    Raises:
-        InputError: The inputs are not images.
-        SettingsError: `width` is below 1, or `norm` or `shortcut` is unknown.
-    """
-    return build_resnet(
-        input_shape=input_shape,
-        num_classes=num_classes,
-        width=width,
-        norm=norm,
-        blocks=(2, 2, 2, 2),
-        shortcut=shortcut,
-    )
+build = residual_net(blocks=(2, 2, 2, 2), width=64, shortcut="pooled")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -43,22 +43,32 @@ def dense_layers(num_inputs: int, widths: Sequence[int], norm: str, dropout: flo
     return layers
 
 
-def build_dense(*, input_shape: tuple[int, ...], num_classes: int, depth: int, width: int, norm: str) -> nn.Module:
-    """Build a net of `depth` equal dense layers with norm and ReLU, and a linear head.
+def dense_net(*, depth: int, width: int) -> Callable[..., nn.Module]:
+    """Return the function `build` of a net of equal dense layers with norm and ReLU, and a linear head.
 
     Args:
-        input_shape: Shape of one sample; it is flattened.
-        num_classes: Number of outputs.
         depth: Hidden layers.
-        width: Units of each hidden layer.
-        norm: "batch", "group" or "none".
-
-    Returns:
-        A module from (B, *input_shape) to (B, num_classes).
-
-    Raises:
-        SettingsError: `width` is below 1, or `norm` is unknown.
+        width: Units of each hidden layer, where the option `width` says nothing else.
     """
-    require_at_least("width", width, 1)
-    hidden = dense_layers(math.prod(input_shape), [width] * depth, norm)
-    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes))
+    default_width = width
+
+    def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = default_width, norm: str = "batch") -> nn.Module:
+        """Build the net.
+
+        Args:
+            input_shape: Shape of one sample; it is flattened.
+            num_classes: Number of outputs.
+            width: Units of each hidden layer.
+            norm: "batch" as published, "group" or "none".
+
+        Returns:
+            A module from (B, *input_shape) to (B, num_classes).
+
+        Raises:
+            SettingsError: `width` is below 1, or `norm` is unknown.
+        """
+        require_at_least("width", width, 1)
+        hidden = dense_layers(math.prod(input_shape), [width] * depth, norm)
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes))
+
+    return build

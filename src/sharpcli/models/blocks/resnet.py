@@ -1,8 +1,8 @@
-"""Residual networks for small images; the resnet files choose their depth."""
+"""Residual networks for small images; each resnet file of architectures/ says its depth, width and shortcuts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -11,6 +11,56 @@ from sharpcli.models.blocks.image_shape import image_shape
 from sharpcli.models.blocks.initial_weights import initialise
 from sharpcli.models.blocks.norm import norm_layer
 from sharpcli.models.blocks.residual import Block, Bottleneck
+
+
+def residual_net(*, blocks: Sequence[int], width: int, shortcut: str, bottleneck: bool = False) -> Callable[..., nn.Module]:
+    """Return the function `build` of a residual net.
+
+    Args:
+        blocks: Blocks of each stage.
+        width: Channels of the first stage, where the option `width` says nothing else.
+        shortcut: The kind of shortcuts, where the option `shortcut` says nothing else.
+        bottleneck: Whether blocks have three convolutions and put out four times their width.
+    """
+    default_width, default_shortcut = width, shortcut
+
+    def build(
+        *,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        width: int = default_width,
+        norm: str = "batch",
+        shortcut: str = default_shortcut,
+    ) -> nn.Module:
+        """Build the net.
+
+        Args:
+            input_shape: Shape (C, H, W) of one image.
+            num_classes: Number of outputs.
+            width: Channels of the first stage, with bottlenecks those inside of them; each further stage has twice as many.
+            norm: "batch" as published, "group" or "none".
+            shortcut: What stands beside a block that changes the shape: "padded" with zeros, without parameters, as He et
+                al. do on CIFAR; "strided", a 1x1 convolution and norm, as they do on ImageNet; "pooled", these behind
+                averages of 2x2 pixels, as Geiping et al. do.
+
+        Returns:
+            A module from (B, C, H, W) to (B, num_classes).
+
+        Raises:
+            InputError: The inputs are not images.
+            SettingsError: `width` is below 1, or `norm` or `shortcut` is unknown.
+        """
+        return build_resnet(
+            input_shape=input_shape,
+            num_classes=num_classes,
+            width=width,
+            norm=norm,
+            blocks=blocks,
+            shortcut=shortcut,
+            bottleneck=bottleneck,
+        )
+
+    return build
 
 
 def build_resnet(

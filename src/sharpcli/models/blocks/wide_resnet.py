@@ -1,6 +1,8 @@
-"""Wide residual networks for small images; the wrn files choose their depth and width."""
+"""Wide residual networks for small images; each wrn file of architectures/ says its depth and width."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,42 +56,59 @@ class PreActivationBlock(nn.Module):
         return wiring.into(self.conv2, hidden, outputs=kept)
 
 
-def build_wide_resnet(
-    *, input_shape: tuple[int, ...], num_classes: int, depth: int, width: int, norm: str, activation: str
-) -> nn.Module:
-    """Build a 3x3 stem, three stages that double the width and halve the image, average pooling, a linear head.
+def wide_residual_net(*, depth: int, width: int, activation: str) -> Callable[..., nn.Module]:
+    """Return the function `build` of a net with a stem, three stages that double the width and halve the image, and a head.
 
     Args:
-        input_shape: Shape (C, H, W) of one image.
-        num_classes: Number of outputs.
         depth: 6n + 4 for n blocks a stage.
-        width: Channels of the first stage, 16 times the widening factor of the papers.
-        norm: "group", "batch" or "none".
-        activation: "pre", as published by Zagoruyko and Komodakis; "post", the blocks of ResNets, with shortcuts
-            that have norms and a stem as wide as the first stage, as in the code of Hoffer et al.
-
-    Returns:
-        A module from (B, C, H, W) to (B, num_classes).
-
-    Raises:
-        InputError: The inputs are not images.
-        SettingsError: `width` is below 1, or `norm` or `activation` is unknown.
+        width: Channels of the first stage, 16 times the widening factor of the papers, where the option `width` says
+            nothing else.
+        activation: Where the option `activation` says nothing else.
     """
-    if activation not in ACTIVATIONS:
-        raise SettingsError(f"There is no activation called '{activation}'.", closest(activation, ACTIVATIONS))
-    count = (depth - 4) // 6
-    if activation == "post":
-        return build_resnet(
-            input_shape=input_shape,
-            num_classes=num_classes,
-            width=width,
-            norm=norm,
-            blocks=[count] * 3,
-            shortcut="strided",
-        )
-    channels, _, _ = image_shape(input_shape, "wrn")
-    require_at_least("width", width, 1)
-    return _pre_activation(channels, num_classes, count, width, norm)
+    default_width, default_activation, count = width, activation, (depth - 4) // 6
+
+    def build(
+        *,
+        input_shape: tuple[int, ...],
+        num_classes: int,
+        width: int = default_width,
+        norm: str = "batch",
+        activation: str = default_activation,
+    ) -> nn.Module:
+        """Build the net.
+
+        Args:
+            input_shape: Shape (C, H, W) of one image.
+            num_classes: Number of outputs.
+            width: Channels of the first stage; the next two have twice and four times as many.
+            norm: "batch" as published, "group" or "none".
+            activation: "pre", norm and ReLU in front of each convolution and a stem of 16, as published by Zagoruyko and
+                Komodakis; "post", the blocks of ResNets, with shortcuts that have norms and a stem as wide as the first
+                stage, as in the code of Hoffer et al.
+
+        Returns:
+            A module from (B, C, H, W) to (B, num_classes).
+
+        Raises:
+            InputError: The inputs are not images.
+            SettingsError: `width` is below 1, or `norm` or `activation` is unknown.
+        """
+        if activation not in ACTIVATIONS:
+            raise SettingsError(f"There is no activation called '{activation}'.", closest(activation, ACTIVATIONS))
+        if activation == "post":
+            return build_resnet(
+                input_shape=input_shape,
+                num_classes=num_classes,
+                width=width,
+                norm=norm,
+                blocks=[count] * 3,
+                shortcut="strided",
+            )
+        channels, _, _ = image_shape(input_shape, "wrn")
+        require_at_least("width", width, 1)
+        return _pre_activation(channels, num_classes, count, width, norm)
+
+    return build
 
 
 def _pre_activation(channels: int, num_classes: int, count: int, width: int, norm: str) -> nn.Module:
