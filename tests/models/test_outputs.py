@@ -16,7 +16,7 @@ from torch.func import functional_call, vmap
 from sharpcli import progress
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.losses import LOSSES
-from sharpcli.models.output import Picked, choose, chosen_output, parts, told
+from sharpcli.models.output import ChosenOutput, choose_output, chosen_output, describe_answer, tensors_of
 from sharpcli.models.resolve import resolve
 from sharpcli.training.gradient import Plain
 
@@ -35,7 +35,7 @@ class ModelOutput(OrderedDict):
 
 
 class Net(nn.Module):
-    """Answers in any way it is told to."""
+    """Answers in any way it is describe_answer to."""
 
     ways: ClassVar[dict[str, Any]] = {
         "tensor": lambda a, _: a,
@@ -69,7 +69,7 @@ class Net(nn.Module):
 
 def made(way: str, asked: str | None) -> Net:
     net = Net(way)
-    choose(net, net(torch.zeros(2, 4)), asked, "net.py:make")
+    choose_output(net, net(torch.zeros(2, 4)), asked, "net.py:make")
     return net
 
 
@@ -165,15 +165,15 @@ def test_an_answer_that_changes_is_told() -> None:
     plain = Plain(Net("tuple"), LOSSES["ce"])
     with pytest.raises(InputError, match="In training the model answers with a tuple"):
         plain.outputs(torch.zeros(2, 4))
-    assert Picked("0")(net, None, (1, 2, torch.ones(1))[2:]).tolist() == [1]
+    assert ChosenOutput("0")(net, None, (1, 2, torch.ones(1))[2:]).tolist() == [1]
 
 
 def test_parts_and_words() -> None:
-    assert list(parts({"a": {"b": {"c": {"d": torch.zeros(1)}}}})) == []  # Too deep to be an answer.
-    assert told({"loss": torch.tensor(1.0), "x": 3}) == "a dict of loss ()"
+    assert list(tensors_of({"a": {"b": {"c": {"d": torch.zeros(1)}}}})) == []  # Too deep to be an answer.
+    assert describe_answer({"loss": torch.tensor(1.0), "x": 3}) == "a dict of loss ()"
     several = {"loss": torch.tensor(1.0), "z": torch.zeros(2, 3), "h": torch.zeros(2, 5, 4), "mean": torch.zeros(3)}
-    assert told(several) == "a dict of loss (), z (N, 3), h (N, 5, 4), mean (3)"
-    assert told(torch.zeros(2, 3)) == "a tensor (N, 3)"
+    assert describe_answer(several) == "a dict of loss (), z (N, 3), h (N, 5, 4), mean (3)"
+    assert describe_answer(torch.zeros(2, 3)) == "a tensor (N, 3)"
 
 
 CODE = """
@@ -202,5 +202,5 @@ def test_two_outputs_of_one_name_are_refused():
     one, two = torch.zeros(2, 3), torch.ones(2, 3)
     for answer, name in (({"a.b": one, "a": {"b": two}}, "a.b"), ({1: one, "1": two}, "1"), ({"x": {1: one, "1": two}}, "1")):
         with pytest.raises(InputError, match=f"two outputs are called '{name}'"):
-            parts(answer)
-    assert list(parts({"a": {"b": one}, "b": two})) == ["a.b", "b"]
+            tensors_of(answer)
+    assert list(tensors_of({"a": {"b": one}, "b": two})) == ["a.b", "b"]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sharpcli.models.resolve import resolve
-from sharpcli.models.user_code import build_foreign, unwrapped
+from sharpcli.models.user_code import build_from_code, unwrapped
 
 
 class Tied(nn.Module):
@@ -95,5 +95,5 @@ def test_builders_that_wrap(wrapper: str, tmp_path: Path) -> None:
 def test_what_is_not_known_is_not_passed_on(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("from torch import nn\ndef make(num_classes=3, **_): return nn.Linear(5, num_classes)\n")
     spec = f"{tmp_path / 'net.py'}:make"
-    assert build_foreign(spec, input_shape=None, num_classes=None, options={}).out_features == 3
-    assert build_foreign(spec, input_shape=None, num_classes=4, options={}).out_features == 4
+    assert build_from_code(spec, input_shape=None, num_classes=None, options={}).out_features == 3
+    assert build_from_code(spec, input_shape=None, num_classes=4, options={}).out_features == 4

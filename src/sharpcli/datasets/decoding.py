@@ -1,4 +1,4 @@
-"""One image file as whole numbers at the scale that it is stored at, or a refusal: nothing is clipped or rounded away."""
+"""Decode an image file to whole numbers at the scale that it is stored at; refuse it where numbers would be lost."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _COLOURS = ("P", "RGB")
 _OTHER_COLOURS = ("CMYK", "YCbCr")
 _WITH_ALPHA = ("LA", "PA", "RGBA")
 _TWO_BYTES = ("I;16", "I;16L", "I;16B", "I;16N")
-_TWO_BYTE_FILES = ("PNG", "PPM")  # Of which PIL makes the mode I, at the scale of 0..65535.
+_TWO_BYTE_FILES = ("PNG", "PPM")  # PIL reads those with two bytes a pixel as mode I, at the scale of 0..65535.
 _SHORT_COLOURS = ("BGR;15", "BGR;16")  # Of BMP: 16 bits a pixel, so 5 or 6 a colour.
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # A tag of TIFF and one of its values, which PIL heeds for bytes only.
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # A tag of TIFF and one of its values, which PIL applies to bytes only.
 _OPAQUE = 255
 _AS_NPZ = "Store such images as floats, at the scale the model was trained with, and use npz:FILE."
 
@@ -37,15 +37,15 @@ def decode(path: str, *, size: int | None, grayscale: bool) -> tuple[Pixels, str
         grayscale: One channel instead of three; else grey images have the same three times, as in torchvision's ImageFolder.
 
     Returns:
-        Pixels (3, H, W) or (1, H, W), uint8 of 0..255 or uint16 of 0..65535; and what was done to its colours, or "".
+        Pixels (3, H, W) or (1, H, W), uint8 of 0..255 or uint16 of 0..65535; and how its colours were changed, in words, or "".
 
     Raises:
-        InputError: The file is damaged, has more than one image, holds pixels that are not opaque, or such
-            whose scale is not known or would not be kept.
+        InputError: The file is damaged, has more than one image, has pixels that are not opaque, or pixels whose
+            scale is not known or would be lost.
     """
     try:
         with files.opened(Path(path)) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL warns of what does not matter here.
+            warnings.simplefilter("ignore")  # Of metadata that are not used here.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return _decoded(file, path, size, grayscale)
     except InputError:
@@ -53,7 +53,7 @@ def decode(path: str, *, size: int | None, grayscale: bool) -> tuple[Pixels, str
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         message = f"The image '{path}' has more than {Image.MAX_IMAGE_PIXELS} pixels."
         raise InputError(message, "Store it smaller.") from error
-    except Exception as error:  # PIL and the decoders behind it tell damage by errors of a dozen kinds.
+    except Exception as error:  # PIL and its decoders report damage by errors of a dozen kinds.
         raise InputError(f"The image '{path}' cannot be read.", "Replace or remove it.") from error
 
 
@@ -65,16 +65,19 @@ def _decoded(file: BinaryIO, path: str, size: int | None, grayscale: bool) -> tu
         _refuse_scale(image, path, raw, deep=deep)
         _refuse_transparent(image, path, deep=deep)
         read = _two_bytes if deep else _bytes
-        return read(image, size, grayscale), _done(image.mode, grayscale=grayscale, deep=deep)
+        return read(image, size, grayscale), _colour_change(image.mode, grayscale=grayscale, deep=deep)
 
 
 def _raw_modes(image: Image.Image) -> str:
-    """Return how pixels are stored in the file, such as "RGB;16B", or "RGB 65535" of a PPM; PIL forgets it as it loads."""
-    found: list[str] = []
+    """Return how pixels are stored in the file, such as "RGB;16B", or "RGB 65535" of a PPM.
+
+    It must be read before PIL loads the pixels.
+    """
+    modes: list[str] = []
     for tile in getattr(image, "tile", ()):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        found += [str(part) for part in arguments[: 2 if tile[0].startswith("ppm") else 1]]
-    return " ".join(found)
+        modes += [str(part) for part in arguments[: 2 if tile[0].startswith("ppm") else 1]]
+    return " ".join(modes)
 
 
 def _refuse_scale(image: Image.Image, path: str, raw: str, *, deep: bool) -> None:
@@ -105,7 +108,7 @@ def _bytes(image: Image.Image, size: int | None, grayscale: bool) -> Pixels:
     if grayscale:
         image = image.convert("L")
     if size is not None:
-        image = image.resize((size, size), resample=Image.Resampling.BILINEAR)  # Which PIL smooths when it shrinks.
+        image = image.resize((size, size), resample=Image.Resampling.BILINEAR)  # PIL smooths when it shrinks.
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if grayscale else array.transpose(2, 0, 1)
 
@@ -121,7 +124,7 @@ def _two_bytes(image: Image.Image, size: int | None, grayscale: bool) -> Pixels:
     return grey if grayscale else np.repeat(grey, 3, axis=0)
 
 
-def _done(mode: str, *, grayscale: bool, deep: bool) -> str:
+def _colour_change(mode: str, *, grayscale: bool, deep: bool) -> str:
     if mode in _OTHER_COLOURS:
         return f"{mode} made RGB"
     grey = deep or mode in (*_GREY, "LA")

@@ -1,4 +1,4 @@
-"""From a spec string to data in memory: `fashion-mini`, `torchvision:CIFAR10`, `folder:PATH`, `npz:FILE`."""
+"""Load the data set that a text names: `fashion-mini`, `torchvision:CIFAR10`, `folder:PATH` or `npz:FILE`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from sharpcli import files, plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.datasets.splits import DataSplits
-from sharpcli.datasets.suggestions import meant, require_kind
+from sharpcli.datasets.suggestions import require_kind, suggestion
 from sharpcli.errors import SettingsError, closest
 from sharpcli.losses import one_hot, refused
 from sharpcli.settings.losses import IGNORED, LossSpec
@@ -20,14 +20,14 @@ _EMBEDDED = "fashion-mini"
 
 
 def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence[str] = (), loss: str = "ce") -> DataSplits:
-    """Load a data set, or return the one that was loaded last if nothing about it has changed.
+    """Load a data set; return the one that was loaded last if name, options and files are the same.
 
     Args:
         spec: A name in any case and with any dashes, `torchvision:NAME`, `folder:PATH` or `npz:FILE`.
         root: Folder of the downloaded data sets; `~` is expanded here and in the spec's path.
         download: Fetch a torchvision data set that is missing.
         arguments: Options as "key=value" texts.
-        loss: What the data are for: a target that it ignores is no class.
+        loss: The loss that the data are for; a target that it ignores is no class.
 
     Returns:
         Both splits. Callers share them, so do not write to their tensors.
@@ -37,23 +37,23 @@ def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence
         InputError: Files are missing or damaged, or do not fit together.
     """
     name, path = _parse(spec)
-    place = str(files.expanded(path or root))
-    require_kind(name, place)
-    wanted = LossSpec.parse(loss)
-    if name == "npz" and wanted.ignore_index != IGNORED:
-        arguments = (*arguments, f"ignore_index={wanted.ignore_index}")
+    path_or_root = str(files.expanded(path or root))
+    require_kind(name, path_or_root)
+    loss_spec = LossSpec.parse(loss)
+    if name == "npz" and loss_spec.ignore_index != IGNORED:
+        arguments = (*arguments, f"ignore_index={loss_spec.ignore_index}")
     options = parse_arguments(arguments)
     check_arguments(plugins.load("datasets/readers", name).load, options, reserved=("root", "download"))
-    stamp = _stamp(name, Path(place)) if name in _WITH_PATH else ()
-    found = _load(name, "" if name == _EMBEDDED else place, download, tuple(arguments), stamp)
-    targets = found.train.targets
+    stamp = _stamp(name, Path(path_or_root)) if name in _WITH_PATH else ()
+    data = _load(name, "" if name == _EMBEDDED else path_or_root, download, tuple(arguments), stamp)
+    targets = data.train.targets
     # Where the inputs have as long an axis, a class for each token is possible, and the model's outputs tell.
-    if wanted.name != "bce" and one_hot(targets) and targets.shape[1] not in found.train.inputs.shape[1:]:
+    if loss_spec.name != "bce" and one_hot(targets) and targets.shape[1] not in data.train.inputs.shape[1:]:
         raise refused(targets)
-    return found
+    return data
 
 
-# One is enough for several checkpoints on one data set, and two large ones may not fit in memory.
+# One data set is enough for several checkpoints trained on it, and two large ones may not fit in memory.
 @lru_cache(maxsize=1)
 def _load(name: str, root: str, download: bool, texts: tuple[str, ...], stamp: tuple[int, ...]) -> DataSplits:
     module = plugins.load("datasets/readers", name)
@@ -62,7 +62,7 @@ def _load(name: str, root: str, download: bool, texts: tuple[str, ...], stamp: t
 
 
 def _parse(spec: str) -> tuple[str, str]:
-    """Return the plug-in's name, and the path of those that need one."""
+    """Return the name of the reader, and the path for those that need one, else ""."""
     known = plugins.names("datasets/readers")
     scheme, colon, rest = spec.partition(":")
     if scheme.lower() in _WITH_PATH:
@@ -78,7 +78,7 @@ def _parse(spec: str) -> tuple[str, str]:
     word = rest if colon else spec
     if _letters(word) not in by_letters:
         listed = candidates if colon else [*candidates, "folder:PATH", "npz:FILE"]
-        raise SettingsError(f"There is no data set called '{spec}'.", meant(spec) or closest(word.lower(), listed))
+        raise SettingsError(f"There is no data set called '{spec}'.", suggestion(spec) or closest(word.lower(), listed))
     return by_letters[_letters(word)], ""
 
 
@@ -87,10 +87,10 @@ def _letters(name: str) -> str:
 
 
 def _stamp(name: str, path: Path) -> tuple[int, ...]:
-    """Return numbers that change when a file, or any of a folder's images, is rewritten, moved or renamed; () without any."""
+    """Return numbers that change when the file, or an image of the folder, is rewritten, moved or renamed; () without files."""
     parts = [path / part for part in ("train", "test")]
-    found = (
+    paths = (
         [str(path)] if name == "npz" else [file for part in parts if os.path.isdir(part) for file in files.files_below(part)]
     )
-    states = ((file, os.stat(file)) for file in found if os.path.exists(file))
+    states = ((file, os.stat(file)) for file in paths if os.path.exists(file))
     return tuple(hash((file, state.st_mtime_ns, state.st_size)) for file, state in states)

@@ -1,4 +1,4 @@
-"""What every data set is once it is loaded: two checked pairs of tensors in memory."""
+"""A loaded data set: a training and a test split, each a checked pair of tensors in memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Split:
             (N, K), float32 or float64.
 
     Raises:
-        InputError: Nothing in it, numbers of inputs and targets that differ, or numbers that are not finite.
+        InputError: The split is empty, inputs and targets differ in number, or a number is not finite.
     """
 
     inputs: Tensor
@@ -52,11 +52,11 @@ class DataSplits:
     """A data set: its training and its test split.
 
     Attributes:
-        name: What the user called it.
+        name: Name of the data set, for messages.
         train: The split that losses, gradients and curvature are taken over.
-        test: The split that generalization is measured on; None if there is none, which only some commands need.
+        test: The split that generalization is measured on; None if the data have none.
         num_classes: C, or K for numbers.
-        preprocessing: What was done to the inputs between the file and the model, in words.
+        preprocessing: How the inputs were changed between the file and the model, in words.
 
     Raises:
         InputError: Samples or targets of different types or shapes, classes outside 0..C-1 other than -100, no class
@@ -88,19 +88,19 @@ class DataSplits:
             raise InputError(f"One sample of training and test targets have shapes {shapes}.", "Give both the same shape.")
 
     def parts(self) -> dict[str, Split]:
-        """Return the splits that there are, by name."""
+        """Return the splits by name."""
         return {"train": self.train} | ({} if self.test is None else {"test": self.test})
 
     def part(self, name: str) -> Split:
         """Return a split by name.
 
         Raises:
-            InputError: There is none.
+            InputError: The data have no split of that name.
         """
-        found = self.parts().get(name)
-        if found is None:
+        split = self.parts().get(name)
+        if split is None:
             raise InputError(f"The data '{self.name}' have no {name} split.", "Give data with both, or use --split train.")
-        return found
+        return split
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -126,9 +126,9 @@ def _check_types(inputs: Tensor, targets: Tensor) -> None:
     classes = targets.dtype == torch.int64 and targets.ndim > 0
     values = targets.dtype in _FLOATS and targets.ndim == 2
     if inputs.ndim == 0 or inputs.dtype not in (*_FLOATS, torch.int64) or not (classes or values):
-        found = f"{inputs.dtype} inputs and {targets.dtype} targets of shape {tuple(targets.shape)}"
+        types = f"{inputs.dtype} inputs and {targets.dtype} targets of shape {tuple(targets.shape)}"
         hint = "Use float inputs or int64 tokens, and int64 classes (N,) or (N, T), or float values (N, K)."
-        raise InputError(f"The data have {found}.", hint)
+        raise InputError(f"The data have {types}.", hint)
 
 
 def _check_targets(targets: Tensor, num_classes: int, part: str) -> None:

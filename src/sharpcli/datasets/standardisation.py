@@ -1,4 +1,4 @@
-"""From bytes to network inputs: whole images of bytes in, standardised float32 images out, all at once."""
+"""Standardise images: whole numbers in, float32 numbers with mean 0 and deviation 1 of each channel out."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def standardise(images: Tensor, mean: Sequence[float], std: Sequence[float], *, 
     return scaled.div_(torch.tensor(std, dtype=torch.float32).view(shape))
 
 
-def standardised_by(mean: Sequence[float], std: Sequence[float], *, full: int = BYTE) -> str:
-    """Return what `standardise` does, as a formula."""
+def standardisation_formula(mean: Sequence[float], std: Sequence[float], *, full: int = BYTE) -> str:
+    """Return the formula of `standardise`, for the record of the preprocessing."""
     return f"(pixels / {full} − {_numbers(mean)}) / {_numbers(std)}"
 
 

@@ -1,4 +1,4 @@
-"""What somebody meant who named a file or a folder as a data set."""
+"""Hints for a --data that is the path of a file or folder instead of the name of a data set."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import os
 from sharpcli.errors import InputError
 
 
-def meant(spec: str) -> str:
-    """Return a hint for a spec that is no data set but a path, or "" if it is none."""
-    place = os.path.expanduser(spec)  # Unlike a Path, it takes any text.
+def suggestion(spec: str) -> str:
+    """Return a hint for a spec that is no data set but a path; "" if there is nothing at that path."""
+    path = os.path.expanduser(spec)  # Unlike a Path, it takes any text.
     if spec.lower().endswith(".npz"):
         return f"Did you mean npz:{spec}?"
-    if os.path.isdir(place):
+    if os.path.isdir(path):
         return f"Did you mean folder:{spec}?"
-    return "Arrays are read from a file that numpy.savez wrote: npz:FILE." if os.path.isfile(place) else ""
+    return "Arrays are read from a file that numpy.savez wrote: npz:FILE." if os.path.isfile(path) else ""
 
 
-def require_kind(name: str, place: str) -> None:
+def require_kind(name: str, path: str) -> None:
     """Refuse a folder behind `npz:` and a file behind `folder:`.
 
     Raises:
-        InputError: It is one of them.
+        InputError: `path` is of the other kind.
     """
-    if name == "npz" and os.path.isdir(place):
-        raise InputError(f"'{place}' is a folder, not an npz file.", f"Did you mean folder:{place}?")
-    if name == "folder" and os.path.isfile(place):
-        raise InputError(f"'{place}' is a file, not a folder.", meant(place))
+    if name == "npz" and os.path.isdir(path):
+        raise InputError(f"'{path}' is a folder, not an npz file.", f"Did you mean folder:{path}?")
+    if name == "folder" and os.path.isfile(path):
+        raise InputError(f"'{path}' is a file, not a folder.", suggestion(path))

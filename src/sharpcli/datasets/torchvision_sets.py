@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision import datasets  # type: ignore[import-untyped,unused-ignore]
 
 from sharpcli.datasets.splits import DataSplits, Split
-from sharpcli.datasets.standardisation import standardise, standardised_by
+from sharpcli.datasets.standardisation import standardisation_formula, standardise
 from sharpcli.errors import InputError
 
 
@@ -47,7 +47,7 @@ def torchvision_reader(
         for train in (True, False):
             images, targets = _read(name, root, train=train, download=download)
             parts.append(Split(standardise(images, mean, std), targets))
-        return DataSplits(name, parts[0], parts[1], num_classes, standardised_by(mean, std))
+        return DataSplits(name, parts[0], parts[1], num_classes, standardisation_formula(mean, std))
 
     return load
 
@@ -57,9 +57,9 @@ def _read(name: str, root: str, *, train: bool, download: bool) -> tuple[Tensor,
     part: dict[str, Any] = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to results
-            found = getattr(datasets, name)(root, download=download, **part)
-        targets = found.labels if name == "SVHN" else found.targets
-        return _channels_first(found.data), torch.as_tensor(targets, dtype=torch.int64)
+            data_set = getattr(datasets, name)(root, download=download, **part)
+        targets = data_set.labels if name == "SVHN" else data_set.targets
+        return _channels_first(data_set.data), torch.as_tensor(targets, dtype=torch.int64)
     except Exception as error:  # readers and downloads fail with exceptions of every kind
         raise _explain(name, root, download, error) from error
 

@@ -14,7 +14,7 @@ from sharpcli.loading.data import load_data
 from sharpcli.loading.model import build_model, most_parameters
 from sharpcli.models.resolve import resolve
 from sharpcli.models.torchvision_models import build_torchvision_model
-from sharpcli.models.user_code import build_foreign
+from sharpcli.models.user_code import build_from_code
 from sharpcli.plugins import TORCHVISION, runs_code
 from sharpcli.settings import AnalysisSettings
 
@@ -55,7 +55,7 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
 
 def _own_code(spec: str, arguments: Sequence[str]) -> nn.Module:
     try:
-        return build_foreign(spec, input_shape=None, num_classes=None, options=parse_arguments(arguments))
+        return build_from_code(spec, input_shape=None, num_classes=None, options=parse_arguments(arguments))
     except InputError as error:
         if "missing" in error.message:
             error.hint = "If it wants the shape of a sample or the number of classes, name the data with --data."

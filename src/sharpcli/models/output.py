@@ -1,4 +1,4 @@
-"""Which part of a model's answer is its outputs, where it answers with a dict, a tuple or an object instead of a tensor."""
+"""Choose the tensor of outputs where a model returns a dict, a tuple or an object instead of one tensor."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from sharpcli import progress
 from sharpcli.errors import InputError, SettingsError
 
-_DEPTH = 3  # Of parts inside parts.
+_DEPTH = 3  # How deep tensors_of inside tensors_of are searched for tensors.
 _ALWAYS = "Let it answer alike in training and in eval mode, whatever it is given."
 
 
-class Picked:
-    """A forward hook that answers with one part of what a module answers.
+class ChosenOutput:
+    """A forward hook that replaces the answer of a module by one tensor in it.
 
-    Copies of the module have it too, and calls with other weights (`torch.func.functional_call`) pass through it.
+    Copies of the module keep the hook, and calls with other weights (`torch.func.functional_call`) pass through it.
 
     Args:
         key: Names of parts from outside to inside, joined by dots, such as "logits" or "1.0".
@@ -27,89 +27,95 @@ class Picked:
         self.key = key
 
     def __call__(self, module: nn.Module, inputs: object, answer: object) -> Tensor:  # noqa: ARG002
-        """Return the part.
+        """Return the chosen tensor.
 
         Raises:
-            InputError: There is none of that name; the model answers otherwise than when it was tried, such as in training.
+            InputError: The answer has no tensor of that name, although it had one when the model was tried in eval mode.
         """
-        found = parts(answer)
-        if self.key not in found:
-            raise InputError(f"The model now answers with {told(answer)}, without the output '{self.key}'.", _ALWAYS)
-        return found[self.key]
+        tensors = tensors_of(answer)
+        if self.key not in tensors:
+            raise InputError(f"The model now answers with {describe_answer(answer)}, without the output '{self.key}'.", _ALWAYS)
+        return tensors[self.key]
 
 
-def choose(model: nn.Module, answer: object, asked: str | None, spec: str) -> None:
-    """Make a model answer with a tensor.
+def choose_output(model: nn.Module, answer: object, name: str | None, spec: str) -> None:
+    """Make a model return one tensor: register a hook that chooses it, if the model returns anything else.
 
     Args:
         model: Changed in place.
-        answer: What it answers to a batch of two samples.
-        asked: The name of the part that is its outputs, or a number from 0 for its place; None if nobody said.
+        answer: What the model returns for a batch of two samples.
+        name: Name of the tensor of outputs, or its position counted from 0; None if the user names none.
         spec: The model's name, for messages.
 
     Raises:
-        InputError: There is no such part, or nobody said which of several it is.
-        SettingsError: It answers with a tensor already.
+        InputError: There is no tensor of that name, or there are several and `name` is None.
+        SettingsError: `name` is given, but the model returns one tensor.
     """
     if isinstance(answer, Tensor):
-        if asked is not None:
+        if name is not None:
             raise SettingsError(f"'{spec}' answers with one tensor, of which --output chooses nothing.", "Leave --output out.")
         return
-    found = parts(answer)
-    if not found:
-        raise InputError(f"'{spec}' answers with {told(answer)}, in which there is no tensor.", "Return a tensor of outputs.")
-    if asked is None and len(found) > 1:
-        flags = " or ".join(f"--output {name}" for name in found)
-        raise InputError(f"'{spec}' answers with several tensors: {told(answer)}.", f"Say which is the outputs: {flags}.")
-    key = next(iter(found)) if asked is None else _name(answer, asked)
-    if key not in found:
-        raise InputError(f"'{spec}' has no output '{asked}'; it answers with {told(answer)}.", f"Known: {', '.join(found)}.")
-    if asked is None:
-        progress.note(f"'{spec}' answers with {told(answer)}, whose only tensor is taken as the outputs.")
-    model.register_forward_hook(Picked(key))
+    tensors = tensors_of(answer)
+    if not tensors:
+        raise InputError(
+            f"'{spec}' answers with {describe_answer(answer)}, in which there is no tensor.", "Return a tensor of outputs."
+        )
+    if name is None and len(tensors) > 1:
+        flags = " or ".join(f"--output {name}" for name in tensors)
+        raise InputError(
+            f"'{spec}' answers with several tensors: {describe_answer(answer)}.", f"Say which is the outputs: {flags}."
+        )
+    key = next(iter(tensors)) if name is None else _name_of(answer, name)
+    if key not in tensors:
+        raise InputError(
+            f"'{spec}' has no output '{name}'; it answers with {describe_answer(answer)}.", f"Known: {', '.join(tensors)}."
+        )
+    if name is None:
+        progress.note(f"'{spec}' answers with {describe_answer(answer)}, whose only tensor is taken as the outputs.")
+    model.register_forward_hook(ChosenOutput(key))
 
 
 def chosen_output(model: nn.Module) -> str | None:
-    """Return the name of the part of its answer that a model was made to answer with."""
-    return next((hook.key for hook in model._forward_hooks.values() if isinstance(hook, Picked)), None)
+    """Return the name of the tensor that `choose_output` has chosen for a model; None if it returns one tensor by itself."""
+    return next((hook.key for hook in model._forward_hooks.values() if isinstance(hook, ChosenOutput)), None)
 
 
 def require_tensor(answer: object) -> Tensor:
-    """Return an answer that is a tensor.
+    """Return the answer of a model in training mode, after checking that it is a tensor.
 
     Raises:
-        InputError: It is not, although it was when the model was tried in eval mode.
+        InputError: It is no tensor, although it was one when the model was tried in eval mode.
     """
     if not isinstance(answer, Tensor):
-        raise InputError(f"In training the model answers with {told(answer)} instead of one tensor.", _ALWAYS)
+        raise InputError(f"In training the model answers with {describe_answer(answer)} instead of one tensor.", _ALWAYS)
     return answer
 
 
-def parts(answer: object, depth: int = _DEPTH) -> dict[str, Tensor]:
-    """Return all tensors of an answer by name; inside others, the names are joined by dots.
+def tensors_of(answer: object, depth: int = _DEPTH) -> dict[str, Tensor]:
+    """Return all tensors in an answer by name, such as "logits", or "1.0" for the first one in the second part of a tuple.
 
     Raises:
-        InputError: Two of them have the same name.
+        InputError: Two tensors have the same name.
     """
-    found: dict[str, Tensor] = {}
-    for name, part in _named(answer):
+    tensors: dict[str, Tensor] = {}
+    for name, part in _named_parts(answer):
         inside = {name: part} if isinstance(part, Tensor) else {}
         if not inside and depth > 1:
-            inside = {f"{name}.{inner}": tensor for inner, tensor in parts(part, depth - 1).items()}
-        twice = sorted(found.keys() & inside.keys())
+            inside = {f"{name}.{inner}": tensor for inner, tensor in tensors_of(part, depth - 1).items()}
+        twice = sorted(tensors.keys() & inside.keys())
         if twice:
             raise InputError(f"In the model's answer, two outputs are called '{twice[0]}'.", "Rename one of them in the model.")
-        found |= inside
-    return found
+        tensors |= inside
+    return tensors
 
 
-def told(answer: object) -> str:
-    """Return what an answer to some samples is, in words, with the shape of every tensor; N is what most of them begin with."""
-    lengths = [len(part) for part in parts(answer).values() if part.ndim]
+def describe_answer(answer: object) -> str:
+    """Describe an answer in words, with the shape of every tensor; N stands for the length that most of them have."""
+    lengths = [len(part) for part in tensors_of(answer).values() if part.ndim]
     rows = max(set(lengths), key=lengths.count, default=0)
     if isinstance(answer, Tensor):
         return f"a tensor {_shape(answer, len(answer))}"
-    inside = ", ".join(f"{name} {_shape(part, rows)}" for name, part in parts(answer).items())
+    inside = ", ".join(f"{name} {_shape(part, rows)}" for name, part in tensors_of(answer).items())
     kind = type(answer).__name__
     article = "an" if kind[:1].lower() in "aeiou" else "a"
     return f"{article} {kind}" + (f" of {inside}" if inside else "")
@@ -120,15 +126,15 @@ def _shape(part: Tensor, rows: int) -> str:
     return f"({', '.join(['N', *sizes[1:]] if part.ndim and len(part) == rows else sizes)})"
 
 
-def _name(answer: object, asked: str) -> str:
-    """Return the name of a part; of things with an order, a number is its place."""
-    names = [name for name, _ in _named(answer)]
-    if asked not in names and asked.isdigit() and not isinstance(answer, dict) and int(asked) < len(names):
-        return names[int(asked)]
-    return asked
+def _name_of(answer: object, name: str) -> str:
+    """Return the name of a part; in anything but a dict, a number is the position of the part."""
+    names = [name for name, _ in _named_parts(answer)]
+    if name not in names and name.isdigit() and not isinstance(answer, dict) and int(name) < len(names):
+        return names[int(name)]
+    return name
 
 
-def _named(answer: object) -> Iterable[tuple[str, object]]:
+def _named_parts(answer: object) -> Iterable[tuple[str, object]]:
     if isinstance(answer, Mapping):
         return [(str(name), part) for name, part in answer.items()]
     if isinstance(answer, tuple) and hasattr(answer, "_fields"):

@@ -1,4 +1,4 @@
-"""What a model's code shares with everything else in the process, such as the default device of torch."""
+"""Settings of the whole process that a model's code may change, such as torch's default device: restored, or refused."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sharpcli.errors import InputError
 
 
 @dataclass(frozen=True)
-class _Surroundings:
-    """Settings of the process that a model's code can change."""
+class _ProcessSettings:
+    """The settings of the process at one moment."""
 
     folder: str
     dtype: torch.dtype
@@ -25,13 +25,13 @@ class _Surroundings:
     path: tuple[str, ...]
 
     @staticmethod
-    def now() -> _Surroundings:
-        """Return the present ones."""
+    def now() -> _ProcessSettings:
+        """Return the present settings."""
         dtype, device, gradients = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
-        return _Surroundings(_folder(), dtype, device, gradients, sys.getrecursionlimit(), tuple(sys.path))
+        return _ProcessSettings(_folder(), dtype, device, gradients, sys.getrecursionlimit(), tuple(sys.path))
 
-    def differences(self, now: _Surroundings) -> list[str]:
-        """Return what is different now, in words."""
+    def differences(self, now: _ProcessSettings) -> list[str]:
+        """Return the names of the settings that are different now, for a message."""
         pairs = {
             "the working folder": (self.folder, now.folder),
             "torch's default dtype": (self.dtype, now.dtype),
@@ -43,7 +43,7 @@ class _Surroundings:
         return [name for name, (before, after) in pairs.items() if before != after]
 
     def restore(self) -> None:
-        """Make them the present ones again; folders that were added to the import path stay."""
+        """Set them again; folders that were added to the import path stay."""
         changed = self.differences(self.now())
         if "the working folder" in changed and self.folder:
             os.chdir(self.folder)
@@ -56,9 +56,9 @@ class _Surroundings:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """Put everything back after a model's code was imported or has built a model."""
-    before = _Surroundings.now()
+def restored_afterwards() -> Iterator[None]:
+    """Restore the settings after a model's code was imported or has built a model."""
+    before = _ProcessSettings.now()
     try:
         yield
     finally:
@@ -66,16 +66,16 @@ def kept() -> Iterator[None]:
 
 
 @contextmanager
-def required(spec: str) -> Iterator[None]:
+def require_unchanged(spec: str) -> Iterator[None]:
     """Refuse a model that changes the settings of the process when it is called: it would do so in every call.
 
     Raises:
-        InputError: It does.
+        InputError: The model has changed a setting.
     """
-    before = _Surroundings.now()
+    before = _ProcessSettings.now()
     try:
         yield
-        changed = before.differences(_Surroundings.now())
+        changed = before.differences(_ProcessSettings.now())
     finally:
         before.restore()
     if changed:

@@ -1,4 +1,4 @@
-"""From a spec string to a model: `convnet`, `torchvision:NAME`, `path/file.py:fn`, `pkg.mod:attr`."""
+"""Build the model that a text names: `convnet`, `torchvision:NAME`, `path/file.py:fn` or `pkg.mod:attr`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import nn
 from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.errors import InputError, SettingsError, described, is_out_of_memory, origin
-from sharpcli.models.output import choose, chosen_output, parts
-from sharpcli.models.process_settings import required
+from sharpcli.models.output import choose_output, chosen_output, tensors_of
+from sharpcli.models.process_settings import require_unchanged
 from sharpcli.models.size import require_size
-from sharpcli.models.suggestions import meant
+from sharpcli.models.suggestions import suggestion
 from sharpcli.models.torchvision_models import build_torchvision_model
-from sharpcli.models.user_code import build_foreign
+from sharpcli.models.user_code import build_from_code
 from sharpcli.modules import private_copy
 from sharpcli.plugins import TORCHVISION, runs_code
 
@@ -38,12 +38,13 @@ def resolve(
         input_shape: Shape of one sample.
         num_classes: Number of outputs.
         arguments: Options as "key=value" texts.
-        output: Which part of its answer is the outputs, where that is no tensor; see `models.output.choose`.
-        most: Parameters that a model which is not own code may have; None for as many as memory holds.
+        output: Name of the tensor of outputs, if the model returns something else than one tensor; see
+            `models.output.choose_output`.
+        most: Largest number of parameters, for a model that is not a user's code; None for as many as memory holds.
 
     Returns:
-        A module that maps (B, *input_shape) to (B, num_classes), or (B, T, num_classes) for T tokens. For models that
-        are not our own, one forward pass of two samples, numbers or tokens, has shown that they take such inputs.
+        A module that maps (B, *input_shape) to (B, num_classes), or (B, T, num_classes) for T tokens. A
+        model that is not built in has passed two samples, numbers or tokens, forward.
 
     Raises:
         SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
@@ -52,30 +53,30 @@ def resolve(
     """
     options = parse_arguments(arguments)
     if runs_code(spec):
-        model = build_foreign(spec, input_shape=input_shape, num_classes=num_classes, options=options)
+        model = build_from_code(spec, input_shape=input_shape, num_classes=num_classes, options=options)
     elif spec.lower().startswith(TORCHVISION):
         model = build_torchvision_model(spec[len(TORCHVISION) :], num_classes, options, most)
     else:
         name = spec.lower().replace("_", "-")
-        if name not in plugins.names("models/architectures") and (hint := meant(spec)):
+        if name not in plugins.names("models/architectures") and (hint := suggestion(spec)):
             raise SettingsError(f"There is no model called '{spec}'.", hint)
         build = plugins.load("models/architectures", name).build
         check_arguments(build, options, reserved=_RESERVED)
         require_size(lambda: build(input_shape=input_shape, num_classes=num_classes, **options), spec, most)
         built_in: nn.Module = build(input_shape=input_shape, num_classes=num_classes, **options)
-        choose(built_in, torch.empty(0), output, spec)
+        choose_output(built_in, torch.empty(0), output, spec)
         return built_in
     _try_out(model, spec, input_shape, output)
     return model
 
 
 def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: str | None) -> None:
-    """Pass two empty samples through a copy of the model in eval mode: the model may keep what it made of its first weights.
+    """Pass two samples of zeros through the model, and choose its outputs if it returns more than one tensor.
 
-    If it answers with more than a tensor, the part that is its outputs is chosen.
+    A copy in eval mode is used, because a model may store what it computed from its first weights.
     """
     try:
-        with required(spec):
+        with require_unchanged(spec):
             answer = _answer(private_copy(model).eval(), input_shape)
     except InputError:
         raise
@@ -86,15 +87,15 @@ def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: 
         else:
             hint = "Mend that code." if origin(error) else "Choose another model or other data."
         raise InputError(message, hint) from error
-    choose(model, answer, output, spec)
-    rows = answer if isinstance(answer, torch.Tensor) else parts(answer)[chosen_output(model) or ""]
+    choose_output(model, answer, output, spec)
+    rows = answer if isinstance(answer, torch.Tensor) else tensors_of(answer)[chosen_output(model) or ""]
     if rows.shape[:1] != (2,):
         message = f"'{spec}' does not return one row of outputs for each sample."
         raise InputError(message, "Return a tensor of shape (B, num_classes).")
 
 
 def _answer(model: nn.Module, input_shape: tuple[int, ...]) -> object:
-    """Return what a model makes of numbers or of tokens, whichever it takes; what it more likely wants is tried first."""
+    """Return the answer of a model to numbers or to tokens; the likelier of the two is tried first."""
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     kinds = [like.dtype, torch.int64]
     if any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules()):
@@ -103,7 +104,7 @@ def _answer(model: nn.Module, input_shape: tuple[int, ...]) -> object:
     with torch.no_grad():
         try:
             return model(first)
-        except Exception as error:  # A foreign model may raise anything; of two failures the likelier kind's is told.
+        except Exception as error:  # A user's model may raise anything; of two errors, that of the likelier inputs is reported.
             try:
                 return model(second)
             except Exception:

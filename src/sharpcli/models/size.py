@@ -1,4 +1,4 @@
-"""How large a model would be, found out before any memory is taken for it."""
+"""Refuse a model that would be too large, before any memory is allocated for it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from sharpcli.errors import InputError
 from sharpcli.runtime import Runtime
 
-_MOST_TENSORS = 20_000  # Of a model; to make one takes time, however small it is.
-_FLOAT = 4  # Bytes.
+_MOST_TENSORS = 20_000  # Parameters of a model, counted as tensors: each takes time to make, however small it is.
+_FLOAT = 4  # Bytes of a float32.
 
 
 class _TooLargeError(Exception):
@@ -23,12 +23,12 @@ def require_size(build: Callable[[], nn.Module], spec: str, most: int | None) ->
     """Build a model on torch's meta device, where tensors have a shape and no numbers, and refuse one that is too large.
 
     Args:
-        build: Makes the model.
+        build: Builds the model.
         spec: Its name, for messages.
-        most: Parameters that it may have; None for as many as memory holds.
+        most: Largest number of parameters; None for as many as memory holds.
 
     Raises:
-        InputError: It would have more.
+        InputError: The model would have more.
     """
     allowed = Runtime.open("cpu").free_memory() // _FLOAT if most is None else most
     seen: dict[int, Tensor] = {}
@@ -49,7 +49,9 @@ def require_size(build: Callable[[], nn.Module], spec: str, most: int | None) ->
             build()
     except _TooLargeError as error:
         raise _refusal(spec, count, len(seen), most) from error
-    except Exception:  # Not every model can be built without numbers; whatever is wrong shows when it is built with them.
+    except (
+        Exception
+    ):  # Not every model can be built on the meta device; an error of its own comes again when it is built on the CPU.
         return
     finally:
         handle.remove()

@@ -1,4 +1,4 @@
-"""What somebody meant whose model is none that is built in."""
+"""Hints for a --model that is no built-in name: a Python file, a file of weights, a model of torchvision."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import ast
 import os
 from pathlib import Path
 
-_LISTED = 5  # Functions that are named.
+_LISTED = 5  # Functions that a hint names.
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
-def meant(spec: str) -> str:
-    """Return a hint for a spec that is no built-in model but code, a file or a model of torchvision, or "" if it is neither."""
+def suggestion(spec: str) -> str:
+    """Return a hint for a spec that is no built-in model but code, a file or a model of torchvision; "" for any other."""
     if spec.endswith(".py"):
-        found = _functions(Path(os.path.expanduser(spec)))
-        listed = " or ".join(f"{spec}:{name}" for name in found[:_LISTED])
-        return f"Did you mean {listed}?" if found else f"Name the function in it that builds the model: {spec}:FUNCTION."
+        functions = _functions(Path(os.path.expanduser(spec)))
+        listed = " or ".join(f"{spec}:{name}" for name in functions[:_LISTED])
+        return f"Did you mean {listed}?" if functions else f"Name the function in it that builds the model: {spec}:FUNCTION."
     if spec.lower().endswith(_WEIGHTS):
         return "That is a file of weights; --model takes the code of the model, such as net.py:FUNCTION."
     from torchvision import models  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
@@ -27,7 +27,7 @@ def meant(spec: str) -> str:
 
 
 def _functions(file: Path) -> list[str]:
-    """Return the functions and classes of a file that others may call, without running it."""
+    """Return the public functions and classes of a file, without running it."""
     try:
         body = ast.parse(file.read_text(encoding="utf-8")).body
     except (OSError, ValueError, SyntaxError):

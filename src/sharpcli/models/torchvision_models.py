@@ -21,7 +21,7 @@ def build_torchvision_model(name: str, num_classes: int, options: Mapping[str, o
         name: As torchvision lists it, in any case.
         num_classes: Number of outputs.
         options: Further keyword arguments of torchvision's builder.
-        most: Parameters that the model may have; None for as many as memory holds.
+        most: Largest number of parameters; None for as many as memory holds.
 
     Raises:
         SettingsError: torchvision has no such classifier, or cannot build it with these options.

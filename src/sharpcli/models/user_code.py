@@ -1,4 +1,4 @@
-"""Models from a user's own code: `path/file.py:fn` and `pkg.mod:attr`."""
+"""Models from a user's own code, `path/file.py:fn` and `pkg.mod:attr`, freed of wrappers such as `torch.compile`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from torch.nn.parameter import is_lazy
 from sharpcli.arguments import check_arguments
 from sharpcli.errors import InputError, closest, described
 from sharpcli.files import expanded
-from sharpcli.models.process_settings import kept
+from sharpcli.models.process_settings import restored_afterwards
 
 
-def build_foreign(
+def build_from_code(
     spec: str, *, input_shape: tuple[int, ...] | None, num_classes: int | None, options: Mapping[str, object]
 ) -> nn.Module:
-    """Import the code that `spec` names, and call it. This runs whatever that code contains.
+    """Import the code that `spec` names, and call it. The code is run as it is, with all that it contains.
 
     Args:
         spec: `path/file.py:fn` or `pkg.mod:attr`, a function or class; `~` is expanded.
@@ -33,23 +33,23 @@ def build_foreign(
         options: Further keyword arguments.
 
     Returns:
-        The module that the function returns, without what compilation and data parallelism wrapped around it.
+        The module that the function returns, without the wrappers of compilation and data parallelism.
 
     Raises:
-        InputError: Nothing to import, the code fails, or it returns no `nn.Module`.
+        InputError: There is nothing to import, the code fails, or it returns no `nn.Module`.
         SettingsError: The function does not take one of the options.
     """
-    place, _, attribute = spec.rpartition(":")
-    file = expanded(place) if place.endswith(".py") else None
+    source, _, attribute = spec.rpartition(":")
+    file = expanded(source) if source.endswith(".py") else None
     folder = (file.parent if file else Path.cwd()).resolve()
-    with _importable(folder), kept():
-        module = _import_file(file, spec) if file else _import_name(place, spec)
+    with _importable(folder), restored_afterwards():
+        module = _import_file(file, spec) if file else _import_name(source, spec)
         function = _attribute(module, attribute, spec)
         offered = {"input_shape": input_shape, "num_classes": num_classes}
         check_arguments(function, options, reserved=offered)
         known = {name: value for name, value in offered.items() if value is not None}
         keywords = {**_accepted(function, known), **options}
-        with _blamed(spec, "called"):
+        with _errors_named(spec, "called"):
             model = function(**keywords)
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
@@ -71,14 +71,14 @@ def build_foreign(
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the module inside of `torch.compile`, DataParallel and DistributedDataParallel, and free its parts of the same.
+    """Return the module inside of `torch.compile`, DataParallel and DistributedDataParallel; unwrap its children likewise.
 
     A compiled module has no second derivative, and each of the wrappers has buffers or copies of its own. The modules
     inside are the same objects as before, so tensors that are tied stay tied.
     """
     model = _inside(model)
     for module in list(model.modules()):
-        for name, child in list(module._modules.items()):  # Also what is there twice, which named_children() tells once.
+        for name, child in list(module._modules.items()):  # Also a child with two names, which named_children() lists once.
             if child is not None and _inside(child) is not child:
                 setattr(module, name, _inside(child))
     for module in model.modules():
@@ -102,22 +102,22 @@ def _import_file(file: Path, spec: str) -> ModuleType:
         raise InputError(f"There is no file '{file}'.", "Check the path in front of the colon.")
     # One name per path, so that two files called model.py do not replace each other.
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
-    found = importlib.util.spec_from_file_location(f"_sharpcli_{file.stem}_{digest}", file)
-    if found is None or found.loader is None:
+    module_spec = importlib.util.spec_from_file_location(f"_sharpcli_{file.stem}_{digest}", file)
+    if module_spec is None or module_spec.loader is None:
         raise InputError(f"'{file}' cannot be imported.", "Name a Python file.")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module  # dataclasses and pickle look their module up there
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module  # dataclasses and pickle look their module up there
     try:
-        with _blamed(spec, "imported"):
-            found.loader.exec_module(module)
+        with _errors_named(spec, "imported"):
+            module_spec.loader.exec_module(module)
     except InputError:
-        del sys.modules[found.name]
+        del sys.modules[module_spec.name]
         raise
     return module
 
 
 def _import_name(name: str, spec: str) -> ModuleType:
-    with _blamed(spec, "imported"):
+    with _errors_named(spec, "imported"):
         return importlib.import_module(name)
 
 
@@ -129,8 +129,8 @@ def _attribute(module: ModuleType, name: str, spec: str) -> Callable[..., object
         return function
     if isinstance(function, nn.Module):
         raise InputError(f"'{spec}' is a model, not a function that builds one.", f"Write: def build(): return {name}")
-    found = {key: value for key, value in vars(module).items() if callable(value) and not key.startswith("_")}
-    public = [key for key, value in found.items() if not isinstance(value, nn.Module)]
+    callables = {key: value for key, value in vars(module).items() if callable(value) and not key.startswith("_")}
+    public = [key for key, value in callables.items() if not isinstance(value, nn.Module)]
     hint = closest(name, public) if public else "Write a function that returns the model."
     raise InputError(f"'{spec}' names no function or class that builds a model.", hint)
 
@@ -150,20 +150,20 @@ def _accepted(function: Callable[..., object], offered: Mapping[str, object]) ->
 
 
 @contextlib.contextmanager
-def _blamed(spec: str, action: str) -> Iterator[None]:
-    """Turn whatever foreign code raises, also `sys.exit()`, into a sentence that names it."""
+def _errors_named(spec: str, action: str) -> Iterator[None]:
+    """Turn any exception of a user's code, also of `sys.exit()`, into an InputError that names the code."""
     try:
         yield
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # Also SystemExit, and what stands beside it.
+    except BaseException as error:  # Also SystemExit and GeneratorExit.
         message = f"'{spec}' failed while it was {action}: {described(error)}."
         raise InputError(message, "Mend that code, or see its traceback with --debug.") from error
 
 
 @contextlib.contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Let code import its neighbours, as it could if it were run from `folder`."""
+    """Let code import the files beside it, as if it were run from `folder`."""
     sys.path.insert(0, str(folder))
     try:
         yield

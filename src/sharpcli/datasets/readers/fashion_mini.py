@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpcli.datasets.splits import DataSplits, Split
-from sharpcli.datasets.standardisation import standardise, standardised_by
+from sharpcli.datasets.standardisation import standardisation_formula, standardise
 
 # Mean and deviation of all pixels of these 10,000 training images, from their exact histogram.
 _MEAN = (0.2863089,)
@@ -36,7 +36,7 @@ def load(root: str = "", *, download: bool = False) -> DataSplits:
     place = resources.files("sharpcli.datasets").joinpath("fashion-mini.npz")
     with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         train, test = (_split(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
-    return DataSplits("fashion-mini", train, test, num_classes=10, preprocessing=standardised_by(_MEAN, _STD))
+    return DataSplits("fashion-mini", train, test, num_classes=10, preprocessing=standardisation_formula(_MEAN, _STD))
 
 
 def _split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:

@@ -18,7 +18,7 @@ from sharpcli import files
 from sharpcli.arguments import require_at_least
 from sharpcli.datasets.decoding import decode
 from sharpcli.datasets.splits import DataSplits, Split
-from sharpcli.datasets.standardisation import BYTE, TWO_BYTES, channel_statistics, standardise, standardised_by
+from sharpcli.datasets.standardisation import BYTE, TWO_BYTES, channel_statistics, standardisation_formula, standardise
 from sharpcli.errors import InputError
 from sharpcli.runtime import Runtime
 
@@ -54,8 +54,8 @@ def load(
         odd = sorted(set(folders[0].classes) ^ set(folders[1].classes))
         message = f"The classes of train and test differ in '{root}': {', '.join(odd)}."
         raise InputError(message, "Give train/ and test/ the same class folders.")
-    done: set[str] = set()
-    images = [_decode_all(folder, size, grayscale, done) for folder in folders]
+    colour_changes: set[str] = set()
+    images = [_decode_all(folder, size, grayscale, colour_changes) for folder in folders]
     if images[0].dtype != images[1].dtype:
         raise InputError(f"One of train and test in '{root}' has images of 16 bits, the other of 8.", _ONE_DEPTH)
     full = BYTE if images[0].dtype == torch.uint8 else TWO_BYTES
@@ -65,13 +65,15 @@ def load(
         Split(standardise(pixels, mean, std, full=full), torch.tensor(folder.targets))
         for pixels, folder in zip(images, folders, strict=True)
     ]
-    what = f"pixels / {full}" if raw else f"{standardised_by(mean, std, full=full)} by the training images' own statistics"
+    preprocessing = (
+        f"pixels / {full}" if raw else f"{standardisation_formula(mean, std, full=full)} by the training images' own statistics"
+    )
     return DataSplits(
         Path(root).name,
         splits[0],
         splits[1],
         num_classes=len(folders[0].classes),
-        preprocessing=", ".join([what, *sorted(done)]),
+        preprocessing=", ".join([preprocessing, *sorted(colour_changes)]),
     )
 
 
@@ -89,20 +91,20 @@ def _open(path: Path) -> _Images:
         hint = "Lay images out as PATH/train/CLASS and PATH/test/CLASS."
         raise InputError(f"There is no folder '{path}'.", hint)
     classes = files.folders_in(path)
-    found = [[image for image in files.files_below(path / name) if image.lower().endswith(_ENDINGS)] for name in classes]
-    if not classes or not all(found):
+    images = [[image for image in files.files_below(path / name) if image.lower().endswith(_ENDINGS)] for name in classes]
+    if not classes or not all(images):
         hint = "Put at least one image into a folder for each class."
         raise InputError(f"'{path}' has no class folders, or one without images.", hint)
-    targets = [number for number, images in enumerate(found) for _ in images]
-    return _Images(classes, [image for images in found for image in images], targets)
+    targets = [number for number, of_class in enumerate(images) for _ in of_class]
+    return _Images(classes, [image for of_class in images for image in of_class], targets)
 
 
-def _decode_all(folder: _Images, size: int | None, grayscale: bool, done: set[str]) -> Tensor:
-    """Fill one array (N, C, H, W) image by image, so that memory holds them only once; what was done to colours is added."""
+def _decode_all(folder: _Images, size: int | None, grayscale: bool, colour_changes: set[str]) -> Tensor:
+    """Fill one array (N, C, H, W) image by image, so that memory holds them once; add to `colour_changes`."""
     pixels: Any = None
     for index, path in enumerate(folder.paths):
         image, words = decode(path, size=size, grayscale=grayscale)
-        done |= {words} - {""}
+        colour_changes |= {words} - {""}
         if pixels is None:
             _require_memory(len(folder.paths), image)
             pixels = np.empty((len(folder.paths), *image.shape), dtype=image.dtype)

@@ -19,11 +19,11 @@ from sharpcli.errors import InputError, closest
 from sharpcli.losses import IGNORED
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
-_MOST_AXES = 2  # Of tokens: (N, T).
+_MOST_AXES = 2  # Tokens have shape (N,) or (N, T).
 
 
 def load(root: str, *, download: bool = False, tokens: bool = False, ignore_index: int = IGNORED) -> DataSplits:
-    """Read four arrays, or two without a test split; shapes are kept, so grey images for a ConvNet must be (N, 1, H, W).
+    """Read four arrays, or two without a test split; shapes stay, so that grey images for a ConvNet must be (N, 1, H, W).
 
     Bytes (uint8 inputs) are divided by 255, floats are used as they stand, and nothing is standardised.
     Other integers (N,) or (N, T) are tokens, which a model looks up: a text of T tokens is a row of (N, T).
@@ -58,12 +58,12 @@ def load(root: str, *, download: bool = False, tokens: bool = False, ignore_inde
     train = splits["train"]
     values = train.targets.is_floating_point()
     num_classes = train.targets.shape[1] if values else int(train.targets.max()) + 1
-    done = _preprocessing(arrays["x_train"], tokens=tokens)
-    made = DataSplits(Path(root).stem, train, splits.get("test"), num_classes, done)
-    if "test" in splits and _preprocessing(arrays["x_test"], tokens=tokens) != done:
+    preprocessing = _preprocessing(arrays["x_train"], tokens=tokens)
+    data = DataSplits(Path(root).stem, train, splits.get("test"), num_classes, preprocessing)
+    if "test" in splits and _preprocessing(arrays["x_test"], tokens=tokens) != preprocessing:
         message = f"x_train has type {arrays['x_train'].dtype} but x_test has {arrays['x_test'].dtype} in '{root}'."
         raise InputError(message, "Store both alike: bytes are divided by 255, floats are not.")
-    return made
+    return data
 
 
 def _preprocessing(array: NDArray[Any], *, tokens: bool) -> str:
@@ -109,13 +109,13 @@ def _inputs(key: str, array: NDArray[Any], *, tokens: bool) -> Tensor:
 
 
 def _tokens(key: str, array: NDArray[Any]) -> Tensor:
-    found = _whole(key, array)
-    if found.numel() and int(found.min()) < 0:
+    tokens = _whole(key, array)
+    if tokens.numel() and int(tokens.min()) < 0:
         raise InputError(
-            f"{key} has integers, which are tokens, and among them {int(found.min())}.",
+            f"{key} has integers, which are tokens, and among them {int(tokens.min())}.",
             "Count tokens from 0; store other numbers as floats, at the scale the model was trained with.",
         )
-    return found
+    return tokens
 
 
 def _whole(key: str, array: NDArray[Any]) -> Tensor:
@@ -145,11 +145,11 @@ def _targets(key: str, array: NDArray[Any], ignore_index: int) -> Tensor:
 
 
 def _is_float(array: NDArray[Any]) -> bool:
-    return array.dtype.kind == "f" and array.dtype.itemsize <= 8  # torch knows no longer ones
+    return array.dtype.kind == "f" and array.dtype.itemsize <= 8  # torch has no longer floats
 
 
 def _floats(key: str, array: NDArray[Any]) -> Tensor:
-    """Return floats as float64 where they are stored so, else as float32."""
+    """Return float64 numbers as float64, others as float32."""
     kind = np.float64 if array.dtype.itemsize == 8 else np.float32
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
     if not torch.isfinite(tensor.float()).all():

@@ -58,7 +58,7 @@ def build(
 
 
 def _group(inputs: int, outputs: int, count: int, norm: str, dropout: float) -> list[nn.Module]:
-    """List `count` times convolution, norm and ReLU, with dropout between them and max-pooling at the end."""
+    """List convolution, norm and ReLU `count` times, with dropout between them and max-pooling at the end."""
     layers: list[nn.Module] = []
     for index in range(count):
         # The biases are idle in front of a norm, but the authors' nets have them.

@@ -19,7 +19,7 @@ _BOTTLENECK = 4
 
 
 class DenseLayer(nn.Module):
-    """Append to the input the `growth` channels that a 1x1 and a 3x3 convolution make of it.
+    """Append `growth` channels to the input, computed from it by a 1x1 and a 3x3 convolution.
 
     Args:
         inputs: Channels that come in.
@@ -62,7 +62,7 @@ def build(*, input_shape: tuple[int, ...], num_classes: int, growth: int = 32, n
     channels, _, _ = image_shape(input_shape, "densenet121")
     require_at_least("growth", growth, 1)
     inputs = 2 * growth
-    # The first layer of a block normalises what it reads, so the stem has no norm of its own.
+    # The first layer of a block normalises its input, so the stem has no norm of its own.
     layers: list[nn.Module] = [nn.Conv2d(channels, inputs, 3, padding=1, bias=norm == "none")]
     for block, count in enumerate(_BLOCKS):
         if block > 0:
@@ -79,6 +79,6 @@ def build(*, input_shape: tuple[int, ...], num_classes: int, growth: int = 32, n
 
 
 def _transition(inputs: int, norm: str) -> list[nn.Module]:
-    """List what maps (B, inputs, H, W) to (B, inputs / 2, H / 2, W / 2), the image rounded up."""
+    """List the layers that map (B, inputs, H, W) to (B, inputs / 2, H / 2, W / 2), the image rounded up."""
     convolution = nn.Conv2d(inputs, inputs // 2, 1, bias=norm == "none")
     return [norm_layer(norm, inputs), nn.ReLU(), convolution, nn.AvgPool2d(2, ceil_mode=True)]

@@ -1,4 +1,4 @@
-"""Dense layers with norm, ReLU and dropout, as the nets of the large-batch papers have them."""
+"""Dense layers with norm, ReLU and dropout: those of the nets of Keskar et al. (F1, F2, C1, C2)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sharpcli.models.blocks.norm import norm_layer
 
 
 def require_dropout(dropout: float) -> None:
-    """Refuse a dropout that is no share of the activations.
+    """Refuse a dropout that is no share from 0 to below 1.
 
     Raises:
-        SettingsError: `dropout` is below 0, or 1 and more.
+        SettingsError: `dropout` is below 0, or 1 or more.
     """
     if not 0 <= dropout < 1:
         raise SettingsError(f"The option dropout is {dropout}, but is a share.", "Choose 0 <= dropout < 1.")

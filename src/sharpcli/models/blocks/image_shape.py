@@ -1,4 +1,4 @@
-"""The shape an image model is built for, checked once."""
+"""Check that a model for images is built for images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def image_shape(input_shape: tuple[int, ...], model: str) -> tuple[int, int, int
     """Return (C, H, W), the shape of one image.
 
     Raises:
-        InputError: `input_shape` has not three axes.
+        InputError: `input_shape` does not have three axes.
     """
     if len(input_shape) != 3:
         hint = "Use the model mlp, which flattens its input, or data of shape (N, C, H, W)."

@@ -13,14 +13,14 @@ SHORTCUTS = ("padded", "pooled", "strided")
 
 
 class Block(nn.Module):
-    """Add to the input what two 3x3 convolutions make of it.
+    """The input plus a branch of two 3x3 convolutions, with ReLU behind the sum.
 
     Args:
         inputs: Channels that come in.
         outputs: Channels that go out, at least `inputs`.
         stride: 2 halves the image, 1 keeps it.
         norm: "group", "batch" or "none".
-        shortcut: What becomes of the input where the shape changes, as in `shortcut_layer`.
+        shortcut: How the input is changed where the shape changes, as in `shortcut_layer`.
     """
 
     expansion = 1
@@ -54,7 +54,7 @@ class Block(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Add to the input what a 3x3 convolution of a quarter of the channels makes of it, between two of 1x1.
+    """The input plus a branch of three convolutions, 1x1, 3x3 and 1x1, the first two with a quarter of the channels.
 
     The 3x3 convolution has the stride ("v1.5"); He et al. put it on the first one, which then skips three pixels of four.
 
@@ -63,7 +63,7 @@ class Bottleneck(nn.Module):
         outputs: Channels that go out, at least `inputs` and a multiple of 4.
         stride: 2 halves the image, 1 keeps it.
         norm: "group", "batch" or "none".
-        shortcut: What becomes of the input where the shape changes, as in `shortcut_layer`.
+        shortcut: How the input is changed where the shape changes, as in `shortcut_layer`.
     """
 
     expansion = 4
@@ -118,13 +118,13 @@ class ZeroPadding(nn.Module):
 
 
 def shortcut_layer(kind: str, inputs: int, outputs: int, stride: int, norm: str) -> nn.Module:
-    """Build what maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride) beside a branch.
+    """Build the layer beside a branch, which maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride).
 
     Args:
         kind: "padded" with zeros, nothing to learn (option A of He et al.); "strided", a 1x1 convolution and norm
             (B); "pooled", averages of 2x2 pixels in front of an unstrided one (called C in the code of Geiping et al.).
         inputs: Channels that come in.
-        outputs: Channels that go out. Where they are `inputs`, and the stride is 1, every kind is the identity.
+        outputs: Channels that go out. If they are as many as `inputs` and the stride is 1, the shortcut is the identity.
         stride: 2 halves the image, 1 keeps it.
         norm: "group", "batch" or "none".
 

@@ -20,7 +20,7 @@ _STEM = 16  # Channels; widening leaves the stem of the pre-activation net as na
 
 
 class PreActivationBlock(nn.Module):
-    """Add to the input what two 3x3 convolutions make of it, each behind a norm and ReLU of its own.
+    """The input plus a branch of two 3x3 convolutions, each with a norm and ReLU in front of it.
 
     Args:
         inputs: Channels that come in.
@@ -43,7 +43,7 @@ class PreActivationBlock(nn.Module):
         """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride), rounded up."""
         activated = functional.relu(self.norm1(images))
         hidden = functional.relu(self.norm2(self.conv1(activated)))
-        # A learned shortcut reads what the branch reads; the identity passes the input on as it came.
+        # A learned shortcut reads the activated input, as the branch does; the identity adds the input itself.
         kept: Tensor = images if self.shortcut is None else self.shortcut(activated)
         summed: Tensor = self.conv2(hidden) + kept
         return summed
