@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import Machine
 from tests.terminal import Shown, on_terminal
 
 LONG = ["--steps", 10**6, "--batch-size", 16, "--eval-every", 500]
@@ -38,9 +39,9 @@ def is_clean(shown: Shown) -> bool:
 
 
 @pytest.mark.parametrize("columns", [80, 40, 15])
-def test_the_bar_is_one_line_within_the_terminal(columns: int, large: Path) -> None:
+def test_the_bar_is_one_line_within_the_terminal(machine: Machine, columns: int, large: Path) -> None:
     words = ["hessian", large / "sgd", large / "fullbatch", "--topk", 5, "--density", "--trace", "--per-layer", "--json"]
-    shown = on_terminal(*words, columns=columns)
+    shown = on_terminal(machine, *words, columns=columns)
     assert shown.exit_code == 0
     assert json.loads(shown.stdout)["command"] == "hessian"
     assert shown.screen.longest <= columns
@@ -50,9 +51,9 @@ def test_the_bar_is_one_line_within_the_terminal(columns: int, large: Path) -> N
     assert "\x1b[2A" not in shown.raw  # It never is two lines high.
 
 
-def test_the_bar_tells_of_the_whole_command(large: Path) -> None:
+def test_the_bar_tells_of_the_whole_command(machine: Machine, large: Path) -> None:
     words = ["hessian", large / "sgd", large / "fullbatch", "--topk", 5, "--density", "--per-layer"]
-    frames = on_terminal(*words, columns=100).screen.frames
+    frames = on_terminal(machine, *words, columns=100).screen.frames
     told = "\n".join(frames)
     assert "checkpoint 1 of 2" in told
     assert "checkpoint 2 of 2" in told
@@ -68,18 +69,18 @@ def test_the_bar_is_there_before_torch_is_loaded(tmp_path: Path) -> None:
         "import sys\nsys.stderr.write('TORCH\\n')\nsys.stderr.flush()\nraise ImportError('none')\n"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    shown = on_terminal("train", "--steps", 1, columns=80, PYTHONPATH=path)
+    shown = on_terminal(None, "train", "--steps", 1, columns=80, PYTHONPATH=path)
     assert shown.raw.index("preparing") < shown.raw.index("TORCH")
     assert shown.exit_code == 1
     assert is_clean(shown)
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]], ids=["table", "json"])
-def test_ctrl_c_leaves_the_terminal_clean(words: list[str], tiny: list[str], tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_terminal_clean(machine: Machine, words: list[str], tiny: list[str], tmp_path: Path) -> None:
     def is_training(written: str) -> bool:
         return "updates" in written and (tmp_path / "sgd" / "metrics.jsonl").exists()
 
-    shown = on_terminal("train", *tiny, *LONG, "--out", tmp_path, *words, columns=80, interrupt=is_training)
+    shown = on_terminal(machine, "train", *tiny, *LONG, "--out", tmp_path, *words, columns=80, interrupt=is_training)
     assert shown.exit_code == 130
     assert shown.stdout == ""
     assert is_clean(shown)
@@ -90,18 +91,20 @@ def test_ctrl_c_leaves_the_terminal_clean(words: list[str], tiny: list[str], tmp
 
 
 def test_ctrl_c_in_the_first_moment_leaves_the_terminal_clean() -> None:
-    shown = on_terminal("train", columns=80, interrupt=lambda written: "preparing" in written)
+    shown = on_terminal(None, "train", columns=80, interrupt=lambda written: "preparing" in written)
     assert shown.exit_code == 130
     assert is_clean(shown)
     assert shown.screen.text().startswith("error: Interrupted")
 
 
-def test_errors_and_warnings_leave_the_terminal_clean(tiny: list[str], large: Path, tmp_path: Path) -> None:
-    refused = on_terminal("train", *tiny, "--lr", 1e30, "--steps", 50, "--eval-every", 1, "--out", tmp_path, columns=80)
+def test_errors_and_warnings_leave_the_terminal_clean(machine: Machine, tiny: list[str], large: Path, tmp_path: Path) -> None:
+    refused = on_terminal(
+        machine, "train", *tiny, "--lr", 1e30, "--steps", 50, "--eval-every", 1, "--out", tmp_path, columns=80
+    )
     assert refused.exit_code == 4
     assert is_clean(refused)
     assert refused.screen.text().startswith("error: Training 'sgd' diverged")
-    warned = on_terminal("compare", large / "sgd", large / "sgd", columns=80)
+    warned = on_terminal(machine, "compare", large / "sgd", large / "sgd", columns=80)
     assert warned.exit_code == 0
     assert is_clean(warned)
     told = " ".join(warned.screen.text().split())
@@ -123,10 +126,10 @@ class Net(nn.Module):
 """
 
 
-def test_what_a_model_prints_stands_above_the_bar(data_file: Path, tmp_path: Path) -> None:
+def test_what_a_model_prints_stands_above_the_bar(machine: Machine, data_file: Path, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NOISY)
     words = ["--model", f"{tmp_path / 'net.py'}:Net", "--data", f"npz:{data_file}", "--steps", 600, "--batch-size", 16]
-    shown = on_terminal("train", *words, "--out", tmp_path / "run", "--json", columns=80)
+    shown = on_terminal(machine, "train", *words, "--out", tmp_path / "run", "--json", columns=80)
     assert shown.exit_code == 0
     assert json.loads(shown.stdout)["command"] == "train"
     assert is_clean(shown)
@@ -134,12 +137,12 @@ def test_what_a_model_prints_stands_above_the_bar(data_file: Path, tmp_path: Pat
     assert lines[:4] == ["seen 200", "and 200", "seen 400", "and 400"]
 
 
-def test_quiet_shows_nothing_on_a_terminal(large: Path) -> None:
-    assert on_terminal("hessian", large / "sgd", "--topk", 1, "--quiet", columns=80).raw == ""
+def test_quiet_shows_nothing_on_a_terminal(machine: Machine, large: Path) -> None:
+    assert on_terminal(machine, "hessian", large / "sgd", "--topk", 1, "--quiet", columns=80).raw == ""
 
 
-def test_a_terminal_that_can_do_nothing_gets_lines(large: Path) -> None:
-    shown = on_terminal("hessian", large / "sgd", "--topk", 1, columns=80, TERM="dumb")
+def test_a_terminal_that_can_do_nothing_gets_lines(machine: Machine, large: Path) -> None:
+    shown = on_terminal(machine, "hessian", large / "sgd", "--topk", 1, columns=80, TERM="dumb")
     assert "\x1b" not in shown.raw
     assert BAR not in shown.raw
 
@@ -173,8 +176,7 @@ def test_a_pipe_gets_a_line_for_an_evaluation(words: list[str], tiny: list[str],
     assert all(step % 500 == 0 for step in steps)
 
 
-def test_colours_that_are_forced_make_no_terminal_of_a_pipe(large: Path) -> None:
+def test_colours_that_are_forced_make_no_terminal_of_a_pipe(machine: Machine, large: Path) -> None:
     """As on build servers: codes that move the cursor would fill the log."""
-    line = [sys.executable, "-m", "sharpcli", "hessian", str(large / "sgd"), "--topk", "1"]
-    done = subprocess.run(line, capture_output=True, text=True, env=os.environ | {"FORCE_COLOR": "1"}, check=True, timeout=120)
-    assert done.stderr == ""
+    answer = machine("hessian", large / "sgd", "--topk", 1, FORCE_COLOR="1")
+    assert (answer.exit_code, answer.stderr) == (0, "")

@@ -14,11 +14,11 @@ from typing import Any
 import numpy
 import pytest
 
-from tests.conftest import Answer
 from tests.fuzz import breaking, running
 from tests.fuzz.kinds import Kind
 from tests.fuzz.material import Material
 from tests.fuzz.running import Report, run
+from tests.processes import Answer
 
 QUICK, WHOLE = 250, 10_000
 

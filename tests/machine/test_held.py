@@ -16,7 +16,8 @@ import torch
 from sharpcli import checkpoints, files
 from sharpcli.errors import InputError, Stopped
 from sharpcli.training.interrupt import deferred
-from tests.machine.conftest import Machine, sentence_and_hint
+from tests.machine.conftest import sentence_and_hint
+from tests.processes import Machine
 
 SLOW = "if CALLS[0] > 60: import time; time.sleep(0.05)"  # The door has been passed then.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.machine.conftest import LONGEST, Machine
+from tests.processes import LONGEST, Machine
 
 FEW, MANY = 3, 25
 SLOWED = "import time; time.sleep(0.002)"

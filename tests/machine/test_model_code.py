@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.conftest import Machine, sentence_and_hint
+from tests.machine.conftest import sentence_and_hint
+from tests.processes import Machine
 
 RAISED = {
     "ValueError": "raise ValueError('boom')",

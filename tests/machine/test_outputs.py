@@ -15,7 +15,8 @@ import pytest
 
 import sharpcli
 from sharpcli.errors import InputError
-from tests.machine.conftest import Machine, sentence_and_hint
+from tests.machine.conftest import sentence_and_hint
+from tests.processes import Machine
 
 INSIDE = """
 def inside(name):

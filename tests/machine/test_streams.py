@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Answer
-from tests.machine.conftest import Machine, sentence_and_hint
+from tests.machine.conftest import sentence_and_hint
+from tests.processes import Answer, Machine
 
 
 def shell(line: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
