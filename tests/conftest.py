@@ -8,6 +8,8 @@ import os
 # threads spin: on a busy machine two workers of two threads each then run about a thousand times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+if "PYTEST_XDIST_WORKER" in os.environ:  # One of several workers, each of which has a core.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hashlib
 import signal

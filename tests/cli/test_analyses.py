@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.conftest import without_progress
+from tests.lanes import slow
 from tests.processes import Machine
 
 Run = Callable[..., Any]
@@ -102,7 +103,7 @@ NUMBERS: dict[str, tuple[str, Callable[[dict[str, Any]], list[float]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("name", [slow(name) if name in ("sharpness", "compare") else name for name in NUMBERS])
 def test_chunk_size_never_changes_the_answer(name: str, ask: Callable[..., dict[str, Any]], pair: tuple[Path, Path]) -> None:
     """1, 7 (a ragged last batch), N; compared with what the command chooses by itself."""
     line, numbers = NUMBERS[name]

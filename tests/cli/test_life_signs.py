@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.lanes import thinned
 from tests.processes import Machine
 from tests.terminal import Shown, on_terminal
 
@@ -147,7 +148,7 @@ def test_a_terminal_that_can_do_nothing_gets_lines(machine: Machine, large: Path
     assert BAR not in shown.raw
 
 
-@pytest.mark.parametrize("words", [[], ["--json"]], ids=["table", "json"])
+@pytest.mark.parametrize("words", thinned([[], ["--json"]]), ids=["table", "json"])
 def test_a_pipe_gets_a_line_for_an_evaluation(words: list[str], tiny: list[str], tmp_path: Path) -> None:
     """They are at least a second apart, so the run goes on until there are two."""
     line = [sys.executable, "-m", "sharpcli", "train", *tiny, *map(str, LONG), "--out", str(tmp_path), *words]

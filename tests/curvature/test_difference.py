@@ -12,6 +12,7 @@ from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.lanes import crossed
 from tests.nets import NETS, TEXT_NETS, exact, images, objective, relative, vector_for
 
 EXACT = Runtime.open("cpu", "float64")
@@ -21,8 +22,7 @@ def by_differences(problem: Objective, kind: str = "hessian"):
     return operator_of(kind, problem, problem.parameters(), engine="difference")
 
 
-@pytest.mark.parametrize("kind", OPERATORS)
-@pytest.mark.parametrize("name", [*NETS, *TEXT_NETS])
+@pytest.mark.parametrize(("name", "kind"), crossed([*NETS, *TEXT_NETS], OPERATORS))
 def test_every_operator_is_the_explicit_matrix(kind: str, name: str):
     problem = objective(name, chunk_size=7)
     operator = by_differences(problem, kind)

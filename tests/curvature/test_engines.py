@@ -21,6 +21,7 @@ from sharpcli.runtime import Runtime
 from sharpcli.settings import HessianSettings
 from tests.curvature.test_groups import snapshot, switches
 from tests.curvature.test_hessian import Odd
+from tests.lanes import slow, thinned
 from tests.nets import (
     NETS,
     TEXT_NETS,
@@ -84,7 +85,7 @@ def cases() -> list[tuple[str, str, str, int | None, str]]:
     return [*listed, ("hessian", "linearize", "mlp", 60, "float32"), ("hessian", "linearize", "conv", None, "float32")]
 
 
-@pytest.mark.parametrize(("kind", "engine", "name", "batch", "dtype"), cases())
+@pytest.mark.parametrize(("kind", "engine", "name", "batch", "dtype"), thinned(cases(), 7))
 def test_every_engine_gives_the_explicit_matrix(kind: str, engine: str, name: str, batch: int | None, dtype: str):
     problem = objective(name, dtype=dtype, chunk_size=batch)
     operator, messages = made(problem, engine, kind)
@@ -104,7 +105,7 @@ def test_every_engine_gives_the_explicit_matrix(kind: str, engine: str, name: st
     assert len(operator._kept) == chunks * (engine != FORWARD)
 
 
-@pytest.mark.parametrize("name", TEXT_NETS)
+@pytest.mark.parametrize("name", thinned(["lstm", "gpt"]))
 def test_nets_over_texts_can_be_traced(name: str):
     """For seconds, so it is done once here, and not also to verify it."""
     problem = objective(name)
@@ -257,7 +258,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("case", thinned(WRONG, 2))
 def test_where_torch_is_silently_wrong_the_engines_are_right(case: str, monkeypatch: pytest.MonkeyPatch):
     make, composition, spoil = WRONG[case]
     problem = make()
@@ -389,10 +390,10 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ("engine", "name", "size", "dtype"),
     [
         (FORWARD, "mlp", 25, "float32"),
-        (FORWARD, "mlp", None, "float64"),
-        (FORWARD, "conv", 25, "float32"),
-        (FORWARD, "attention", 25, "float64"),
-        ("linearize", "mlp", 60, "float32"),
+        slow(FORWARD, "mlp", None, "float64"),
+        slow(FORWARD, "conv", 25, "float32"),
+        slow(FORWARD, "attention", 25, "float64"),
+        slow("linearize", "mlp", 60, "float32"),
     ],
 )
 def test_compiled_agrees_with_eager(graphs: list[int], engine: str, name: str, size: int | None, dtype: str):

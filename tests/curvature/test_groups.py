@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.lanes import crossed
 from tests.nets import (
     DENSE,
     LENGTH,
@@ -28,10 +29,9 @@ SPLITS = {"gpt": (1, 7, 20, NUM_TEXTS), "conv": (1, 7, 64, NUM_SAMPLES)}  # 20 l
 EXACT = Runtime.open("cpu", "float64")
 
 
-@pytest.mark.parametrize("kind", OPERATORS)
-@pytest.mark.parametrize("name", SPLITS)
-@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-12), ("float32", 1e-6)])
-def test_any_split_of_the_data_gives_the_same_product(kind: str, name: str, dtype: str, accuracy: float):
+@pytest.mark.parametrize(("kind", "name", "dtype"), crossed(OPERATORS, SPLITS, ["float64", "float32"]))
+def test_any_split_of_the_data_gives_the_same_product(kind: str, name: str, dtype: str):
+    accuracy = {"float64": 1e-12, "float32": 1e-6}[dtype]
     products = []
     for size in SPLITS[name]:
         made = objective(name, dtype=dtype, chunk_size=size)
@@ -54,10 +54,9 @@ def test_a_mean_of_batch_means_would_be_far_off(kind: str):
     assert relative(averaged, operator_of(kind, made, made.parameters()) @ vector) > 0.1
 
 
-@pytest.mark.parametrize("kind", OPERATORS)
-@pytest.mark.parametrize(("name", "size"), [("conv", 10), ("gpt", 4), ("gpt", None)])
-@pytest.mark.parametrize("groups", [1, 5, 1000])
-def test_groups_add_up_to_the_product(kind: str, name: str, size: int | None, groups: int):
+@pytest.mark.parametrize(("kind", "net", "groups"), crossed(OPERATORS, [("conv", 10), ("gpt", 4), ("gpt", None)], [1, 5, 1000]))
+def test_groups_add_up_to_the_product(kind: str, net: tuple[str, int | None], groups: int):
+    name, size = net
     made = objective(name, chunk_size=size)
     operator, vector = operator_of(kind, made, made.parameters()), vector_for(made)
     product = operator @ vector
@@ -122,9 +121,9 @@ def test_grouped_products_keep_no_graph():
     assert len(operator._kept) == operator._kept.held == 0
 
 
-@pytest.mark.parametrize("kind", OPERATORS)
-@pytest.mark.parametrize(("block", "sizes"), [(40, [40, 40, 23]), (51, [51, 52]), (500, [NUM_SAMPLES])])
-def test_batch_statistics_are_those_of_fixed_blocks(kind: str, block: int, sizes: list[int]):
+@pytest.mark.parametrize(("kind", "blocks"), crossed(OPERATORS, [(40, [40, 40, 23]), (51, [51, 52]), (500, [NUM_SAMPLES])]))
+def test_batch_statistics_are_those_of_fixed_blocks(kind: str, blocks: tuple[int, list[int]]):
+    block, sizes = blocks
     made = objective("conv", bn="batch", bn_block=block)
     assert made.chunk_sizes == sizes
     operator, vector = operator_of(kind, made, made.parameters()), vector_for(made)

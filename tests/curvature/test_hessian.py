@@ -12,6 +12,7 @@ from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.lanes import crossed
 from tests.nets import (
     NETS,
     NUM_SAMPLES,
@@ -33,11 +34,11 @@ def problem(request: pytest.FixtureRequest) -> tuple[str, Tensor]:
     return request.param, exact("hessian", request.param)
 
 
-@pytest.mark.parametrize("batch", [1, 7, NUM_SAMPLES])
-@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-10), ("float32", 2e-6)])
-@pytest.mark.parametrize("memory", [0, None], ids=["recomputed", "kept graphs"])
-def test_products_agree_with_the_explicit_hessian(problem, batch: int, dtype: str, accuracy: float, memory: int | None):
-    name, whole = problem
+@pytest.mark.parametrize(
+    ("name", "batch", "dtype", "memory"), crossed(NETS, [1, 7, NUM_SAMPLES], ["float64", "float32"], [0, None])
+)
+def test_products_agree_with_the_explicit_hessian(name: str, batch: int, dtype: str, memory: int | None):
+    whole, accuracy = exact("hessian", name), {"float64": 1e-10, "float32": 2e-6}[dtype]
     made = objective(name, dtype=dtype, chunk_size=batch)
     operator = HessianOperator(made, made.parameters(), memory=memory)
     vector = torch.randn(len(whole), generator=torch.Generator().manual_seed(3), dtype=torch.float64)

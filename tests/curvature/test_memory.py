@@ -21,6 +21,7 @@ from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.errors import InputError, is_out_of_memory
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.lanes import crossed, thinned
 from tests.nets import NUM_SAMPLES, Limited, exact, images, made_model, normed_mlp, relative, unsettled, vector_for
 
 EXACT = Runtime.open("cpu", "float64")
@@ -57,9 +58,9 @@ def shrunk(*sizes: int) -> list[str]:
 # Fewer samples at once.
 
 
-@pytest.mark.parametrize(("kind", "engine"), CASES)
-@pytest.mark.parametrize("error", ERRORS)
-def test_a_product_is_the_same_with_as_many_samples_as_fit(kind: str, engine: str, error: str):
+@pytest.mark.parametrize(("case", "error"), crossed(CASES, ERRORS))
+def test_a_product_is_the_same_with_as_many_samples_as_fit(case: tuple[str, str], error: str):
+    kind, engine = case
     problem = limited(error)
     operator, vector = operator_at(problem, kind, engine=engine), vector_for(problem)
     problem.model.most = 30
@@ -253,6 +254,7 @@ from sharpcli import progress
 from sharpcli.curvature.operators import operator_of
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from sharpcli.runtime import Runtime
 
 torch.set_num_threads(1)
 WIDTH, SAMPLES, MIB = 20_000, 256, 2**20  # An activation of all samples takes 20 MiB, what is kept of one pass ten times that.
@@ -285,7 +287,7 @@ print(operator.objective.chunk_size, len(operator._kept), *messages, sep="\\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are those of Linux")
-@pytest.mark.parametrize("memory", [0, 10_000], ids=["nothing kept", "kept"])
+@pytest.mark.parametrize("memory", thinned([10_000, 0]), ids=["kept", "nothing kept"])
 def test_memory_that_really_runs_out(memory: int):
     line = [sys.executable, "-c", REAL, "120", str(memory)]
     environment = os.environ | {"MALLOC_ARENA_MAX": "1"}

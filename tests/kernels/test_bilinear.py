@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sharpcli.kernels import gemm
 from sharpcli.kernels.bilinear import Convolution, apply
+from tests.lanes import crossed
 
 TORCHS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 SHAPES = {1: ((2, 4, 7), (6, 4, 3)), 2: ((2, 4, 5, 4), (2, 4, 3, 2)), 3: ((1, 2, 3, 4, 3), (2, 2, 2, 3, 2))}
@@ -95,9 +96,7 @@ def test_what_needs_no_gradient_may_be_anything(needed: tuple[bool, ...]):
     assert gradgradcheck(lambda *three: apply(made, *three), given, fast_mode=True)
 
 
-@pytest.mark.parametrize("asked", PARTS, ids=lambda part: "".join(name * on for name, on in zip("uac", part, strict=True)))
-@pytest.mark.parametrize("by", PARTS, ids=lambda part: "".join(name * on for name, on in zip("gxw", part, strict=True)))
-@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize(("asked", "by", "axes"), crossed(PARTS, PARTS, [1, 2]))
 def test_any_of_the_three_directions_may_be_missing(axes: int, asked: tuple[bool, ...], by: tuple[bool, ...]):
     """The first derivatives x', w', b' along u, a, c, differentiated by the slope g, x and w, some of each."""
     words = OPTIONS["all"]

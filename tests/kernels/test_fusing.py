@@ -25,6 +25,7 @@ from sharpcli.kernels import gemm
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.lanes import crossed
 from tests.nets import DENSE, NETS, TEXT_NETS, Storages, exact, images, objective, relative, unsettled, vector_for
 
 KINDS = ("hessian", "ggn", "empirical-fisher")
@@ -247,6 +248,7 @@ def test_constants_may_be_among_what_is_folded(params: tuple[str, ...]):
         assert relative(fused(made, kind) @ vector_for(made), DENSE[kind](made) @ vector_for(made)) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_resnet_of_torchvision_is_the_same():
     inputs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     model = unsettled(torchvision.models.resnet18(num_classes=4))
@@ -348,8 +350,7 @@ def test_the_context_ends_where_the_model_does():
     assert _get_current_function_mode_stack() == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["2d", "around", "changed through a view", "nested", "tied weights"])
+@pytest.mark.parametrize(("name", "kind"), crossed(["2d", "around", "changed through a view", "nested", "tied weights"], KINDS))
 def test_all_that_was_made_goes_with_the_operator_at_once(monkeypatch: pytest.MonkeyPatch, name: str, kind: str):
     """Kept graphs are what memory is spent on: a cycle would hold them until the collector comes round, or for ever."""
     monkeypatch.setattr(kept.GraphSize, "of", lambda *_: kept.GraphSize(0, 1))

@@ -32,7 +32,7 @@ def test_what_is_said_of_indices_in_all_families():
         assert sum(getattr(one, kind) for one in found) <= 0.01 * runs, kind
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_is_said_of_indices_in_a_thousand_runs(name: str):
     found = tally(name, 1_000)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lanes import crossed
 from tests.machine.conftest import sentence_and_hint
 from tests.processes import Machine
 
@@ -78,8 +79,7 @@ GLOBAL = {
 }
 
 
-@pytest.mark.parametrize("where", ["imported", "called"])
-@pytest.mark.parametrize("name", [*PRINTED, *CHANGED])
+@pytest.mark.parametrize(("name", "where"), crossed([*PRINTED, *CHANGED], ["imported", "called"]))
 def test_what_it_prints_and_changes_does_not_reach_the_answer(
     name: str, where: str, machine: Machine, own_model: Callable[..., list[str]], final: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import sharpcli
 from sharpcli.errors import InputError
+from tests.lanes import thinned
 from tests.machine.conftest import sentence_and_hint
 from tests.processes import Machine
 
@@ -216,7 +217,7 @@ def test_the_file_that_stdout_goes_to_is_not_replaced(machine: Machine, final: P
 ODD = ["a$b_c%d", "$\\frac{1$", "back\\slash", "100%", "x^{2}", "quote'\"", "\udcff\udcfe", "é漢字", "n" * 240]
 
 
-@pytest.mark.parametrize("name", ODD, ids=ascii)
+@pytest.mark.parametrize("name", thinned(ODD, 5), ids=ascii)
 def test_a_name_is_no_formula_in_a_plot(name: str, machine: Machine, runs: Path, tmp_path: Path) -> None:
     places = []
     for number, mode in enumerate(("sgd", "fullbatch")):

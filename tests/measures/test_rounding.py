@@ -17,6 +17,7 @@ from sharpcli.measures import epsilon_sharpness, gradient_noise, m_sharpness, pa
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 from sharpcli.runtime import Runtime
+from tests.lanes import crossed
 
 FLOATS = ["float32", "float64"]
 NAMES = plugins.names("measures")
@@ -55,8 +56,7 @@ def highest_corner(made: Objective, widths: Callable[[numpy.ndarray], numpy.ndar
     return float((exact_loss(made, theta + corners) - exact_loss(made, theta)).max())
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("level", [1e-1, 1e-3, 1e-5, 1e-7, 1e-9, 1e-12, 1e-20])
+@pytest.mark.parametrize(("level", "dtype"), crossed([1e-1, 1e-3, 1e-5, 1e-7, 1e-9, 1e-12, 1e-20], FLOATS))
 def test_phi_is_never_above_the_maximum_and_mostly_near_it(level: float, dtype: str):
     shares = []
     for seed in range(6):
@@ -74,9 +74,7 @@ def test_phi_is_never_above_the_maximum_and_mostly_near_it(level: float, dtype: 
     assert numpy.mean(shares) > (0.9 if level > 1e-15 else 0.1)  # Below float64's own rounding a search goes anywhere.
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("level", [1e-2, 1e-6, 1e-12])
-@pytest.mark.parametrize("epsilon", [1e-7, 1e-5])
+@pytest.mark.parametrize(("level", "epsilon", "dtype"), crossed([1e-2, 1e-6, 1e-12], [1e-7, 1e-5], FLOATS))
 def test_a_tiny_box_is_measured_although_its_rise_is_below_an_ulp_of_float32(epsilon: float, level: float, dtype: str):
     for seed in range(3):
         made = classifier(level, seed, dtype)
@@ -85,9 +83,7 @@ def test_a_tiny_box_is_measured_although_its_rise_is_below_an_ulp_of_float32(eps
         assert 0.5 * truth < found.rise <= truth * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("level", [1e-1, 1e-4, 1e-8, 1e-12])
-@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("level", "adaptive", "dtype"), crossed([1e-1, 1e-4, 1e-8, 1e-12], [False, True], FLOATS))
 def test_the_worst_case_is_never_above_the_maximum(adaptive: bool, level: float, dtype: str):
     for seed in range(4):
         made = classifier(level, seed, dtype)
@@ -194,9 +190,7 @@ DEGENERATE: dict[str, tuple[Callable[[], nn.Module], Tensor, Tensor, str]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("case", DEGENERATE)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "case", "dtype"), crossed(NAMES, DEGENERATE, FLOATS))
 def test_every_measure_answers_or_says_why_not(name: str, case: str, dtype: str):
     make, inputs, targets, loss = DEGENERATE[case]
     if name == "logit-normalised" and loss != "ce":

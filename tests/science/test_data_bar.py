@@ -11,6 +11,7 @@ import sharpcli
 from sharpcli.analyses.hessian.data_bar import weighted_mean
 from sharpcli.curvature.operator import GroupedProduct
 from sharpcli.results import HessianResult
+from tests.lanes import thinned
 
 SAMPLES, FEATURES, CLASSES = 400, 10, 3
 SEEDS = {200: 60, 50: 40}  # By number of samples drawn.
@@ -62,7 +63,7 @@ def parts_of(checkpoint: Path) -> Callable[[int], list[HessianResult]]:
     return answers
 
 
-@pytest.mark.parametrize("samples", [200, 50])
+@pytest.mark.parametrize("samples", thinned([50, 200]))
 def test_the_bracket_holds_the_eigenvalue_of_the_whole(
     samples: int, whole: HessianResult, parts_of: Callable[[int], list[HessianResult]]
 ) -> None:
@@ -88,6 +89,7 @@ def test_the_value_of_a_part_is_too_high_and_the_one_on_what_was_left_out_too_lo
     assert outside.mean() + 2 * outside.std(ddof=1) / SEEDS[50] ** 0.5 < whole.lambda_max
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_the_spread_over_splits(parts_of: Callable[[int], list[HessianResult]]) -> None:
     """Of disjoint halves drawn anew the values spread by √(1 - 1/2) of a standard error, as without replacement."""
     told = numpy.median([result.data_bar.standard_error for result in parts_of(200)])
