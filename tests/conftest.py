@@ -34,6 +34,28 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 NUM_TRAIN, NUM_TEST, FEATURES, CLASSES = 60, 30, 5, 3
 
 
+DEVICE = "SHARPCLI_TEST_DEVICE"  # Read by tests/device.py, and by processes that tests start.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", choices=("cpu", "cuda"), default=os.environ.get(DEVICE, "cpu"), help="what tests compute on")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    device = os.environ[DEVICE] = config.getoption("device")
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif not torch.cuda.is_available():
+        raise pytest.UsageError(f"There is no device {device} on this machine.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("device") != "cpu":
+        for item in items:
+            if item.get_closest_marker("cpu"):
+                item.add_marker(pytest.mark.skip(reason="about the CPU itself"))
+
+
 def without_progress(stderr: str) -> str:
     """Leave out what tells of progress, which depends on how fast the machine is; see tests/cli/test_life_signs.py."""
     return "".join(line for line in stderr.splitlines(keepends=True) if not line.startswith("progress: "))

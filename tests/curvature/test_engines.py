@@ -17,10 +17,10 @@ from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import OPERATORS, operator_kind, operator_of
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
 from sharpcli.settings import HessianSettings
 from tests.curvature.test_groups import snapshot, switches
 from tests.curvature.test_hessian import Odd
+from tests.device import on_device
 from tests.lanes import slow, thinned
 from tests.nets import (
     NETS,
@@ -50,7 +50,7 @@ WORDS = {
     "linearize": "linearized gradient",
     FORWARD: "forward over reverse",
 }
-EXACT = Runtime.open("cpu", "float64")
+EXACT = on_device("float64")
 ACCURACY = {"float64": 1e-10, "float32": 2e-6}
 ALL = [*NETS, *TEXT_NETS]
 

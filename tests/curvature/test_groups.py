@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.lanes import crossed
 from tests.nets import (
     DENSE,
@@ -26,7 +26,7 @@ from tests.nets import (
 )
 
 SPLITS = {"gpt": (1, 7, 20, NUM_TEXTS), "conv": (1, 7, 64, NUM_SAMPLES)}  # 20 leaves 3 texts over, 64 leaves 39 images.
-EXACT = Runtime.open("cpu", "float64")
+EXACT = on_device("float64")
 
 
 @pytest.mark.parametrize(("kind", "name", "dtype"), crossed(OPERATORS, SPLITS, ["float64", "float32"]))
@@ -77,9 +77,9 @@ def test_each_form_is_that_of_its_own_samples(kind: str):
     found = operator_of(kind, made, made.parameters()).quadratic_forms(vector, groups=4, seed=1)
     assert found.counts.tolist() == [26, 26, 26, 25]
     groups = [torch.cat([chunk.inputs for chunk in chunks]) for _, chunks in made.groups(4, 1)]
-    rows = {row.numpy().tobytes(): number for number, row in enumerate(made.inputs)}
+    rows = {row.cpu().numpy().tobytes(): number for number, row in enumerate(made.inputs)}
     for form, group in zip(found.forms, groups, strict=True):
-        own = torch.tensor([rows[row.numpy().tobytes()] for row in group])
+        own = torch.tensor([rows[row.cpu().numpy().tobytes()] for row in group])
         part = Objective.of(made_model("mlp"), made.inputs[own], made.targets[own], runtime=EXACT)
         assert float(form) == pytest.approx(float(vector @ DENSE[kind](part) @ vector), rel=1e-10)
 
@@ -167,9 +167,9 @@ def switches() -> tuple[object, ...]:
 def snapshot(model: nn.Module) -> dict[str, object]:
     """Return all that an analysis might change in a model, as plain values."""
     return {
-        "state": {name: tensor.detach().numpy().tobytes() for name, tensor in model.state_dict().items()},
+        "state": {name: tensor.detach().cpu().numpy().tobytes() for name, tensor in model.state_dict().items()},
         "places": {name: tensor.data_ptr() for name, tensor in model.state_dict().items()},
-        "slopes": {name: None if p.grad is None else p.grad.numpy().tobytes() for name, p in model.named_parameters()},
+        "slopes": {name: None if p.grad is None else p.grad.cpu().numpy().tobytes() for name, p in model.named_parameters()},
         "trained": {name: p.requires_grad for name, p in model.named_parameters()},
         "modes": {name: module.training for name, module in model.named_modules()},
         "buffers": {name: buffer is None for module in model.modules() for name, buffer in module._buffers.items()},

@@ -15,6 +15,7 @@ from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.lanes import crossed, thinned
 from tests.nets import Storages, images, normed_mlp, objective, unsettled, vector_for
 
@@ -129,7 +130,7 @@ def test_few_samples_take_what_they_take(chunk_size: int):
 
 
 def test_statistics_over_samples_alone_can_be_measured():
-    problem = Objective.of(unsettled(normed_mlp()), *images(), runtime=Runtime.open("cpu", "float64"), bn="batch", bn_block=51)
+    problem = Objective.of(unsettled(normed_mlp()), *images(), runtime=on_device("float64"), bn="batch", bn_block=51)
     operator = operator_at(problem)
     operator @ vector_for(problem)
     assert problem.chunk_sizes == [51, 52]

@@ -20,11 +20,11 @@ from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.errors import InputError, is_out_of_memory
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.lanes import crossed, thinned
 from tests.nets import NUM_SAMPLES, Limited, exact, images, made_model, normed_mlp, relative, unsettled, vector_for
 
-EXACT = Runtime.open("cpu", "float64")
+EXACT = on_device("float64")
 FORWARD = "forward-over-reverse"
 FEWER = "Not enough memory: fewer graphs are kept, so products take longer."
 ERRORS = {
@@ -254,7 +254,6 @@ from sharpcli import progress
 from sharpcli.curvature.operators import operator_of
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
-from sharpcli.runtime import Runtime
 
 torch.set_num_threads(1)
 WIDTH, SAMPLES, MIB = 20_000, 256, 2**20  # An activation of all samples takes 20 MiB, what is kept of one pass ten times that.
@@ -286,6 +285,7 @@ print(operator.objective.chunk_size, len(operator._kept), *messages, sep="\\n")
 """
 
 
+@pytest.mark.cpu
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are those of Linux")
 @pytest.mark.parametrize("memory", thinned([10_000, 0]), ids=["kept", "nothing kept"])
 def test_memory_that_really_runs_out(memory: int):

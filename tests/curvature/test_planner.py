@@ -22,6 +22,7 @@ from sharpcli.curvature.planner import Plan, Planner
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.nets import (
     Limited,
     OnceDifferentiable,
@@ -35,7 +36,7 @@ from tests.nets import (
 )
 
 FORWARD = "forward-over-reverse"
-EXACT = Runtime.open("cpu", "float64")
+EXACT = on_device("float64")
 Seconds = Callable[[str, int], float]
 PINNED = {"_PROBING": 0.03, "_PROBES": 6.4, "_LEAST": 4, "_SHORT": 3.0, "_CLEARLY": 0.95, "_FLAT": 0.9}  # They may be tuned.
 

@@ -163,6 +163,7 @@ def test_a_product_takes_six_times_the_work_of_one_forward_pass():
     assert product.get_total_flops() == 6 * forward.get_total_flops() > 0
 
 
+@pytest.mark.cpu
 @onednn
 @pytest.mark.parametrize("shape", [(5, 3), (1, 3), (2, 4, 3), (2, 1, 3), (3, 2, 2, 3)], ids=str)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
@@ -174,6 +175,7 @@ def test_matrix_products_by_onednn_are_those_of_torch(shape: tuple[int, ...], bi
     assert_same(differentiated(lambda x, w, b=None: apply(gemm.MatrixProduct(), x, w, b), single), wanted, 2e-5)
 
 
+@pytest.mark.cpu
 @onednn
 def test_matrix_products_take_any_layout_in_memory():
     weight = numbers(4, 3, seed=1).float()
@@ -187,6 +189,7 @@ def test_matrix_products_take_any_layout_in_memory():
     assert_same([slope], [weight.sum(0).expand_as(slope)], 2e-5)
 
 
+@pytest.mark.cpu
 @onednn
 @pytest.mark.parametrize(
     ("seconds", "faster"), [((2.0, 1.0), True), ((1.0, 2.0), False), ((1.2, 1.0), False), ((1.3, 1.0), True)]
@@ -199,6 +202,7 @@ def test_onednn_is_taken_where_it_is_clearly_faster(
     assert gemm.is_faster.__wrapped__() is faster
 
 
+@pytest.mark.cpu
 def test_onednn_is_left_out_where_it_does_not_apply(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gemm, "is_faster", lambda: True)
     table, weight = torch.ones(5, 3), torch.ones(4, 3)
@@ -209,6 +213,7 @@ def test_onednn_is_left_out_where_it_does_not_apply(monkeypatch: pytest.MonkeyPa
     assert not gemm.applies(table, weight)
 
 
+@pytest.mark.cpu
 def test_where_torch_has_no_onednn_nothing_is_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     monkeypatch.setattr(gemm, "_seconds", None)

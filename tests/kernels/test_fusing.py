@@ -24,7 +24,7 @@ from sharpcli.errors import InputError
 from sharpcli.kernels import gemm
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.lanes import crossed
 from tests.nets import DENSE, NETS, TEXT_NETS, Storages, exact, images, objective, relative, unsettled, vector_for
 
@@ -196,7 +196,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 def problem(make: Callable[[], nn.Module], **options: Any) -> Objective:
     inputs, targets = images()
-    options = {"runtime": Runtime.open("cpu", "float64"), "chunk_size": 7} | options
+    options = {"runtime": on_device("float64"), "chunk_size": 7} | options
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Objective.of(unsettled(make()), inputs[:SAMPLES], targets[:SAMPLES], **options)
@@ -252,12 +252,13 @@ def test_constants_may_be_among_what_is_folded(params: tuple[str, ...]):
 def test_a_resnet_of_torchvision_is_the_same():
     inputs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     model = unsettled(torchvision.models.resnet18(num_classes=4))
-    made = Objective.of(model, inputs, torch.tensor([0, 3]), runtime=Runtime.open("cpu", "float64"))
+    made = Objective.of(model, inputs, torch.tensor([0, 3]), runtime=on_device("float64"))
     assert made.num_fusible() == 40
     off = fused(made).engine.removeprefix("fused double backward, verified against double backward to ")
     assert float(off) < 1e-12
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("faster", [True, False])
 @pytest.mark.parametrize("name", [*NETS, *TEXT_NETS])
 def test_matrix_products_may_go_by_onednn(monkeypatch: pytest.MonkeyPatch, name: str, faster: bool):

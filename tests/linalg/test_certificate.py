@@ -37,7 +37,7 @@ def solved(random: numpy.random.Generator, made: numpy.ndarray, number: int) -> 
     tolerance = 10.0 ** -random.integers(1, 5)
     budget = int(random.choice([count + 2, 12, 25, 200]))
     pairs = eigenpairs(operator, wanted, tolerance=tolerance, max_products=max(budget, count), seed=number)
-    exact = numpy.linalg.eigvalsh(operator.double().numpy())
+    exact = numpy.linalg.eigvalsh(operator.double().cpu().numpy())
     return pairs, exact
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
+from tests.device import DEVICE
 from tests.linalg.spectra import Planted, broad
 
 LARGE = 100_000
@@ -103,10 +104,10 @@ def test_restarts_within_a_memory_budget_find_the_same(rows: int, dtype: torch.d
     assert len(tight.krylov.rows) <= rows
     assert tight.restarts > 0
     assert free.restarts == 0
-    assert tight.values.numpy() == pytest.approx(free.values.numpy(), rel=1e-5)
+    assert tight.values.cpu().numpy() == pytest.approx(free.values.cpu().numpy(), rel=1e-5)
     assert tight.trust.orthogonality < 1e-5
     exact = spectrum.sort(descending=True).values
-    assert tight.values.numpy() == pytest.approx([*exact[:8].tolist(), *exact[-2:].tolist()], rel=1e-5)
+    assert tight.values.cpu().numpy() == pytest.approx([*exact[:8].tolist(), *exact[-2:].tolist()], rel=1e-5)
 
 
 def test_memory_for_too_few_vectors_is_refused_before_any_product():
@@ -132,7 +133,7 @@ def test_residuals_are_those_of_the_vectors_and_bound_the_error(seed: int):
     random = torch.Generator().manual_seed(seed)
     matrix = torch.randn(200, 200, generator=random, dtype=torch.float64)
     matrix = matrix + matrix.T
-    exact = numpy.linalg.eigvalsh(matrix.numpy())
+    exact = numpy.linalg.eigvalsh(matrix.cpu().numpy())
     pairs = eigenpairs(matrix, Wanted(5, bottom=3), tolerance=1e-2, seed=seed, verify="ends")
     assert pairs.verified == (True, *[False] * 6, True)
     for value, vector, residual in zip(pairs.values, pairs.vectors, pairs.residuals, strict=True):
@@ -176,7 +177,9 @@ class Noisy(Planted):
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         product = super().__matmul__(vector)
-        noise = torch.randn(len(vector), generator=torch.Generator().manual_seed(self.products), dtype=torch.float64)
+        noise = torch.randn(len(vector), generator=torch.Generator().manual_seed(self.products), dtype=torch.float64).to(
+            self.device
+        )
         return product + (self.level * product.norm() * noise / math.sqrt(len(vector))).to(product.dtype)
 
 
@@ -237,7 +240,7 @@ def test_a_warm_start_saves_products_and_changes_no_value():
     cold = eigenpairs(Planted(moved), Wanted(5))
     warm = eigenpairs(Planted(moved), Wanted(5), warm=before.vectors)
     assert warm.steps < cold.steps
-    assert warm.values.numpy() == pytest.approx(cold.values.numpy(), rel=1e-6)
+    assert warm.values.cpu().numpy() == pytest.approx(cold.values.cpu().numpy(), rel=1e-6)
     assert warm.ceiling >= float(moved.max())
 
 
@@ -247,7 +250,9 @@ def test_no_more_products_than_scipy_at_the_same_residual(wanted: Wanted):
     ours = eigenpairs(operator, wanted)
     spent = operator.products
     operator.products = 0
-    theirs = LinearOperator(operator.shape, matvec=lambda v: (operator @ torch.from_numpy(v).flatten()).numpy(), dtype=float)
+    theirs = LinearOperator(
+        operator.shape, matvec=lambda v: (operator @ torch.from_numpy(v).flatten().to(DEVICE)).cpu().numpy(), dtype=float
+    )
     worst = 1.0
     tolerance = 1e-3
     while worst > 1e-3:  # Its tolerance is not that of the residual; lower it until the residual is as asked.

@@ -74,7 +74,7 @@ def test_every_search_says_why_it_is_over(spectrum: torch.Tensor, budget: int, e
 def test_noise_ends_a_search_at_once():
     class Noise(Planted):
         def __matmul__(self, vector: torch.Tensor) -> torch.Tensor:
-            return super().__matmul__(vector) + torch.randn(len(vector), dtype=torch.float64)
+            return super().__matmul__(vector) + torch.randn(len(vector), dtype=torch.float64).to(self.device)
 
     torch.manual_seed(0)
     found = eigenpairs(Noise(steep()), Wanted(3), max_products=500)

@@ -11,6 +11,7 @@ from sharpcli.estimate import Estimate
 from sharpcli.linalg.trace import Moments, deflated_moments
 from sharpcli.linalg.xtrace import xtrace
 from sharpcli.runtime import generator
+from tests.device import DEVICE
 from tests.lanes import slow
 from tests.linalg.spectra import Planted, broad, steep
 
@@ -170,7 +171,7 @@ def test_deflation_pays():
 
 def test_the_probes_are_not_the_start_of_the_krylov_space():
     """Lanczos starts from the bare seed: a probe drawn alike would lie in the basis and leave only rounding of itself."""
-    start = torch.randn(300, generator=generator(3), dtype=torch.float64)
+    start = torch.randn(300, generator=generator(3), dtype=torch.float64).to(DEVICE)
     seen: list[Tensor] = []
 
     class Watched(Planted):
@@ -178,7 +179,7 @@ def test_the_probes_are_not_the_start_of_the_krylov_space():
             seen.append(vector.clone())
             return super().__matmul__(vector)
 
-    empty = torch.empty(0, 300, dtype=torch.float64)
+    empty = torch.empty(0, 300, dtype=torch.float64, device=DEVICE)
     deflated_moments(Watched(steep()), basis=empty, trace_inside=0, frobenius_squared_inside=0, seed=3)
     xtrace(Watched(steep()), seed=3)
     cosines = torch.stack(seen) @ start / start.norm()
@@ -205,7 +206,7 @@ def test_a_product_that_is_not_finite_is_an_error(at: int):
         def __matmul__(self, vector: Tensor) -> Tensor:
             return super().__matmul__(vector) * (math.nan if self.products == at else 1)
 
-    empty = torch.empty(0, 300, dtype=torch.float64)
+    empty = torch.empty(0, 300, dtype=torch.float64, device=DEVICE)
     with pytest.raises(NumericalError, match=f"product {at} is not finite"):
         xtrace(Broken(steep()))
     with pytest.raises(NumericalError, match=f"product {at} is not finite"):

@@ -16,7 +16,7 @@ from sharpcli.losses import IGNORED, loss_named
 from sharpcli.measures import epsilon_sharpness, gradient_noise, m_sharpness, pac_bayes, worst_case
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
-from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.lanes import crossed
 
 FLOATS = ["float32", "float64"]
@@ -38,12 +38,12 @@ def classifier(level: float, seed: int, dtype: str) -> Objective:
         scale *= 1 + min(max(math.log(loss / level), -5), 5) / 30
     with torch.no_grad():
         model.weight.copy_(scale * weight)
-    return Objective.of(model, inputs, classes, runtime=Runtime.open("cpu", dtype))
+    return Objective.of(model, inputs, classes, runtime=on_device(dtype))
 
 
 def exact_loss(made: Objective, theta: numpy.ndarray) -> numpy.ndarray:
     """Return f in float64 for weights (..., P), by log1p and not by the code under test."""
-    inputs, classes = made.inputs.double().numpy(), made.targets.numpy()
+    inputs, classes = made.inputs.double().cpu().numpy(), made.targets.cpu().numpy()
     logits = numpy.einsum("...ij,nj->...ni", theta.reshape(*theta.shape[:-1], 2, 4), inputs)
     number = numpy.arange(len(classes))
     return numpy.log1p(numpy.exp(logits[..., number, 1 - classes] - logits[..., number, classes])).mean(-1)
@@ -51,7 +51,7 @@ def exact_loss(made: Objective, theta: numpy.ndarray) -> numpy.ndarray:
 
 def highest_corner(made: Objective, widths: Callable[[numpy.ndarray], numpy.ndarray]) -> float:
     """Return the largest rise over a box: cross-entropy of a linear model is convex, so it is in a corner."""
-    theta = made.parameters().double().numpy()
+    theta = made.parameters().double().cpu().numpy()
     corners = numpy.array(list(itertools.product((-1, 1), repeat=len(theta)))) * widths(theta)
     return float((exact_loss(made, theta + corners) - exact_loss(made, theta)).max())
 
@@ -63,7 +63,7 @@ def test_phi_is_never_above_the_maximum_and_mostly_near_it(level: float, dtype: 
         made = classifier(level, seed, dtype)
         found = epsilon_sharpness.measure(made, made.parameters(), seed=seed)
         truth = highest_corner(made, lambda theta: 1e-3 * (numpy.abs(theta) + 1))
-        base = float(exact_loss(made, made.parameters().double().numpy()))
+        base = float(exact_loss(made, made.parameters().double().cpu().numpy()))
         assert 0.3 * level < base < 3 * level
         assert found.status == "ok"
         assert found.rise <= truth * (1 + 1e-9)
@@ -195,7 +195,7 @@ def test_every_measure_answers_or_says_why_not(name: str, case: str, dtype: str)
     make, inputs, targets, loss = DEGENERATE[case]
     if name == "logit-normalised" and loss != "ce":
         pytest.skip("Needs logits.")
-    made = Objective.of(make(), inputs, targets, loss=loss, runtime=Runtime.open("cpu", dtype))
+    made = Objective.of(make(), inputs, targets, loss=loss, runtime=on_device(dtype))
     plug_in, theta = plugins.load("measures", name), made.parameters()
     for variant in plug_in.VARIANTS:
         options = {key: min(value, len(theta)) if key == "subspace" else value for key, value in variant.items()}
@@ -213,7 +213,7 @@ def test_every_measure_answers_or_says_why_not(name: str, case: str, dtype: str)
 @pytest.mark.parametrize("subspace", [0, 2])
 def test_a_box_of_any_size_around_a_loss_without_a_gradient(subspace: int, epsilon: float, dtype: str):
     """A first step of so many widths over no slope at all was infinite, and the scaled loss not a number."""
-    made = Objective.of(Constant(), EYE, CLASSES, runtime=Runtime.open("cpu", dtype))
+    made = Objective.of(Constant(), EYE, CLASSES, runtime=on_device(dtype))
     found = epsilon_sharpness.measure(made, made.parameters(), epsilon=epsilon, subspace=subspace)
     assert found.status == "failed"
     assert "gradient is 0" in found.note
@@ -223,7 +223,7 @@ def test_a_box_of_any_size_around_a_loss_without_a_gradient(subspace: int, epsil
 def test_rounding_alone_is_no_rise():
     """The logits are one-hot, so normalised they do not depend on the weights that grow or shrink them together."""
     for dtype in FLOATS:
-        made = Objective.of(scaled_identity(10.0), EYE, CLASSES, runtime=Runtime.open("cpu", dtype))
+        made = Objective.of(scaled_identity(10.0), EYE, CLASSES, runtime=on_device(dtype))
         found = plugins.load("measures", "logit-normalised").read(made, made.parameters())
         assert found.status == "failed"
         assert found.note
@@ -231,7 +231,7 @@ def test_rounding_alone_is_no_rise():
 
 def test_a_gradient_that_is_only_rounding_has_no_noise_scale():
     for dtype in FLOATS:
-        made = Objective.of(zeroed(net(3, 5, 3)), EYE, CLASSES, runtime=Runtime.open("cpu", dtype))
+        made = Objective.of(zeroed(net(3, 5, 3)), EYE, CLASSES, runtime=on_device(dtype))
         found = gradient_noise.read(made, made.parameters())
         assert found.value is None
         assert "rounding" in found.note

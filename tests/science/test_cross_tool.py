@@ -12,7 +12,7 @@ from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.nets import double_differentiation, images, made_model, objective, relative, vector_for
 
 NETS = ["mlp", "conv"]
@@ -27,7 +27,7 @@ def problem(name: str, dtype: str = "float64") -> Objective:
         torch.manual_seed(1)
         layers = [*made_model("conv")[:3], nn.Conv2d(4, 4, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(16, 4)]
         model = nn.Sequential(*layers).double()
-    return Objective.of(model, *images(), runtime=Runtime.open("cpu", dtype))
+    return Objective.of(model, *images(), runtime=on_device(dtype))
 
 
 def ours(made: Objective) -> Tensor:

@@ -49,13 +49,14 @@ from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 from sharpcli.settings import HessianSettings
+from tests.device import on_device
 from tests.linalg.spectra import Planted
 from tests.linalg.test_lanczos import bulk
 from tests.nets import double_differentiation, images, made_model, objective, relative
 
 SIZE = 20_000
 TEN = list(range(10, 0, -1))
-SINGLE, EXACT = Runtime.open("cpu", "float32"), Runtime.open("cpu", "float64")
+SINGLE, EXACT = on_device("float32"), on_device("float64")
 
 
 def test_no_ghosts_after_120_steps():

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.errors import InputError, NumericalError, SettingsError
-from sharpcli.runtime import Runtime, generator
+from sharpcli.runtime import generator
 from sharpcli.settings import TrainSettings
 from sharpcli.training.loop import Run
 from sharpcli.training.plan import make_plan
+from tests.device import DEVICE, on_device
 
 SAMPLES = 24
 
@@ -43,7 +44,7 @@ def run_in(folder: Path, **chosen: Any) -> Run:
         assert state.keys() == net().state_dict().keys()
         saved.append((path.name, step))
 
-    run = Run(net(), data(), "ce", plan, Runtime.open("cpu", "float32"), 0, folder, {"plan": plan.to_dict()}, save_step, 0.0)
+    run = Run(net().to(DEVICE), data(), "ce", plan, on_device("float32"), 0, folder, {"plan": plan.to_dict()}, save_step, 0.0)
     run.saved = saved
     return run
 

@@ -11,7 +11,7 @@ from sharpcli.objective import Objective
 from sharpcli.settings import TrainSettings
 from sharpcli.training.batches import Batches
 from sharpcli.training.plan import TrainingPlan, make_plan
-from sharpcli.training.tracking import DistanceTracker, SharpnessTracker, is_log_spaced, theta_of
+from sharpcli.training.tracking import DistanceTracker, SharpnessTracker, is_log_spaced
 from tests.nets import dense_hessian, images, objective, tanh_mlp
 
 
@@ -54,13 +54,13 @@ def test_the_sharpness_is_the_largest_eigenvalue_against_the_largest_stable_one(
     model = tanh_mlp().double()
     problem = Objective.of(model, *images(), runtime=objective("mlp").runtime)
     follow = tracker(model, problem, plan_of(**chosen))
-    line = follow.measure(4, theta_of(problem.space, model))
+    line = follow.measure(4, problem.parameters())
     wanted = float(torch.linalg.eigvalsh(dense_hessian(problem))[-1])
     assert line["lambda_max"] == pytest.approx(wanted, rel=1e-3)
     assert line["low"] <= wanted <= line["high"]
     assert line["threshold"] == pytest.approx(threshold, rel=1e-12)
     assert line["ratio"] == pytest.approx(line["lambda_max"] / threshold)
-    again = follow.measure(5, theta_of(problem.space, model))
+    again = follow.measure(5, problem.parameters())
     assert again["products"] < line["products"]  # It starts at the eigenvector found before.
 
 
@@ -68,7 +68,7 @@ def test_adam_has_no_such_bound():
     torch.manual_seed(0)
     model = tanh_mlp().double()
     problem = Objective.of(model, *images(), runtime=objective("mlp").runtime)
-    line = tracker(model, problem, plan_of(optimizer="adam", lr=1e-3)).measure(0, theta_of(problem.space, model))
+    line = tracker(model, problem, plan_of(optimizer="adam", lr=1e-3)).measure(0, problem.parameters())
     assert (line["threshold"], line["ratio"]) == (None, None)
 
 
