@@ -30,7 +30,7 @@ def crossed(*values: Iterable[Any]) -> list[Any]:
 
 
 def thinned(cases: Iterable[Any], every: int = 1000) -> list[Any]:
-    """Return all cases; the first and every so many-th after it are fast, the others slow. A tuple is several arguments."""
+    """Return all cases: numbers 0, `every`, 2 `every`, ... are fast, the others slow. A tuple is several arguments."""
     rows = [case if isinstance(case, tuple) else (case,) for case in cases]
     return [slow(*row) if number % every else pytest.param(*row) for number, row in enumerate(rows)]
 
@@ -41,7 +41,7 @@ def slow(*values: Any) -> Any:
 
 
 def _each_value_once(axes: Sequence[Sequence[Any]]) -> list[tuple[int, ...]]:
-    """Return as many rows of places as the longest axis has values; the others go round, each faster or slower."""
+    """Return as many rows of places as the longest axis has values; the values of a shorter one repeat."""
     longest = max(len(axis) for axis in axes)
     return [tuple(place % len(axis) for axis in axes) for place in range(longest)]
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.conftest import without_progress
-from tests.lanes import slow
+from tests.lanes import crossed, slow
 from tests.processes import Machine
 
 Run = Callable[..., Any]
@@ -301,8 +301,7 @@ PLOTS = {
 }
 
 
-@pytest.mark.parametrize("command", PLOTS)
-@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+@pytest.mark.parametrize(("command", "ending"), crossed(PLOTS, ["png", "svg", "pdf"]))
 def test_plots_open(command: str, ending: str, sharpcli: Run, pair: tuple[Path, Path], runs: Path, tmp_path: Path) -> None:
     path = tmp_path / "new folder" / f"plot.{ending}"
     answer = sharpcli(*PLOTS[command].format(*pair, run=runs / "sgd").split(), "--plot", path, "--json")

@@ -6,9 +6,6 @@ import json
 import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +36,7 @@ def is_clean(shown: Shown) -> bool:
     return shown.screen.cursor and BAR not in shown.screen.text()
 
 
-@pytest.mark.parametrize("columns", [80, 40, 15])
+@pytest.mark.parametrize("columns", thinned([15, 40, 80]))
 def test_the_bar_is_one_line_within_the_terminal(machine: Machine, columns: int, large: Path) -> None:
     words = ["hessian", large / "sgd", large / "fullbatch", "--topk", 5, "--density", "--trace", "--per-layer", "--json"]
     shown = on_terminal(machine, *words, columns=columns)
@@ -149,30 +146,25 @@ def test_a_terminal_that_can_do_nothing_gets_lines(machine: Machine, large: Path
 
 
 @pytest.mark.parametrize("words", thinned([[], ["--json"]]), ids=["table", "json"])
-def test_a_pipe_gets_a_line_for_an_evaluation(words: list[str], tiny: list[str], tmp_path: Path) -> None:
+def test_a_pipe_gets_a_line_for_an_evaluation(machine: Machine, words: list[str], tiny: list[str], tmp_path: Path) -> None:
     """They are at least a second apart, so the run goes on until there are two."""
-    line = [sys.executable, "-m", "sharpcli", "train", *tiny, *map(str, LONG), "--out", str(tmp_path), *words]
-    environment = os.environ | {"FORCE_COLOR": ""}
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stderr is not None
-    signs: list[str] = []
-    try:
-        for text in process.stderr:
-            signs += [text.rstrip("\n")] if text.startswith("progress: ") else []
-            if len(signs) == 2:
-                break
-        process.send_signal(signal.SIGINT)
-        stdout, rest = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert stdout == ""
-    assert "\x1b" not in "".join(signs) + rest
-    for sign in signs:
+    told = machine.folder / "signs"
+    told.unlink(missing_ok=True)
+
+    def signs() -> list[str]:
+        return [line for line in told.read_text().splitlines(keepends=True) if line.startswith("progress: ")]
+
+    answer = machine.stopped(
+        lambda: len(signs()) > 1, "train", *tiny, *LONG, "--out", tmp_path, *words, stderr=str(told), FORCE_COLOR=""
+    )
+    assert (answer.exit_code, answer.stdout) == (130, "")
+    assert "\x1b" not in answer.stderr
+    first = [sign.rstrip("\n") for sign in signs()[:2]]
+    for sign in first:
         assert SIGNS.match(sign), sign
         for word in ("train sgd", "of 1000000 updates", "train loss", "test loss", "lr"):
             assert word in sign
-    steps = [int(re.search(r"(\d+) of 1000000", sign)[1]) for sign in signs]  # type: ignore[index]
+    steps = [int(re.search(r"(\d+) of 1000000", sign)[1]) for sign in first]  # type: ignore[index]
     assert steps[0] < steps[1]
     assert all(step % 500 == 0 for step in steps)
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from sharpcli.linalg.krylov_file import _seal
+from tests.lanes import thinned
 from tests.processes import Machine
 
 Run = Callable[..., Any]
@@ -119,7 +120,7 @@ def test_the_printed_line_goes_on_to_the_same_bytes(
     assert f"is finished, after update {STEPS} of {STEPS}" in shown
 
 
-@pytest.mark.parametrize("place", ["sgd", "."])
+@pytest.mark.parametrize("place", thinned(["sgd", "."]))
 def test_words_that_agree_are_fine(
     place: str, interrupted: tuple[Path, str], sharpcli: Run, tiny: list[str], tmp_path: Path
 ) -> None:

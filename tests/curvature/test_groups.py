@@ -176,9 +176,7 @@ def snapshot(model: nn.Module) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("bn", ["eval", "recompute", "batch"])
-@pytest.mark.parametrize("kind", OPERATORS)
-@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize(("kind", "bn", "interrupted"), crossed(OPERATORS, ["eval", "recompute", "batch"], [False, True]))
 def test_nothing_of_the_callers_model_or_of_torch_is_changed(kind: str, bn: str, interrupted: bool):
     model = nn.Sequential(made_model("conv"), nn.Sequential(Interrupted(), nn.LSTM(4, 4)), Second()).double().train()
     model[0][0].weight.grad = torch.ones_like(model[0][0].weight)

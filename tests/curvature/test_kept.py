@@ -60,6 +60,7 @@ def test_what_graphs_take_is_what_is_alive(monkeypatch: pytest.MonkeyPatch, kind
     assert operator._kept.held == pytest.approx(found, rel=0.06)
 
 
+@pytest.mark.slow
 def test_what_a_traced_map_takes_is_what_is_alive():
     """Its constants are many times what the weights are, and the samples that it holds are there anyway."""
     operator = operator_at(objective("conv"), engine="linearize")

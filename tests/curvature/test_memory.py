@@ -222,7 +222,7 @@ def test_the_product_that_verifies_can_have_their_place():
     assert torch.equal(operator @ vector, product)
 
 
-@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("counted", thinned([True, False]))
 def test_graphs_of_which_nothing_is_known_are_given_up_too(monkeypatch: pytest.MonkeyPatch, counted: bool):
     if not counted:
         monkeypatch.setattr(LinearMap, "saved_bytes", lambda _: 0)

@@ -18,6 +18,7 @@ from sharpcli.linalg.trace import deflated_moments
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 from tests.device import DEVICE, on_device
+from tests.lanes import crossed
 
 SINGLE = on_device("float32")
 DOUBLE = replace(SINGLE, dtype=torch.float64)
@@ -50,8 +51,7 @@ def separated(seed: int, loss: float) -> tuple[HessianOperator, Tensor]:
     return HessianOperator(made, made.parameters()), (dense + dense.T) / 2
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("loss", [6e-5, 1e-6])
+@pytest.mark.parametrize(("loss", "seed"), crossed([6e-5, 1e-6], range(4)))
 def test_every_interval_holds_where_digits_are_lost(seed: int, loss: float):
     operator, dense = separated(seed, loss)
     exact = torch.linalg.eigvalsh(dense).flip(0).cpu().numpy()

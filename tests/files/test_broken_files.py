@@ -93,6 +93,7 @@ def test_an_array_has_as_many_numbers_as_its_shape_says(shape: str, tmp_path: Pa
         resolve(f"npz:{tmp_path / 'x.npz'}", root="")
 
 
+@pytest.mark.slow
 def test_an_array_that_unpacks_to_far_more_than_its_file_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x_train.npy", "w") as member:
         numpy.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (1100, 2**20)})

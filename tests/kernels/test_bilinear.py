@@ -62,9 +62,7 @@ def assert_same(found: list[Tensor], wanted: list[Tensor], accuracy: float = 1e-
         torch.testing.assert_close(one.double(), other.double(), rtol=accuracy, atol=accuracy)
 
 
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("axes", TORCHS)
+@pytest.mark.parametrize(("axes", "options", "bias"), crossed(TORCHS, OPTIONS, [True, False]))
 def test_both_derivatives_are_those_of_small_steps(axes: int, options: str, bias: bool):
     given = leaves(axes, OPTIONS[options])[: 2 + bias]
     made = kernel(axes, **OPTIONS[options])
@@ -76,9 +74,7 @@ def test_both_derivatives_are_those_of_small_steps(axes: int, options: str, bias
     assert gradgradcheck(function, given, fast_mode=True)
 
 
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("axes", TORCHS)
+@pytest.mark.parametrize(("axes", "options", "bias"), crossed(TORCHS, OPTIONS, [True, False]))
 def test_both_derivatives_are_those_of_torch(axes: int, options: str, bias: bool):
     words = OPTIONS[options]
     given, made = leaves(axes, words)[: 2 + bias], kernel(axes, **words)

@@ -10,6 +10,7 @@ from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
 from tests.device import DEVICE
+from tests.lanes import crossed
 from tests.linalg.spectra import Planted, broad
 
 LARGE = 100_000
@@ -42,8 +43,7 @@ PLANTS = {
 }
 
 
-@pytest.mark.parametrize("name", PLANTS)
-@DTYPES
+@pytest.mark.parametrize(("name", "dtype"), crossed(PLANTS, [torch.float64, torch.float32]))
 def test_planted_spectra_are_found_and_certified(name: str, dtype: torch.dtype):
     spectrum, wanted, expected = PLANTS[name]
     operator = Planted(spectrum, dtype)
@@ -57,9 +57,7 @@ def test_planted_spectra_are_found_and_certified(name: str, dtype: torch.dtype):
     assert pairs.trust.orthogonality < 1e-5
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("size", [50, 2000])
-@DTYPES
+@pytest.mark.parametrize(("size", "seed", "dtype"), crossed([50, 2000], range(5), [torch.float64, torch.float32]))
 def test_every_copy_of_an_eigenvalue_is_listed(size: int, seed: int, dtype: torch.dtype):
     """One Krylov space holds one vector of each eigenspace; the others come from the random vectors outside it."""
     for tops in ([10] * 5 + [9, 8, 7], [10, 9, 9, 9, 8, 7, 6], [10, 10, 9, 9, 8, 8]):
@@ -94,8 +92,7 @@ def test_small_and_degenerate_matrices(spectrum: list[float], wanted: Wanted, ex
     assert set(pairs.verdicts) == {"certified"}
 
 
-@pytest.mark.parametrize("rows", [24, 30, 60])
-@DTYPES
+@pytest.mark.parametrize(("rows", "dtype"), crossed([24, 30, 60], [torch.float64, torch.float32]))
 def test_restarts_within_a_memory_budget_find_the_same(rows: int, dtype: torch.dtype):
     spectrum = broad(5_000)
     operator = Planted(spectrum, dtype)

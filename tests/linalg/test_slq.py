@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.linalg.slq import SpectralDensity, spectral_density
 from sharpcli.linalg.xtrace import xtrace
-from tests.lanes import slow
 from tests.linalg.spectra import Planted, broad, steep
 
 
@@ -159,7 +158,8 @@ def test_first_moment_agrees_with_the_trace(seed: int, known: int):
     assert abs(first.value - float(spectrum.mean())) <= 4 * first.standard_error
 
 
-@pytest.mark.parametrize(("known", "threshold", "truth"), [(0, 8.0, 1), slow(0, 2.7, 4), slow(2, 2.7, 4)])
+@pytest.mark.slow  # Fast: test_count_inside_a_bulk_is_honest_about_resolution, and test_cdf_band.
+@pytest.mark.parametrize(("known", "threshold", "truth"), [(0, 8.0, 1), (0, 2.7, 4), (2, 2.7, 4)])
 def test_count_above_a_gap_covers_at_its_rate(known: int, threshold: float, truth: int):
     """Student's interval over the probes holds a count of one in less than nine of ten runs."""
     counts = [density(steep(), known, probes=4, steps=20, seed=seed).count_above(threshold) for seed in range(150)]
@@ -258,7 +258,8 @@ def test_the_band_is_students_over_the_probes():
     assert [upper[0] - middle[0], middle[0] - lower[0]] == pytest.approx([half, half], rel=1e-6)
 
 
-@pytest.mark.parametrize(("order", "least"), [(1, 0.89), slow(2, 0.88)])
+@pytest.mark.slow  # Fast: test_first_moment_agrees_with_the_trace.
+@pytest.mark.parametrize(("order", "least"), [(1, 0.89), (2, 0.88)])
 def test_moments_cover(order: int, least: float):
     """Of 150 runs 142 are expected; Student's interval held 91 and 83 % of those of order 1 and 2."""
     spectrum = steep()

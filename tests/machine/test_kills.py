@@ -1,7 +1,7 @@
 """Kill train, surface and hessian --state at random moments, as a power cut does, and go on: the answer is the same to the bit.
 
 What is killed is the process of a command line; after each kill the same command line goes on. A few kills of each command
-are made always, some with `make test-slow`, many with `make test-long`; the moments are drawn from a seed.
+belong to `make test-slow`, many to `make test-long`; the moments are drawn from a seed. One kill is in test_held.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.lanes import slow
 from tests.processes import LONGEST, Machine
 
 FEW, MANY = 3, 25
@@ -52,8 +53,7 @@ def found_by(command: str, stdout: str, folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("command", "kills"),
     [
-        ("surface", 1),
-        *(pytest.param(command, FEW, marks=pytest.mark.slow) for command in COMMANDS),
+        *(slow(command, FEW) for command in COMMANDS),
         *(pytest.param(command, MANY, marks=pytest.mark.long) for command in COMMANDS),
     ],
 )

@@ -29,7 +29,7 @@ from sharpcli.objective import Objective
 from sharpcli.parameters import filter_normalised as normalised
 from sharpcli.runtime import generator
 from tests.device import DEVICE, on_device
-from tests.lanes import thinned
+from tests.lanes import crossed, thinned
 from tests.nets import data_for, dense_hessian, made_model, objective, outputs_of
 
 SEEDS = [0, 1, 2]
@@ -62,8 +62,7 @@ def highest_on_ball(hessian: Tensor, slope: Tensor, rho: float) -> float:
     return float(b @ delta + 0.5 * (values * delta**2).sum())
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("seed", "adaptive"), crossed(SEEDS, [False, True]))
 def test_the_average_case_is_half_sigma_squared_times_the_trace(seed: int, adaptive: bool):
     made, hessian, _ = regression(seed=seed, at_minimum=False)
     theta = made.parameters()
@@ -75,8 +74,7 @@ def test_the_average_case_is_half_sigma_squared_times_the_trace(seed: int, adapt
     assert found.passes == 801
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("at_minimum", [True, False])
+@pytest.mark.parametrize(("seed", "at_minimum"), crossed(SEEDS, [True, False]))
 def test_the_worst_case_in_a_euclidean_ball(seed: int, at_minimum: bool):
     made, hessian, slope = regression(seed=seed, at_minimum=at_minimum)
     found = worst_case.read(made, made.parameters(), seed=seed, rho=0.5, steps=60, restarts=4)
@@ -87,8 +85,7 @@ def test_the_worst_case_in_a_euclidean_ball(seed: int, at_minimum: bool):
     assert found.details["at_the_rim"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("seed", "adaptive"), crossed(SEEDS, [False, True]))
 def test_the_worst_case_in_a_cube_is_in_a_corner(seed: int, adaptive: bool):
     made, hessian, slope = regression(seed=seed, at_minimum=False)
     theta = made.parameters()

@@ -37,7 +37,7 @@ def _brute_force(hessian: numpy.ndarray, slope: numpy.ndarray, widths: numpy.nda
     return float((corners @ slope + 0.5 * numpy.einsum("ci,ij,cj->c", corners, hessian, corners)).max())
 
 
-@pytest.mark.parametrize(("seed", "epsilon", "at_minimum"), crossed([0, 1, 2], [1e-3, 0.3], [False, True]))
+@pytest.mark.parametrize(("seed", "epsilon", "at_minimum"), thinned(itertools.product([0, 1, 2], [1e-3, 0.3], [False, True])))
 def test_full_space_reaches_the_brute_force_maximum(at_minimum: bool, seed: int, epsilon: float):
     made, hessian, slope = _regression(8, seed, at_minimum=at_minimum)
     theta = made.parameters()
@@ -63,7 +63,7 @@ def test_the_default_searches_are_never_above_the_maximum_and_near_it_on_average
     assert numpy.mean(shares) > 0.82  # 0.87 with a standard error of 0.015 when this was written.
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", thinned([0, 1]))
 def test_subspace_reaches_the_brute_force_maximum(seed: int):
     made, hessian, slope = _regression(20, seed, at_minimum=False)
     theta = made.parameters()
@@ -207,7 +207,7 @@ def test_a_start_towards_the_top_eigenvector_is_one_more_solve(seed: int):
     assert numpy.abs(start) == pytest.approx(0.5 * widths)
 
 
-@pytest.mark.parametrize(("at_minimum", "seed"), thinned([(False, 0), (True, 1), (False, 2)], 2))
+@pytest.mark.parametrize(("at_minimum", "seed"), thinned([(False, 0), (True, 1), (False, 2)]))
 def test_the_ascent_on_the_device_comes_near_the_corner_of_the_brute_force_and_never_above(at_minimum: bool, seed: int):
     made, hessian, slope = _regression(8, seed, at_minimum=at_minimum)
     theta = made.parameters()

@@ -208,9 +208,7 @@ def test_every_measure_answers_or_says_why_not(name: str, case: str, dtype: str)
             assert found.note.endswith(".")
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("epsilon", [1e-3, 0.5, 100.0])
-@pytest.mark.parametrize("subspace", [0, 2])
+@pytest.mark.parametrize(("subspace", "epsilon", "dtype"), crossed([0, 2], [1e-3, 0.5, 100.0], FLOATS))
 def test_a_box_of_any_size_around_a_loss_without_a_gradient(subspace: int, epsilon: float, dtype: str):
     """A first step of so many widths over no slope at all was infinite, and the scaled loss not a number."""
     made = Objective.of(Constant(), EYE, CLASSES, runtime=on_device(dtype))

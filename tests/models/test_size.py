@@ -23,7 +23,9 @@ LARGE = [
 ]
 
 
-@pytest.mark.parametrize(("case", "most"), crossed(LARGE[:4], [None, 10**7]) + [slow(LARGE[4], None)])
+@pytest.mark.parametrize(
+    ("case", "most"), [*crossed(LARGE[:3], [None, 10**7]), slow(LARGE[3], None), slow(LARGE[3], 10**7), slow(LARGE[4], None)]
+)
 def test_it_is_refused_in_one_sentence(case: tuple[str, list[str], str], most: int | None) -> None:
     spec, arguments, words = case
     with pytest.raises(InputError, match=words):

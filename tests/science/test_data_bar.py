@@ -11,7 +11,6 @@ import sharpcli
 from sharpcli.analyses.hessian.data_bar import weighted_mean
 from sharpcli.curvature.operator import GroupedProduct
 from sharpcli.results import HessianResult
-from tests.lanes import thinned
 
 SAMPLES, FEATURES, CLASSES = 400, 10, 3
 SEEDS = {200: 60, 50: 40}  # By number of samples drawn.
@@ -63,7 +62,8 @@ def parts_of(checkpoint: Path) -> Callable[[int], list[HessianResult]]:
     return answers
 
 
-@pytest.mark.parametrize("samples", thinned([50, 200]))
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [50, 200])
 def test_the_bracket_holds_the_eigenvalue_of_the_whole(
     samples: int, whole: HessianResult, parts_of: Callable[[int], list[HessianResult]]
 ) -> None:
@@ -78,6 +78,7 @@ def test_the_bracket_holds_the_eigenvalue_of_the_whole(
     assert numpy.median(widths) < {200: 0.6, 50: 1.6}[samples]
 
 
+@pytest.mark.slow
 def test_the_value_of_a_part_is_too_high_and_the_one_on_what_was_left_out_too_low(
     whole: HessianResult, parts_of: Callable[[int], list[HessianResult]]
 ) -> None:

@@ -21,6 +21,7 @@ from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
 from tests.curvature.test_groups import snapshot, switches
 from tests.device import on_device
+from tests.lanes import crossed, thinned
 from tests.nets import data_for, made_model
 
 
@@ -63,8 +64,7 @@ def disturbed(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
-@pytest.mark.parametrize("kind", OPERATORS)
+@pytest.mark.parametrize(("kind", "interrupted"), crossed(OPERATORS, [False, True]))
 def test_a_search_on_a_users_module(kind: str, interrupted: bool) -> None:
     model = disturbed(nn.Sequential(made_model("conv"), Interrupting()))
     torch.manual_seed(5)
@@ -117,7 +117,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, data_file: Path) -> tup
     return folder / "run" / "sgd" / "final.pt", named
 
 
-@pytest.mark.parametrize("bn", ["eval", "recompute", "batch"])
+@pytest.mark.parametrize("bn", thinned(["eval", "recompute", "batch"]))
 def test_the_function_with_all_there_is_to_ask_for(
     bn: str, checkpoint: tuple[Path, str], contents: Callable[[Path], dict[str, str]]
 ) -> None:
