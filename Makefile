@@ -10,10 +10,10 @@ BENCH ?=
 RECIPE := --model mlp --model-arg hidden=32,32 --optimizer adam --lr 1e-3 --schedule constant --warmup 0 \
   --weight-decay 0 --clip 0 --stop-train-loss 0.1 --epochs 1500 --eval-every 25
 
-.PHONY: help demo test check format lint types install samples bench clean
+.PHONY: help demo test test-slow test-long check format lint types install samples bench clean
 
 help:  ## List what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(INSTALLED)  ## Create the environment
 
@@ -29,10 +29,16 @@ demo: $(INSTALLED)  ## Train in three modes from one initialization, analyse, co
 	$(BIN)/sharpcli compare $(DEMO)/sgd $(DEMO)/largebatch $(DEMO)/fullbatch --plot $(DEMO)/comparison.png
 	@echo "Look at $(DEMO)/interpolation.png, $(DEMO)/spectrum.png and $(DEMO)/comparison.png"
 
-test: $(INSTALLED)  ## Run the tests
+test: $(INSTALLED)  ## Run the fast tests: every property at least once, four minutes on two cores
 	$(BIN)/python -m pytest
 
-check: lint types test  ## Everything that must pass before a commit
+test-slow: $(INSTALLED)  ## Run the slow tests, which continuous integration runs after the fast ones
+	$(BIN)/python -m pytest -m slow
+
+test-long: $(INSTALLED)  ## Run the tests of minutes each, before a release
+	$(BIN)/python -m pytest -m long
+
+check: lint types test  ## What must pass before a commit: style, imports, types and the fast tests
 
 format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff format src tests tools benchmarks

@@ -8,13 +8,12 @@ import os
 # threads spin: on a busy machine two workers of two threads each then run about a thousand times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+if "PYTEST_XDIST_WORKER" in os.environ:  # One of several workers, each of which has a core.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hashlib
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import torch
 from typer.testing import CliRunner
 
 from sharpcli.cli.app import app
+from tests.processes import Answer, Machine
 
 os.environ.pop("COLUMNS", None)  # Runners of tests in parallel set it; a test that wants a width says so.
 
@@ -34,17 +34,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 NUM_TRAIN, NUM_TEST, FEATURES, CLASSES = 60, 30, 5, 3
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command left behind in its two streams, and its exit code."""
+DEVICE = "SHARPCLI_TEST_DEVICE"  # Read by tests/device.py, and by processes that tests start.
 
-    exit_code: int
-    stdout: str
-    stderr: str
 
-    def said(self) -> str:
-        """Return stderr but for the warning that small nets of tests are no better than guessing."""
-        return "".join(line for line in self.stderr.splitlines(keepends=True) if "of guessing" not in line)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", choices=("cpu", "cuda"), default=os.environ.get(DEVICE, "cpu"), help="what tests compute on")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    device = os.environ[DEVICE] = config.getoption("device")
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif not torch.cuda.is_available():
+        raise pytest.UsageError(f"There is no device {device} on this machine.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("device") != "cpu":
+        for item in items:
+            if item.get_closest_marker("cpu"):
+                item.add_marker(pytest.mark.skip(reason="about the CPU itself"))
 
 
 def without_progress(stderr: str) -> str:
@@ -64,22 +73,19 @@ def sharpcli() -> Callable[..., Answer]:
 
 
 @pytest.fixture(scope="session")
-def new_process() -> Callable[..., Answer]:
-    """Run one command line in a process of its own, both streams piped."""
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    made = Machine(tmp_path_factory.mktemp("machine"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def new_process(machine: Machine) -> Callable[..., Answer]:
+    """Run one command line in a process of its own, in the folder and with the environment of this one."""
 
     def run(*words: object, cwd: Path | None = None, **environment: str) -> Answer:
-        line = [sys.executable, "-m", "sharpcli", *map(str, words)]
-        done = subprocess.run(
-            line,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            cwd=cwd,
-            env=os.environ | environment,
-            timeout=120,
-            check=False,
-        )
-        return Answer(done.returncode, done.stdout, without_progress(done.stderr))
+        answer = machine(*words, cwd=cwd or Path.cwd(), **(os.environ | environment))
+        return Answer(answer.exit_code, answer.stdout, without_progress(answer.stderr))
 
     return run
 

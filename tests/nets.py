@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import DEVICE, on_device
 
 NUM_SAMPLES = 103  # No batch size used here divides it: the last batch is always ragged.
 NUM_TEXTS, LENGTH, VOCABULARY = 23, 6, 5
@@ -212,16 +212,18 @@ def data_for(name: str) -> tuple[Tensor, Tensor]:
 
 def objective(name: str, *, dtype: str = "float64", **options) -> Objective:
     """Return the objective of a freshly made net."""
-    return Objective.of(made_model(name), *data_for(name), runtime=Runtime.open("cpu", dtype), **options)
+    return Objective.of(made_model(name), *data_for(name), runtime=on_device(dtype), **options)
 
 
 def vector_for(problem: Objective, seed: int = 3) -> Tensor:
-    """Return a random vector (P,) in float64."""
-    return torch.randn(problem.space.dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    """Return a random vector (P,) in float64 on the device; the same numbers on all of them."""
+    drawn = torch.randn(problem.space.dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return drawn.to(DEVICE)
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
     """Return |found - wanted| / |wanted|."""
+    wanted = wanted.to(found.device)
     return float((found.double() - wanted).norm() / wanted.norm())
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.processes import Machine
+
 _CODE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])")
 _SECONDS = 120
 
@@ -96,42 +98,68 @@ class Shown:
 
 
 def on_terminal(
+    machine: Machine | None,
     *words: object,
     columns: int,
     interrupt: Callable[[str], bool] | None = None,
     cwd: Path | None = None,
     **environment: str,
 ) -> Shown:
-    """Run a command with stderr on a terminal and stdout in a file; press Ctrl-C once what was written says so."""
+    """Run a command with stderr on a terminal and stdout in a file; press Ctrl-C once what was written says so.
+
+    Args:
+        machine: Starts it; None for an interpreter of its own, where what happens before torch is loaded matters.
+        words: Of the command line.
+        columns: Of the terminal.
+        interrupt: Tells from all that was written so far whether to press Ctrl-C.
+        cwd: Its folder.
+        environment: Changes to that of this process.
+    """
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    without = ("NO_COLOR", "COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE")
-    variables = {key: value for key, value in os.environ.items() if key not in without} | {"TERM": "xterm-256color"}
-    line = [sys.executable, "-m", "sharpcli", *map(str, words)]
-    written, end = b"", time.monotonic() + _SECONDS
-    with tempfile.TemporaryFile() as answer:  # A pipe would be full before the terminal falls silent.
-        process = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=answer, stderr=its, cwd=cwd, env=variables | environment
-        )
-        os.close(its)
-        try:
-            while time.monotonic() < end:
+    changed = dict.fromkeys(("NO_COLOR", "COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE")) | {
+        "TERM": "xterm-256color",
+        **environment,
+    }
+    try:
+        if machine is not None:
+            number = machine.start(*words, cwd=cwd, stderr=os.ttyname(its), **changed)
+            os.close(its)
+            written = _read(ours, number, interrupt)
+            answer = machine.end()
+            code, stdout = answer.exit_code, answer.stdout
+        else:
+            variables = {key: value for key, value in {**os.environ, **changed}.items() if value is not None}
+            line = [sys.executable, "-m", "sharpcli", *map(str, words)]
+            with tempfile.TemporaryFile() as file:  # A pipe would be full before the terminal falls silent.
+                process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=file, stderr=its, cwd=cwd, env=variables)
+                os.close(its)
                 try:
-                    part = os.read(ours, 65536)
-                except OSError:  # The other side has hung up.
-                    break
-                if not part:
-                    break
-                written += part
-                if interrupt is not None and interrupt(written.decode(errors="ignore")):
-                    process.send_signal(signal.SIGINT)
-                    interrupt = None
-            process.wait(timeout=_SECONDS)
-            answer.seek(0)
-            stdout = answer.read().decode()
-        finally:
-            process.kill()
-            os.close(ours)
+                    written = _read(ours, process.pid, interrupt)
+                    code = process.wait(timeout=_SECONDS)
+                finally:
+                    process.kill()
+                file.seek(0)
+                stdout = file.read().decode()
+    finally:
+        os.close(ours)
     screen = Screen(columns)
-    screen.write(written.decode())
-    return Shown(process.returncode, stdout, screen, written.decode())
+    screen.write(written)
+    return Shown(code, stdout, screen, written)
+
+
+def _read(ours: int, number: int, interrupt: Callable[[str], bool] | None) -> str:
+    """Read until the process has closed the terminal, and press Ctrl-C on it where that is wanted."""
+    written, end = b"", time.monotonic() + _SECONDS
+    while time.monotonic() < end:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # The other side has hung up.
+            break
+        if not part:
+            break
+        written += part
+        if interrupt is not None and interrupt(written.decode(errors="ignore")):
+            os.kill(number, signal.SIGINT)
+            interrupt = None
+    return written.decode()

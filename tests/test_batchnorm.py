@@ -126,7 +126,7 @@ def test_blocks_mix_the_classes_of_data_sorted_by_class(command: str, tmp_path: 
     random = torch.Generator().manual_seed(0)
     images = centres[classes] + torch.randn(64, 4, 8, 8, generator=random)
     arrays = {
-        f"{name}_{part}": tensor.numpy() for part in ("train", "test") for name, tensor in (("x", images), ("y", classes))
+        f"{name}_{part}": tensor.cpu().numpy() for part in ("train", "test") for name, tensor in (("x", images), ("y", classes))
     }
     np.savez(tmp_path / "sorted.npz", **arrays)
     net = ["--model", "convnet", "--model-arg", "norm=batch", "--data", f"npz:{tmp_path / 'sorted.npz'}"]

@@ -8,7 +8,7 @@ from torch.nn import functional
 from sharpcli.errors import InputError, NumericalError, SettingsError
 from sharpcli.losses import LOSSES
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.nets import LENGTH, NETS, NUM_SAMPLES, LanguageModel, Tagger, images, objective, texts
 
 
@@ -65,8 +65,9 @@ def test_a_gradient_that_is_not_finite_is_an_error():
         made.loss_and_gradient(made.parameters() * math.inf)
 
 
+@pytest.mark.cpu
 def test_automatic_chunks_keep_memory_modest():
-    runtime = Runtime.open("cpu", "float32")
+    runtime = on_device("float32")
     wide = nn.Sequential(nn.Flatten(), nn.Linear(64, 100_000), nn.Tanh(), nn.Linear(100_000, 4))
     inputs, targets = torch.randn(2000, 1, 8, 8), torch.zeros(2000, dtype=torch.int64)
     narrow = NETS["mlp"]()
@@ -89,7 +90,7 @@ def test_one_sample_has_no_standard_error():
 @pytest.mark.parametrize("size", [1, 7, None])
 def test_means_are_over_the_tokens_that_count(size: int | None):
     made = objective("gpt", chunk_size=size)
-    _, targets = texts()
+    targets = made.targets
     assert made.num_terms == int((targets != -100).sum()) < targets.numel()
     theta = made.parameters()
     outputs = made.model(made.inputs)
@@ -168,7 +169,7 @@ class Calculating(nn.Module):
 def test_whole_numbers_that_are_calculated_with_are_no_tokens(dtype: str):
     random = torch.Generator().manual_seed(0)
     inputs, targets = torch.randint(0, 8, (9, 6), generator=random), torch.randint(0, 3, (9,), generator=random)
-    runtime = Runtime.open("cpu", dtype)
+    runtime = on_device(dtype)
     with pytest.raises(InputError, match="not as tokens") as caught:
         Objective.of(Calculating(looks_up=False), inputs, targets, runtime=runtime)
     assert "floats" in caught.value.hint
@@ -196,7 +197,7 @@ def test_every_chunk_has_its_classes_along_the_same_axis(loss: str, classes: int
     inputs = torch.randn(9, 1, height, width, generator=random)
     targets = torch.randint(0, classes, (9, height, width), generator=random)
     net, axis = Segmenter(classes, last=last).double(), "last" if last else "1"
-    runtime = Runtime.open("cpu", "float64")
+    runtime = on_device("float64")
 
     def made(name: str, size: int | None) -> Objective:
         return Objective.of(net, inputs, targets, loss=name, runtime=runtime, chunk_size=size)
@@ -219,7 +220,7 @@ def test_every_chunk_has_its_classes_along_the_same_axis(loss: str, classes: int
 def test_labels_have_a_mean_over_all_of_them_and_an_accuracy():
     random = torch.Generator().manual_seed(0)
     inputs, labels = torch.randn(11, 6, generator=random), torch.randint(0, 2, (11, 3), generator=random)
-    net, runtime = nn.Linear(6, 3).double(), Runtime.open("cpu", "float64")
+    net, runtime = nn.Linear(6, 3).double(), on_device("float64")
     outputs = net(inputs.double()).detach()
     wanted = float(functional.binary_cross_entropy_with_logits(outputs, labels.double()))
     for targets in (labels, labels.float()):
@@ -264,7 +265,7 @@ class Odd(nn.Module):
 
 def test_dead_parameters_are_listed_with_the_reason():
     inputs, targets = texts()[0], images()[1][: len(texts()[0])]
-    made = Objective.of(Odd(), inputs, targets, runtime=Runtime.open("cpu", "float64"))
+    made = Objective.of(Odd(), inputs, targets, runtime=on_device("float64"))
     assert made.dead_parameters() == {
         "tokens.tokens.weight[2]": "padding",
         "level": "unused",
@@ -292,7 +293,7 @@ def test_a_parameter_whose_gradient_is_constant_is_linear():
         def loss_sum(self, parameters, chunk):
             return self.outputs(parameters, chunk.inputs, {}).square().sum() + parameters["offset"].sum()
 
-    made = Objective.of(Net(), *images(), runtime=Runtime.open("cpu", "float64"))
+    made = Objective.of(Net(), *images(), runtime=on_device("float64"))
     assert made.dead_parameters() == {"offset": "unused"}
     assert Sum(**vars(made)).dead_parameters() == {"offset": "linear"}
 
@@ -303,7 +304,7 @@ def test_a_model_that_overwrites_its_inputs_gets_copies(first: nn.Module):
     kept = inputs.clone()
     torch.manual_seed(0)
     layers = [nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 4)]
-    runtime = Runtime.open("cpu", "float64")
+    runtime = on_device("float64")
     made = Objective.of(nn.Sequential(first, *layers), inputs, targets, runtime=runtime)
     usual = Objective.of(nn.Sequential(*layers), first(inputs.clone()), targets, runtime=runtime)
     assert made.copies_inputs
@@ -318,6 +319,6 @@ def test_sparse_gradients_of_an_embedding_are_made_dense():
     tokens, targets = torch.randint(0, 7, (20, 4)), torch.randint(0, 3, (20,))
     sparse, dense = (nn.Sequential(nn.Embedding(7, 4, sparse=one), nn.Flatten(), nn.Linear(16, 3)) for one in (True, False))
     dense.load_state_dict(sparse.state_dict())
-    made, usual = (Objective.of(one, tokens, targets, runtime=Runtime.open("cpu", "float64")) for one in (sparse, dense))
+    made, usual = (Objective.of(one, tokens, targets, runtime=on_device("float64")) for one in (sparse, dense))
     assert torch.equal(made.gradient(made.parameters()), usual.gradient(usual.parameters()))
     assert sparse[0].sparse

@@ -16,9 +16,10 @@ from sharpcli.errors import InputError
 from sharpcli.modules import private_copy
 from sharpcli.preconditions import require_function
 from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.nets import NETS, TEXT_NETS, data_for, made_model
 
-RUNTIMES = [Runtime.open("cpu", "float32"), Runtime.open("cpu", "float64")]
+RUNTIMES = [on_device("float32"), on_device("float64")]
 
 
 class Net(nn.Module):

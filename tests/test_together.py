@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime, generator
+from sharpcli.runtime import generator
 from sharpcli.together import at_once, evaluate_together
+from tests.device import DEVICE, on_device
 
 SAMPLES = 103
 
@@ -22,13 +23,14 @@ def _objective(model: nn.Module, loss: str, *, numbers: bool = False) -> Objecti
     inputs = torch.randn(SAMPLES, 3, 4, generator=random)
     targets = torch.randn(SAMPLES, 4, generator=random) if numbers else torch.randint(0, 4, (SAMPLES,), generator=random)
     targets = targets.sigmoid() if loss == "bce" else targets
-    return Objective.of(model, inputs, targets, loss=loss, runtime=Runtime.open("cpu", "float64"), chunk_size=20)
+    return Objective.of(model, inputs, targets, loss=loss, runtime=on_device("float64"), chunk_size=20)
 
 
 def _points(made: Objective, count: int) -> list[Tensor]:
     theta = made.parameters()
     return [
-        theta + 0.3 * number * torch.randn(len(theta), generator=generator(2), dtype=theta.dtype) for number in range(count)
+        theta + 0.3 * number * torch.randn(len(theta), generator=generator(2), dtype=theta.dtype).to(DEVICE)
+        for number in range(count)
     ]
 
 

@@ -17,6 +17,7 @@ from sharpcli import plugins
 from sharpcli.analyses.interpolate.alignment import align, matched
 from sharpcli.errors import InputError
 from sharpcli.models.wiring import hidden_units
+from tests.lanes import slow
 
 
 def dense() -> nn.Module:
@@ -52,7 +53,9 @@ BUILDS = [dense, convolutional, *(partial(built_in, name, **arguments) for name,
 NAMES = ["dense", "convolutional", *(" ".join([name, *map(str, arguments.values())]) for name, arguments in BUILT_IN)]
 
 
-@pytest.mark.parametrize("build", BUILDS, ids=NAMES)
+@pytest.mark.parametrize(
+    "build", [slow(one) if "densenet" in name else one for one, name in zip(BUILDS, NAMES, strict=True)], ids=NAMES
+)
 def test_shuffled_units_are_put_back(build):
     model = distinct(build)
     shuffled = copy.deepcopy(model)

@@ -10,7 +10,7 @@ from torch import nn
 import sharpcli
 from sharpcli.errors import InputError
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.nets import dense_hessian
 
 NET = """from torch import nn
@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]
     for name, theirs in (("0", "first"), ("2", "last")):
         for part in ("weight", "bias"):
             model.state_dict()[f"{name}.{part}"].copy_(state[f"{theirs}.{part}"])
-    runtime = Runtime.open("cpu", "float64")
+    runtime = on_device("float64")
     made = Objective.of(model, torch.from_numpy(inputs[:40]), torch.from_numpy(classes[:40]), runtime=runtime)
     values = numpy.linalg.eigvalsh(dense_hessian(made).numpy())
     return str(run), how, numpy.concatenate([values, numpy.zeros(12)])

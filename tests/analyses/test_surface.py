@@ -17,7 +17,7 @@ from sharpcli.analyses.surface.grid import KeptGrid, fill
 from sharpcli.analyses.surface.plane import eigen_plane, plane_through, principal_plane, random_plane
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.nets import objective
 
 ALPHAS, BETAS = [-1.0, -0.5, 0.0, 0.5, 1.0], [-2.0, 0.0, 1.0]
@@ -29,7 +29,7 @@ def bowl(size: int = 5) -> Objective:
     model = nn.Linear(size, 1, bias=False).double()
     with torch.no_grad():
         model.weight.copy_(torch.linalg.lstsq(inputs, targets).solution.T)
-    return Objective.of(model, inputs, targets, loss="mse", runtime=Runtime.open("cpu", "float64"))
+    return Objective.of(model, inputs, targets, loss="mse", runtime=on_device("float64"))
 
 
 def test_the_surface_of_a_linear_function_is_linear():

@@ -15,6 +15,7 @@ from torch import nn
 
 import sharpcli
 from sharpcli.errors import InputError, SettingsError
+from tests.lanes import crossed
 
 CODE = """
 from torch import nn
@@ -179,9 +180,14 @@ def test_the_plane_of_a_run_with_wrapped_names(runs: Path, tmp_path: Path) -> No
     numpy.testing.assert_allclose(other.loss, plain.loss, rtol=1e-5)
 
 
-@pytest.mark.parametrize("container", ["pt", "legacy", "safetensors", "wrapped"])
-@pytest.mark.parametrize("dtype", [torch.complex64, torch.int32, torch.bool, torch.float8_e4m3fn])
-@pytest.mark.parametrize("command", ["hessian", "inspect", "distance", "compare", "sharpness", "interpolate", "surface"])
+@pytest.mark.parametrize(
+    ("command", "dtype", "container"),
+    crossed(
+        ["hessian", "inspect", "distance", "compare", "sharpness", "interpolate", "surface"],
+        [torch.complex64, torch.int32, torch.bool, torch.float8_e4m3fn],
+        ["pt", "legacy", "safetensors", "wrapped"],
+    ),
+)
 def test_every_command_refuses_the_same_types(
     command: str, dtype: torch.dtype, container: str, runs: Path, tiny: list[str], sharpcli: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from tests.lanes import slow
+
 HERE = Path(__file__).parent
 FORMATS = HERE / "formats"
 SOUND = ["argns", "argns_legacy", "averagedmodel", "extra_state", "lightning_crit", "npscalar", "old_bn"]
@@ -153,8 +155,8 @@ def test_files_of_other_tools_give_the_right_eigenvalues(name: str, ask: Callabl
     ("name", "first", "second"),
     [
         ("swa_both", "state_dict", "swa_state_dict"),
-        ("timm_ema", "state_dict", "state_dict_ema"),
-        ("tv_ema", "model", "model_ema"),
+        slow("timm_ema", "state_dict", "state_dict_ema"),
+        slow("tv_ema", "model", "model_ema"),
     ],
 )
 def test_of_two_sets_of_weights_none_is_taken_silently(

@@ -7,9 +7,6 @@ import os
 import pty
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +19,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+
+from tests.conftest import without_progress
+from tests.lanes import crossed, slow
+from tests.processes import Machine
 
 Run = Callable[..., Any]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -102,7 +103,7 @@ NUMBERS: dict[str, tuple[str, Callable[[dict[str, Any]], list[float]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("name", [slow(name) if name in ("sharpness", "compare") else name for name in NUMBERS])
 def test_chunk_size_never_changes_the_answer(name: str, ask: Callable[..., dict[str, Any]], pair: tuple[Path, Path]) -> None:
     """1, 7 (a ragged last batch), N; compared with what the command chooses by itself."""
     line, numbers = NUMBERS[name]
@@ -300,8 +301,7 @@ PLOTS = {
 }
 
 
-@pytest.mark.parametrize("command", PLOTS)
-@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+@pytest.mark.parametrize(("command", "ending"), crossed(PLOTS, ["png", "svg", "pdf"]))
 def test_plots_open(command: str, ending: str, sharpcli: Run, pair: tuple[Path, Path], runs: Path, tmp_path: Path) -> None:
     path = tmp_path / "new folder" / f"plot.{ending}"
     answer = sharpcli(*PLOTS[command].format(*pair, run=runs / "sgd").split(), "--plot", path, "--json")
@@ -353,14 +353,12 @@ def test_eighty_columns_are_enough(line: str, sharpcli: Run, pair: tuple[Path, P
         assert any(mode in row for row in rows)
 
 
-def on_a_terminal(words: list[str], **environment: str) -> str:
+def on_a_terminal(machine: Machine, *words: object, **environment: str) -> str:
     """Run a command whose stdout is a terminal; give back all that it wrote there."""
     ours, its = pty.openpty()
-    line = [sys.executable, "-m", "sharpcli", *words]
-    variables = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS", "FORCE_COLOR")}
-    variables |= {"TERM": "xterm-256color", **environment}
+    changed = dict.fromkeys(("NO_COLOR", "COLUMNS", "FORCE_COLOR")) | {"TERM": "xterm-256color", **environment}
     try:
-        process = subprocess.Popen(line, stdout=its, stderr=subprocess.PIPE, env=variables)
+        machine.start(*words, stdout=os.ttyname(its), **changed)
         os.close(its)
         parts = []
         while True:
@@ -371,16 +369,16 @@ def on_a_terminal(words: list[str], **environment: str) -> str:
             if not part:
                 break
             parts.append(part)
-        assert process.communicate(timeout=60)[1] == b""
-        assert process.returncode == 0
+        answer = machine.end()
+        assert (answer.exit_code, answer.stderr) == (0, "")
     finally:
         os.close(ours)
     return b"".join(parts).decode()
 
 
-def test_no_color_is_honoured_on_a_terminal(final: Path) -> None:
-    words = ["hessian", str(final), "--topk", "2", "--max-hvp", "2"]
-    shown, bare = on_a_terminal(words), on_a_terminal(words, NO_COLOR="1")
+def test_no_color_is_honoured_on_a_terminal(machine: Machine, final: Path) -> None:
+    words = ["hessian", final, "--topk", 2, "--max-hvp", 2]
+    shown, bare = on_a_terminal(machine, *words), on_a_terminal(machine, *words, NO_COLOR="1")
     assert any(set(code[2:-1].split(";")) & {"33", "93"} for code in COLOUR.findall(shown))  # yellow advice: the control
     numbers = {number for code in COLOUR.findall(bare) for number in code[2:-1].split(";") if number}
     assert numbers <= {"0", "1", "2", "22"}  # bold and faint are no colours
@@ -471,39 +469,28 @@ def test_a_data_file_that_is_elsewhere_can_be_named(
     assert sharpcli("hessian", "../run/sgd", "--topk", 1, "--data", "npz:../here.npz").exit_code == 0
 
 
-def test_ctrl_c_stops_an_analysis(final: Path, tmp_path: Path) -> None:
-    plot = tmp_path / "spectrum.png"
-    words = ["interpolate", str(final), str(final), "--points", "1000000", "--plot", str(plot)]
-    line = [sys.executable, "-m", "sharpcli", *words]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        maps, end = Path(f"/proc/{process.pid}/maps"), time.monotonic() + 60
-        while maps.exists() and "libtorch" not in maps.read_text() and time.monotonic() < end:
-            time.sleep(0.01)  # Before that the interpreter itself is still loading, on a busy machine for seconds.
-        time.sleep(0.5)  # Far into the work or still loading: both must end alike.
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert stdout == ""
-    assert stderr.startswith("error: Interrupted.")
-    assert "Traceback" not in stderr
+def test_ctrl_c_stops_an_analysis(machine: Machine, final: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    words = ["interpolate", final, final, "--points", 1000000, "--plot", tmp_path / "spectrum.png"]
+    answer = machine.stopped(lambda: time.monotonic() > began + 0.5, *words)
+    assert answer.exit_code == 130
+    assert answer.stdout == ""
+    assert without_progress(answer.stderr).startswith("error: Interrupted.")
+    assert "Traceback" not in answer.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", [["--json"], []], ids=["json", "table"])
-def test_a_reader_that_leaves_early_is_no_error(words: list[str], final: Path) -> None:
+def test_a_reader_that_leaves_early_is_no_error(words: list[str], machine: Machine, final: Path, tmp_path: Path) -> None:
     """As in `sharpcli hessian ... | head -1`, with the reader gone before the answer is written."""
-    line = [sys.executable, "-m", "sharpcli", "hessian", str(final), "--topk", "1", *words]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    complaint = process.stderr.read()
-    process.stderr.close()
-    process.wait(timeout=60)
-    assert complaint == ""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    machine.start("hessian", final, "--topk", 1, *words, stdout=str(tmp_path / "pipe"))
+    os.close(reader)
+    (tmp_path / "pipe").unlink()
+    (tmp_path / "pipe").touch()  # What would have been written is looked for there.
+    answer = machine.end()
+    assert (answer.exit_code, answer.stdout, answer.stderr) == (141, "", "")
 
 
 def test_a_stream_that_knows_ascii_only(new_process: Run, final: Path) -> None:

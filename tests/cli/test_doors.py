@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.processes import Machine
+
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "sample_checkpoints" / "sgd"
+
 Run = Callable[..., Any]
 CODE = """
 import dataclasses
@@ -121,8 +122,7 @@ def test_a_number_that_is_not_finite_is_called_so(sharpcli: Run, tmp_path: Path)
     refused(sharpcli("reparam", SAMPLE, tmp_path / "p.pt", "--factor", "inf"), 2, "--factor is inf", "not a finite number")
 
 
-def test_quiet_training_writes_no_line(tmp_path: Path):
+def test_quiet_training_writes_no_line(machine: Machine, tmp_path: Path):
     line = "train --mode sgd --steps 400 --eval-every 100 --model mlp --model-arg hidden=4 --quiet --out run"
-    words = [sys.executable, "-m", "sharpcli", *line.split()]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    answer = machine(*line.split(), cwd=tmp_path)
+    assert (answer.exit_code, answer.stderr) == (0, "")

@@ -14,6 +14,7 @@ from sharpcli.curvature import planner
 from tests.cli.test_hessian import values, without
 from tests.contracts.test_json import read
 from tests.curvature.test_engines import FORWARD, WORDS, graphs, patched
+from tests.lanes import crossed, slow
 
 Run = Callable[..., Any]
 __all__ = ["graphs"]  # A fixture.
@@ -52,8 +53,9 @@ def test_every_engine_gives_the_same_eigenvalues_and_is_named(answers: Any, usua
     assert said.endswith(kept)
 
 
-@pytest.mark.parametrize("engine", ["double-backward", "fused", "auto"])
-@pytest.mark.parametrize("operator", ["ggn", "fisher", "empirical-fisher"])
+@pytest.mark.parametrize(
+    ("operator", "engine"), crossed(["ggn", "fisher", "empirical-fisher"], ["double-backward", "fused", "auto"])
+)
 def test_the_other_operators_have_fused_products_too(answers: Any, operator: str, engine: str):
     found = answers("--operator", operator, "--engine", engine)
     assert values(found["result"]) == pytest.approx(values(answers("--operator", operator)["result"]), rel=1e-5)
@@ -66,9 +68,9 @@ def test_the_other_operators_have_fused_products_too(answers: Any, operator: str
     [
         ("--engine forward-over-reverse", "forward over reverse", 0),
         ("--engine forward-over-reverse --compile off", "forward over reverse", 0),
-        ("--engine forward-over-reverse --compile on", "forward over reverse, compiled", 1),
+        slow("--engine forward-over-reverse --compile on", "forward over reverse, compiled", 1),
         ("--compile on", "forward over reverse, compiled", 1),
-        ("--engine linearize --compile on", "linearized gradient, compiled", 2),
+        slow("--engine linearize --compile on", "linearized gradient, compiled", 2),
     ],
 )
 def test_what_is_to_be_compiled_is(

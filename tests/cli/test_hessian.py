@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +19,9 @@ from torch.func import functional_call
 from sharpcli.linalg.krylov_file import _seal
 from sharpcli.runtime import generator
 from sharpcli.settings import HessianSettings
+from tests.conftest import without_progress
 from tests.nets import double_differentiation
+from tests.processes import Machine
 
 Run = Callable[..., Any]
 NAMES = ("1.weight", "1.bias", "3.weight", "3.bias")
@@ -503,27 +501,22 @@ def kept_products(state: Path) -> int:
         return int(json.loads(str(archive["about"]))["frame"]["products"])
 
 
-def test_an_interrupted_search_is_gone_on_with(ask: Callable[..., dict[str, Any]], large: Path, tmp_path: Path) -> None:
+def test_an_interrupted_search_is_gone_on_with(
+    ask: Callable[..., dict[str, Any]], machine: Machine, large: Path, tmp_path: Path
+) -> None:
     """Killed by Ctrl-C in a process of its own; what is gone on with ends where an undisturbed one ends, bit for bit."""
     state = tmp_path / "state"
-    words = [str(word) for word in ("hessian", large, *LONG, "--state", state, "--json")]
-    process = subprocess.Popen([sys.executable, "-m", "sharpcli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        seen = 0
-        while seen < 5 and process.poll() is None:
-            time.sleep(0.002)
-            seen = kept_products(state) if (state / "search.npz").exists() else 0
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130, stderr
-    assert stdout == b""
-    lines = stderr.decode().splitlines()
+
+    def has_begun() -> bool:
+        return (state / "search.npz").exists() and kept_products(state) >= 5
+
+    answer = machine.stopped(has_begun, "hessian", large, *LONG, "--state", state, "--json")
+    assert (answer.exit_code, answer.stdout) == (130, ""), answer.stderr
+    lines = without_progress(answer.stderr).splitlines()
     assert [line.partition(" ")[0] for line in lines] == ["error:", "hint:"]
     assert str(state) in lines[1]
     kept = kept_products(state)
-    assert 5 <= seen <= kept < 60
+    assert 5 <= kept < 60
     gone_on = ask(large, *LONG, "--state", state)
     whole = ask(large, *LONG, "--state", tmp_path / "other")
     assert values(gone_on) == values(whole)

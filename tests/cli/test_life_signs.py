@@ -6,15 +6,14 @@ import json
 import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.lanes import thinned
+from tests.processes import Machine
 from tests.terminal import Shown, on_terminal
 
 LONG = ["--steps", 10**6, "--batch-size", 16, "--eval-every", 500]
@@ -37,10 +36,10 @@ def is_clean(shown: Shown) -> bool:
     return shown.screen.cursor and BAR not in shown.screen.text()
 
 
-@pytest.mark.parametrize("columns", [80, 40, 15])
-def test_the_bar_is_one_line_within_the_terminal(columns: int, large: Path) -> None:
+@pytest.mark.parametrize("columns", thinned([15, 40, 80]))
+def test_the_bar_is_one_line_within_the_terminal(machine: Machine, columns: int, large: Path) -> None:
     words = ["hessian", large / "sgd", large / "fullbatch", "--topk", 5, "--density", "--trace", "--per-layer", "--json"]
-    shown = on_terminal(*words, columns=columns)
+    shown = on_terminal(machine, *words, columns=columns)
     assert shown.exit_code == 0
     assert json.loads(shown.stdout)["command"] == "hessian"
     assert shown.screen.longest <= columns
@@ -50,9 +49,9 @@ def test_the_bar_is_one_line_within_the_terminal(columns: int, large: Path) -> N
     assert "\x1b[2A" not in shown.raw  # It never is two lines high.
 
 
-def test_the_bar_tells_of_the_whole_command(large: Path) -> None:
+def test_the_bar_tells_of_the_whole_command(machine: Machine, large: Path) -> None:
     words = ["hessian", large / "sgd", large / "fullbatch", "--topk", 5, "--density", "--per-layer"]
-    frames = on_terminal(*words, columns=100).screen.frames
+    frames = on_terminal(machine, *words, columns=100).screen.frames
     told = "\n".join(frames)
     assert "checkpoint 1 of 2" in told
     assert "checkpoint 2 of 2" in told
@@ -68,18 +67,18 @@ def test_the_bar_is_there_before_torch_is_loaded(tmp_path: Path) -> None:
         "import sys\nsys.stderr.write('TORCH\\n')\nsys.stderr.flush()\nraise ImportError('none')\n"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    shown = on_terminal("train", "--steps", 1, columns=80, PYTHONPATH=path)
+    shown = on_terminal(None, "train", "--steps", 1, columns=80, PYTHONPATH=path)
     assert shown.raw.index("preparing") < shown.raw.index("TORCH")
     assert shown.exit_code == 1
     assert is_clean(shown)
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]], ids=["table", "json"])
-def test_ctrl_c_leaves_the_terminal_clean(words: list[str], tiny: list[str], tmp_path: Path) -> None:
+def test_ctrl_c_leaves_the_terminal_clean(machine: Machine, words: list[str], tiny: list[str], tmp_path: Path) -> None:
     def is_training(written: str) -> bool:
         return "updates" in written and (tmp_path / "sgd" / "metrics.jsonl").exists()
 
-    shown = on_terminal("train", *tiny, *LONG, "--out", tmp_path, *words, columns=80, interrupt=is_training)
+    shown = on_terminal(machine, "train", *tiny, *LONG, "--out", tmp_path, *words, columns=80, interrupt=is_training)
     assert shown.exit_code == 130
     assert shown.stdout == ""
     assert is_clean(shown)
@@ -90,18 +89,20 @@ def test_ctrl_c_leaves_the_terminal_clean(words: list[str], tiny: list[str], tmp
 
 
 def test_ctrl_c_in_the_first_moment_leaves_the_terminal_clean() -> None:
-    shown = on_terminal("train", columns=80, interrupt=lambda written: "preparing" in written)
+    shown = on_terminal(None, "train", columns=80, interrupt=lambda written: "preparing" in written)
     assert shown.exit_code == 130
     assert is_clean(shown)
     assert shown.screen.text().startswith("error: Interrupted")
 
 
-def test_errors_and_warnings_leave_the_terminal_clean(tiny: list[str], large: Path, tmp_path: Path) -> None:
-    refused = on_terminal("train", *tiny, "--lr", 1e30, "--steps", 50, "--eval-every", 1, "--out", tmp_path, columns=80)
+def test_errors_and_warnings_leave_the_terminal_clean(machine: Machine, tiny: list[str], large: Path, tmp_path: Path) -> None:
+    refused = on_terminal(
+        machine, "train", *tiny, "--lr", 1e30, "--steps", 50, "--eval-every", 1, "--out", tmp_path, columns=80
+    )
     assert refused.exit_code == 4
     assert is_clean(refused)
     assert refused.screen.text().startswith("error: Training 'sgd' diverged")
-    warned = on_terminal("compare", large / "sgd", large / "sgd", columns=80)
+    warned = on_terminal(machine, "compare", large / "sgd", large / "sgd", columns=80)
     assert warned.exit_code == 0
     assert is_clean(warned)
     told = " ".join(warned.screen.text().split())
@@ -123,10 +124,10 @@ class Net(nn.Module):
 """
 
 
-def test_what_a_model_prints_stands_above_the_bar(data_file: Path, tmp_path: Path) -> None:
+def test_what_a_model_prints_stands_above_the_bar(machine: Machine, data_file: Path, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NOISY)
     words = ["--model", f"{tmp_path / 'net.py'}:Net", "--data", f"npz:{data_file}", "--steps", 600, "--batch-size", 16]
-    shown = on_terminal("train", *words, "--out", tmp_path / "run", "--json", columns=80)
+    shown = on_terminal(machine, "train", *words, "--out", tmp_path / "run", "--json", columns=80)
     assert shown.exit_code == 0
     assert json.loads(shown.stdout)["command"] == "train"
     assert is_clean(shown)
@@ -134,47 +135,41 @@ def test_what_a_model_prints_stands_above_the_bar(data_file: Path, tmp_path: Pat
     assert lines[:4] == ["seen 200", "and 200", "seen 400", "and 400"]
 
 
-def test_quiet_shows_nothing_on_a_terminal(large: Path) -> None:
-    assert on_terminal("hessian", large / "sgd", "--topk", 1, "--quiet", columns=80).raw == ""
+def test_quiet_shows_nothing_on_a_terminal(machine: Machine, large: Path) -> None:
+    assert on_terminal(machine, "hessian", large / "sgd", "--topk", 1, "--quiet", columns=80).raw == ""
 
 
-def test_a_terminal_that_can_do_nothing_gets_lines(large: Path) -> None:
-    shown = on_terminal("hessian", large / "sgd", "--topk", 1, columns=80, TERM="dumb")
+def test_a_terminal_that_can_do_nothing_gets_lines(machine: Machine, large: Path) -> None:
+    shown = on_terminal(machine, "hessian", large / "sgd", "--topk", 1, columns=80, TERM="dumb")
     assert "\x1b" not in shown.raw
     assert BAR not in shown.raw
 
 
-@pytest.mark.parametrize("words", [[], ["--json"]], ids=["table", "json"])
-def test_a_pipe_gets_a_line_for_an_evaluation(words: list[str], tiny: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", thinned([[], ["--json"]]), ids=["table", "json"])
+def test_a_pipe_gets_a_line_for_an_evaluation(machine: Machine, words: list[str], tiny: list[str], tmp_path: Path) -> None:
     """They are at least a second apart, so the run goes on until there are two."""
-    line = [sys.executable, "-m", "sharpcli", "train", *tiny, *map(str, LONG), "--out", str(tmp_path), *words]
-    environment = os.environ | {"FORCE_COLOR": ""}
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stderr is not None
-    signs: list[str] = []
-    try:
-        for text in process.stderr:
-            signs += [text.rstrip("\n")] if text.startswith("progress: ") else []
-            if len(signs) == 2:
-                break
-        process.send_signal(signal.SIGINT)
-        stdout, rest = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert stdout == ""
-    assert "\x1b" not in "".join(signs) + rest
-    for sign in signs:
+    told = machine.folder / "signs"
+    told.unlink(missing_ok=True)
+
+    def signs() -> list[str]:
+        return [line for line in told.read_text().splitlines(keepends=True) if line.startswith("progress: ")]
+
+    answer = machine.stopped(
+        lambda: len(signs()) > 1, "train", *tiny, *LONG, "--out", tmp_path, *words, stderr=str(told), FORCE_COLOR=""
+    )
+    assert (answer.exit_code, answer.stdout) == (130, "")
+    assert "\x1b" not in answer.stderr
+    first = [sign.rstrip("\n") for sign in signs()[:2]]
+    for sign in first:
         assert SIGNS.match(sign), sign
         for word in ("train sgd", "of 1000000 updates", "train loss", "test loss", "lr"):
             assert word in sign
-    steps = [int(re.search(r"(\d+) of 1000000", sign)[1]) for sign in signs]  # type: ignore[index]
+    steps = [int(re.search(r"(\d+) of 1000000", sign)[1]) for sign in first]  # type: ignore[index]
     assert steps[0] < steps[1]
     assert all(step % 500 == 0 for step in steps)
 
 
-def test_colours_that_are_forced_make_no_terminal_of_a_pipe(large: Path) -> None:
+def test_colours_that_are_forced_make_no_terminal_of_a_pipe(machine: Machine, large: Path) -> None:
     """As on build servers: codes that move the cursor would fill the log."""
-    line = [sys.executable, "-m", "sharpcli", "hessian", str(large / "sgd"), "--topk", "1"]
-    done = subprocess.run(line, capture_output=True, text=True, env=os.environ | {"FORCE_COLOR": "1"}, check=True, timeout=120)
-    assert done.stderr == ""
+    answer = machine("hessian", large / "sgd", "--topk", 1, FORCE_COLOR="1")
+    assert (answer.exit_code, answer.stderr) == (0, "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Answer
+from tests.processes import Answer
 
 Run = Callable[..., Answer]
 OTHERS = ["README.md", "notes.txt", "table.json", "metrics.jsonl", "picture.png", "data.npz", "empty"]

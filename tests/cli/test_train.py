@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +16,7 @@ from torch import nn
 
 import sharpcli as package
 from tests.conftest import without_progress
+from tests.processes import Machine
 
 MODES = ("sgd", "largebatch", "fullbatch")
 FILES = {"final.pt", "init.pt", "metrics.jsonl", "distances.jsonl", "settings.json"}
@@ -264,20 +260,11 @@ LONG = ["--steps", 3000, "--batch-size", 16, "--eval-every", 100]
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> tuple[Path, int, str, str]:
+def interrupted(tmp_path_factory: pytest.TempPathFactory, machine: Machine, tiny: list[str]) -> tuple[Path, int, str, str]:
     """Train in a process of its own and press Ctrl-C once the first metrics are there; not to be written to."""
     folder = tmp_path_factory.mktemp("interrupted")
-    line = [sys.executable, "-m", "sharpcli", "train", *tiny, *map(str, LONG), "--out", str(folder)]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
-    try:
-        end = time.monotonic() + 60
-        while not (folder / "sgd" / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    return folder, process.returncode, stdout, stderr
+    answer = machine.stopped((folder / "sgd" / "metrics.jsonl").exists, "train", *tiny, *LONG, "--out", folder)
+    return folder, answer.exit_code, answer.stdout, answer.stderr
 
 
 def test_ctrl_c_says_how_to_go_on(interrupted: tuple[Path, int, str, str]) -> None:

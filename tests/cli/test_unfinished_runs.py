@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,29 +14,27 @@ import pytest
 import torch
 
 from sharpcli.linalg.krylov_file import _seal
+from tests.lanes import thinned
+from tests.processes import Machine
 
 Run = Callable[..., Any]
 SETTINGS = ["--batch-size", 16, "--eval-every", 100, "--average", "ema:0.9", "--seed", 3]
 STEPS = 3000
 
 
+def interrupt(machine: Machine, folder: Path, *words: object, cwd: Path | None = None) -> str:
+    """Press Ctrl-C on a training once it was evaluated; give back what it said."""
+    answer = machine.stopped((folder / "metrics.jsonl").exists, "train", *words, cwd=cwd)
+    assert answer.exit_code == 130, answer.stderr
+    return answer.stderr
+
+
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> tuple[Path, str]:
-    """Press Ctrl-C on a training once it was evaluated; give back its folder and what it said; not to be written to."""
+def interrupted(tmp_path_factory: pytest.TempPathFactory, machine: Machine, tiny: list[str]) -> tuple[Path, str]:
+    """Interrupt a run; give back its folder and what it said; not to be written to."""
     folder = tmp_path_factory.mktemp("interrupted runs") / "two words"
-    words = ["train", *tiny, "--steps", STEPS, *SETTINGS, "--save-every", 50, "--out", folder]
-    line = [sys.executable, "-m", "sharpcli", *map(str, words)]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        end = time.monotonic() + 60
-        while not (folder / "sgd" / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < end:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130, stderr
-    return folder / "sgd", stderr
+    words = [*tiny, "--steps", STEPS, *SETTINGS, "--save-every", 50, "--out", folder]
+    return folder / "sgd", interrupt(machine, folder / "sgd", *words)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +120,7 @@ def test_the_printed_line_goes_on_to_the_same_bytes(
     assert f"is finished, after update {STEPS} of {STEPS}" in shown
 
 
-@pytest.mark.parametrize("place", ["sgd", "."])
+@pytest.mark.parametrize("place", thinned(["sgd", "."]))
 def test_words_that_agree_are_fine(
     place: str, interrupted: tuple[Path, str], sharpcli: Run, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -336,16 +329,9 @@ def test_a_run_of_an_older_version_can_be_gone_on_with(interrupted: tuple[Path, 
 
 
 @pytest.mark.parametrize("relative", [True, False])
-def test_the_line_is_right_from_where_it_was_typed(relative: bool, tiny: list[str], tmp_path: Path) -> None:
+def test_the_line_is_right_from_where_it_was_typed(relative: bool, machine: Machine, tiny: list[str], tmp_path: Path) -> None:
     """Ctrl-C, and what it prints, by a process of its own in another folder."""
     out = "runs/mine" if relative else str(tmp_path / "elsewhere")
-    words = ["train", *tiny, "--steps", STEPS * 100, "--batch-size", 16, "--eval-every", 50, "--out", out]
-    line = [sys.executable, "-m", "sharpcli", *map(str, words)]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=os.environ)
-    folder = tmp_path / out / "sgd"
-    end = time.monotonic() + 60
-    while not (folder / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    words = [*tiny, "--steps", STEPS * 100, "--batch-size", 16, "--eval-every", 50, "--out", out]
+    stderr = interrupt(machine, tmp_path / out / "sgd", *words, cwd=tmp_path)
     assert command_in(stderr) == ["train", "--resume", f"{out}/sgd"]

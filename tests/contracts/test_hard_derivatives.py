@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.lanes import crossed
+
 CASES = Path(__file__).parents[1] / "cases"
 # What the largest eigenvalue is, by differences of float64 gradients over all weights.
 MISSING_OR_WRONG = {"ctxmid2": 1.3178, "wnold": 0.84406, "act_Hardsigmoid": 0.9730, "embbag": 0.5063}
@@ -35,8 +37,7 @@ def words_of(case: str, line: str, out: Path) -> list[str]:
     return [*words, "--model", f"{folder / 'net.py'}:make", "--data", f"npz:{folder / 'd.npz'}"]
 
 
-@pytest.mark.parametrize("line", LINES)
-@pytest.mark.parametrize("case", MISSING_OR_WRONG)
+@pytest.mark.parametrize(("line", "case"), crossed(LINES, MISSING_OR_WRONG))
 def test_differences_take_over_with_a_warning(case: str, line: str, sharpcli: Callable[..., Any], tmp_path: Path):
     answer = sharpcli(*words_of(case, line, tmp_path / "out"), "--json")
     assert answer.exit_code == 0, answer.stderr

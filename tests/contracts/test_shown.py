@@ -18,6 +18,7 @@ from sharpcli.render.console import console
 from sharpcli.render.tables import show
 from sharpcli.results import Result
 from tests.contracts.invented import Invented
+from tests.lanes import crossed
 
 WIDTHS = (40, 60, 80, 100, 120)
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -179,8 +180,7 @@ def test_what_is_left_out_is_there():
             assert any(is_left_out(place, {one}) for place in places), one
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", answers())
+@pytest.mark.parametrize(("name", "width"), crossed(answers(), WIDTHS))
 def test_no_width_cuts_anything(name: str, width: int, monkeypatch: pytest.MonkeyPatch):
     answer = answers()[name]
     monkeypatch.delenv("COLUMNS", raising=False)

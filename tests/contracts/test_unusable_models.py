@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sharpcli.cli.app import app
+from tests.lanes import crossed
 
 CASES = Path(__file__).parents[1] / "cases"
 REASONS = {
@@ -48,8 +49,7 @@ def test_every_command_is_here():
     assert {line.split()[0] for line in LINES} | WITHOUT_A_MODEL | {"inspect"} == {one.name for one in app.registered_commands}
 
 
-@pytest.mark.parametrize("line", LINES)
-@pytest.mark.parametrize("case", REASONS)
+@pytest.mark.parametrize(("line", "case"), crossed(LINES, REASONS))
 def test_every_command_refuses_it(case: str, line: str, sharpcli: Callable[..., Any], tmp_path: Path):
     folder, out = CASES / case, tmp_path / "out"
     words = line.format(a=folder / "ck.pt", out=out).split()

@@ -11,18 +11,18 @@ from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import DEVICE, on_device
+from tests.lanes import crossed
 from tests.nets import NETS, TEXT_NETS, exact, images, objective, relative, vector_for
 
-EXACT = Runtime.open("cpu", "float64")
+EXACT = on_device("float64")
 
 
 def by_differences(problem: Objective, kind: str = "hessian"):
     return operator_of(kind, problem, problem.parameters(), engine="difference")
 
 
-@pytest.mark.parametrize("kind", OPERATORS)
-@pytest.mark.parametrize("name", [*NETS, *TEXT_NETS])
+@pytest.mark.parametrize(("name", "kind"), crossed([*NETS, *TEXT_NETS], OPERATORS))
 def test_every_operator_is_the_explicit_matrix(kind: str, name: str):
     problem = objective(name, chunk_size=7)
     operator = by_differences(problem, kind)
@@ -92,7 +92,7 @@ def test_what_products_are_uncertain_by_is_part_of_every_interval():
 def test_a_vector_of_zeros_gives_zeros():
     problem = objective("mlp")
     operator = by_differences(problem)
-    assert not (operator @ torch.zeros(problem.space.dimension, dtype=torch.float64)).any()
+    assert not (operator @ torch.zeros(problem.space.dimension, dtype=torch.float64, device=DEVICE)).any()
     assert operator.product_error == 0
 
 

@@ -17,10 +17,11 @@ from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import OPERATORS, operator_kind, operator_of
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
 from sharpcli.settings import HessianSettings
 from tests.curvature.test_groups import snapshot, switches
 from tests.curvature.test_hessian import Odd
+from tests.device import on_device
+from tests.lanes import slow, thinned
 from tests.nets import (
     NETS,
     TEXT_NETS,
@@ -49,7 +50,7 @@ WORDS = {
     "linearize": "linearized gradient",
     FORWARD: "forward over reverse",
 }
-EXACT = Runtime.open("cpu", "float64")
+EXACT = on_device("float64")
 ACCURACY = {"float64": 1e-10, "float32": 2e-6}
 ALL = [*NETS, *TEXT_NETS]
 
@@ -84,7 +85,7 @@ def cases() -> list[tuple[str, str, str, int | None, str]]:
     return [*listed, ("hessian", "linearize", "mlp", 60, "float32"), ("hessian", "linearize", "conv", None, "float32")]
 
 
-@pytest.mark.parametrize(("kind", "engine", "name", "batch", "dtype"), cases())
+@pytest.mark.parametrize(("kind", "engine", "name", "batch", "dtype"), thinned(cases(), 7))
 def test_every_engine_gives_the_explicit_matrix(kind: str, engine: str, name: str, batch: int | None, dtype: str):
     problem = objective(name, dtype=dtype, chunk_size=batch)
     operator, messages = made(problem, engine, kind)
@@ -104,7 +105,7 @@ def test_every_engine_gives_the_explicit_matrix(kind: str, engine: str, name: st
     assert len(operator._kept) == chunks * (engine != FORWARD)
 
 
-@pytest.mark.parametrize("name", TEXT_NETS)
+@pytest.mark.parametrize("name", thinned(["lstm", "gpt"]))
 def test_nets_over_texts_can_be_traced(name: str):
     """For seconds, so it is done once here, and not also to verify it."""
     problem = objective(name)
@@ -137,7 +138,7 @@ def test_batch_statistics_go_through_too(engine: str, bn: str):
     assert relative(operator @ vector_for(problem), plain(problem)) < 1e-12
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [slow(name) if name == "linearize" else name for name in ENGINES])
 def test_statistics_over_samples_alone_need_two_of_them(engine: str):
     inputs, targets = images()
     problem = Objective.of(unsettled(normed_mlp()), inputs[:7], targets[:7], runtime=EXACT, bn="batch", bn_block=3)
@@ -147,7 +148,7 @@ def test_statistics_over_samples_alone_need_two_of_them(engine: str):
     assert relative(operator @ vector_for(problem), dense_hessian(problem) @ vector_for(problem)) < 1e-12
 
 
-@pytest.mark.parametrize("engine", OTHERS)
+@pytest.mark.parametrize("engine", [slow(name) if name == "linearize" else name for name in OTHERS])
 def test_unused_frozen_tied_and_linear_parameters(engine: str):
     problem = Objective.of(Odd().double(), *images(), runtime=EXACT, chunk_size=60)
     operator, messages = made(problem, engine)
@@ -166,7 +167,7 @@ def test_the_padding_row_of_an_embedding_is_a_constant(engine: str):
     assert float(product[8:12].abs().max()) == 0
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [slow(name) if name == "linearize" else name for name in ENGINES])
 def test_groups_of_samples_are_multiplied_by_double_backward(monkeypatch: pytest.MonkeyPatch, engine: str):
     """So the product that verifies the first eigenpair comes by another way than those that found it."""
     problem = objective("mlp", chunk_size=60)
@@ -257,7 +258,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("case", thinned(reversed(WRONG)))
 def test_where_torch_is_silently_wrong_the_engines_are_right(case: str, monkeypatch: pytest.MonkeyPatch):
     make, composition, spoil = WRONG[case]
     problem = make()
@@ -321,7 +322,7 @@ def test_an_operation_without_a_forward_derivative_falls_back(engine: str, compi
     assert relative(fused @ vector_for(problem), plain(problem)) < 1e-12
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [slow(name) if name == "linearize" else name for name in ENGINES])
 def test_an_operation_without_a_second_derivative_is_refused_by_every_engine(engine: str):
     problem = Objective.of(Through(Once).double(), *images(), runtime=EXACT)
     with pytest.raises(InputError, match="has no second derivative"):
@@ -389,10 +390,10 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ("engine", "name", "size", "dtype"),
     [
         (FORWARD, "mlp", 25, "float32"),
-        (FORWARD, "mlp", None, "float64"),
-        (FORWARD, "conv", 25, "float32"),
-        (FORWARD, "attention", 25, "float64"),
-        ("linearize", "mlp", 60, "float32"),
+        slow(FORWARD, "mlp", None, "float64"),
+        slow(FORWARD, "conv", 25, "float32"),
+        slow(FORWARD, "attention", 25, "float64"),
+        slow("linearize", "mlp", 60, "float32"),
     ],
 )
 def test_compiled_agrees_with_eager(graphs: list[int], engine: str, name: str, size: int | None, dtype: str):
@@ -452,7 +453,7 @@ def state() -> tuple[object, ...]:
     ("engine", "name", "compiled"),
     [
         *((engine, name, False) for engine in ("double-backward", "fused", FORWARD) for name in ("conv", "lstm")),
-        *(("linearize", "mlp", compiled) for compiled in (False, True)),
+        *(slow("linearize", "mlp", compiled) for compiled in (False, True)),
         *((FORWARD, name, True) for name in ("mlp", "lstm")),
     ],
 )

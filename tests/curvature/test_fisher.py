@@ -11,7 +11,7 @@ from sharpcli.curvature.fisher import FisherOperator
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.nets import exact, images, objective, outputs_of, relative, vector_for
 
 ACCURACY = [("float64", 1e-10), ("float32", 2e-6)]
@@ -31,7 +31,7 @@ def test_fisher_of_the_squared_error_is_that_of_a_gaussian_of_unit_variance():
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Tanh(), nn.Linear(4, 3))
     for seed in (0, 1):
         targets = torch.randn(len(inputs), 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        made = Objective.of(model, inputs, targets, loss="mse", runtime=Runtime.open("cpu", "float64"), chunk_size=10)
+        made = Objective.of(model, inputs, targets, loss="mse", runtime=on_device("float64"), chunk_size=10)
         outputs = outputs_of(made)
         jacobian = torch.func.jacrev(outputs)(made.parameters()).flatten(0, 1)
         wanted = jacobian.T @ (jacobian @ vector_for(made)) / len(inputs)

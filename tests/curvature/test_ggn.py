@@ -8,7 +8,8 @@ from sharpcli.curvature.ggn import GGNOperator
 from sharpcli.curvature.hessian import HessianOperator
 from sharpcli.errors import InputError
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
+from tests.lanes import crossed
 from tests.nets import (
     NUM_SAMPLES,
     OnceDifferentiable,
@@ -26,16 +27,19 @@ from tests.nets import (
 
 
 @pytest.mark.parametrize(
-    ("name", "loss", "batch"),
-    [
-        *((name, "ce", batch) for name in ("mlp", "conv", "attention") for batch in (1, 7, NUM_SAMPLES)),
-        *((name, "ce", batch) for name in ("gpt", "lstm") for batch in (7, None)),
-        ("mlp", "mse", 7),
-        ("gpt", "mse", 7),
-    ],
+    ("case", "dtype"),
+    crossed(
+        [
+            *((name, "ce", batch) for name in ("mlp", "conv", "attention") for batch in (1, 7, NUM_SAMPLES)),
+            *((name, "ce", batch) for name in ("gpt", "lstm") for batch in (7, None)),
+            ("mlp", "mse", 7),
+            ("gpt", "mse", 7),
+        ],
+        ["float64", "float32"],
+    ),
 )
-@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-10), ("float32", 2e-6)])
-def test_products_agree_with_the_explicit_matrix(name: str, loss: str, batch: int | None, dtype: str, accuracy: float):
+def test_products_agree_with_the_explicit_matrix(case: tuple[str, str, int | None], dtype: str):
+    (name, loss, batch), accuracy = case, {"float64": 1e-10, "float32": 2e-6}[dtype]
     made = objective(name, dtype=dtype, loss=loss, chunk_size=batch)
     wanted = exact("ggn", name, loss) @ vector_for(made)
     for memory in (None, 0):
@@ -48,7 +52,7 @@ def test_products_agree_with_the_explicit_matrix(name: str, loss: str, batch: in
 @pytest.mark.parametrize("loss", ["ce", "mse"])
 def test_it_is_the_hessian_where_the_outputs_are_linear_in_the_parameters(loss: str):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).double()
-    made = Objective.of(model, *images(), loss=loss, runtime=Runtime.open("cpu", "float64"), chunk_size=10)
+    made = Objective.of(model, *images(), loss=loss, runtime=on_device("float64"), chunk_size=10)
     vector, theta = vector_for(made), made.parameters()
     torch.testing.assert_close(GGNOperator(made, theta) @ vector, HessianOperator(made, theta) @ vector, rtol=1e-12, atol=1e-14)
     other = objective("mlp", loss=loss)
@@ -60,25 +64,27 @@ def test_linear_and_softmax_regression_are_those_of_the_textbook():
     """XᵀX / N, and (1/N) Σ (diag(p) - ppᵀ) ⊗ xxᵀ (Böhning 1992)."""
     random = torch.Generator().manual_seed(0)
     inputs, targets = (torch.randn(50, width, generator=random, dtype=torch.float64) for width in (6, 1))
-    runtime = Runtime.open("cpu", "float64")
+    runtime = on_device("float64")
     line = Objective.of(nn.Linear(6, 1, bias=False), inputs, targets, loss="mse", runtime=runtime, chunk_size=7)
     torch.testing.assert_close(columns(GGNOperator(line, line.parameters())), inputs.T @ inputs / 50, rtol=1e-12, atol=1e-14)
     classes = torch.randint(0, 3, (50,), generator=random)
     made = Objective.of(nn.Linear(6, 3, bias=False), inputs, classes, runtime=runtime, chunk_size=7)
-    chances = torch.softmax(inputs @ made.parameters().view(3, 6).T, 1)
+    chances = torch.softmax(inputs @ made.parameters().cpu().view(3, 6).T, 1)
     whole = sum(torch.kron(torch.diag(p) - torch.outer(p, p), torch.outer(x, x)) for p, x in zip(chances, inputs, strict=True))
     torch.testing.assert_close(columns(GGNOperator(made, made.parameters())), whole / 50, rtol=1e-12, atol=1e-14)
 
 
 def columns(operator: GGNOperator) -> Tensor:
-    return torch.stack([operator @ row for row in torch.eye(operator.shape[0], dtype=operator.dtype)])
+    return torch.stack(
+        [operator @ row for row in torch.eye(operator.shape[0], dtype=operator.dtype, device=operator.device)]
+    ).cpu()
 
 
 def test_it_is_positive_semidefinite_where_the_hessian_is_not():
     made = Objective.of(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Tanh(), nn.Linear(1, 4)),
         *images(),
-        runtime=Runtime.open("cpu", "float64"),
+        runtime=on_device("float64"),
     )
     values = torch.linalg.eigvalsh(columns(GGNOperator(made, made.parameters())))
     assert float(values[0]) > -1e-14 * float(values[-1])
@@ -124,7 +130,7 @@ class Odd(nn.Module):
 
 
 def test_unused_frozen_and_tied_parameters():
-    made = Objective.of(Odd(), *images(), runtime=Runtime.open("cpu", "float64"), chunk_size=50)
+    made = Objective.of(Odd(), *images(), runtime=on_device("float64"), chunk_size=50)
     product = GGNOperator(made, made.parameters()) @ vector_for(made)
     assert relative(product, dense_ggn(made) @ vector_for(made)) < 1e-12
     assert float(made.space.split(product)["unused.weight"].abs().max()) == 0
@@ -140,6 +146,6 @@ def test_selected_parameters_have_their_block_of_the_matrix():
 
 
 def test_an_operation_without_a_second_derivative_is_refused_if_double_backward_is_asked_for():
-    made = Objective.of(OnceDifferentiable(), *images(), runtime=Runtime.open("cpu", "float64"))
+    made = Objective.of(OnceDifferentiable(), *images(), runtime=on_device("float64"))
     with pytest.raises(InputError, match="no second derivative"):
         GGNOperator(made, made.parameters(), engine="double-backward")

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
+from tests.lanes import crossed
 from tests.nets import (
     DENSE,
     LENGTH,
@@ -25,13 +26,12 @@ from tests.nets import (
 )
 
 SPLITS = {"gpt": (1, 7, 20, NUM_TEXTS), "conv": (1, 7, 64, NUM_SAMPLES)}  # 20 leaves 3 texts over, 64 leaves 39 images.
-EXACT = Runtime.open("cpu", "float64")
+EXACT = on_device("float64")
 
 
-@pytest.mark.parametrize("kind", OPERATORS)
-@pytest.mark.parametrize("name", SPLITS)
-@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-12), ("float32", 1e-6)])
-def test_any_split_of_the_data_gives_the_same_product(kind: str, name: str, dtype: str, accuracy: float):
+@pytest.mark.parametrize(("kind", "name", "dtype"), crossed(OPERATORS, SPLITS, ["float64", "float32"]))
+def test_any_split_of_the_data_gives_the_same_product(kind: str, name: str, dtype: str):
+    accuracy = {"float64": 1e-12, "float32": 1e-6}[dtype]
     products = []
     for size in SPLITS[name]:
         made = objective(name, dtype=dtype, chunk_size=size)
@@ -54,10 +54,9 @@ def test_a_mean_of_batch_means_would_be_far_off(kind: str):
     assert relative(averaged, operator_of(kind, made, made.parameters()) @ vector) > 0.1
 
 
-@pytest.mark.parametrize("kind", OPERATORS)
-@pytest.mark.parametrize(("name", "size"), [("conv", 10), ("gpt", 4), ("gpt", None)])
-@pytest.mark.parametrize("groups", [1, 5, 1000])
-def test_groups_add_up_to_the_product(kind: str, name: str, size: int | None, groups: int):
+@pytest.mark.parametrize(("kind", "net", "groups"), crossed(OPERATORS, [("conv", 10), ("gpt", 4), ("gpt", None)], [1, 5, 1000]))
+def test_groups_add_up_to_the_product(kind: str, net: tuple[str, int | None], groups: int):
+    name, size = net
     made = objective(name, chunk_size=size)
     operator, vector = operator_of(kind, made, made.parameters()), vector_for(made)
     product = operator @ vector
@@ -78,9 +77,9 @@ def test_each_form_is_that_of_its_own_samples(kind: str):
     found = operator_of(kind, made, made.parameters()).quadratic_forms(vector, groups=4, seed=1)
     assert found.counts.tolist() == [26, 26, 26, 25]
     groups = [torch.cat([chunk.inputs for chunk in chunks]) for _, chunks in made.groups(4, 1)]
-    rows = {row.numpy().tobytes(): number for number, row in enumerate(made.inputs)}
+    rows = {row.cpu().numpy().tobytes(): number for number, row in enumerate(made.inputs)}
     for form, group in zip(found.forms, groups, strict=True):
-        own = torch.tensor([rows[row.numpy().tobytes()] for row in group])
+        own = torch.tensor([rows[row.cpu().numpy().tobytes()] for row in group])
         part = Objective.of(made_model("mlp"), made.inputs[own], made.targets[own], runtime=EXACT)
         assert float(form) == pytest.approx(float(vector @ DENSE[kind](part) @ vector), rel=1e-10)
 
@@ -122,9 +121,9 @@ def test_grouped_products_keep_no_graph():
     assert len(operator._kept) == operator._kept.held == 0
 
 
-@pytest.mark.parametrize("kind", OPERATORS)
-@pytest.mark.parametrize(("block", "sizes"), [(40, [40, 40, 23]), (51, [51, 52]), (500, [NUM_SAMPLES])])
-def test_batch_statistics_are_those_of_fixed_blocks(kind: str, block: int, sizes: list[int]):
+@pytest.mark.parametrize(("kind", "blocks"), crossed(OPERATORS, [(40, [40, 40, 23]), (51, [51, 52]), (500, [NUM_SAMPLES])]))
+def test_batch_statistics_are_those_of_fixed_blocks(kind: str, blocks: tuple[int, list[int]]):
+    block, sizes = blocks
     made = objective("conv", bn="batch", bn_block=block)
     assert made.chunk_sizes == sizes
     operator, vector = operator_of(kind, made, made.parameters()), vector_for(made)
@@ -168,18 +167,16 @@ def switches() -> tuple[object, ...]:
 def snapshot(model: nn.Module) -> dict[str, object]:
     """Return all that an analysis might change in a model, as plain values."""
     return {
-        "state": {name: tensor.detach().numpy().tobytes() for name, tensor in model.state_dict().items()},
+        "state": {name: tensor.detach().cpu().numpy().tobytes() for name, tensor in model.state_dict().items()},
         "places": {name: tensor.data_ptr() for name, tensor in model.state_dict().items()},
-        "slopes": {name: None if p.grad is None else p.grad.numpy().tobytes() for name, p in model.named_parameters()},
+        "slopes": {name: None if p.grad is None else p.grad.cpu().numpy().tobytes() for name, p in model.named_parameters()},
         "trained": {name: p.requires_grad for name, p in model.named_parameters()},
         "modes": {name: module.training for name, module in model.named_modules()},
         "buffers": {name: buffer is None for module in model.modules() for name, buffer in module._buffers.items()},
     }
 
 
-@pytest.mark.parametrize("bn", ["eval", "recompute", "batch"])
-@pytest.mark.parametrize("kind", OPERATORS)
-@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize(("kind", "bn", "interrupted"), crossed(OPERATORS, ["eval", "recompute", "batch"], [False, True]))
 def test_nothing_of_the_callers_model_or_of_torch_is_changed(kind: str, bn: str, interrupted: bool):
     model = nn.Sequential(made_model("conv"), nn.Sequential(Interrupted(), nn.LSTM(4, 4)), Second()).double().train()
     model[0][0].weight.grad = torch.ones_like(model[0][0].weight)

@@ -11,7 +11,8 @@ from sharpcli.errors import InputError
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import DEVICE, on_device
+from tests.lanes import crossed
 from tests.nets import (
     NETS,
     NUM_SAMPLES,
@@ -28,19 +29,14 @@ from tests.nets import (
 )
 
 
-@pytest.fixture(scope="module", params=sorted(NETS))
-def problem(request: pytest.FixtureRequest) -> tuple[str, Tensor]:
-    return request.param, exact("hessian", request.param)
-
-
-@pytest.mark.parametrize("batch", [1, 7, NUM_SAMPLES])
-@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-10), ("float32", 2e-6)])
-@pytest.mark.parametrize("memory", [0, None], ids=["recomputed", "kept graphs"])
-def test_products_agree_with_the_explicit_hessian(problem, batch: int, dtype: str, accuracy: float, memory: int | None):
-    name, whole = problem
+@pytest.mark.parametrize(
+    ("name", "batch", "dtype", "memory"), crossed(NETS, [1, 7, NUM_SAMPLES], ["float64", "float32"], [0, None])
+)
+def test_products_agree_with_the_explicit_hessian(name: str, batch: int, dtype: str, memory: int | None):
+    whole, accuracy = exact("hessian", name), {"float64": 1e-10, "float32": 2e-6}[dtype]
     made = objective(name, dtype=dtype, chunk_size=batch)
     operator = HessianOperator(made, made.parameters(), memory=memory)
-    vector = torch.randn(len(whole), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    vector = vector_for(made)
     wanted = whole @ vector
     for _ in range(2):  # An engine that keeps a graph may be right once and wrong the second time.
         product = (operator @ vector.to(operator.dtype)).double()
@@ -48,14 +44,13 @@ def test_products_agree_with_the_explicit_hessian(problem, batch: int, dtype: st
     assert operator.products == 2
 
 
-@pytest.mark.parametrize("batch", [40, NUM_SAMPLES])
-@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-6), ("float32", 2e-5)])
-def test_top_eigenvalues_agree_with_numpy(problem, batch: int, dtype: str, accuracy: float):
-    name, whole = problem
+@pytest.mark.parametrize(("name", "batch", "dtype"), crossed(NETS, [40, NUM_SAMPLES], ["float64", "float32"]))
+def test_top_eigenvalues_agree_with_numpy(name: str, batch: int, dtype: str):
+    whole, accuracy = exact("hessian", name), {"float64": 1e-6, "float32": 2e-5}[dtype]
     made = objective(name, dtype=dtype, chunk_size=batch)
     pairs = eigenpairs(HessianOperator(made, made.parameters()), Wanted(5))
-    expected = numpy.linalg.eigvalsh(whole.numpy())[::-1][:5]
-    assert pairs.values.numpy() == pytest.approx(expected, rel=accuracy, abs=accuracy * expected[0])
+    expected = numpy.linalg.eigvalsh(whole.cpu().numpy())[::-1][:5]
+    assert pairs.values.cpu().numpy() == pytest.approx(expected, rel=accuracy, abs=accuracy * expected[0])
     assert all(pairs.converged)
 
 
@@ -65,12 +60,12 @@ def test_linear_regression_has_the_hessian_of_the_textbook():
     inputs = torch.randn(50, 6, generator=random, dtype=torch.float64)
     targets = torch.randn(50, 1, generator=random, dtype=torch.float64)
     model = nn.Linear(6, 1, bias=False).double()
-    made = Objective.of(model, inputs, targets, loss="mse", runtime=Runtime.open("cpu", "float64"), chunk_size=7)
-    exact = (inputs.T @ inputs / 50).numpy()
+    made = Objective.of(model, inputs, targets, loss="mse", runtime=on_device("float64"), chunk_size=7)
+    exact = (inputs.T @ inputs / 50).cpu().numpy()
     operator = HessianOperator(made, made.parameters())
-    columns = torch.stack([operator @ row for row in torch.eye(6, dtype=torch.float64)])
-    assert columns.numpy() == pytest.approx(exact, abs=1e-14)
-    values = eigenpairs(operator, Wanted(6)).values.numpy()
+    columns = torch.stack([operator @ row for row in torch.eye(6, dtype=torch.float64, device=DEVICE)]).cpu()
+    assert columns.cpu().numpy() == pytest.approx(exact, abs=1e-14)
+    values = eigenpairs(operator, Wanted(6)).values.cpu().numpy()
     assert values == pytest.approx(numpy.linalg.eigvalsh(exact)[::-1], rel=1e-10)
 
 
@@ -84,9 +79,9 @@ def test_softmax_regression_has_the_kronecker_hessian():
     exact = sum(
         torch.kron(torch.diag(p) - torch.outer(p, p), torch.outer(x, x)) for p, x in zip(chances, inputs, strict=True)
     ) / len(inputs)
-    made = Objective.of(model, inputs, targets, runtime=Runtime.open("cpu", "float64"), chunk_size=7)
+    made = Objective.of(model, inputs, targets, runtime=on_device("float64"), chunk_size=7)
     operator = HessianOperator(made, made.parameters())
-    columns = torch.stack([operator @ row for row in torch.eye(12, dtype=torch.float64)])
+    columns = torch.stack([operator @ row for row in torch.eye(12, dtype=torch.float64, device=DEVICE)]).cpu()
     torch.testing.assert_close(columns, exact, rtol=1e-12, atol=1e-14)
 
 
@@ -94,7 +89,7 @@ def test_agrees_with_curvlinops():
     """An independent implementation: forward over reverse, another library."""
     made = objective("mlp")
     operator = HessianOperator(made, made.parameters())
-    vector = torch.randn(made.space.dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    vector = vector_for(made, 0)
     batches = [(made.inputs[:64], made.targets[:64]), (made.inputs[64:], made.targets[64:])]
     with warnings.catch_warnings():  # It loads parts of torch that announce their own end.
         warnings.simplefilter("ignore")
@@ -138,7 +133,7 @@ def test_the_product_is_taken_at_the_weights():
 def test_the_operator_is_symmetric_and_linear():
     made = objective("conv", chunk_size=10)
     operator = HessianOperator(made, made.parameters())
-    first, second = torch.randn(2, made.space.dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    first, second = vector_for(made, 0), vector_for(made, 1)
     assert float(first @ (operator @ second)) == pytest.approx(float(second @ (operator @ first)), rel=1e-12)
     torch.testing.assert_close(operator @ (2 * first - second), 2 * (operator @ first) - operator @ second)
 
@@ -164,11 +159,11 @@ class Odd(nn.Module):
 def test_unused_frozen_and_tied_parameters():
     inputs, targets = images()
     model = Odd().double()
-    made = Objective.of(model, inputs, targets, runtime=Runtime.open("cpu", "float64"), chunk_size=50)
+    made = Objective.of(model, inputs, targets, runtime=on_device("float64"), chunk_size=50)
     assert made.space.dimension == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert not any(name.startswith(("frozen", "tied")) for name in made.space.names)
     exact = dense_hessian(made)
-    vector = torch.randn(len(exact), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    vector = vector_for(made, 0)
     product = HessianOperator(made, made.parameters()) @ vector
     torch.testing.assert_close(product, exact @ vector)
     assert float(made.space.split(product)["unused.weight"].abs().max()) == 0
@@ -178,7 +173,7 @@ def test_unused_frozen_and_tied_parameters():
 def test_the_padding_row_of_an_embedding_is_a_constant(kind: str, dense):
     """Torch gives it no gradient; the oracle has no padding, and its rows and columns are struck out."""
     inputs, targets = data_for("lstm")
-    runtime, padded, plain = Runtime.open("cpu", "float64"), Tagger(padding=2).double(), Tagger().double()
+    runtime, padded, plain = on_device("float64"), Tagger(padding=2).double(), Tagger().double()
     plain.load_state_dict(padded.state_dict())
     made = Objective.of(padded, inputs, targets, runtime=runtime, chunk_size=7)
     whole = dense(Objective.of(plain, inputs, targets, runtime=runtime))
@@ -192,7 +187,7 @@ def test_a_loss_that_is_linear_in_every_parameter_has_no_curvature():
     class Sum(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.weight = nn.Parameter(torch.ones(64, dtype=torch.float64))
+            self.weight = nn.Parameter(torch.ones(64, dtype=torch.float64, device=DEVICE))
 
         def forward(self, inputs: Tensor) -> Tensor:
             return (inputs.flatten(1) * self.weight).sum(1, keepdim=True)
@@ -202,15 +197,15 @@ def test_a_loss_that_is_linear_in_every_parameter_has_no_curvature():
             return self.outputs(parameters, chunk.inputs, {}).sum()
 
     inputs, targets = images()
-    made = Objective.of(Sum(), inputs, targets.double(), loss="mse", runtime=Runtime.open("cpu", "float64"))
+    made = Objective.of(Sum(), inputs, targets.double(), loss="mse", runtime=on_device("float64"))
     linear = Linear(**vars(made))
-    product = HessianOperator(linear, linear.parameters()) @ torch.ones(64, dtype=torch.float64)
-    assert torch.equal(product, torch.zeros(64, dtype=torch.float64))
+    product = HessianOperator(linear, linear.parameters()) @ torch.ones(64, dtype=torch.float64, device=DEVICE)
+    assert torch.equal(product, torch.zeros_like(product))
 
 
 def test_an_operation_without_a_second_derivative_is_refused_not_left_out():
     """Autograd would drop its share of the product in silence; a residual cannot see that."""
 
-    made = Objective.of(OnceDifferentiable().double(), *images(), runtime=Runtime.open("cpu", "float64"))
+    made = Objective.of(OnceDifferentiable().double(), *images(), runtime=on_device("float64"))
     with pytest.raises(InputError, match="no second derivative"):
         HessianOperator(made, made.parameters(), engine="double-backward")

@@ -15,6 +15,8 @@ from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.device import on_device
+from tests.lanes import crossed, thinned
 from tests.nets import Storages, images, normed_mlp, objective, unsettled, vector_for
 
 FORWARD = "forward-over-reverse"
@@ -39,10 +41,13 @@ def alive(operator: CurvatureOperator) -> int:
 
 @pytest.mark.parametrize(
     ("kind", "engine", "name", "dtype"),
-    [
-        *((*case, dtype) for case in CASES for dtype in ("float32", "float64")),
-        ("hessian", "double-backward", "lstm", "float64"),
-    ],
+    thinned(
+        [
+            *((*case, dtype) for case in CASES for dtype in ("float32", "float64")),
+            ("hessian", "double-backward", "lstm", "float64"),
+        ],
+        5,
+    ),
 )
 def test_what_graphs_take_is_what_is_alive(monkeypatch: pytest.MonkeyPatch, kind: str, engine: str, name: str, dtype: str):
     """Not so for the LSTM that torch takes in float32: what oneDNN saves for few samples tells little of many."""
@@ -55,6 +60,7 @@ def test_what_graphs_take_is_what_is_alive(monkeypatch: pytest.MonkeyPatch, kind
     assert operator._kept.held == pytest.approx(found, rel=0.06)
 
 
+@pytest.mark.slow
 def test_what_a_traced_map_takes_is_what_is_alive():
     """Its constants are many times what the weights are, and the samples that it holds are there anyway."""
     operator = operator_at(objective("conv"), engine="linearize")
@@ -125,7 +131,7 @@ def test_few_samples_take_what_they_take(chunk_size: int):
 
 
 def test_statistics_over_samples_alone_can_be_measured():
-    problem = Objective.of(unsettled(normed_mlp()), *images(), runtime=Runtime.open("cpu", "float64"), bn="batch", bn_block=51)
+    problem = Objective.of(unsettled(normed_mlp()), *images(), runtime=on_device("float64"), bn="batch", bn_block=51)
     operator = operator_at(problem)
     operator @ vector_for(problem)
     assert problem.chunk_sizes == [51, 52]
@@ -161,10 +167,10 @@ def test_a_ragged_last_chunk_takes_less():
     assert operator._kept.held == size.bytes(34) + size.bytes(1)
 
 
-@pytest.mark.parametrize("kind", ["hessian", "ggn"])
-@pytest.mark.parametrize("engine", ["double-backward", "fused"])
-@pytest.mark.parametrize("name", ["conv", "gpt"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("kind", "engine", "name", "dtype"),
+    crossed(["hessian", "ggn"], ["double-backward", "fused"], ["conv", "gpt"], ["float32", "float64"]),
+)
 def test_no_bit_depends_on_what_is_kept(kind: str, engine: str, name: str, dtype: str):
     problem = objective(name, dtype=dtype, chunk_size=30 if name == "conv" else 10)
     vector = vector_for(problem).to(problem.runtime.dtype)

@@ -20,10 +20,11 @@ from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.errors import InputError, is_out_of_memory
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
+from tests.lanes import crossed, thinned
 from tests.nets import NUM_SAMPLES, Limited, exact, images, made_model, normed_mlp, relative, unsettled, vector_for
 
-EXACT = Runtime.open("cpu", "float64")
+EXACT = on_device("float64")
 FORWARD = "forward-over-reverse"
 FEWER = "Not enough memory: fewer graphs are kept, so products take longer."
 ERRORS = {
@@ -57,9 +58,9 @@ def shrunk(*sizes: int) -> list[str]:
 # Fewer samples at once.
 
 
-@pytest.mark.parametrize(("kind", "engine"), CASES)
-@pytest.mark.parametrize("error", ERRORS)
-def test_a_product_is_the_same_with_as_many_samples_as_fit(kind: str, engine: str, error: str):
+@pytest.mark.parametrize(("case", "error"), crossed(CASES, ERRORS))
+def test_a_product_is_the_same_with_as_many_samples_as_fit(case: tuple[str, str], error: str):
+    kind, engine = case
     problem = limited(error)
     operator, vector = operator_at(problem, kind, engine=engine), vector_for(problem)
     problem.model.most = 30
@@ -221,7 +222,7 @@ def test_the_product_that_verifies_can_have_their_place():
     assert torch.equal(operator @ vector, product)
 
 
-@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("counted", thinned([True, False]))
 def test_graphs_of_which_nothing_is_known_are_given_up_too(monkeypatch: pytest.MonkeyPatch, counted: bool):
     if not counted:
         monkeypatch.setattr(LinearMap, "saved_bytes", lambda _: 0)
@@ -284,8 +285,9 @@ print(operator.objective.chunk_size, len(operator._kept), *messages, sep="\\n")
 """
 
 
+@pytest.mark.cpu
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are those of Linux")
-@pytest.mark.parametrize("memory", [0, 10_000], ids=["nothing kept", "kept"])
+@pytest.mark.parametrize("memory", thinned([10_000, 0]), ids=["kept", "nothing kept"])
 def test_memory_that_really_runs_out(memory: int):
     line = [sys.executable, "-c", REAL, "120", str(memory)]
     environment = os.environ | {"MALLOC_ARENA_MAX": "1"}

@@ -22,6 +22,8 @@ from sharpcli.curvature.planner import Plan, Planner
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.device import on_device
+from tests.lanes import crossed, slow
 from tests.nets import (
     Limited,
     OnceDifferentiable,
@@ -35,7 +37,7 @@ from tests.nets import (
 )
 
 FORWARD = "forward-over-reverse"
-EXACT = Runtime.open("cpu", "float64")
+EXACT = on_device("float64")
 Seconds = Callable[[str, int], float]
 PINNED = {"_PROBING": 0.03, "_PROBES": 6.4, "_LEAST": 4, "_SHORT": 3.0, "_CLEARLY": 0.95, "_FLAT": 0.9}  # They may be tuned.
 
@@ -120,7 +122,9 @@ def test_a_small_job_is_short_in_truth(heard: Listener):
     assert heard.tasks == ["planning", "end of planning"]
 
 
-@pytest.mark.parametrize("engine", [name for name in HessianOperator.engines if name != "difference"])
+@pytest.mark.parametrize(
+    "engine", [slow(name) if name == "linearize" else name for name in HessianOperator.engines if name != "difference"]
+)
 def test_an_engine_that_was_asked_for_is_not_measured(monkeypatch: pytest.MonkeyPatch, heard: Listener, engine: str):
     monkeypatch.setattr(planner, "_Probing", None)
     operator = planned(objective("mlp", chunk_size=60), by=Planner(engine), products=10**6)
@@ -233,8 +237,7 @@ def test_measuring_takes_a_small_share_of_the_run(probes: Any, products: int, si
     assert 6.4 * size <= 0.03 * products * 103 or size == 4
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 8, 17, 60, 103])
-@pytest.mark.parametrize("given", [False, True], ids=["memory's", "the user's"])
+@pytest.mark.parametrize(("most", "given"), crossed([1, 2, 3, 4, 5, 8, 17, 60, 103], [False, True]))
 def test_no_more_samples_pass_at_once_than_memory_or_the_user_allow(probes: Any, most: int, given: bool):
     """Neither in the run nor while it is planned."""
     for products, exponent in itertools.product((1, 10, 100, 1000), (-1.0, 0.0, 1.0)):

@@ -17,8 +17,10 @@ from sharpcli.linalg.search import Wanted
 from sharpcli.linalg.trace import deflated_moments
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.device import DEVICE, on_device
+from tests.lanes import crossed
 
-SINGLE = replace(Runtime.open(), device=torch.device("cpu"), dtype=torch.float32)
+SINGLE = on_device("float32")
 DOUBLE = replace(SINGLE, dtype=torch.float64)
 
 
@@ -45,15 +47,14 @@ def separated(seed: int, loss: float) -> tuple[HessianOperator, Tensor]:
         own.data *= 10**low
     made, exact = (Objective.of(net, inputs, targets, runtime=runtime) for runtime in (SINGLE, DOUBLE))
     operator = HessianOperator(exact, exact.parameters())
-    dense = torch.stack([operator @ row for row in torch.eye(operator.shape[0], dtype=torch.float64)])
+    dense = torch.stack([operator @ row for row in torch.eye(operator.shape[0], dtype=torch.float64, device=DEVICE)])
     return HessianOperator(made, made.parameters()), (dense + dense.T) / 2
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("loss", [6e-5, 1e-6])
+@pytest.mark.parametrize(("loss", "seed"), crossed([6e-5, 1e-6], range(4)))
 def test_every_interval_holds_where_digits_are_lost(seed: int, loss: float):
     operator, dense = separated(seed, loss)
-    exact = torch.linalg.eigvalsh(dense).flip(0).numpy()
+    exact = torch.linalg.eigvalsh(dense).flip(0).cpu().numpy()
     pairs = eigenpairs(operator, Wanted(3), seed=seed)
     assert pairs.trust.refusal == ""
     assert pairs.trust.rounding > 10 * torch.finfo(torch.float32).eps * exact[0]
@@ -84,7 +85,7 @@ def test_every_interval_holds_where_digits_are_lost(seed: int, loss: float):
 
 def test_what_is_measured_is_the_error_of_the_product():
     operator, dense = separated(0, 6e-5)
-    vector = torch.randn(operator.shape[0], generator=torch.Generator().manual_seed(1))
+    vector = torch.randn(operator.shape[0], generator=torch.Generator().manual_seed(1)).to(DEVICE)
     vector /= vector.norm()
     off = float(((operator @ vector).double() - dense @ vector.double()).norm())
     before = operator.products
@@ -98,7 +99,7 @@ def test_in_float64_weights_that_differ_by_rounding_measure_it():
         operator.objective, runtime=DOUBLE, model=operator.objective.model.double(), inputs=operator.objective.inputs.double()
     )
     exact = HessianOperator(wide, wide.parameters())
-    vector = torch.ones(exact.shape[0], dtype=torch.float64) / exact.shape[0] ** 0.5
+    vector = torch.ones(exact.shape[0], dtype=torch.float64, device=DEVICE) / exact.shape[0] ** 0.5
     assert 0 < exact.measured_error(vector, 0.0) < 1e-10 * float((exact @ vector).norm())
 
 
@@ -122,13 +123,13 @@ def rare(seed: int, dtype: torch.dtype) -> Objective:
     inputs *= 1e4
     chosen = torch.randperm(len(inputs), generator=random)[:12]
     inputs[chosen] /= 1e4
-    return Objective.of(net, inputs, targets, runtime=Runtime(torch.device("cpu"), dtype))
+    return Objective.of(net, inputs, targets, runtime=Runtime(DEVICE, dtype))
 
 
 def test_a_few_samples_that_make_all_are_looked_at():
     """128 at random do not have them, and would say that nothing is lost."""
     single, double = (HessianOperator(made, made.parameters()) for made in (rare(0, torch.float32), rare(0, torch.float64)))
-    vector = torch.randn(single.shape[0], generator=torch.Generator().manual_seed(1))
+    vector = torch.randn(single.shape[0], generator=torch.Generator().manual_seed(1)).to(DEVICE)
     vector /= vector.norm()
     product = double @ vector.double()
     off = float(((single @ vector).double() - product).norm())
@@ -144,4 +145,4 @@ def test_a_curvature_without_digits_is_refused_as_that_and_not_as_dropout(loss: 
     with pytest.raises(NumericalError, match="digits are lost") as error:
         pairs.trust.require_operator()
     assert "float64" in error.value.hint
-    assert numpy.isfinite(pairs.values.numpy()).all()
+    assert numpy.isfinite(pairs.values.cpu().numpy()).all()

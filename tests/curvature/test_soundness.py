@@ -18,9 +18,10 @@ from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.errors import InputError, NumericalError
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
+from tests.device import on_device
 from tests.nets import NETS, TEXT_NETS, images, objective, relative, vector_for
 
-EXACT, SINGLE = (Runtime.open("cpu", dtype) for dtype in ("float64", "float32"))
+EXACT, SINGLE = (on_device(dtype) for dtype in ("float64", "float32"))
 
 
 class Through(nn.Module):

@@ -23,8 +23,7 @@ PAGES = sorted(
     if path.name != "CHANGELOG.md"
 )
 GROUP: Any = typer.main.get_command(app)
-# Those that take longest: the rest takes half a minute on one core.
-SLOW = (
+LONG = (
     "--bottomk 1",
     "--measure all",
     "--density --plot",
@@ -69,12 +68,16 @@ def test_a_command_that_is_not_there_would_be_found():
             test_the_command_exists_with_its_options("page", line)
 
 
+def lane(line: str) -> list[Any]:
+    if any(part in line for part in LONG):
+        return [pytest.mark.long]
+    return [pytest.mark.slow] * ("interpolate" not in line)
+
+
 def runnable() -> list[Any]:
     lines = {line.partition("  #")[0].strip() for _, line in shown() if "sample_checkpoints/" in line}
     lines = {line for line in lines if "..." not in line and " train " not in line and "compare" not in line}
-    return [
-        pytest.param(line, marks=[pytest.mark.slow] * any(part in line for part in SLOW), id=line) for line in sorted(lines)
-    ]
+    return [pytest.param(line, marks=lane(line), id=line) for line in sorted(lines)]
 
 
 @pytest.mark.parametrize("line", runnable())

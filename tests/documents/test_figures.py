@@ -32,7 +32,7 @@ run: Callable[[tuple[str, ...]], Any] = cache(TOOL.run_command)
 
 
 def marked(block: Any) -> Any:
-    marks = [pytest.mark.slow] if block.slow else []
+    marks = [pytest.mark.long] if block.slow else [pytest.mark.slow]
     return pytest.param(block, marks=marks, id=f"{block.document}: {block.text.split('|')[0].strip()[:30]}")
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
-import pickletools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -66,28 +64,6 @@ def test_a_checkpoint_that_was_compressed_again_is_called_that(how: int, tmp_pat
     assert len(files.read_object(place)["w"]) == 100
 
 
-def test_storages_of_an_old_file_that_are_not_in_its_list_are_not_what_memory_held(tmp_path: Path) -> None:
-    place = saved(tmp_path, _use_new_zipfile_serialization=False)
-    whole = place.read_bytes()
-    with place.open("rb") as file:
-        for _ in range(4):
-            list(pickletools.genops(file))
-        start = file.tell()
-        keys = pickle.load(file)
-        rest = file.read()
-    place.write_bytes(whole[:start] + pickle.dumps(keys[:-1], protocol=2) + rest)
-    assert len(torch.load(place, weights_only=True)["w"]) == 100  # The control: torch says nothing.
-    with pytest.raises(InputError, match="damaged"):
-        files.read_object(place)
-
-
-def test_a_type_that_can_be_of_any_size_is_not_made(tmp_path: Path) -> None:
-    for legacy in (False, True):
-        torch.save({"w": torch.ones(2), "x": bytearray(b"")}, tmp_path / "x.pt", _use_new_zipfile_serialization=not legacy)
-        with pytest.raises(InputError, match="bytearray, which can be of any size"):
-            files.read_object(tmp_path / "x.pt")
-
-
 def test_a_tensor_that_repeats_one_number_is_not_written_out(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2), "x": torch.ones(1).expand(10**12)}, tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"'x' .* far more than the file holds"):
@@ -117,6 +93,7 @@ def test_an_array_has_as_many_numbers_as_its_shape_says(shape: str, tmp_path: Pa
         resolve(f"npz:{tmp_path / 'x.npz'}", root="")
 
 
+@pytest.mark.slow
 def test_an_array_that_unpacks_to_far_more_than_its_file_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x_train.npy", "w") as member:
         numpy.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (1100, 2**20)})

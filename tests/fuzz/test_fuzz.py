@@ -1,4 +1,4 @@
-"""No damaged file gets past the doors: some are tried always, ten thousand with `-m slow` or `python -m tests.fuzz`."""
+"""No damaged file gets past the doors: some are tried always, ten thousand with `make test-long` or `python -m tests.fuzz`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 import numpy
 import pytest
 
-from tests.conftest import Answer
 from tests.fuzz import breaking, running
 from tests.fuzz.kinds import Kind
 from tests.fuzz.material import Material
 from tests.fuzz.running import Report, run
+from tests.processes import Answer
 
 QUICK, WHOLE = 250, 10_000
 
 
-@pytest.mark.parametrize(("seed", "count"), [(0, QUICK), pytest.param(0, WHOLE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("seed", "count"), [(0, QUICK), pytest.param(0, WHOLE, marks=pytest.mark.long)])
 def test_every_damaged_file_is_answered_or_refused(seed: int, count: int) -> None:
     report = run(seed, range(count))
     assert report.findings == []

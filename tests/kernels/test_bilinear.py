@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sharpcli.kernels import gemm
 from sharpcli.kernels.bilinear import Convolution, apply
+from tests.lanes import crossed
 
 TORCHS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 SHAPES = {1: ((2, 4, 7), (6, 4, 3)), 2: ((2, 4, 5, 4), (2, 4, 3, 2)), 3: ((1, 2, 3, 4, 3), (2, 2, 2, 3, 2))}
@@ -61,9 +62,7 @@ def assert_same(found: list[Tensor], wanted: list[Tensor], accuracy: float = 1e-
         torch.testing.assert_close(one.double(), other.double(), rtol=accuracy, atol=accuracy)
 
 
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("axes", TORCHS)
+@pytest.mark.parametrize(("axes", "options", "bias"), crossed(TORCHS, OPTIONS, [True, False]))
 def test_both_derivatives_are_those_of_small_steps(axes: int, options: str, bias: bool):
     given = leaves(axes, OPTIONS[options])[: 2 + bias]
     made = kernel(axes, **OPTIONS[options])
@@ -75,9 +74,7 @@ def test_both_derivatives_are_those_of_small_steps(axes: int, options: str, bias
     assert gradgradcheck(function, given, fast_mode=True)
 
 
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("axes", TORCHS)
+@pytest.mark.parametrize(("axes", "options", "bias"), crossed(TORCHS, OPTIONS, [True, False]))
 def test_both_derivatives_are_those_of_torch(axes: int, options: str, bias: bool):
     words = OPTIONS[options]
     given, made = leaves(axes, words)[: 2 + bias], kernel(axes, **words)
@@ -95,9 +92,7 @@ def test_what_needs_no_gradient_may_be_anything(needed: tuple[bool, ...]):
     assert gradgradcheck(lambda *three: apply(made, *three), given, fast_mode=True)
 
 
-@pytest.mark.parametrize("asked", PARTS, ids=lambda part: "".join(name * on for name, on in zip("uac", part, strict=True)))
-@pytest.mark.parametrize("by", PARTS, ids=lambda part: "".join(name * on for name, on in zip("gxw", part, strict=True)))
-@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize(("asked", "by", "axes"), crossed(PARTS, PARTS, [1, 2]))
 def test_any_of_the_three_directions_may_be_missing(axes: int, asked: tuple[bool, ...], by: tuple[bool, ...]):
     """The first derivatives x', w', b' along u, a, c, differentiated by the slope g, x and w, some of each."""
     words = OPTIONS["all"]
@@ -164,6 +159,7 @@ def test_a_product_takes_six_times_the_work_of_one_forward_pass():
     assert product.get_total_flops() == 6 * forward.get_total_flops() > 0
 
 
+@pytest.mark.cpu
 @onednn
 @pytest.mark.parametrize("shape", [(5, 3), (1, 3), (2, 4, 3), (2, 1, 3), (3, 2, 2, 3)], ids=str)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
@@ -175,6 +171,7 @@ def test_matrix_products_by_onednn_are_those_of_torch(shape: tuple[int, ...], bi
     assert_same(differentiated(lambda x, w, b=None: apply(gemm.MatrixProduct(), x, w, b), single), wanted, 2e-5)
 
 
+@pytest.mark.cpu
 @onednn
 def test_matrix_products_take_any_layout_in_memory():
     weight = numbers(4, 3, seed=1).float()
@@ -188,6 +185,7 @@ def test_matrix_products_take_any_layout_in_memory():
     assert_same([slope], [weight.sum(0).expand_as(slope)], 2e-5)
 
 
+@pytest.mark.cpu
 @onednn
 @pytest.mark.parametrize(
     ("seconds", "faster"), [((2.0, 1.0), True), ((1.0, 2.0), False), ((1.2, 1.0), False), ((1.3, 1.0), True)]
@@ -200,6 +198,7 @@ def test_onednn_is_taken_where_it_is_clearly_faster(
     assert gemm.is_faster.__wrapped__() is faster
 
 
+@pytest.mark.cpu
 def test_onednn_is_left_out_where_it_does_not_apply(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gemm, "is_faster", lambda: True)
     table, weight = torch.ones(5, 3), torch.ones(4, 3)
@@ -210,6 +209,7 @@ def test_onednn_is_left_out_where_it_does_not_apply(monkeypatch: pytest.MonkeyPa
     assert not gemm.applies(table, weight)
 
 
+@pytest.mark.cpu
 def test_where_torch_has_no_onednn_nothing_is_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     monkeypatch.setattr(gemm, "_seconds", None)

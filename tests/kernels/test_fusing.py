@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,7 +25,8 @@ from sharpcli.errors import InputError
 from sharpcli.kernels import gemm
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
+from tests.device import on_device
+from tests.lanes import crossed, thinned
 from tests.nets import DENSE, NETS, TEXT_NETS, Storages, exact, images, objective, relative, unsettled, vector_for
 
 KINDS = ("hessian", "ggn", "empirical-fisher")
@@ -195,7 +197,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 def problem(make: Callable[[], nn.Module], **options: Any) -> Objective:
     inputs, targets = images()
-    options = {"runtime": Runtime.open("cpu", "float64"), "chunk_size": 7} | options
+    options = {"runtime": on_device("float64"), "chunk_size": 7} | options
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Objective.of(unsettled(make()), inputs[:SAMPLES], targets[:SAMPLES], **options)
@@ -210,7 +212,7 @@ def fused(made: Objective, kind: str = "hessian", **options: Any) -> CurvatureOp
     return operator
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", thinned(MODELS, 4))
 def test_every_product_and_the_gradient_are_those_of_the_plain_model(name: str):
     made = problem(MODELS[name][0])
     vector, theta = vector_for(made), made.parameters()
@@ -229,9 +231,7 @@ def test_the_calls_that_are_taken_over_are_counted(name: str):
     assert problem(make).num_fusible() == count
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("bn", ["recompute", "batch"])
-@pytest.mark.parametrize("name", ["2d", "table", "nested"])
+@pytest.mark.parametrize(("name", "bn", "kind"), crossed(["2d", "table", "nested"], ["recompute", "batch"], KINDS))
 def test_batch_statistics_are_left_to_torch(name: str, bn: str, kind: str):
     options = {"bn_block": 5, "chunk_size": None} if bn == "batch" else {}
     made = problem(MODELS[name][0], bn=bn, **options)
@@ -247,17 +247,18 @@ def test_constants_may_be_among_what_is_folded(params: tuple[str, ...]):
         assert relative(fused(made, kind) @ vector_for(made), DENSE[kind](made) @ vector_for(made)) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_resnet_of_torchvision_is_the_same():
     inputs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     model = unsettled(torchvision.models.resnet18(num_classes=4))
-    made = Objective.of(model, inputs, torch.tensor([0, 3]), runtime=Runtime.open("cpu", "float64"))
+    made = Objective.of(model, inputs, torch.tensor([0, 3]), runtime=on_device("float64"))
     assert made.num_fusible() == 40
     off = fused(made).engine.removeprefix("fused double backward, verified against double backward to ")
     assert float(off) < 1e-12
 
 
-@pytest.mark.parametrize("faster", [True, False])
-@pytest.mark.parametrize("name", [*NETS, *TEXT_NETS])
+@pytest.mark.cpu
+@pytest.mark.parametrize(("name", "faster"), crossed([*NETS, *TEXT_NETS], [True, False]))
 def test_matrix_products_may_go_by_onednn(monkeypatch: pytest.MonkeyPatch, name: str, faster: bool):
     if faster and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("a torch without this kernel")
@@ -348,8 +349,9 @@ def test_the_context_ends_where_the_model_does():
     assert _get_current_function_mode_stack() == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["2d", "around", "changed through a view", "nested", "tied weights"])
+@pytest.mark.parametrize(
+    ("name", "kind"), thinned(itertools.product(["nested", "2d", "around", "changed through a view", "tied weights"], KINDS))
+)
 def test_all_that_was_made_goes_with_the_operator_at_once(monkeypatch: pytest.MonkeyPatch, name: str, kind: str):
     """Kept graphs are what memory is spent on: a cycle would hold them until the collector comes round, or for ever."""
     monkeypatch.setattr(kept.GraphSize, "of", lambda *_: kept.GraphSize(0, 1))

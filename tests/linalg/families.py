@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
 from sharpcli.linalg.search import Wanted
+from tests.device import DEVICE
 
 Random = numpy.random.Generator
 Spectrum = numpy.ndarray
@@ -20,24 +21,21 @@ class Diagonal:
     """A diagonal matrix; with noise of a length in parts of its norm, another at each product."""
 
     def __init__(self, spectrum: Spectrum, *, dtype: torch.dtype = torch.float64, noise: float = 0.0) -> None:
-        self.spectrum, self.dtype, self.device = (
-            torch.from_numpy(numpy.asarray(spectrum, float)).to(dtype),
-            dtype,
-            torch.device("cpu"),
-        )
+        self.spectrum = torch.from_numpy(numpy.asarray(spectrum, float)).to(DEVICE, dtype)
+        self.dtype, self.device = dtype, DEVICE
         self.shape = (len(spectrum), len(spectrum))
         self.noise, self.random = noise * float(self.spectrum.abs().max()), numpy.random.default_rng(3)
 
     @property
     def exact(self) -> Spectrum:
         """All eigenvalues, ascending."""
-        return numpy.sort(self.spectrum.double().numpy())
+        return numpy.sort(self.spectrum.double().cpu().numpy())
 
     def __matmul__(self, vector: Tensor) -> Tensor:
         product = self.spectrum * vector
         if self.noise:
             error = self.random.normal(size=len(vector))
-            product = product + torch.from_numpy(error * self.noise / numpy.linalg.norm(error)).to(self.dtype)
+            product = product + torch.from_numpy(error * self.noise / numpy.linalg.norm(error)).to(self.device, self.dtype)
         return product
 
 
@@ -86,7 +84,7 @@ def edge(random: Random) -> Problem:
 
 def noisy(random: Random) -> Problem:
     found = cluster(random)
-    return Problem(Diagonal(found.operator.spectrum.numpy(), noise=10 ** -random.uniform(2.5, 7)), found.wanted)
+    return Problem(Diagonal(found.operator.spectrum.cpu().numpy(), noise=10 ** -random.uniform(2.5, 7)), found.wanted)
 
 
 def tiny(random: Random) -> Problem:
@@ -103,7 +101,7 @@ def tiny(random: Random) -> Problem:
 def single(random: Random) -> Problem:
     """In float32."""
     found = cluster(random)
-    return Problem(Diagonal(found.operator.spectrum.numpy(), dtype=torch.float32), found.wanted)
+    return Problem(Diagonal(found.operator.spectrum.cpu().numpy(), dtype=torch.float32), found.wanted)
 
 
 def magnitude(random: Random) -> Problem:

@@ -3,15 +3,17 @@
 import torch
 from torch import Tensor
 
+from tests.device import DEVICE
+
 
 class Planted:
     """A matrix with a chosen spectrum that no coordinate shows: a diagonal between two Householder reflections."""
 
     def __init__(self, spectrum: Tensor, dtype: torch.dtype = torch.float64) -> None:
-        self.spectrum, self.dtype, self.device = spectrum.to(dtype), dtype, torch.device("cpu")
+        self.spectrum, self.dtype, self.device = spectrum.to(DEVICE, dtype), dtype, DEVICE
         self.shape = (len(spectrum), len(spectrum))
         normal = torch.randn(len(spectrum), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-        self.normal = (normal / normal.norm()).to(dtype)
+        self.normal = (normal / normal.norm()).to(DEVICE, dtype)
         self.products = 0
 
     def _reflect(self, vector: Tensor) -> Tensor:
@@ -23,7 +25,9 @@ class Planted:
 
     def eigenvectors(self, count: int) -> Tensor:
         """Return the eigenvectors (count, P) of the first eigenvalues of the spectrum."""
-        return torch.eye(count, self.shape[0], dtype=self.dtype) - 2 * torch.outer(self.normal[:count], self.normal)
+        return torch.eye(count, self.shape[0], dtype=self.dtype, device=self.device) - 2 * torch.outer(
+            self.normal[:count], self.normal
+        )
 
 
 def steep(size: int = 300) -> Tensor:

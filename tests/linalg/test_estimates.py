@@ -4,6 +4,7 @@ import numpy
 import pytest
 
 from sharpcli.linalg.estimates import Array, difference, of_forms, of_positive, scaled
+from tests.lanes import crossed
 
 PLACES = numpy.arange(200)
 SPECTRA = {
@@ -25,8 +26,7 @@ def drawn(spectrum: Array, count: int) -> tuple[Array, Array]:
     return len(spectrum) * weights @ spectrum, len(spectrum) * weights @ spectrum**2
 
 
-@pytest.mark.parametrize("count", [10, 25])
-@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize(("name", "count"), crossed(SPECTRA, [10, 25]))
 def test_coverage_of_the_trace(name: str, count: int):
     """Student's interval over ten probes covers 92.3 % of "steep", with ten times as many misses to one side."""
     spectrum, truth = SPECTRA[name], float(SPECTRA[name].sum())
@@ -36,8 +36,7 @@ def test_coverage_of_the_trace(name: str, count: int):
     assert max(below, above) <= 0.05
 
 
-@pytest.mark.parametrize("count", [6, 20])
-@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize(("name", "count"), crossed(SPECTRA, [6, 20]))
 def test_coverage_of_the_squared_norm(name: str, count: int):
     """Student's interval covers 89 % of "steep" with six probes."""
     spectrum, truth = SPECTRA[name], float((SPECTRA[name] ** 2).sum())

@@ -12,6 +12,7 @@ from sharpcli.linalg.orthogonal import Left
 from sharpcli.linalg.probes import random_direction
 from sharpcli.linalg.search import Wanted
 from sharpcli.runtime import generator
+from tests.device import DEVICE
 from tests.linalg.spectra import Planted, broad
 from tests.linalg.test_lanczos import bulk
 from tests.linalg.waits import Waits
@@ -40,7 +41,7 @@ def test_the_decomposition_holds_through_probes_breakdowns_and_restarts(dtype: t
     assert len(krylov.frame.waiting) == 3
     assert relation(krylov) < accuracy
     everything = torch.cat([krylov.basis, torch.stack(krylov.frame.waiting)]).double()
-    assert float((everything @ everything.T - torch.eye(len(everything))).abs().max()) < accuracy
+    assert float((everything @ everything.T - torch.eye(len(everything), device=everything.device)).abs().max()) < accuracy
 
 
 def test_no_ghosts_after_many_float32_steps():
@@ -52,7 +53,7 @@ def test_no_ghosts_after_many_float32_steps():
     assert values[-10:].tolist() == pytest.approx(list(range(1, 11)), rel=1e-5)
     assert values[-11] < 0.11
     gram = krylov.basis.double() @ krylov.basis.double().T
-    exact = float((gram - torch.eye(150)).abs().max())
+    exact = float((gram - torch.eye(150, device=gram.device)).abs().max())
     assert exact < 1e-5
     assert exact / 20 < krylov.inspect() < 1e-5  # What is watched at run time is the same size.
 
@@ -88,7 +89,7 @@ def test_residuals_count_what_waits_and_what_is_not_symmetric():
     krylov = Krylov(Planted(broad(400)), capacity=30, seed=0)
     for step in range(20):
         if step == 12:
-            krylov.inject(torch.ones(400, dtype=torch.float64) / 20)
+            krylov.inject(torch.ones(400, dtype=torch.float64, device=DEVICE) / 20)
         krylov.step()
     values, residuals, weights = krylov.ritz()
     for place in range(20):

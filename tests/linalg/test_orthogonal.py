@@ -46,7 +46,7 @@ def test_what_is_left_is_orthogonal_and_nothing_is_lost(inside: float, near: tup
     assert left.whole == pytest.approx(norm(vector), rel=10 * eps)
     made = left.vector.double() + torch.from_numpy(left.taken) @ everything[:20].double()
     assert float((made - vector.double()).norm()) <= 4 * eps * norm(vector)
-    assert left.found == pytest.approx(parts.double().numpy(), abs=10 * eps * norm(vector))
+    assert left.found == pytest.approx(parts.double().cpu().numpy(), abs=10 * eps * norm(vector))
 
 
 @DTYPES

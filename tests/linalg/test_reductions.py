@@ -24,7 +24,7 @@ def localised(size: int) -> Tensor:
 
 def test_norm_of_a_long_float32_vector_is_exact_where_torch_is_not():
     vector = torch.rand(3_000_000, generator=torch.Generator().manual_seed(0))
-    exact = numpy.sqrt(numpy.square(vector.numpy().astype(numpy.float64)).sum())
+    exact = numpy.sqrt(numpy.square(vector.cpu().numpy().astype(numpy.float64)).sum())
     assert norm(vector) == pytest.approx(exact, rel=1e-12)
     assert dot(vector, vector) == pytest.approx(exact**2, rel=1e-12)
 

@@ -10,6 +10,7 @@ import torch
 from sharpcli import progress
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
+from tests.lanes import crossed
 
 MOST = 5000
 
@@ -61,8 +62,7 @@ def operator(name: str) -> torch.Tensor:
     return torch.diag(values)
 
 
-@pytest.mark.parametrize("count", [1, 5, 10, 20])
-@pytest.mark.parametrize("name", ["outliers", "power law", "bulk"])
+@pytest.mark.parametrize(("name", "count"), crossed(["outliers", "power law", "bulk"], [1, 5, 10, 20]))
 def test_a_search_is_said_to_take_about_as_long_as_it_does(name: str, count: int) -> None:
     watcher = Watcher()
     with progress.listening(watcher):

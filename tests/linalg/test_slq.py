@@ -19,7 +19,7 @@ def density(spectrum: Tensor, known: int = 0, dtype: torch.dtype = torch.float64
     """Return the density of a planted spectrum whose first `known` eigenpairs are known."""
     operator = Planted(spectrum, dtype)
     if known:
-        words |= {"values": spectrum[:known].double().numpy(), "vectors": operator.eigenvectors(known)}
+        words |= {"values": spectrum[:known].double().cpu().numpy(), "vectors": operator.eigenvectors(known)}
     found = spectral_density(operator, **words)
     assert found.products == operator.products
     return found
@@ -128,7 +128,7 @@ def test_one_by_one_and_all_known():
 def test_at_120_products_no_peer_is_nearer(make):
     """Ours spends 28 on the leading six, then 4 x 23; the designs of PyHessian, hessian-eigenthings and curvlinops all."""
     spectrum = make(1000)
-    exact, distances = spectrum.numpy(), {"ours": 0.0, "1 x 120": 0.0, "10 x 12": 0.0, "3 x 40": 0.0}
+    exact, distances = spectrum.cpu().numpy(), {"ours": 0.0, "1 x 120": 0.0, "10 x 12": 0.0, "3 x 40": 0.0}
     for seed in range(6):
         random = numpy.random.default_rng(seed)
         distances["ours"] += density(spectrum, 6, probes=4, steps=23, seed=seed).wasserstein(exact)
@@ -141,7 +141,7 @@ def test_at_120_products_no_peer_is_nearer(make):
 
 def test_losing_orthogonality_costs_no_truth():
     """Without known pairs it is the recurrence alone; long after the first ghost it is as near as a whole basis."""
-    exact, plain, whole = steep(1000).numpy(), 0.0, 0.0
+    exact, plain, whole = steep(1000).cpu().numpy(), 0.0, 0.0
     for seed in range(8):
         plain += density(steep(1000), dtype=torch.float32, probes=2, steps=60, seed=seed).wasserstein(exact) / 8
         nodes, weights = peer(exact, 2, 60, True, numpy.random.default_rng(seed))
@@ -158,6 +158,7 @@ def test_first_moment_agrees_with_the_trace(seed: int, known: int):
     assert abs(first.value - float(spectrum.mean())) <= 4 * first.standard_error
 
 
+@pytest.mark.slow  # Fast: test_count_inside_a_bulk_is_honest_about_resolution, and test_cdf_band.
 @pytest.mark.parametrize(("known", "threshold", "truth"), [(0, 8.0, 1), (0, 2.7, 4), (2, 2.7, 4)])
 def test_count_above_a_gap_covers_at_its_rate(known: int, threshold: float, truth: int):
     """Student's interval over the probes holds a count of one in less than nine of ten runs."""
@@ -185,7 +186,7 @@ def test_count_inside_a_bulk_is_honest_about_resolution():
 
 def test_cdf_band():
     spectrum, grid = steep(400), numpy.array([-1.0, 1.2, 2.7, 5.0, 20.0])
-    truth = (spectrum.numpy() <= grid[:, None]).mean(axis=1)
+    truth = (spectrum.cpu().numpy() <= grid[:, None]).mean(axis=1)
     hits = numpy.zeros(5)
     for seed in range(60):
         estimate, lower, upper = density(spectrum, probes=6, steps=25, seed=seed).cdf(grid)
@@ -227,7 +228,7 @@ def test_no_more_than_four_vectors_are_alive(known: int):
 
     vectors = torch.eye(known, size, dtype=torch.float64)
     with Storages(size) as storages:
-        spectral_density(Diagonal(), probes=2, steps=6, values=spectrum[:known].numpy(), vectors=vectors)
+        spectral_density(Diagonal(), probes=2, steps=6, values=spectrum[:known].cpu().numpy(), vectors=vectors)
     assert 3 <= storages.most <= 4
 
 
@@ -257,6 +258,7 @@ def test_the_band_is_students_over_the_probes():
     assert [upper[0] - middle[0], middle[0] - lower[0]] == pytest.approx([half, half], rel=1e-6)
 
 
+@pytest.mark.slow  # Fast: test_first_moment_agrees_with_the_trace.
 @pytest.mark.parametrize(("order", "least"), [(1, 0.89), (2, 0.88)])
 def test_moments_cover(order: int, least: float):
     """Of 150 runs 142 are expected; Student's interval held 91 and 83 % of those of order 1 and 2."""

@@ -60,7 +60,7 @@ def test_a_null_space_is_not_counted_by_its_rounding():
 def test_few_products_to_confirm_with_are_no_error(confirm: int):
     values = torch.linspace(-1, 3, 50, dtype=torch.float64)
     found = eigenpairs(Matrix(lambda v: values * v, 50, torch.float64), Wanted(2), confirm=confirm)
-    assert found.values.numpy() == pytest.approx(numpy.sort(values.numpy())[::-1][:2], rel=1e-3)
+    assert found.values.cpu().numpy() == pytest.approx(numpy.sort(values.cpu().numpy())[::-1][:2], rel=1e-3)
 
 
 def test_one_that_was_missed_at_the_other_end_is_not_ruled_out_by_magnitude():

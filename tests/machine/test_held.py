@@ -16,7 +16,9 @@ import torch
 from sharpcli import checkpoints, files
 from sharpcli.errors import InputError, Stopped
 from sharpcli.training.interrupt import deferred
-from tests.machine.conftest import Machine, sentence_and_hint
+from tests.lanes import thinned
+from tests.machine.conftest import sentence_and_hint
+from tests.processes import Machine
 
 SLOW = "if CALLS[0] > 60: import time; time.sleep(0.05)"  # The door has been passed then.
 
@@ -56,7 +58,7 @@ def test_a_second_process_is_told_who_works_there(
     assert not lock.exists()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", thinned(COMMANDS))
 def test_a_lock_of_a_process_that_was_killed_is_taken_over(
     command: str, machine: Machine, own_model: Callable[..., list[str]], final: Path, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """Kill train, surface and hessian --state at random moments, as a power cut does, and go on: the answer is the same to the bit.
 
 What is killed is the process of a command line; after each kill the same command line goes on. A few kills of each command
-are made always, many with `-m slow`; the moments are drawn from a seed.
+belong to `make test-slow`, many to `make test-long`; the moments are drawn from a seed. One kill is in test_held.py.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.machine.conftest import LONGEST, Machine
+from tests.lanes import slow
+from tests.processes import LONGEST, Machine
 
 FEW, MANY = 3, 25
 SLOWED = "import time; time.sleep(0.002)"
+COMMANDS = ("train", "surface", "hessian")
 SECONDS = (0.3, 3.0)  # From the start of a process to its kill.
 
 
@@ -48,8 +50,13 @@ def found_by(command: str, stdout: str, folder: Path) -> dict[str, Any]:
     return {name: result[name] for name in ("eigenvalues", "ceiling", "floor", "ended")} | {"vectors": vectors}
 
 
-@pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("command", ["train", "surface", "hessian"])
+@pytest.mark.parametrize(
+    ("command", "kills"),
+    [
+        *(slow(command, FEW) for command in COMMANDS),
+        *(pytest.param(command, MANY, marks=pytest.mark.long) for command in COMMANDS),
+    ],
+)
 def test_killed_at_random_moments_it_gives_the_same_answer(
     command: str, kills: int, machine: Machine, own_model: Callable[..., list[str]], final: Path, tmp_path: Path
 ) -> None:

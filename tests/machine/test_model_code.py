@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.conftest import Machine, sentence_and_hint
+from tests.lanes import crossed, thinned
+from tests.machine.conftest import sentence_and_hint
+from tests.processes import Machine
 
 RAISED = {
     "ValueError": "raise ValueError('boom')",
@@ -77,8 +79,7 @@ GLOBAL = {
 }
 
 
-@pytest.mark.parametrize("where", ["imported", "called"])
-@pytest.mark.parametrize("name", [*PRINTED, *CHANGED])
+@pytest.mark.parametrize(("name", "where"), crossed([*PRINTED, *CHANGED], ["imported", "called"]))
 def test_what_it_prints_and_changes_does_not_reach_the_answer(
     name: str, where: str, machine: Machine, own_model: Callable[..., list[str]], final: Path, tmp_path: Path
 ) -> None:
@@ -94,7 +95,7 @@ def test_what_it_prints_and_changes_does_not_reach_the_answer(
         assert "PRINTED" in answer.stderr
 
 
-@pytest.mark.parametrize("name", GLOBAL)
+@pytest.mark.parametrize("name", thinned(GLOBAL, 3))
 def test_settings_of_the_process_are_put_back_after_an_import_and_refused_in_forward(
     name: str, machine: Machine, own_model: Callable[..., list[str]], final: Path, tmp_path: Path
 ) -> None:

@@ -15,7 +15,9 @@ import pytest
 
 import sharpcli
 from sharpcli.errors import InputError
-from tests.machine.conftest import Machine, sentence_and_hint
+from tests.lanes import thinned
+from tests.machine.conftest import sentence_and_hint
+from tests.processes import Machine
 
 INSIDE = """
 def inside(name):
@@ -55,7 +57,7 @@ ENGINE = "forward-over-reverse"  # It calls the model for every product.
 PARTS = {"moments": ("--trace", "trace"), "density": ("--density", "density"), "blocks": ("--per-layer", "layers")}
 
 
-@pytest.mark.parametrize("function", PARTS)
+@pytest.mark.parametrize("function", thinned(PARTS))
 def test_a_part_that_fails_after_the_eigenvalues_is_missing_and_told(
     function: str, machine: Machine, own_model: Callable[..., list[str]], final: Path
 ) -> None:
@@ -215,7 +217,7 @@ def test_the_file_that_stdout_goes_to_is_not_replaced(machine: Machine, final: P
 ODD = ["a$b_c%d", "$\\frac{1$", "back\\slash", "100%", "x^{2}", "quote'\"", "\udcff\udcfe", "é漢字", "n" * 240]
 
 
-@pytest.mark.parametrize("name", ODD, ids=ascii)
+@pytest.mark.parametrize("name", thinned(ODD), ids=ascii)
 def test_a_name_is_no_formula_in_a_plot(name: str, machine: Machine, runs: Path, tmp_path: Path) -> None:
     places = []
     for number, mode in enumerate(("sgd", "fullbatch")):

@@ -16,7 +16,8 @@ from sharpcli.losses import IGNORED, loss_named
 from sharpcli.measures import epsilon_sharpness, gradient_noise, m_sharpness, pac_bayes, worst_case
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
-from sharpcli.runtime import Runtime
+from tests.device import on_device
+from tests.lanes import crossed
 
 FLOATS = ["float32", "float64"]
 NAMES = plugins.names("measures")
@@ -37,12 +38,12 @@ def classifier(level: float, seed: int, dtype: str) -> Objective:
         scale *= 1 + min(max(math.log(loss / level), -5), 5) / 30
     with torch.no_grad():
         model.weight.copy_(scale * weight)
-    return Objective.of(model, inputs, classes, runtime=Runtime.open("cpu", dtype))
+    return Objective.of(model, inputs, classes, runtime=on_device(dtype))
 
 
 def exact_loss(made: Objective, theta: numpy.ndarray) -> numpy.ndarray:
     """Return f in float64 for weights (..., P), by log1p and not by the code under test."""
-    inputs, classes = made.inputs.double().numpy(), made.targets.numpy()
+    inputs, classes = made.inputs.double().cpu().numpy(), made.targets.cpu().numpy()
     logits = numpy.einsum("...ij,nj->...ni", theta.reshape(*theta.shape[:-1], 2, 4), inputs)
     number = numpy.arange(len(classes))
     return numpy.log1p(numpy.exp(logits[..., number, 1 - classes] - logits[..., number, classes])).mean(-1)
@@ -50,20 +51,19 @@ def exact_loss(made: Objective, theta: numpy.ndarray) -> numpy.ndarray:
 
 def highest_corner(made: Objective, widths: Callable[[numpy.ndarray], numpy.ndarray]) -> float:
     """Return the largest rise over a box: cross-entropy of a linear model is convex, so it is in a corner."""
-    theta = made.parameters().double().numpy()
+    theta = made.parameters().double().cpu().numpy()
     corners = numpy.array(list(itertools.product((-1, 1), repeat=len(theta)))) * widths(theta)
     return float((exact_loss(made, theta + corners) - exact_loss(made, theta)).max())
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("level", [1e-1, 1e-3, 1e-5, 1e-7, 1e-9, 1e-12, 1e-20])
+@pytest.mark.parametrize(("level", "dtype"), crossed([1e-1, 1e-3, 1e-5, 1e-7, 1e-9, 1e-12, 1e-20], FLOATS))
 def test_phi_is_never_above_the_maximum_and_mostly_near_it(level: float, dtype: str):
     shares = []
     for seed in range(6):
         made = classifier(level, seed, dtype)
         found = epsilon_sharpness.measure(made, made.parameters(), seed=seed)
         truth = highest_corner(made, lambda theta: 1e-3 * (numpy.abs(theta) + 1))
-        base = float(exact_loss(made, made.parameters().double().numpy()))
+        base = float(exact_loss(made, made.parameters().double().cpu().numpy()))
         assert 0.3 * level < base < 3 * level
         assert found.status == "ok"
         assert found.rise <= truth * (1 + 1e-9)
@@ -74,9 +74,7 @@ def test_phi_is_never_above_the_maximum_and_mostly_near_it(level: float, dtype: 
     assert numpy.mean(shares) > (0.9 if level > 1e-15 else 0.1)  # Below float64's own rounding a search goes anywhere.
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("level", [1e-2, 1e-6, 1e-12])
-@pytest.mark.parametrize("epsilon", [1e-7, 1e-5])
+@pytest.mark.parametrize(("level", "epsilon", "dtype"), crossed([1e-2, 1e-6, 1e-12], [1e-7, 1e-5], FLOATS))
 def test_a_tiny_box_is_measured_although_its_rise_is_below_an_ulp_of_float32(epsilon: float, level: float, dtype: str):
     for seed in range(3):
         made = classifier(level, seed, dtype)
@@ -85,9 +83,7 @@ def test_a_tiny_box_is_measured_although_its_rise_is_below_an_ulp_of_float32(eps
         assert 0.5 * truth < found.rise <= truth * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("level", [1e-1, 1e-4, 1e-8, 1e-12])
-@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("level", "adaptive", "dtype"), crossed([1e-1, 1e-4, 1e-8, 1e-12], [False, True], FLOATS))
 def test_the_worst_case_is_never_above_the_maximum(adaptive: bool, level: float, dtype: str):
     for seed in range(4):
         made = classifier(level, seed, dtype)
@@ -194,14 +190,12 @@ DEGENERATE: dict[str, tuple[Callable[[], nn.Module], Tensor, Tensor, str]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("case", DEGENERATE)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "case", "dtype"), crossed(NAMES, DEGENERATE, FLOATS))
 def test_every_measure_answers_or_says_why_not(name: str, case: str, dtype: str):
     make, inputs, targets, loss = DEGENERATE[case]
     if name == "logit-normalised" and loss != "ce":
         pytest.skip("Needs logits.")
-    made = Objective.of(make(), inputs, targets, loss=loss, runtime=Runtime.open("cpu", dtype))
+    made = Objective.of(make(), inputs, targets, loss=loss, runtime=on_device(dtype))
     plug_in, theta = plugins.load("measures", name), made.parameters()
     for variant in plug_in.VARIANTS:
         options = {key: min(value, len(theta)) if key == "subspace" else value for key, value in variant.items()}
@@ -214,12 +208,10 @@ def test_every_measure_answers_or_says_why_not(name: str, case: str, dtype: str)
             assert found.note.endswith(".")
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("epsilon", [1e-3, 0.5, 100.0])
-@pytest.mark.parametrize("subspace", [0, 2])
+@pytest.mark.parametrize(("subspace", "epsilon", "dtype"), crossed([0, 2], [1e-3, 0.5, 100.0], FLOATS))
 def test_a_box_of_any_size_around_a_loss_without_a_gradient(subspace: int, epsilon: float, dtype: str):
     """A first step of so many widths over no slope at all was infinite, and the scaled loss not a number."""
-    made = Objective.of(Constant(), EYE, CLASSES, runtime=Runtime.open("cpu", dtype))
+    made = Objective.of(Constant(), EYE, CLASSES, runtime=on_device(dtype))
     found = epsilon_sharpness.measure(made, made.parameters(), epsilon=epsilon, subspace=subspace)
     assert found.status == "failed"
     assert "gradient is 0" in found.note
@@ -229,7 +221,7 @@ def test_a_box_of_any_size_around_a_loss_without_a_gradient(subspace: int, epsil
 def test_rounding_alone_is_no_rise():
     """The logits are one-hot, so normalised they do not depend on the weights that grow or shrink them together."""
     for dtype in FLOATS:
-        made = Objective.of(scaled_identity(10.0), EYE, CLASSES, runtime=Runtime.open("cpu", dtype))
+        made = Objective.of(scaled_identity(10.0), EYE, CLASSES, runtime=on_device(dtype))
         found = plugins.load("measures", "logit-normalised").read(made, made.parameters())
         assert found.status == "failed"
         assert found.note
@@ -237,7 +229,7 @@ def test_rounding_alone_is_no_rise():
 
 def test_a_gradient_that_is_only_rounding_has_no_noise_scale():
     for dtype in FLOATS:
-        made = Objective.of(zeroed(net(3, 5, 3)), EYE, CLASSES, runtime=Runtime.open("cpu", dtype))
+        made = Objective.of(zeroed(net(3, 5, 3)), EYE, CLASSES, runtime=on_device(dtype))
         found = gradient_noise.read(made, made.parameters())
         assert found.value is None
         assert "rounding" in found.note

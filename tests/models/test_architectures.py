@@ -11,6 +11,7 @@ from sharpcli import plugins
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.models.blocks.norm import norm_layer
 from sharpcli.models.resolve import resolve
+from tests.lanes import crossed, thinned
 
 NAMES = plugins.names("models/architectures")
 SHAPES = [(1, 28, 28), (3, 32, 32)]
@@ -78,8 +79,7 @@ def test_convnet_has_the_documented_size() -> None:
     assert parameter_count(resolve("convnet", input_shape=(1, 28, 28), num_classes=10)) == 11_074
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "shape"), crossed(NAMES, SHAPES))
 def test_logits_are_finite_and_differentiable_twice(name: str, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     model = resolve(name, input_shape=shape, num_classes=7, arguments=SMALL.get(name, [])).eval()
@@ -92,8 +92,7 @@ def test_logits_are_finite_and_differentiable_twice(name: str, shape: tuple[int,
     assert product.norm() > 0
 
 
-@pytest.mark.parametrize("norm", ["batch", "group", "none"])
-@pytest.mark.parametrize("name", NORMED)
+@pytest.mark.parametrize(("name", "norm"), crossed(NORMED, ["batch", "group", "none"]))
 def test_each_norm_lets_the_gradient_reach_every_parameter(name: str, norm: str) -> None:
     torch.manual_seed(0)
     options = [*SMALL.get(name, []), f"norm={norm}"]
@@ -127,7 +126,7 @@ def hessian_vector_product(loss: Tensor, parameters: list[nn.Parameter]) -> Tens
 
 # torch.func.jvp compiles its rules with torch.jit.script, which torch itself deprecates.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, 4))
 def test_second_order_transforms_agree_with_double_backward(name: str) -> None:
     torch.manual_seed(0)
     group = {"resnet18": ["width=2"], "f1": ["width=16"], "resnet44": ["width=2"], "c1": []}
@@ -147,7 +146,7 @@ def test_second_order_transforms_agree_with_double_backward(name: str) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-8 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("name", NORMED)
+@pytest.mark.parametrize("name", thinned(NORMED, 4))
 def test_group_norm_treats_each_sample_alone(name: str) -> None:
     torch.manual_seed(0)
     dropout = ["dropout=0"] if name in ("c1", "c2", "c3", "c4") else []

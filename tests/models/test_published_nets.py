@@ -15,6 +15,7 @@ from torchvision.models.resnet import Bottleneck as TorchvisionBottleneck
 from sharpcli.models.blocks.residual import Block, Bottleneck, shortcut_layer
 from sharpcli.models.blocks.wide_resnet import PreActivationBlock
 from sharpcli.models.resolve import resolve
+from tests.lanes import slow
 
 CIFAR = (3, 32, 32)
 
@@ -127,9 +128,17 @@ def assert_twins(ours: nn.Module, theirs: nn.Module, pixels: int) -> None:
         torch.testing.assert_close(ours(images), theirs.eval()(images), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("pixels", [8, 13])
-@pytest.mark.parametrize("shortcut", ["strided", "pooled"])
-@pytest.mark.parametrize(("name", "blocks"), [("resnet18", (2, 2, 2, 2)), ("resnet50", (3, 4, 6, 3))])
+@pytest.mark.parametrize(
+    ("name", "blocks", "shortcut", "pixels"),
+    [
+        ("resnet18", (2, 2, 2, 2), "strided", 13),
+        ("resnet50", (3, 4, 6, 3), "pooled", 8),
+        slow("resnet18", (2, 2, 2, 2), "pooled", 8),
+        slow("resnet50", (3, 4, 6, 3), "strided", 13),
+        slow("resnet18", (2, 2, 2, 2), "pooled", 13),
+        slow("resnet50", (3, 4, 6, 3), "strided", 8),
+    ],
+)
 def test_resnets_are_those_of_torchvision_with_another_stem(
     name: str, blocks: tuple[int, ...], shortcut: str, pixels: int
 ) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from sharpcli.errors import InputError
 from sharpcli.models.resolve import resolve
+from tests.lanes import crossed, slow
 
 IMAGES = {"input_shape": (3, 32, 32), "num_classes": 10}
 LARGE = [
@@ -22,9 +23,11 @@ LARGE = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "arguments", "words"), LARGE)
-@pytest.mark.parametrize("most", [None, 10**7])
-def test_it_is_refused_in_one_sentence(spec: str, arguments: list[str], words: str, most: int | None) -> None:
+@pytest.mark.parametrize(
+    ("case", "most"), [*crossed(LARGE[:3], [None, 10**7]), slow(LARGE[3], None), slow(LARGE[3], 10**7), slow(LARGE[4], None)]
+)
+def test_it_is_refused_in_one_sentence(case: tuple[str, list[str], str], most: int | None) -> None:
+    spec, arguments, words = case
     with pytest.raises(InputError, match=words):
         resolve(spec, **IMAGES, arguments=arguments, most=most)
 

@@ -62,7 +62,8 @@ def parts_of(checkpoint: Path) -> Callable[[int], list[HessianResult]]:
     return answers
 
 
-@pytest.mark.parametrize("samples", [200, 50])
+@pytest.mark.slow
+@pytest.mark.parametrize("samples", [50, 200])
 def test_the_bracket_holds_the_eigenvalue_of_the_whole(
     samples: int, whole: HessianResult, parts_of: Callable[[int], list[HessianResult]]
 ) -> None:
@@ -77,6 +78,7 @@ def test_the_bracket_holds_the_eigenvalue_of_the_whole(
     assert numpy.median(widths) < {200: 0.6, 50: 1.6}[samples]
 
 
+@pytest.mark.slow
 def test_the_value_of_a_part_is_too_high_and_the_one_on_what_was_left_out_too_low(
     whole: HessianResult, parts_of: Callable[[int], list[HessianResult]]
 ) -> None:
@@ -88,6 +90,7 @@ def test_the_value_of_a_part_is_too_high_and_the_one_on_what_was_left_out_too_lo
     assert outside.mean() + 2 * outside.std(ddof=1) / SEEDS[50] ** 0.5 < whole.lambda_max
 
 
+@pytest.mark.slow
 def test_the_standard_error_is_the_spread_over_splits(parts_of: Callable[[int], list[HessianResult]]) -> None:
     """Of disjoint halves drawn anew the values spread by √(1 - 1/2) of a standard error, as without replacement."""
     told = numpy.median([result.data_bar.standard_error for result in parts_of(200)])

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+
+from tests.lanes import thinned
+from tests.processes import Machine
 
 KILLS = 25
 NET = """from torch import nn
@@ -42,6 +41,7 @@ def timeless(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) | {"seconds": 0} for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_random_moments_ends_in_the_same_bytes(material: tuple[Path, Path], tmp_path: Path) -> None:
     """BatchNorm, dropout, momentum, SAM, noise, augmentation, three averages and two trackers: all of it is taken up."""
     script = Path(__file__).with_name("kill.py")
@@ -66,30 +66,17 @@ def test_a_run_that_is_killed_at_random_moments_ends_in_the_same_bytes(material:
             assert timeless(killed / name) == timeless(whole / name), name
 
 
-def line(*words: object) -> list[str]:
-    return [sys.executable, "-m", "sharpcli", "train", *map(str, words)]
-
-
-def limited(*words: object, largest_file: int) -> subprocess.CompletedProcess[str]:
-    """Train where no file may become larger than so many bytes: to a writer that is a full disk."""
-
-    def shorten() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-    return subprocess.run(line(*words), capture_output=True, text=True, timeout=120, check=False, preexec_fn=shorten)
-
-
 LARGE = ["--model", "mlp", "--model-arg", "hidden=2000"]  # Weights of 72 KB, which dwarf the records.
 
 
-def test_a_state_that_does_not_fit_on_the_disk_loses_only_that_save(data_file: Path, tmp_path: Path) -> None:
+def test_a_state_that_does_not_fit_on_the_disk_loses_only_that_save(machine: Machine, data_file: Path, tmp_path: Path) -> None:
     """Checkpoints fit below the limit on a file's size, the state with momentum and averages does not."""
     words = [*LARGE, "--data", f"npz:{data_file}", "--steps", 60, "--eval-every", 60, "--average", "ema:0.9"]
     words += ["--state-seconds", 1e-6]
-    limited(*words, "--out", tmp_path / "free", largest_file=10**9)
+    assert machine("train", *words, "--out", tmp_path / "free").exit_code == 0
     size = (tmp_path / "free" / "sgd" / "final.pt").stat().st_size
-    narrow = limited(*words, "--out", tmp_path / "narrow", largest_file=int(1.6 * size))
-    assert narrow.returncode == 0, narrow.stderr
+    narrow = machine("train", *words, "--out", tmp_path / "narrow", limits={"RLIMIT_FSIZE": int(1.6 * size)})
+    assert narrow.exit_code == 0, narrow.stderr
     warned = [told for told in narrow.stderr.splitlines() if told.startswith("warning: ")]
     assert len(warned) == 1
     assert "the state to resume from" in warned[0]
@@ -98,26 +85,22 @@ def test_a_state_that_does_not_fit_on_the_disk_loses_only_that_save(data_file: P
     assert not any(path.name.startswith(".") for path in (tmp_path / "narrow" / "sgd").iterdir())
 
 
-def test_a_disk_without_room_for_the_weights_is_told_before_the_work(data_file: Path, tmp_path: Path) -> None:
+def test_a_disk_without_room_for_the_weights_is_told_before_the_work(machine: Machine, data_file: Path, tmp_path: Path) -> None:
     words = [*LARGE, "--data", f"npz:{data_file}", "--steps", 10**6]
-    done = limited(*words, "--out", tmp_path / "run", largest_file=10_000)
-    assert done.returncode == 3
+    done = machine("train", *words, "--out", tmp_path / "run", limits={"RLIMIT_FSIZE": 10_000})
+    assert done.exit_code == 3
     assert done.stdout == ""
     assert [told.partition(" ")[0] for told in done.stderr.splitlines()] == ["error:", "hint:"]
     assert "init.pt" in done.stderr
 
 
-def test_sigterm_saves_the_state_as_ctrl_c_does(tiny: list[str], tmp_path: Path) -> None:
-    words = line(*tiny, "--steps", 10**6, "--batch-size", 16, "--eval-every", 100, "--out", tmp_path)
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
-    folder, end = tmp_path / "sgd", time.monotonic() + 60
-    while not (folder / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, stderr
+def test_sigterm_saves_the_state_as_ctrl_c_does(machine: Machine, tiny: list[str], tmp_path: Path) -> None:
+    words = ["train", *tiny, "--steps", 10**6, "--batch-size", 16, "--eval-every", 100, "--out", tmp_path]
+    folder = tmp_path / "sgd"
+    answer = machine.stopped((folder / "metrics.jsonl").exists, *words, by=signal.SIGTERM)
+    assert answer.exit_code == 128 + signal.SIGTERM, answer.stderr
     assert (folder / "last.pt").exists()
-    assert "--resume" in stderr
+    assert "--resume" in answer.stderr
 
 
 def test_divergence_leaves_the_last_weights_that_were_evaluated(
@@ -153,8 +136,10 @@ class Net(nn.Module):
 """
 
 
-@pytest.mark.parametrize("place", [1, 7, 12])
-def test_a_second_ctrl_c_in_the_midst_of_an_update_leaves_what_was_saved_before(place: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", thinned([7, 1, 12]))
+def test_a_second_ctrl_c_in_the_midst_of_an_update_leaves_what_was_saved_before(
+    place: int, machine: Machine, tmp_path: Path
+) -> None:
     """BatchNorm and dropout have seen half of an update then; a state of it would not go on to the same bytes."""
     (tmp_path / "net.py").write_text(INTERRUPTED)
     random, classes = np.random.default_rng(0), np.arange(60) % 3
@@ -162,12 +147,12 @@ def test_a_second_ctrl_c_in_the_midst_of_an_update_leaves_what_was_saved_before(
     np.savez(tmp_path / "d.npz", x_train=images[:40], y_train=classes[:40], x_test=images[40:], y_test=classes[40:])
     words = ["--mode", "sgd", "--model", f"{tmp_path / 'net.py'}:Net", "--data", f"npz:{tmp_path / 'd.npz'}", "--steps", 20,
              "--batch-size", 10, "--eval-every", 4, "--track-sharpness", 10, "--state-seconds", 1e-9]  # fmt: skip
-    go = partial(subprocess.run, capture_output=True, text=True, check=False, timeout=120)
-    assert go(line(*words, "--out", tmp_path / "whole")).returncode == 0
-    broken = go(line(*words, "--out", tmp_path / "broken"), env={**os.environ, "BREAK_AT": str(place)})
-    assert broken.returncode == 130, broken.stderr
-    resumed = go(line(*words, "--out", tmp_path / "broken", "--resume"))
-    assert resumed.returncode == 0, resumed.stderr
+    words = ["train", *words]
+    assert machine(*words, "--out", tmp_path / "whole").exit_code == 0
+    broken = machine(*words, "--out", tmp_path / "broken", BREAK_AT=str(place))
+    assert broken.exit_code == 130, broken.stderr
+    resumed = machine(*words, "--out", tmp_path / "broken", "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
     whole, broken_run = tmp_path / "whole" / "sgd", tmp_path / "broken" / "sgd"
     assert (broken_run / "final.pt").read_bytes() == (whole / "final.pt").read_bytes()
     for name in ("metrics", "distances", "sharpness"):

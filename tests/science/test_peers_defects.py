@@ -49,13 +49,15 @@ from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 from sharpcli.settings import HessianSettings
+from tests.device import on_device
+from tests.lanes import crossed
 from tests.linalg.spectra import Planted
 from tests.linalg.test_lanczos import bulk
 from tests.nets import double_differentiation, images, made_model, objective, relative
 
 SIZE = 20_000
 TEN = list(range(10, 0, -1))
-SINGLE, EXACT = Runtime.open("cpu", "float32"), Runtime.open("cpu", "float64")
+SINGLE, EXACT = on_device("float32"), on_device("float64")
 
 
 def test_no_ghosts_after_120_steps():
@@ -79,9 +81,7 @@ class Dropping(nn.Module):
         return self.inner(functional.dropout(inputs, self.rate))
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("memory", [0, None], ids=["made anew", "kept graphs"])
-@pytest.mark.parametrize("rate", [0.5, 0.1])
+@pytest.mark.parametrize(("rate", "memory", "seed"), crossed([0.5, 0.1], [0, None], range(3)))
 def test_dropout_is_refused_and_never_certified(rate: float, memory: int | None, seed: int):
     """A kept graph has one mask for good, and so is deterministic: what must not be is that it passes for the model's.
 

@@ -16,6 +16,7 @@ def compared() -> CompareResult:
     return sharpcli.compare([SAMPLES / mode for mode in MODES])
 
 
+@pytest.mark.slow
 def test_they_are_at_matched_training_loss_from_one_initialization(compared: CompareResult):
     losses = [row.train_loss for row in compared.rows]
     assert max(losses) < 1.02 * min(losses)
@@ -27,6 +28,7 @@ def test_they_are_at_matched_training_loss_from_one_initialization(compared: Com
     assert len(set(states)) == 1
 
 
+@pytest.mark.slow
 def test_larger_batches_end_in_sharper_minima(compared: CompareResult):
     """Keskar 2017, tables 3 and 4: the ratio is large, far beyond any rounding."""
     small, large, full = compared.rows
@@ -34,6 +36,7 @@ def test_larger_batches_end_in_sharper_minima(compared: CompareResult):
     assert small.phi * 1.5 < large.phi < full.phi
 
 
+@pytest.mark.slow
 def test_random_subspaces_agree():
     """Keskar 2017, table 4: p = 100."""
     small, full = (
@@ -43,6 +46,7 @@ def test_random_subspaces_agree():
     assert small * 1.5 < full
 
 
+@pytest.mark.slow
 def test_small_batch_travels_further(compared: CompareResult):
     """Keskar 2017, section 2.2; Hoffer 2017."""
     small, large, full = compared.rows
@@ -56,6 +60,7 @@ def test_the_large_batch_side_of_the_path_is_narrower():
     assert loss[1.5] > 2 * loss[-0.5]
 
 
+@pytest.mark.slow
 def test_the_gap_does_not_follow_the_sharpness(compared: CompareResult):
     """A finding, kept honest by a test: λmax differs sevenfold, the gaps do not differ beyond their standard errors."""
     small, _, full = compared.rows
@@ -64,6 +69,7 @@ def test_the_gap_does_not_follow_the_sharpness(compared: CompareResult):
     assert abs(full.gap - small.gap) < 2 * error
 
 
+@pytest.mark.slow
 def test_stored_losses_are_found_again(compared: CompareResult):
     for row in compared.rows:
         checks = {check.name: check for check in sharpcli.inspect(row.checkpoint.path).checks}

@@ -19,8 +19,9 @@ from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
 from tests.curvature.test_groups import snapshot, switches
+from tests.device import on_device
+from tests.lanes import crossed, thinned
 from tests.nets import data_for, made_model
 
 
@@ -63,8 +64,7 @@ def disturbed(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
-@pytest.mark.parametrize("kind", OPERATORS)
+@pytest.mark.parametrize(("kind", "interrupted"), crossed(OPERATORS, [False, True]))
 def test_a_search_on_a_users_module(kind: str, interrupted: bool) -> None:
     model = disturbed(nn.Sequential(made_model("conv"), Interrupting()))
     torch.manual_seed(5)
@@ -72,7 +72,7 @@ def test_a_search_on_a_users_module(kind: str, interrupted: bool) -> None:
     random.seed(5)
     model_before, before = snapshot(model), world()
     Interrupting.passes = Interrupting.at = 0
-    made = Objective.of(model, *data_for("conv"), runtime=Runtime.open("cpu", "float64"), chunk_size=40)
+    made = Objective.of(model, *data_for("conv"), runtime=on_device("float64"), chunk_size=40)
     operator = operator_of(kind, made, made.parameters(), memory=0)  # No graph is kept: every product passes anew.
     begun = Interrupting.passes
     if interrupted:
@@ -117,7 +117,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, data_file: Path) -> tup
     return folder / "run" / "sgd" / "final.pt", named
 
 
-@pytest.mark.parametrize("bn", ["eval", "recompute", "batch"])
+@pytest.mark.parametrize("bn", thinned(["eval", "recompute", "batch"]))
 def test_the_function_with_all_there_is_to_ask_for(
     bn: str, checkpoint: tuple[Path, str], contents: Callable[[Path], dict[str, str]]
 ) -> None:
@@ -143,7 +143,7 @@ def test_the_function_with_all_there_is_to_ask_for(
 @pytest.mark.parametrize("kind", OPERATORS)
 def test_graphs_are_gone_with_the_operator(kind: str) -> None:
     """PyHessian's `backward(create_graph=True)` leaves cycles that keep memory (its issues 25 and 28)."""
-    made = Objective.of(made_model("conv"), *data_for("conv"), runtime=Runtime.open("cpu", "float64"), chunk_size=40)
+    made = Objective.of(made_model("conv"), *data_for("conv"), runtime=on_device("float64"), chunk_size=40)
     operator = operator_of(kind, made, made.parameters())
     eigenpairs(operator, Wanted(1))
     gone = weakref.ref(made.model)

@@ -9,21 +9,22 @@ from torch import nn
 
 from sharpcli import progress
 from sharpcli.datasets.splits import DataSplits, Split
-from sharpcli.runtime import Runtime, generator
+from sharpcli.runtime import generator
 from sharpcli.settings import TrainSettings
 from sharpcli.training.averaged import finished
 from sharpcli.training.judge import Judge
 from sharpcli.training.methods.averaging import Average
 from sharpcli.training.plan import make_plan
+from tests.device import DEVICE, on_device
 
 
 def _judge(tmp_path: Path) -> Judge:
     random = generator(0)
     parts = [Split(torch.randn(24, 5, generator=random), torch.arange(24) % 3) for _ in range(2)]
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3)).to(DEVICE)
     plan = make_plan("sgd", TrainSettings(mode=("sgd",), batch_size=8), 24, chunk_size=8, has_batch_norm=True)
-    runtime = Runtime.open("cpu", "float32")
+    runtime = on_device("float32")
     return Judge.of(model, DataSplits("toy", *parts, 3), loss="ce", plan=plan, runtime=runtime, folder=tmp_path)
 
 

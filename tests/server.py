@@ -30,17 +30,25 @@ def prepared() -> None:
         importlib.import_module(f"sharpcli.analyses.{command}")
 
 
-def child(asked: dict[str, Any]) -> int:
+def streams(asked: dict[str, Any]) -> list[int]:
+    """Open what the process reads and writes; before it is made, so that a terminal is in use when its number is told."""
+    write = os.O_WRONLY | os.O_CREAT
+    return [os.open(os.devnull, os.O_RDONLY), os.open(asked["stdout"], write), os.open(asked["stderr"], write)]
+
+
+def child(asked: dict[str, Any], opened: list[int]) -> int:
     """Become the process of one command line: its streams, folder, environment and limits; return its exit code."""
-    for number, (path, flags) in enumerate(
-        ((os.devnull, os.O_RDONLY), (asked["stdout"], os.O_WRONLY | os.O_CREAT), (asked["stderr"], os.O_WRONLY | os.O_CREAT))
-    ):
-        opened = os.open(path, flags)
-        os.dup2(opened, number)
-        os.close(opened)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    for number, descriptor in enumerate(opened):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    for name, value in asked["environment"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    coding = os.environ.get("PYTHONIOENCODING") or None  # As Python does when it starts.
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False, encoding=coding) for number in (1, 2))  # noqa: SIM115
     os.chdir(asked["cwd"])
-    os.environ.update(asked["environment"])
     for name, value in asked["limits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -56,11 +64,12 @@ def serve() -> None:
     prepared()
     for line in sys.stdin:
         asked = json.loads(line)
+        opened = streams(asked)
         pid = os.fork()
         if pid == 0:
             code = 99
             try:
-                code = child(asked)
+                code = child(asked, opened)
             except BaseException as error:
                 os.write(2, f"Traceback: {error!r}\n".encode())
             finally:
@@ -68,6 +77,8 @@ def serve() -> None:
                     with contextlib.suppress(Exception):
                         stream.flush()
                 os._exit(code)
+        for descriptor in opened:
+            os.close(descriptor)
         print(json.dumps({"process": pid}), flush=True)
         began, status = time.monotonic(), None
         while status is None:
