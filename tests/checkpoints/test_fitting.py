@@ -159,7 +159,7 @@ NORMED: dict[str, tuple[Callable[[nn.Module], nn.Module], Callable[[nn.Module], 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
 @pytest.mark.parametrize("name", NORMED)
-def test_names_that_modules_convert(name: str, prefix: str) -> None:
+def test_prefixes_that_modules_convert(name: str, prefix: str) -> None:
     saved, built = NORMED[name]
     torch.manual_seed(0)
     source, target = (nn.Sequential(nn.Linear(5, 4), how(nn.Linear(4, 3))).eval() for how in (saved, built))
@@ -252,7 +252,7 @@ def test_modules_of_one_name_side_by_side() -> None:
         assert check(state, source, filled(net(), seed=1)) == []
 
 
-def test_names_that_could_be_two_are_not_guessed() -> None:
+def test_prefixes_that_could_be_two_are_not_guessed() -> None:
     state = filled(Net()).state_dict()
     twice = {f"{word}.{name}": part for word in ("module", "model") for name, part in state.items()}
     with pytest.raises(InputError, match="does not fit") as caught:

@@ -110,7 +110,7 @@ def test_parts_of_one_memory_are_not_tied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["weight", "a.bias", "in_proj_weight", "rnn.weight_ih_l0", "a.weight_g", "a.weight_orig"])
-def test_names_of_weights_have_to_be_of_real_numbers(name: str) -> None:
+def test_prefixes_of_weights_have_to_be_of_real_numbers(name: str) -> None:
     with pytest.raises(InputError, match=f"'{name}' in .* int64"):
         checkpoints.parts(given({"b.weight": torch.ones(2), name: torch.arange(3)}))
 

@@ -71,7 +71,7 @@ def test_a_tensor_that_repeats_one_number_is_not_written_out(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["\ud800", "x" * 2000, "a\nb"])
-def test_names_of_tensors_are_text_that_can_be_printed(name: str, tmp_path: Path) -> None:
+def test_prefixes_of_tensors_are_text_that_can_be_printed(name: str, tmp_path: Path) -> None:
     checkpoints.write(tmp_path / "x.pt", {"w": torch.ones(2), name: torch.ones(2)}, {})
     with pytest.raises(InputError) as caught:
         checkpoints.read(tmp_path / "x.pt")

@@ -101,7 +101,7 @@ def test_listing_and_package_load_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_names_come_in_any_case() -> None:
+def test_prefixes_come_in_any_case() -> None:
     assert isinstance(build("ConvNet"), nn.Module)
 
 

@@ -95,7 +95,7 @@ def test_post_activation_wide_nets_count_by_hand(name: str, width: int, n: int) 
         ("wrn28-10", [], 28),
     ],
 )
-def test_names_tell_the_depth(name: str, options: list[str], depth: int) -> None:
+def test_prefixes_tell_the_depth(name: str, options: list[str], depth: int) -> None:
     with torch.device("meta"):
         model = resolve(name, input_shape=CIFAR, num_classes=10, arguments=options)
     layers = [key for key, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]

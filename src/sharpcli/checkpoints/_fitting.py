@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sharpcli import progress
 from sharpcli.checkpoints._checkpoint import Checkpoint
-from sharpcli.checkpoints._names import is_stray, renamings
+from sharpcli.checkpoints._prefixes import is_stray, renamings
 from sharpcli.checkpoints._sets import EXTRA_STATE
 from sharpcli.checkpoints._types import require_real
 from sharpcli.errors import InputError

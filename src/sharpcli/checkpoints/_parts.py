@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sharpcli.checkpoints._checkpoint import Checkpoint
 from sharpcli.checkpoints._fitting import fit
-from sharpcli.checkpoints._names import aligned, is_stray
+from sharpcli.checkpoints._prefixes import aligned, is_stray
 from sharpcli.checkpoints._types import require_real
 from sharpcli.errors import InputError, NumericalError
 

@@ -68,11 +68,11 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
 
 
 def _with_option(error: SharpcliError) -> str:
-    """Return the hint, with the option that sets what it asks for at its end, where it can be copied."""
+    """Return the hint, with the option that sets what it asks for amid the sentence, so that a copied value has no full stop."""
     if not error.remedy:
         return error.hint
     name, _, value = error.remedy.partition("=")
-    return f"{error.hint.removesuffix('.')}: --{name.replace('_', '-')} {value}"
+    return f"{error.hint.removesuffix('.')}, as --{name.replace('_', '-')} {value} does."
 
 
 def _how_to_go_on(stopped: KeyboardInterrupt, values: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sharpcli.checkpoints._names import aligned, is_stray, renamings
+from sharpcli.checkpoints._prefixes import aligned, is_stray, renamings
 
 MODEL = ("conv.weight", "head.weight", "head.bias")
 MODULES = ("", "conv", "head")
@@ -14,7 +14,7 @@ def renamed(names: list[str]) -> list[set[str]]:
     return [set(way.values()) for way in renamings(names, MODEL, MODULES)]
 
 
-def test_names_as_they_are_come_first():
+def test_prefixes_as_they_are_come_first():
     assert next(iter(renamings(MODEL, MODEL, MODULES))) == {name: name for name in MODEL}
 
 
@@ -47,6 +47,6 @@ def test_a_name_that_is_only_alike_is_no_stray(name: str):
     assert not is_stray(name)
 
 
-def test_names_of_two_files_are_the_same_but_for_wrappers():
+def test_prefixes_of_two_files_are_the_same_but_for_wrappers():
     assert aligned([f"module.{name}" for name in MODEL], MODEL) == {f"module.{name}": name for name in MODEL}
     assert aligned([*MODEL, "more"], MODEL) == {name: name for name in [*MODEL, "more"]}
