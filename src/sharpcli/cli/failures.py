@@ -68,7 +68,7 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
 
 
 def _with_option(error: SharpcliError) -> str:
-    """Return the hint, with the option that sets what it asks for amid the sentence, so that a copied value has no full stop."""
+    """Return the hint with the option that sets what it asks for; no full stop follows the value, so it can be copied."""
     if not error.remedy:
         return error.hint
     name, _, value = error.remedy.partition("=")
