@@ -24,9 +24,10 @@ def _regression(size: int, seed: int, *, at_minimum: bool) -> tuple[Objective, n
     inputs = torch.randn(30, size, generator=random, dtype=torch.float64)
     targets = torch.randn(30, 1, generator=random, dtype=torch.float64)
     model = nn.Linear(size, 1, bias=False).double()
-    if at_minimum:
-        with torch.no_grad():
-            model.weight.copy_(torch.linalg.lstsq(inputs, targets).solution.T)
+    # The weights of the generator, not of torch's global state: that would depend on the tests before.
+    drawn = torch.randn(1, size, generator=random, dtype=torch.float64) / math.sqrt(size)
+    with torch.no_grad():
+        model.weight.copy_(torch.linalg.lstsq(inputs, targets).solution.T if at_minimum else drawn)
     made = Objective.of(model, inputs, targets, loss="mse", runtime=on_device("float64"))
     return made, (inputs.T @ inputs / 30).cpu().numpy(), made.gradient(made.parameters())
 
