@@ -17,7 +17,7 @@ import torch
 from benchmarks.conditions import commit, processor
 from benchmarks.progress import tell
 
-PIECES = ("peaks", "agreement", "training", "products", "small", "precision", "eigenvalues")
+PIECES = ("peaks", "agreement", "training", "products", "small", "precision", "peers", "eigenvalues")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ Products are those that the operator has counted, for whatever purpose: search, 
 
 from __future__ import annotations
 
+import torch
+
 from benchmarks.problem import Problem
 from benchmarks.tools import Answer, Tuned
 from sharpcli.analyses.hessian import largest
@@ -21,7 +23,8 @@ def solve(problem: Problem, k: int, seed: int, _tuned: Tuned) -> Answer:
 
 def answer(problem: Problem, settings: HessianSettings, words: str) -> Answer:
     """Find what settings ask for."""
-    objective = Objective.of(problem.model, problem.inputs, problem.targets, loss="ce", runtime=Runtime.open("cpu"))
+    where = Runtime(problem.inputs.device, torch.float32)
+    objective = Objective.of(problem.model, problem.inputs, problem.targets, loss="ce", runtime=where)
     pairs = largest(objective, settings)
     operator = pairs.krylov.operator
     assert isinstance(operator, CurvatureOperator)
