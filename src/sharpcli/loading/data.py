@@ -7,21 +7,18 @@ from sharpcli.checkpoints import Checkpoint
 from sharpcli.datasets.resolve import resolve
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError
-from sharpcli.loading.recorded import blaming, loss_name
+from sharpcli.loading.recorded import blaming, given_or_recorded, loss_name
 from sharpcli.settings import AnalysisSettings
 
 
 def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
     """Return the data that the settings name, else those the checkpoint was trained on."""
-    recorded = checkpoint.metadata.get("data", {})
-    spec = settings.data or recorded.get("spec")
+    spec, arguments, _ = given_or_recorded(checkpoint, "data", settings.data, settings.data_arg)
     if spec is None:
         raise InputError(
             f"{checkpoint.path} does not say which data it was trained on.",
             "Name them with --data, such as --data cifar10 or --data npz:FILE.",
         )
-    same = settings.data is None or settings.data == recorded.get("spec")
-    arguments = settings.data_arg or (tuple(recorded.get("arguments", ())) if same else ())
     loss = loss_name(checkpoint, settings.loss)
     try:
         with blaming(checkpoint, "data", on_file=settings.data is None and not settings.data_arg):
@@ -30,7 +27,7 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
         if settings.data is None:
             error.hint = f"{checkpoint.path} was trained on '{spec}'; say where that is now with --data or --data-root."
         raise
-    fingerprint = recorded.get("fingerprint")
+    fingerprint = checkpoint.metadata.get("data", {}).get("fingerprint")
     if settings.data is None and fingerprint is not None and fingerprint != data.fingerprint():
         progress.warn(f"The data '{spec}' are not the ones {checkpoint.path} was trained on: their fingerprint differs.")
     return data

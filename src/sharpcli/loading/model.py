@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError
-from sharpcli.loading.recorded import blaming, loss_name
+from sharpcli.loading.recorded import blaming, given_or_recorded, loss_name
 from sharpcli.losses import loss_named
 from sharpcli.models.resolve import resolve
 from sharpcli.modules import private_copy
@@ -20,8 +20,7 @@ _SPARE = 2**24  # Parameters.
 
 def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings) -> nn.Module:
     """Return the freshly built model that the settings name, else the checkpoint's own if that runs no code."""
-    recorded = checkpoint.metadata.get("model", {})
-    spec = settings.model or recorded.get("spec")
+    spec, arguments, own = given_or_recorded(checkpoint, "model", settings.model, settings.model_arg)
     if spec is None:
         raise InputError(
             f"{checkpoint.path} does not say which model its weights belong to.",
@@ -32,9 +31,7 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
             f"{checkpoint.path} needs model code, {spec}, which is never run because a file names it.",
             f"If you trust that code, say so: --model {spec}.",
         )
-    same = settings.model is None or settings.model == recorded.get("spec")
-    arguments = settings.model_arg or (tuple(recorded.get("arguments", ())) if same else ())
-    output = settings.output or (recorded.get("output") if same else None)
+    output = settings.output or (checkpoint.metadata.get("model", {}).get("output") if own else None)
     width = num_outputs(loss_name(checkpoint, settings.loss), data, spec)
     asked = settings.model or settings.model_arg or settings.output
     with torch.random.fork_rng(), blaming(checkpoint, "model", on_file=not asked):

@@ -12,6 +12,7 @@ from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
 from sharpcli.loading.data import load_data
 from sharpcli.loading.model import build_model, most_parameters
+from sharpcli.loading.recorded import given_or_recorded
 from sharpcli.models.resolve import resolve
 from sharpcli.models.torchvision_models import build_torchvision_model
 from sharpcli.models.user_code import build_from_code
@@ -32,11 +33,10 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
     spec = settings.model
     if spec is None:
         return None
-    recorded = checkpoint.metadata.get("model", {})
-    own = spec == recorded.get("spec")
-    arguments = settings.model_arg or (tuple(recorded.get("arguments", ())) if own else ())
+    _, arguments, _ = given_or_recorded(checkpoint, "model", spec, settings.model_arg)
     if settings.data is not None:
         return build_model(checkpoint, load_data(checkpoint, settings), settings)
+    recorded = checkpoint.metadata.get("model", {})
     shape, classes = recorded.get("input_shape"), recorded.get("num_classes")
     with torch.random.fork_rng():
         if shape is not None and classes is not None:

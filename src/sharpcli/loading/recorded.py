@@ -10,6 +10,22 @@ from sharpcli.errors import InputError, SettingsError
 from sharpcli.settings.losses import LossSpec
 
 
+def given_or_recorded(
+    checkpoint: Checkpoint, what: str, spec: str | None, arguments: tuple[str, ...]
+) -> tuple[str | None, tuple[str, ...], bool]:
+    """Return the spec and the arguments to use for "model" or "data", and whether the spec is the recorded one.
+
+    Args:
+        checkpoint: Whose record is used where nothing is given.
+        what: "model" or "data".
+        spec: What the user names, if anything.
+        arguments: What the user gives; the recorded arguments are used only with the recorded spec.
+    """
+    recorded = checkpoint.metadata.get(what, {})
+    own = spec is None or spec == recorded.get("spec")
+    return spec or recorded.get("spec"), arguments or (tuple(recorded.get("arguments", ())) if own else ()), own
+
+
 def loss_name(checkpoint: Checkpoint, asked: str | None) -> str:
     """Return the loss that was asked for, else that of the checkpoint, else cross-entropy; with its options."""
     with blaming(checkpoint, "loss", on_file=asked is None):
