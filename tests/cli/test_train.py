@@ -292,6 +292,36 @@ def test_a_resumed_run_ends_as_if_it_had_not_stopped(
     assert timeless[0] == timeless[1]
 
 
+def in_version_1(folder: Path) -> None:
+    """Give the checkpoints, the state and the settings of a run the names that version 1 had."""
+
+    def former(record: dict[str, Any]) -> dict[str, Any]:
+        names = {"plan": "recipe", "recipe": "preset"}
+        return {names.get(name, name): value for name, value in record.items()}
+
+    for path in folder.glob("*.pt"):
+        content = torch.load(path, weights_only=True)
+        if path.name == "last.pt":
+            content["identity"] = former(content["identity"])
+        else:
+            content |= {"format_version": 1, "metadata": former(content["metadata"])}
+        torch.save(content, path)
+    settings = folder / "settings.json"
+    settings.write_text(json.dumps(former(json.loads(settings.read_text()))))
+
+
+def test_a_run_of_version_1_is_resumed(interrupted: tuple[Path, int, str, str], sharpcli: Run, tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        shutil.copytree(interrupted[0], tmp_path / name)
+    in_version_1(tmp_path / "old" / "sgd")
+    assert json.loads((tmp_path / "old" / "sgd" / "settings.json").read_text())["recipe"]["mode"] == "sgd"
+    for name in ("old", "new"):
+        answer = sharpcli("train", "--resume", tmp_path / name / "sgd")
+        assert answer.exit_code == 0, answer.stderr
+    old, new = (tmp_path / name / "sgd" / "final.pt" for name in ("old", "new"))
+    assert old.read_bytes() == new.read_bytes()
+
+
 OTHER = [
     ["--lr", 0.01],
     ["--steps", 4000],
