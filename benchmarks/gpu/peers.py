@@ -24,14 +24,15 @@ def measure(setting: Setting) -> dict[str, Any]:
     """Return for each net and tool its seconds, products and eigenvalues, or why it gave none."""
     small = setting.small
     rows: list[dict[str, Any]] = []
-    for made, topk in (
-        (mlp(setting), 10),
-        (resnet18(setting, 16 if small else 512), 3 if small else 10),
-        (gpt(setting, 2 if small else 8, 32 if small else 512), 3 if small else 10),
+    for made, topk, tools in (
+        (mlp(setting), 10, _TOOLS),
+        (resnet18(setting, 16 if small else 512), 3 if small else 10, _TOOLS),
+        # For 124 million parameters the next tool gave no answer on an H100 before the process ended; see docs/performance.md.
+        (gpt(setting, 2 if small else 8, 32 if small else 512), 3 if small else 10, _TOOLS[:1]),
     ):
         problem = Problem(made.model.eval(), made.inputs, made.targets)
         steps = 0
-        for tool in _TOOLS:
+        for tool in tools:
             row: dict[str, Any] = {"net": made.name, "tool": tool, "samples": len(made.inputs), "wanted": topk}
             steps = _solve(row, problem, setting, {"steps": steps}) or steps
             rows.append(row)
