@@ -40,14 +40,14 @@ class Ended(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class PlannedRun:
-    """One run of a study, about to be made.
+    """One run of a command, about to be made.
 
     Attributes:
         shown: Its folder, as the user has named it.
         place: The same from the root: a model's code may change the working folder.
     """
 
-    study: TrainingSetup
+    setup: TrainingSetup
     variant: Variant
     plan: TrainingPlan
     shown: Path
@@ -75,11 +75,11 @@ class PlannedRun:
         settings, plan, name = self.variant.settings, self.plan, self.variant.name
         if not (settings.overwrite or settings.resume):
             run_folder.refuse_to_overwrite(self.place)
-        weights = sum(tensor.nbytes for tensor in self.study.init.values())
+        weights = sum(tensor.nbytes for tensor in self.setup.init.values())
         run_folder.require_room(self.place, plan, weights)
         for sentence in idle_options(settings, plan):
             progress.warn(f"{name}: {sentence}")
-        has_batch_norm = bool(batch_norms(self.study.model))
+        has_batch_norm = bool(batch_norms(self.setup.model))
         if has_batch_norm and plan.chunk_size < plan.batch_size and settings.ghost_bn is None:
             progress.warn(
                 f"{name} with BatchNorm normalises each block of {plan.chunk_size} samples by itself (ghost batch norm); "
@@ -88,10 +88,10 @@ class PlannedRun:
         if settings.ghost_bn is not None and not has_batch_norm and not plan.grad_penalty:
             progress.warn(f"{name}: --ghost-bn changes nothing, since the model has no BatchNorm.")
         if plan.mode == "fullbatch" and any(
-            isinstance(part, nn.modules.dropout._DropoutNd) for part in self.study.model.modules()
+            isinstance(part, nn.modules.dropout._DropoutNd) for part in self.setup.model.modules()
         ):
             progress.warn("The model has dropout: its full-batch gradient is exact for the units that each update keeps.")
-        Updater.check(plan, self.study.data.train.inputs)
+        Updater.check(plan, self.setup.data.train.inputs)
 
     def carry_out(self) -> list[TrainRow]:
         """Make the run, or take it up where it was left."""
@@ -113,21 +113,21 @@ class PlannedRun:
         return rows
 
     def _train(self, *, resuming: bool) -> list[TrainRow]:
-        study, began = self.study, time.perf_counter()
-        model = private_copy(study.model).to(study.runtime.device)
+        setup, began = self.setup, time.perf_counter()
+        model = private_copy(setup.model).to(setup.runtime.device)
         if resuming:
             self._require_init()
         else:
             self._prepare()
-        cuda = [study.runtime.device] if study.runtime.device.type == "cuda" else []
+        cuda = [setup.runtime.device] if setup.runtime.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(self.variant.settings.seed)
             run = Run(
                 model,
-                study.data,
-                study.loss,
+                setup.data,
+                setup.loss,
                 self.plan,
-                study.runtime,
+                setup.runtime,
                 self.variant.settings.seed,
                 self.place,
                 self._identity(),
@@ -166,7 +166,7 @@ class PlannedRun:
             record["recipe"] = asdict(self.variant.recipe)
         # First, since --resume needs it and can make the other anew.
         files.write_bytes(self.place / checkpoints.SETTINGS, (json.dumps(record, indent=2) + "\n").encode(), durable=True)
-        checkpoints.write(self.place / "init.pt", self.study.init, self._metadata(0, None))
+        checkpoints.write(self.place / "init.pt", self.setup.init, self._metadata(0, None))
 
     def _require_init(self) -> None:
         """See to it that init.pt holds the weights that the run began with; one that is gone is written again.
@@ -176,8 +176,8 @@ class PlannedRun:
         """
         path = self.place / "init.pt"
         if not path.exists():
-            checkpoints.write(path, self.study.init, self._metadata(0, None))
-        elif checkpoints.read(path).sha256() != self.study.init_sha256:
+            checkpoints.write(path, self.setup.init, self._metadata(0, None))
+        elif checkpoints.read(path).sha256() != self.setup.init_sha256:
             raise InputError(
                 f"{self.shown / 'init.pt'} does not hold the weights that the run began with (its hash differs).",
                 "Remove that file, and it is written again.",
@@ -198,13 +198,13 @@ class PlannedRun:
             "step": step,
             "epochs": step / self.plan.updates_per_epoch,
             "last_learning_rate": rate,
-            "parameters": list(self.study.space.names),
+            "parameters": list(self.setup.space.names),
         }
 
     def _identity(self) -> dict[str, Any]:
         """Return everything that the weights of a run depend on."""
-        settings, data = self.variant.settings, self.study.data
-        answered = chosen_output(self.study.model)
+        settings, data = self.variant.settings, self.setup.data
+        answered = chosen_output(self.setup.model)
         return {
             "model": {
                 "spec": settings.model,
@@ -220,12 +220,12 @@ class PlannedRun:
                 "num_train": len(data.train),
                 "num_test": len(data.part("test")),
             },
-            "loss": self.study.loss,
+            "loss": self.setup.loss,
             "mode": self.plan.mode,
             "plan": self.plan.to_dict(),
             "seed": settings.seed,
             "dtype": settings.dtype,
-            "init": {"path": "init.pt", "sha256": self.study.init_sha256},
+            "init": {"path": "init.pt", "sha256": self.setup.init_sha256},
         }
 
     def _finished(self) -> list[TrainRow]:

@@ -83,8 +83,8 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
 
 def _told(runs: list[PlannedRun], done: list[tuple[list[TrainRow], float]], record: AnswerRecord) -> TrainResult:
     """Return the answer for the runs that have ended, each with the seconds that it took before this command."""
-    first, rows = runs[0].study, [row for some, _ in done for row in some]
-    inits = {run.study.init_sha256 for run in runs}
+    first, rows = runs[0].setup, [row for some, _ in done for row in some]
+    inits = {run.setup.init_sha256 for run in runs}
     return TrainResult(
         run=str(runs[0].shown.parent),
         init_sha256=first.init_sha256 if len(inits) == 1 else None,
@@ -105,14 +105,14 @@ def _folder(settings: TrainSettings) -> Path:
 
 def _planned(wanted: list[Variant], folder: Path) -> list[PlannedRun]:
     """Open what the runs stand on, once where it is the same, and fill in their numbers."""
-    studies: dict[tuple[Any, ...], TrainingSetup] = {}
+    setups: dict[tuple[Any, ...], TrainingSetup] = {}
     found = []
     for variant in wanted:
         key = tuple(getattr(variant.settings, name) for name in _SHARED)
-        if key not in studies:
-            studies[key] = TrainingSetup.open(variant.settings)
-        study = studies[key]
-        found.append(PlannedRun(study, variant, study.plan(variant), folder / variant.name))
+        if key not in setups:
+            setups[key] = TrainingSetup.open(variant.settings)
+        setup = setups[key]
+        found.append(PlannedRun(setup, variant, setup.plan(variant), folder / variant.name))
     return found
 
 
@@ -122,15 +122,15 @@ def _slug(spec: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in stem)
 
 
-def _next_commands(study: TrainingSetup, rows: list[TrainRow]) -> tuple[str, ...]:
+def _next_commands(setup: TrainingSetup, rows: list[TrainRow]) -> tuple[str, ...]:
     """Return what to type next; model code must be named again, since a checkpoint's own is never run."""
-    spec = study.settings.model or ""
+    spec = setup.settings.model or ""
     tail = ["--model", spec] if runs_code(spec) else []
     for name in ("data_root", "device", "dtype"):
-        if getattr(study.settings, name) != getattr(TrainSettings, name):
-            tail += [f"--{name.replace('_', '-')}", getattr(study.settings, name)]
+        if getattr(setup.settings, name) != getattr(TrainSettings, name):
+            tail += [f"--{name.replace('_', '-')}", getattr(setup.settings, name)]
     ends = [row.checkpoint for row in rows]
-    topk = min(20, study.space.dimension)
+    topk = min(20, setup.space.dimension)
     commands = [
         ["inspect", rows[0].folder, *tail],
         ["hessian", ends[-1], "--topk", str(topk), *tail],
