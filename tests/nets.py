@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sharpcli.objective import Objective
+from sharpcli.runtime import exact_arithmetic
 from tests.device import DEVICE, on_device
 
 NUM_SAMPLES = 103  # No batch size used here divides it: the last batch is always ragged.
@@ -195,13 +195,14 @@ def made_model(name: str) -> nn.Module:
 def unsettled(model: nn.Module) -> nn.Module:
     """Give a model in float64 BatchNorm statistics and factors that are not the initial ones; return it."""
     random = torch.Generator().manual_seed(5)
-    for layer in model.double().modules():
+    device = next(model.parameters()).device
+    for layer in model.double().cpu().modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.running_mean.normal_(generator=random)
             layer.running_var.uniform_(0.5, 2, generator=random)
             for factor in layer.parameters():
                 factor.data.uniform_(0.5, 2, generator=random)
-    return model
+    return model.to(device)
 
 
 def data_for(name: str) -> tuple[Tensor, Tensor]:
@@ -252,7 +253,7 @@ class Storages(TorchDispatchMode):
 
 @contextmanager
 def double_differentiation() -> Iterator[None]:
-    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+    with exact_arithmetic(recurrent=True), warnings.catch_warnings():
         # Forward differentiation loads parts of torch that announce their own end.
         warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
         warnings.filterwarnings("ignore", message=".*torch.jit.*")

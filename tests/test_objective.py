@@ -118,11 +118,12 @@ def test_a_model_of_numbers_refuses_tokens_in_one_sentence():
         Objective.of(Tagger(), inputs, targets)
 
 
-def test_a_token_that_the_model_does_not_know_is_told_before_the_work():
+@pytest.mark.parametrize("token", [987, -1])
+def test_a_token_that_the_model_does_not_know_is_told_before_the_work(token: int):
     inputs, targets = texts()
     inputs[-1, -1] = 5
-    inputs[-2, 0] = 987
-    with pytest.raises(InputError, match="has the token 987, which the model's table does not have") as caught:
+    inputs[-2, 0] = token
+    with pytest.raises(InputError, match=f"has the token {token}, which the model's table does not have") as caught:
         Objective.of(LanguageModel(), inputs, targets)
     assert "tokens" in caught.value.hint
     assert "--data" in caught.value.hint
@@ -136,7 +137,7 @@ class Positions(nn.Module):
         self.tokens, self.places, self.layer = nn.Embedding(256, 3), nn.Embedding(2, 3), nn.Linear(3, 2)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.layer((self.tokens(inputs) + self.places(torch.arange(inputs.shape[1]))).mean(1))
+        return self.layer((self.tokens(inputs) + self.places(torch.arange(inputs.shape[1], device=inputs.device))).mean(1))
 
 
 def test_only_tokens_are_blamed_for_what_tokens_do():

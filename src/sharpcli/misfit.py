@@ -36,11 +36,14 @@ def misfit(error: Exception, inputs: Tensor, runs: Callable[[Tensor], object]) -
     tokens = not inputs.is_floating_point()
     if tokens and _TOO_HIGH.search(str(error)) and _works(runs, torch.zeros_like(inputs[:1])):
         # A text that is too long for a table of positions fails for the token 0, too.
+        token = int(inputs.min()) if int(inputs.min()) < 0 else int(inputs.max())
         return InputError(
-            f"The data has the token {int(inputs.max())}, which the model's table does not have.",
+            f"The data has the token {token}, which the model's table does not have.",
             "Check --model, --model-arg and --data; tokens are counted from 0, and there must be fewer than rows in the table.",
         )
     hint = _NO_TOKENS if tokens else _BELONG
+    if "same device" in reason:
+        hint = "The model makes a tensor on the CPU in forward: make it on the device of the inputs, or use --device cpu."
     if not tokens and _AN_INDEX.search(reason) and not _TOO_HIGH.search(reason) and _were_bytes(inputs):
         hint = "Bytes are taken as pixels; if they are tokens, add --data-arg tokens=True."
     return InputError(

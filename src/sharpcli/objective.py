@@ -19,6 +19,7 @@ from torch.func import functional_call
 from sharpcli import batchnorm, graphs, streams
 from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
 from sharpcli.errors import InputError, loss_not_finite
+from sharpcli.index_bounds import checked_indices
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.losses import Loss, loss_of, moments
@@ -297,14 +298,14 @@ class Objective:
         """
         few, leaves = self.few(), self.leaves(self.parameters())
         try:
-            with self.arithmetic():
+            with self.arithmetic(), checked_indices(self.runtime.device):
                 own = (*leaves.values(), self.inputs, self.targets, few.inputs, few.targets)
                 self.criterion.require_classes(self.outputs(leaves, few.inputs, {}), few.targets, self.targets)
                 loss, size = graphs.saved_bytes(lambda: self.loss_sum(leaves, few), own)
                 if not self.inputs.is_floating_point():
                     self._require_tokens(leaves, few)
         except Exception as error:  # A foreign model may raise anything.
-            with torch.no_grad():
+            with torch.no_grad(), checked_indices(self.runtime.device):
                 raise misfit(error, self.inputs, lambda some: self.outputs(leaves, some, {})) from error
         if not loss.requires_grad:
             raise InputError(
@@ -315,15 +316,17 @@ class Objective:
     def _overwrites_inputs(self) -> bool:
         """Tell whether the model changes its inputs in place."""
         given = self.few().inputs.clone()
-        with torch.no_grad(), self.arithmetic(), suppress(Exception):  # What does not fit together is told elsewhere.
+        checked = checked_indices(self.runtime.device)
+        with torch.no_grad(), self.arithmetic(), suppress(Exception), checked:  # What does not fit together is told elsewhere.
             self.outputs(self.space.split(self.parameters()), given, {})
         return given._version > 0
 
     def _require_tokens(self, leaves: Mapping[str, Tensor], few: Chunk) -> None:
-        """Refuse whole numbers that the model does not look up: too high ones, or such that it takes as plain numbers."""
+        """Refuse whole numbers that are out of range of the model's table, or that it takes as plain numbers."""
         with torch.no_grad():
-            highest = self.inputs[self.inputs.reshape(len(self.inputs), -1).amax(1).argmax()]
-            tokens = torch.cat([few.inputs, highest[None]])
+            flat = self.inputs.reshape(len(self.inputs), -1)
+            extremes = torch.stack([flat.amin(1).argmin(), flat.amax(1).argmax()])
+            tokens = torch.cat([few.inputs, self.inputs[extremes]])
             looked_up = self.outputs(leaves, tokens, {})
             try:
                 calculated = self.outputs(leaves, tokens.to(self.runtime.dtype), {})

@@ -20,7 +20,7 @@ from sharpcli.objective import Objective
 from sharpcli.settings import HessianSettings
 from tests.curvature.test_groups import snapshot, switches
 from tests.curvature.test_hessian import Odd
-from tests.device import on_device
+from tests.device import DEVICE, on_device
 from tests.lanes import slow, thinned
 from tests.nets import (
     NETS,
@@ -108,6 +108,8 @@ def test_every_engine_gives_the_explicit_matrix(kind: str, engine: str, name: st
 @pytest.mark.parametrize("name", thinned(["lstm", "gpt"]))
 def test_nets_over_texts_can_be_traced(name: str):
     """For seconds, so it is done once here, and not also to verify it."""
+    if name == "lstm" and DEVICE.type == "cuda":
+        pytest.skip("torch has no forward differentiation of an LSTM on CUDA")
     problem = objective(name)
     engine, vector = operator_kind("hessian").make("linearize", problem), vector_for(problem)
     with problem.arithmetic():
@@ -161,7 +163,8 @@ def test_the_padding_row_of_an_embedding_is_a_constant(engine: str):
     """Torch forgets it in forward differentiation: off by 5 % here, found, and not used."""
     problem = Objective.of(Tagger(padding=2).double(), *data_for("lstm"), runtime=EXACT, chunk_size=7)
     operator, messages = made(problem, engine)
-    assert [" was off by 0.0" in message for message in messages] in ([[]] if engine == "fused" else [[], [True]])
+    remark = " was off by 0.0" if DEVICE.type == "cpu" else "forward AD"  # Which torch lacks for an LSTM on CUDA.
+    assert [remark in message for message in messages] in ([[]] if engine == "fused" else [[], [True]])
     product = operator @ vector_for(problem)
     assert relative(product, plain(problem)) < 1e-12
     assert float(product[8:12].abs().max()) == 0

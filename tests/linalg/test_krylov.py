@@ -80,7 +80,7 @@ def test_vectors_are_the_unit_combinations_of_the_basis():
     for _ in range(20):
         krylov.step()
     weights = numpy.linspace(0, 3, 40).reshape(20, 2)
-    expected = torch.from_numpy(weights.T) @ krylov.basis.double()
+    expected = torch.from_numpy(weights.T).to(DEVICE) @ krylov.basis.double()
     found = krylov.vectors(weights)
     torch.testing.assert_close(found, (expected / expected.norm(dim=1, keepdim=True)).float())
 

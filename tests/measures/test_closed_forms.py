@@ -264,7 +264,7 @@ def test_m_sharpness_fails_where_a_batch_has_no_rise_and_leaves_out_ignored_ones
             self.weight = nn.Parameter(torch.ones(2, dtype=torch.float64))
 
         def forward(self, inputs: Tensor) -> Tensor:
-            return (inputs * self.weight).sum(1, keepdim=True) * torch.tensor([1.0, -1.0], dtype=torch.float64)
+            return (inputs * self.weight).sum(1, keepdim=True) * inputs.new_tensor([1.0, -1.0])
 
     inputs = torch.tensor([[1.0, 0.5], [0.0, 0.0], [0.3, 1.0], [0.2, 0.1]])
     runtime = on_device("float64")
@@ -319,6 +319,6 @@ def test_the_local_volume_of_a_bowl_is_exact_and_is_that_of_sampling():
     values = torch.linalg.eigvalsh(hessian)
     assert found.value == pytest.approx(0.5 * float(torch.log1p(40 * 0.04 * values).sum()), rel=1e-5)
     drawn = 0.2 * torch.randn(400_000, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    weights = torch.exp(-40 * 0.5 * torch.einsum("ni,ij,nj->n", drawn, hessian, drawn))
+    weights = torch.exp(-40 * 0.5 * torch.einsum("ni,ij,nj->n", drawn, hessian.cpu(), drawn))
     error = float(weights.std() / weights.mean()) / 400_000**0.5
     assert abs(-math.log(float(weights.mean())) - found.value) < 4 * error

@@ -158,7 +158,7 @@ def test_the_sign_ascent_ends_in_a_corner_that_its_gradient_points_to(seed: int)
     box = epsilon_sharpness._make_box(theta, 1e-3, 0, seed)
     with progress.task("", total=None) as shown:
         (found,) = climb(Meter("", made, theta, {}), box, steps=10, restarts=1, seeds=(seed,), shown=shown)
-    assert torch.equal(found.place.abs(), torch.ones(8, dtype=torch.float64))
+    assert torch.equal(found.place.abs().cpu(), torch.ones(8, dtype=torch.float64))
     uphill = made.gradient(theta + box.offset(found.place))
     assert torch.equal(uphill.sign(), found.place)
     assert (

@@ -23,7 +23,7 @@ def mean_gradient(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor,
 
 def _gradient(model: nn.Module, chunk: int, dtype: str) -> torch.Tensor:
     kind = getattr(torch, dtype)
-    model = copy.deepcopy(model).to(kind)
+    model = copy.deepcopy(model).cpu().to(kind)
     inputs, targets = images()
     loss = mean_gradient(model, inputs.to(kind), targets, chunk_size=chunk)
     assert loss == pytest.approx(float(LOSSES["ce"].terms(model(inputs.to(kind)), targets).mean().detach()), rel=1e-6)
@@ -42,7 +42,7 @@ def test_the_full_batch_gradient_does_not_depend_on_the_chunk_size(chunk: int, d
 def test_it_is_the_gradient_of_the_objective():
     made = objective("mlp")
     found = _gradient(made.model, 13, "float64")
-    torch.testing.assert_close(found, made.gradient(made.parameters()), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(found, made.gradient(made.parameters()).cpu(), rtol=1e-12, atol=1e-14)
 
 
 def test_the_default_model_and_data_in_chunks_of_one_sixty_four_and_all():
@@ -100,7 +100,7 @@ def test_the_mean_is_over_the_tokens_that_count(chunk: int):
     wanted, gradient = made.loss_and_gradient(made.parameters())
     assert loss == pytest.approx(wanted, rel=1e-12)
     found = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-    torch.testing.assert_close(found, gradient, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found, gradient.cpu(), rtol=1e-10, atol=1e-12)
 
 
 def test_a_batch_in_which_all_is_ignored_has_no_gradient():

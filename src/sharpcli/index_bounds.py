@@ -1,0 +1,60 @@
+"""Indices are checked before a GPU uses them: there, an index out of range ends the whole process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_aten = torch.ops.aten
+
+
+def checked_indices(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which indices out of range raise IndexError on this device.
+
+    The CPU checks them itself. CUDA ends in a device-side assertion, after which the process cannot use the device. Each
+    check waits for the device, so the context is for a few samples before the work, not for the work.
+    """
+    return nullcontext() if device.type == "cpu" else CheckedIndices()  # type: ignore[no-untyped-call]
+
+
+class CheckedIndices(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Checks the indices of look-ups, gathers and scatters: of nn.Embedding, of `tensor[indices]`, and of functions on them.
+
+    Raises:
+        IndexError: An index is negative beyond the size of its axis, or not below it.
+    """
+
+    def __torch_dispatch__(
+        self, function: Any, types: Iterable[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Check the indices of a call, then make it."""
+        packet = getattr(function, "overloadpacket", None)
+        if packet in (_aten.embedding, _aten._embedding_bag, _aten._embedding_bag_forward_only):
+            _require(args[1], len(args[0]), negative=False)
+        elif packet in (_aten.index, _aten.index_put, _aten.index_put_, _aten._unsafe_index):
+            for axis, indices in enumerate(args[1]):
+                if isinstance(indices, Tensor) and indices.dtype not in (torch.bool, torch.uint8):
+                    _require(indices, _size(args[0], axis), negative=True)
+        elif packet in (_aten.gather, _aten.index_select, _aten.scatter, _aten.scatter_, _aten.scatter_add):
+            _require(args[2], _size(args[0], args[1]), negative=False)
+        elif packet == _aten.take:
+            _require(args[1], args[0].numel(), negative=True)
+        return function(*args, **(kwargs or {}))
+
+
+def _size(tensor: Tensor, axis: int) -> int:
+    return tensor.shape[axis] if tensor.ndim else 1
+
+
+def _require(indices: Tensor, size: int, *, negative: bool) -> None:
+    if indices.numel() == 0:
+        return
+    lowest, highest = (int(end) for end in torch.aminmax(indices))
+    if highest >= size or lowest < (-size if negative else 0):
+        wrong = highest if highest >= size else lowest
+        raise IndexError(f"index out of range: {wrong} in an axis of size {size}")
