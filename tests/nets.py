@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import gc
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -260,6 +262,19 @@ def double_differentiation() -> Iterator[None]:
         yield
 
 
+def by_the_cpu(dense: Callable[[Objective], Tensor]) -> Callable[[Objective], Tensor]:
+    """Compute a matrix on the CPU, wherever the problem is: some operations of a GPU cannot be differentiated forward."""
+
+    @functools.wraps(dense)
+    def computed(problem: Objective) -> Tensor:
+        runtime = replace(problem.runtime, device=torch.device("cpu"))
+        model = copy.deepcopy(problem.model).cpu()
+        inputs, targets = problem.inputs.cpu(), problem.targets.cpu()
+        return dense(replace(problem, model=model, inputs=inputs, targets=targets, runtime=runtime)).to(DEVICE)
+
+    return computed
+
+
 def outputs_of(problem: Objective) -> Callable[[Tensor], Tensor]:
     """Return the function from θ to the outputs of all samples, in one batch or in the fixed blocks of `bn="batch"`."""
     inputs = problem.inputs.double() if problem.inputs.is_floating_point() else problem.inputs
@@ -289,6 +304,7 @@ def terms_of(problem: Objective) -> Callable[[Tensor], Tensor]:
     return terms
 
 
+@by_the_cpu
 def dense_hessian(problem: Objective) -> Tensor:
     """Return the exact Hessian (P, P) in float64 by differentiating the whole mean loss at once, in reverse, then forward.
 
@@ -301,6 +317,7 @@ def dense_hessian(problem: Objective) -> Tensor:
         return torch.func.jacfwd(slope)(problem.parameters().double())
 
 
+@by_the_cpu
 def dense_ggn(problem: Objective) -> Tensor:
     """Return JᵀHJ / n in float64, with the Jacobian J of all outputs and the Hessian H of the summed loss in them."""
     outputs, terms, theta = outputs_of(problem), terms_of(problem), problem.parameters().double()
@@ -311,6 +328,7 @@ def dense_ggn(problem: Objective) -> Tensor:
     return jacobian.T @ middle @ jacobian / len(terms(answer))
 
 
+@by_the_cpu
 def dense_empirical_fisher(problem: Objective) -> Tensor:
     """Return the mean outer product of the gradients of all loss terms, in float64."""
     outputs, terms = outputs_of(problem), terms_of(problem)
@@ -319,6 +337,7 @@ def dense_empirical_fisher(problem: Objective) -> Tensor:
     return gradients.T @ gradients / len(gradients)
 
 
+@by_the_cpu
 def dense_fisher(problem: Objective) -> Tensor:
     """Return the mean over terms of Σ_c p_c ∇log p_c ∇log p_cᵀ, the expectation over the classes that the model predicts."""
     outputs, theta = outputs_of(problem), problem.parameters().double()
@@ -340,7 +359,7 @@ DENSE: dict[str, Callable[[Objective], Tensor]] = {
 }
 
 
-@cache
+@functools.cache
 def exact(kind: str, name: str, loss: str = "ce") -> Tensor:
     """Return the explicit matrix of a curvature operator for a net of this file, all data in one batch."""
     return DENSE[kind](objective(name, loss=loss))

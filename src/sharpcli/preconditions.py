@@ -6,6 +6,7 @@ Every analysis passes through it when it opens a checkpoint, and so does trainin
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,9 +56,11 @@ def require_function(model: nn.Module, inputs: Tensor, runtime: Runtime) -> None
     places = torch.linspace(0, len(inputs) - 1, min(_SAMPLES, len(inputs))).round().long()
     few = inputs[places.to(inputs.device)]
     with _random_states_kept(), torch.no_grad():
-        for dtype in dict.fromkeys((runtime.accumulator, runtime.dtype)):
+        # A model that holds a tensor on the CPU by another way than a name runs there only.
+        devices = dict.fromkeys((runtime.device, torch.device("cpu")))
+        for device, dtype in itertools.product(devices, dict.fromkeys((runtime.accumulator, runtime.dtype))):
             try:
-                calls = _Calls.of(model, few, runtime.device, dtype)
+                calls = _Calls.of(model, few, device, dtype)
             except Exception:  # A foreign model may raise anything; it may run in one precision only.
                 continue
             if calls is not None:
