@@ -18,7 +18,7 @@ from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.errors import InputError, NumericalError
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
-from tests.device import on_device
+from tests.device import DEVICE, on_device
 from tests.nets import NETS, TEXT_NETS, images, objective, relative, vector_for
 
 EXACT, SINGLE = (on_device(dtype) for dtype in ("float64", "float32"))
@@ -144,7 +144,8 @@ def test_weight_norm_of_torch_is_right_whichever_way(norm: Any):
     assert torch.equal(problem.parameters(), usual.parameters())
     vector = vector_for(usual)
     operator, messages = made(problem)
-    assert relative(operator @ vector, made(usual)[0] @ vector) < 1e-8
+    # On CUDA the operation rounds as in float32, also in float64.
+    assert relative(operator @ vector, made(usual)[0] @ vector) < (1e-8 if DEVICE.type == "cpu" else 1e-4)
     assert len(messages) == (operator.engine_name == "difference")
 
 

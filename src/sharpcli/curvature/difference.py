@@ -3,12 +3,14 @@
 (g(θ + tv) - g(θ - tv)) / 2t is Jv up to t², where nothing between the two points has a kink, and up to the rounding of g
 divided by t. Each kink between them, such as of a ReLU, adds its jump divided by 2t. So t must be small against the
 distance to the next kink and large against rounding. No step is right for all data. It is chosen for each chunk of
-samples by itself: steps fall by a factor of ten until two of them agree. How far those two disagree is what the product
-is uncertain by, and it is added up for the certificate.
+samples by itself: steps fall by a factor of ten until two of them agree. If none do and the largest two agree best, an
+operation of the model rounds more coarsely than float64, and steps grow instead. The disagreement of the two steps that are
+used is the uncertainty of the product, and it is added up for the certificate.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -21,7 +23,9 @@ from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
 
 STEPS = tuple(10.0**power for power in range(-6, -12, -1))  # Of the length of θ.
-_AGREEMENT = 1e-8  # Relative difference of two steps at which no smaller one is tried.
+LARGER_STEPS = (1e-5, 1e-4, 1e-3)  # Against rounding as of float32: torch's weight_norm on CUDA is off by 6e-9 in float64.
+_AGREEMENT = 1e-8  # Relative difference of two steps at which no smaller one is tried,
+_COARSE = 1e-5  # and above which larger ones are, if the largest two agree best.
 
 
 class Rule(Protocol):
@@ -98,17 +102,25 @@ class Difference:
         """Return Jv by the two neighbouring steps that agree best."""
         length = float(vector.norm())
         unit = (float(theta.norm()) or 1.0) / length
+        first = larger = self._quotient(chunk, theta, vector, STEPS[0] * unit)
         best: Along | None = None
-        larger = self._quotient(chunk, theta, vector, STEPS[0] * unit)
-        for place in range(1, len(STEPS)):
-            smaller = self._quotient(chunk, theta, vector, STEPS[place] * unit)
-            found = Along(larger, smaller, STEPS[place - 1])
-            if best is None or found.gap < best.gap or not math.isfinite(best.gap):
-                best = found
-            if found.gap <= _AGREEMENT * float(smaller.norm()):
-                break
+        for step, next_step in itertools.pairwise(STEPS):
+            smaller = self._quotient(chunk, theta, vector, next_step * unit)
+            pair = Along(larger, smaller, step)
+            if best is None or pair.gap < best.gap or not math.isfinite(best.gap):
+                best = pair
+            if pair.gap <= _AGREEMENT * float(smaller.norm()):
+                return best
             larger = smaller
         assert best is not None
+        rounds = best.step == STEPS[0] and best.gap > _COARSE * float(best.value.norm())
+        smaller = first
+        for step in LARGER_STEPS if rounds else ():
+            larger = self._quotient(chunk, theta, vector, step * unit)
+            pair = Along(larger, smaller, step)
+            if not pair.gap < best.gap:
+                break
+            best, smaller = pair, larger
         return best
 
     def product(self, chunk: Chunk, theta: Tensor, vector: Tensor) -> Tensor:
