@@ -42,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]
             model.state_dict()[f"{name}.{part}"].copy_(state[f"{theirs}.{part}"])
     runtime = on_device("float64")
     made = Objective.of(model, torch.from_numpy(inputs[:40]), torch.from_numpy(classes[:40]), runtime=runtime)
-    values = numpy.linalg.eigvalsh(dense_hessian(made).numpy())
+    values = numpy.linalg.eigvalsh(dense_hessian(made).cpu().numpy())
     return str(run), how, numpy.concatenate([values, numpy.zeros(12)])
 
 

@@ -15,6 +15,7 @@ from sharpcli.analyses.interpolate.path import WeightPath
 from sharpcli.errors import NumericalError
 from sharpcli.loading import load_checkpoint
 from sharpcli.settings import InterpolateSettings
+from tests.device import DEVICE
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_the_curvature_along_a_straight_path_is_the_hessian_in_its_direction():
     from tests.measures.test_closed_forms import regression
 
     made, hessian, _ = regression()
-    start, end = made.parameters(), made.parameters() + torch.arange(6.0, dtype=torch.float64)
+    start, end = made.parameters(), made.parameters() + torch.arange(6.0, dtype=torch.float64, device=DEVICE)
     alphas = [0.0, 0.4, 0.5, 1.0]
     losses = [made.loss(torch.lerp(start, end, alpha)) for alpha in alphas]
     length = float((end - start).norm())
@@ -172,7 +173,7 @@ def test_the_control_point_of_a_bowl_is_where_it_should_be():
 
     made, _, _ = regression(at_minimum=True)
     best = made.parameters()
-    offsets = torch.tensor([[1.0, 0, 0, 0, 0, 0], [0, 0.5, 0, 0, 0, 0]], dtype=torch.float64)
+    offsets = torch.tensor([[1.0, 0, 0, 0, 0, 0], [0, 0.5, 0, 0, 0, 0]], dtype=torch.float64, device=DEVICE)
     start, end = best + offsets[0], best + offsets[1]
     found = trained_control(made, start, end, steps=6000, batch=40, seed=0)
     alpha = torch.linspace(0, 1, 100_001, dtype=torch.float64)

@@ -357,6 +357,7 @@ def test_ctrl_c_while_it_is_loaded_is_no_traceback() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: Interrupted.\n")
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("line", ["hessian {run}", "sharpness {run}", "train " + TINY + " --steps 1"])
 def test_no_cuda_here(
     line: str, sharpcli: Callable[..., Any], places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ import torch
 import sharpcli as package
 from sharpcli.curvature.stability import largest_stable
 from sharpcli.training.recipes import names, recipe_named
+from tests.device import same
 
 Run = Callable[..., Any]
 NET = "from torch import nn\ndef net():\n    return nn.Sequential({layers})\n"
@@ -81,7 +82,7 @@ def test_a_recipe_is_what_its_words_are(train: Callable[..., Path]) -> None:
     ]
     by_hand = train(*typed, *short, name="hand")
     first, second = tensors(by_name / "final.pt"), tensors(by_hand / "final.pt")
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert all(same(first[key], second[key]) for key in first)
 
 
 def test_the_list_of_recipes(sharpcli: Run) -> None:
