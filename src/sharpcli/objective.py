@@ -8,7 +8,7 @@ how many tokens of a sample are ignored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -19,14 +19,13 @@ from torch.func import functional_call
 from sharpcli import batchnorm, graphs, streams
 from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
 from sharpcli.errors import InputError, loss_not_finite
-from sharpcli.index_bounds import checked_indices
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.losses import Loss, loss_of, moments
-from sharpcli.misfit import misfit
 from sharpcli.modules import Holding, private_copy
 from sharpcli.parameters import ParameterSpace, left_out
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
+from sharpcli.trial_passes import overwrites_inputs, saved_bytes_per_sample, settled_loss
 
 _FEW = 4  # Samples that show whether model and data fit.
 
@@ -107,9 +106,9 @@ class Objective:
         inputs = inputs.to(runtime.device, runtime.dtype if inputs.is_floating_point() else None)
         targets = targets.to(runtime.device, runtime.dtype if targets.is_floating_point() else None)
         made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, terms, bn, missing)
-        made = replace(made, copies_inputs=made._overwrites_inputs())
-        saved = made.saved_bytes_per_sample()
-        made = replace(made, criterion=made.settled_loss())
+        made = replace(made, copies_inputs=overwrites_inputs(made))
+        saved = saved_bytes_per_sample(made)
+        made = replace(made, criterion=settled_loss(made))
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
@@ -267,92 +266,6 @@ class Objective:
         """Return the BatchNorm statistics of this objective's data at θ, by buffer name; see `batchnorm.recompute`."""
         with self.arithmetic():
             return batchnorm.recompute(self.model, self.space.split(theta), self.inputs)
-
-    def dead_parameters(self) -> dict[str, str]:
-        """Return the parameters without any curvature, by name, each with the reason, from a few samples.
-
-        "unused", "linear" and "padding" (of a row) are those of `graphs.without_curvature`: their rows of the Hessian
-        are zero by construction. "frozen", "not selected" and "tied to NAME" are no part of θ.
-        """
-        leaves = self.leaves(self.parameters())
-        with self.arithmetic():
-            return {**graphs.without_curvature(self.loss_sum(leaves, self.few()), leaves), **self.left_out}
-
-    def varying(self) -> Tensor:
-        """Return 1 for each parameter, and 0 for those of a padding row, which torch takes as constants, shape (P,)."""
-        leaves, ones = self.leaves(self.parameters()), torch.ones_like(self.parameters())
-        with self.arithmetic():
-            rows = graphs.padding_rows(self.loss_sum(leaves, self.few()), leaves)
-        parts = self.space.split(ones)
-        for name, row in rows.items():
-            parts[name][row] = 0
-        return ones
-
-    def saved_bytes_per_sample(self) -> int:
-        """Run a few samples through model and loss, and return about how many bytes each keeps for the backward pass.
-
-        What does not fit together shows here, before the work.
-
-        Raises:
-            InputError: The model cannot take the data, or the loss depends on no trainable parameter.
-        """
-        few, leaves = self.few(), self.leaves(self.parameters())
-        try:
-            with self.arithmetic(), checked_indices(self.runtime.device):
-                own = (*leaves.values(), self.inputs, self.targets, few.inputs, few.targets)
-                self.criterion.require_classes(self.outputs(leaves, few.inputs, {}), few.targets, self.targets)
-                loss, size = graphs.saved_bytes(lambda: self.loss_sum(leaves, few), own)
-                if not self.inputs.is_floating_point():
-                    self._require_tokens(leaves, few)
-        except Exception as error:  # A foreign model may raise anything.
-            with torch.no_grad(), checked_indices(self.runtime.device):
-                raise misfit(error, self.inputs, lambda some: self.outputs(leaves, some, {})) from error
-        if not loss.requires_grad:
-            raise InputError(
-                "The loss does not depend on any trainable parameter.", "Check that the model uses its parameters."
-            )
-        return size // len(few.inputs)
-
-    def _overwrites_inputs(self) -> bool:
-        """Tell whether the model changes its inputs in place."""
-        given = self.few().inputs.clone()
-        checked = checked_indices(self.runtime.device)
-        with torch.no_grad(), self.arithmetic(), suppress(Exception), checked:  # What does not fit together is told elsewhere.
-            self.outputs(self.space.split(self.parameters()), given, {})
-        return given._version > 0
-
-    def _require_tokens(self, leaves: Mapping[str, Tensor], few: Chunk) -> None:
-        """Refuse whole numbers that are out of range of the model's table, or that it takes as plain numbers."""
-        with torch.no_grad():
-            flat = self.inputs.reshape(len(self.inputs), -1)
-            extremes = torch.stack([flat.amin(1).argmin(), flat.amax(1).argmax()])
-            tokens = torch.cat([few.inputs, self.inputs[extremes]])
-            looked_up = self.outputs(leaves, tokens, {})
-            try:
-                calculated = self.outputs(leaves, tokens.to(self.runtime.dtype), {})
-            except Exception:  # A look-up takes no floats; what it raises is the model's business.
-                return
-        if torch.equal(looked_up, calculated):
-            raise InputError(
-                "The inputs are whole numbers, but the model takes them as plain numbers, not as tokens.",
-                "Store them as floats, at the scale the model was trained with; bytes (uint8) are divided by 255.",
-            )
-
-    def settled_loss(self) -> Loss:
-        """Return the loss with what it tells from the shapes of the outputs said: the same for every batch."""
-        if self.targets.ndim == 1 or self.targets.is_floating_point():
-            return self.criterion
-        few = self.few()
-        with torch.no_grad(), self.arithmetic():
-            outputs = self.outputs(self.space.split(self.parameters()), few.inputs, {})
-        return self.criterion.settled(outputs, few.targets)
-
-    def num_fusible(self) -> int:
-        """Return how many operations of the model have a fused kernel."""
-        fusing = Fusing()
-        with self.arithmetic(), fusing:
-            self.loss_sum(self.leaves(self.parameters()), self.few())
-        return fusing.count
 
     def few(self, count: int = _FEW) -> Chunk:
         """Return the first samples that have a loss term: others agree on everything."""

@@ -16,6 +16,7 @@ from sharpcli.curvature.operators import operator_kind
 from sharpcli.curvature.soundness import DIFFERENCE, settle
 from sharpcli.errors import SettingsError, is_out_of_memory
 from sharpcli.objective import Objective
+from sharpcli.trial_passes import num_fusible
 
 _PROBING = 0.03  # Most of a run's time that measuring may take.
 _PROBES = 8.0  # Products' worth of work in measuring two engines on the same samples.
@@ -157,7 +158,7 @@ class _Probing:
 
     def _faster(self, plain: str, cost: _Cost, size: int) -> tuple[str, _Cost]:
         try:
-            found = self.objective.num_fusible() if "fused" in self.kind.engines else 0
+            found = num_fusible(self.objective) if "fused" in self.kind.engines else 0
             fused = self._cost("fused", size) if found else cost
         except Exception as error:  # Whatever it is, the plain engine does without.
             if is_out_of_memory(error):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sharpcli import progress, streams
 from sharpcli.chunks import Chunk
+from sharpcli.curvature.dead_parameters import varying
 from sharpcli.curvature.difference import Difference
 from sharpcli.curvature.engine import Engine
 from sharpcli.errors import InputError, SharpcliError, first_line, is_out_of_memory
@@ -140,7 +141,7 @@ class _Comparison:
     def of(kind: Kind, objective: Objective, theta: Tensor) -> _Comparison:
         differences = kind.make(DIFFERENCE, objective)
         assert isinstance(differences, Difference)
-        sizes = _typical_sizes(theta.double(), objective.space) * differences.wide.varying()
+        sizes = _typical_sizes(theta.double(), objective.space) * varying(differences.wide)
         away, along = (
             sizes
             * torch.randn(len(theta), generator=generator(0, streams.SOUNDNESS_PROBE, part), dtype=torch.float64).to(

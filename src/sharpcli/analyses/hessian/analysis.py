@@ -25,6 +25,7 @@ from sharpcli.analyses.hessian.search import (
 )
 from sharpcli.analyses.partial_results import OptionalParts, run_each
 from sharpcli.analyses.provenance import recording
+from sharpcli.curvature.dead_parameters import dead_parameters
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.planner import Planner
 from sharpcli.errors import InputError, SettingsError
@@ -141,7 +142,7 @@ def _analyse(
             products=sum(spent.values()),
             products_by_use={use: number for use, number in spent.items() if number},
             advice=report.advice(pairs, settings) if pairs else "",
-            dead_parameters=objective.dead_parameters(),
+            dead_parameters=dead_parameters(objective),
             **report.stability(subject, pairs, settings),
             **record.fields(loaded.runtime, earlier_seconds=pairs.earlier_seconds if pairs else 0.0),
         )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sharpcli import progress, streams
+from sharpcli.curvature.dead_parameters import dead_parameters
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.accuracy import Accuracy
@@ -50,7 +51,7 @@ def blocks(
     """
     space = operator.objective.space
     slices = space.layer_slices()
-    unused = {name for name, reason in operator.objective.dead_parameters().items() if reason == "unused"}
+    unused = {name for name, reason in dead_parameters(operator.objective).items() if reason == "unused"}
     top, tops, found = pairs.vectors[0], dict[str, tuple[float, Tensor]](), []
     with progress.task("layer", total=len(slices)) as shown:
         for name, names in space.groups().items():

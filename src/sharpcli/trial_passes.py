@@ -1,0 +1,89 @@
+"""What a few samples through a model tell before the work: whether model and data fit, and what a pass keeps in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sharpcli import graphs
+from sharpcli.chunks import Chunk
+from sharpcli.errors import InputError
+from sharpcli.index_bounds import checked_indices
+from sharpcli.kernels.fusing import Fusing
+from sharpcli.losses import Loss
+from sharpcli.misfit import misfit
+
+if TYPE_CHECKING:
+    from sharpcli.objective import Objective
+
+
+def overwrites_inputs(objective: Objective) -> bool:
+    """Tell whether the model changes its inputs in place."""
+    inputs = objective.few().inputs.clone()
+    checked = checked_indices(objective.runtime.device)
+    with torch.no_grad(), objective.arithmetic(), suppress(Exception), checked:  # Errors are reported by the next pass.
+        objective.outputs(objective.space.split(objective.parameters()), inputs, {})
+    return inputs._version > 0
+
+
+def saved_bytes_per_sample(objective: Objective) -> int:
+    """Return about how many bytes one sample keeps in memory for the backward pass.
+
+    Raises:
+        InputError: The model cannot take the data, or the loss depends on no trainable parameter.
+    """
+    few, leaves = objective.few(), objective.leaves(objective.parameters())
+    device = objective.runtime.device
+    try:
+        with objective.arithmetic(), checked_indices(device):
+            own = (*leaves.values(), objective.inputs, objective.targets, few.inputs, few.targets)
+            objective.criterion.require_classes(objective.outputs(leaves, few.inputs, {}), few.targets, objective.targets)
+            loss, size = graphs.saved_bytes(lambda: objective.loss_sum(leaves, few), own)
+            if not objective.inputs.is_floating_point():
+                _require_tokens(objective, leaves, few)
+    except Exception as error:  # A foreign model may raise anything.
+        with torch.no_grad(), checked_indices(device):
+            raise misfit(error, objective.inputs, lambda inputs: objective.outputs(leaves, inputs, {})) from error
+    if not loss.requires_grad:
+        raise InputError("The loss does not depend on any trainable parameter.", "Check that the model uses its parameters.")
+    return size // len(few.inputs)
+
+
+def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chunk) -> None:
+    """Refuse integer inputs that are out of range of the model's table, or that the model uses as numbers."""
+    with torch.no_grad():
+        flat = objective.inputs.reshape(len(objective.inputs), -1)
+        extremes = torch.stack([flat.amin(1).argmin(), flat.amax(1).argmax()])
+        tokens = torch.cat([few.inputs, objective.inputs[extremes]])
+        looked_up = objective.outputs(leaves, tokens, {})
+        try:
+            calculated = objective.outputs(leaves, tokens.to(objective.runtime.dtype), {})
+        except Exception:  # A look-up takes no floats, and a foreign model may raise anything.
+            return
+    if torch.equal(looked_up, calculated):
+        raise InputError(
+            "The inputs are whole numbers, but the model takes them as plain numbers, not as tokens.",
+            "Store them as floats, at the scale the model was trained with; bytes (uint8) are divided by 255.",
+        )
+
+
+def settled_loss(objective: Objective) -> Loss:
+    """Return the loss with the class axis that the shapes of a few outputs show: the same axis for every batch."""
+    if objective.targets.ndim == 1 or objective.targets.is_floating_point():
+        return objective.criterion
+    few = objective.few()
+    with torch.no_grad(), objective.arithmetic():
+        outputs = objective.outputs(objective.space.split(objective.parameters()), few.inputs, {})
+    return objective.criterion.settled(outputs, few.targets)
+
+
+def num_fusible(objective: Objective) -> int:
+    """Return how many operations of the model have a fused kernel."""
+    fusing = Fusing()
+    with objective.arithmetic(), fusing:
+        objective.loss_sum(objective.leaves(objective.parameters()), objective.few())
+    return fusing.count
