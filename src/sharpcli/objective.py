@@ -22,6 +22,7 @@ from sharpcli.errors import InputError, loss_not_finite
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.losses import Loss, loss_of, moments
+from sharpcli.memory import MemoryPlan
 from sharpcli.modules import Holding, private_copy
 from sharpcli.parameters import ParameterSpace, left_out
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
@@ -112,7 +113,7 @@ class Objective:
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
-            chunk_size = runtime.samples_at_once(saved)
+            chunk_size = MemoryPlan(runtime.device).samples_per_pass(saved)
         return replace(made, chunk_size=min(bn_block if bn == "batch" else chunk_size, len(inputs)))
 
     @property

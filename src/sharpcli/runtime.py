@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -17,10 +16,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sharpcli import __version__
 from sharpcli.errors import InputError, SettingsError
-
-_UNKNOWN_MEMORY = 2**32
-_CHUNK_BYTES, _MOST_SAMPLES = 2**28, 1000  # What the samples of one pass may save, and how many they may be, on a CPU.
-_CARD_SHARE, _CARD_SAMPLES = 1 / 16, 2**16  # The same on a GPU, of its free memory: few samples leave it idle.
 
 
 @dataclass(frozen=True)
@@ -53,23 +48,6 @@ class Runtime:
     def accumulator(self) -> torch.dtype:
         """The type that sums are kept in: float64 wherever the device has it."""
         return torch.float32 if self.device.type == "mps" else torch.float64
-
-    def free_memory(self) -> int:
-        """Return the bytes that are free on the device now."""
-        if self.device.type == "cuda":
-            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            return int(torch.cuda.mem_get_info(self.device)[0]) + kept  # Torch gives out first what it has kept.
-        try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):  # macOS and Windows do not tell it this way.
-            return _UNKNOWN_MEMORY
-
-    def samples_at_once(self, saved: int) -> int:
-        """Return how many samples keep memory modest and the device busy, if each saves so many bytes for a backward pass."""
-        most, memory = _MOST_SAMPLES, float(_CHUNK_BYTES)
-        if self.device.type == "cuda":
-            most, memory = _CARD_SAMPLES, max(memory, _CARD_SHARE * self.free_memory())
-        return max(1, min(most, int(memory / max(saved, 1))))
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked to."""

@@ -14,7 +14,6 @@ from sharpcli.curvature.kept import GraphSize
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
 from sharpcli.objective import Objective
-from sharpcli.runtime import Runtime
 from tests.device import on_device, same
 from tests.lanes import crossed, thinned
 from tests.nets import Storages, images, normed_mlp, objective, unsettled, vector_for
@@ -210,7 +209,7 @@ def test_an_engine_that_gains_nothing_keeps_nothing():
 def test_by_default_a_share_of_the_free_memory_is_taken(monkeypatch: pytest.MonkeyPatch):
     problem = objective("mlp", chunk_size=30)
     size = GraphSize.of(operator_at(problem)._engine, problem, problem.parameters())
-    monkeypatch.setattr(Runtime, "free_memory", lambda _: int(2.1 * size.bytes(30) / 0.3))
+    monkeypatch.setattr("sharpcli.memory.free_memory", lambda _: int(2.1 * size.bytes(30) / 0.3))
     operator = operator_at(problem)
     operator @ vector_for(problem)
     assert len(operator._kept) == 2

@@ -21,9 +21,9 @@ from sharpcli.curvature.kept import KeptGraphs
 from sharpcli.curvature.soundness import DIFFERENCE, PLAIN, settle
 from sharpcli.curvature.verification import Verdict, verify
 from sharpcli.errors import InputError, SettingsError, closest, is_out_of_memory
+from sharpcli.memory import MemoryPlan
 from sharpcli.objective import Objective
 
-_MEMORY_SHARE = 0.3  # Of the free memory, for kept graphs.
 _Answer = TypeVar("_Answer")
 
 
@@ -87,7 +87,7 @@ class CurvatureOperator(ABC):
         self.products = 0
         self.product_error = 0.0
         self._theta = theta.detach().clone()
-        self._budget = int(_MEMORY_SHARE * objective.runtime.free_memory()) if memory is None else memory
+        self._budget = MemoryPlan(objective.runtime.device).kept_graphs() if memory is None else memory
         self._verdict = self._fallen = ""
         first = DIFFERENCE if engine == DIFFERENCE else PLAIN
         self._tie(first, self.make(first, objective))

@@ -15,6 +15,7 @@ from sharpcli.curvature.operator import CurvatureOperator, halved
 from sharpcli.curvature.operators import operator_kind
 from sharpcli.curvature.soundness import DIFFERENCE, settle
 from sharpcli.errors import SettingsError, is_out_of_memory
+from sharpcli.memory import MemoryPlan
 from sharpcli.objective import Objective
 from sharpcli.trial_passes import num_fusible
 
@@ -74,7 +75,7 @@ class Planner:
             objective: Mean loss over data.
             theta: Where to differentiate, shape (P,).
             products: About how many there will be.
-            memory: Bytes that graphs may take, half of them for the one in the making. Default: a share of what is free.
+            memory: Bytes that graphs may take, with the one in the making. Default: a share of what is free.
 
         Raises:
             InputError: The gradient is not that of the loss, or the engine asked for cannot be right for this model.
@@ -92,14 +93,15 @@ class Planner:
                 progress.note(reason)
         plan = self._plans[key]
         planned = replace(objective, chunk_size=plan.chunk_size)
-        kept = None if memory is None else memory // 2
+        kept = MemoryPlan(objective.runtime.device).kept_graphs(memory)
         return kind(planned, theta, memory=kept, engine=plan.engine, compiled=plan.compiled)
 
     def _plan(
         self, kind: type[CurvatureOperator], objective: Objective, theta: Tensor, products: int, memory: int | None
     ) -> Plan:
         if memory is not None and self.chunk_size is None and objective.bn != "batch":
-            objective = _within(memory / 2, kind, objective, theta)
+            making = memory - MemoryPlan(objective.runtime.device).kept_graphs(memory)
+            objective = _within(making, kind, objective, theta)
         if self.engine != "auto" or self.compile == "on":
             return self._as_told(kind, objective)
         while True:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from sharpcli.errors import InputError
-from sharpcli.runtime import Runtime
+from sharpcli.host_memory import available_memory
 
 _MOST_TENSORS = 20_000  # Parameters of a model, counted as tensors: each takes time to make, however small it is.
 _FLOAT = 4  # Bytes of a float32.
@@ -30,7 +30,7 @@ def require_size(build: Callable[[], nn.Module], spec: str, most: int | None) ->
     Raises:
         InputError: The model would have more.
     """
-    allowed = Runtime.open("cpu").free_memory() // _FLOAT if most is None else most
+    allowed = available_memory() // _FLOAT if most is None else most
     seen: dict[int, Tensor] = {}
     count = 0
 

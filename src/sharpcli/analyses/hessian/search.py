@@ -15,12 +15,10 @@ from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
 from sharpcli.linalg.search import Wanted
 from sharpcli.loading import LoadedCheckpoint
+from sharpcli.memory import MemoryPlan
 from sharpcli.models.output import chosen_output
 from sharpcli.objective import Objective
 from sharpcli.settings import HessianSettings
-
-_MEMORY_SHARE = 0.4  # Of the free memory, for basis vectors.
-_LEAST_SHARE = 8  # Of the memory given one such part goes to the samples that pass at once, whatever the vectors take.
 
 
 def largest(
@@ -61,19 +59,23 @@ def operator_for(objective: Objective, theta: Tensor, settings: HessianSettings,
 
 
 def graph_bytes(objective: Objective, settings: HessianSettings) -> int | None:
-    """Return the memory for samples and kept graphs: what the vectors leave of what was given."""
-    whole = settings.memory_bytes()
-    return None if whole is None else max(whole - vector_bytes(objective, settings), whole // _LEAST_SHARE)
+    """Return the memory for samples and kept graphs under `--memory`; None without it."""
+    return _plan(objective, settings).graphs(_needed_for_vectors(objective, settings))
 
 
 def vector_bytes(objective: Objective, settings: HessianSettings) -> int:
-    """Return the memory for Lanczos vectors: what they are likely to need of what was given, or a share of what is free."""
-    whole, runtime = settings.memory_bytes(), objective.runtime
-    if whole is None:
-        return int(_MEMORY_SHARE * runtime.free_memory())
-    return min(
-        whole, (2 * settings.expected_products() + settings.confirm) * objective.space.dimension * runtime.dtype.itemsize
-    )
+    """Return the memory for Lanczos vectors."""
+    return _plan(objective, settings).vectors(_needed_for_vectors(objective, settings))
+
+
+def _plan(objective: Objective, settings: HessianSettings) -> MemoryPlan:
+    return MemoryPlan(objective.runtime.device, settings.memory_bytes())
+
+
+def _needed_for_vectors(objective: Objective, settings: HessianSettings) -> int:
+    """Return the bytes that Lanczos vectors take if the search needs twice the products that are expected."""
+    count = 2 * settings.expected_products() + settings.confirm
+    return count * objective.space.dimension * objective.runtime.dtype.itemsize
 
 
 def search(

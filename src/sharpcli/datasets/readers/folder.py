@@ -20,7 +20,7 @@ from sharpcli.datasets.decoding import decode
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.datasets.standardisation import BYTE, TWO_BYTES, channel_statistics, standardisation_formula, standardise
 from sharpcli.errors import InputError
-from sharpcli.runtime import Runtime
+from sharpcli.host_memory import available_memory
 
 _PARTS = ("train", "test")
 _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -120,7 +120,7 @@ def _decode_all(folder: _Images, size: int | None, grayscale: bool, colour_chang
 
 def _require_memory(count: int, image: np.ndarray[Any, Any]) -> None:
     """Refuse more images than memory holds, each as it is stored and as float32."""
-    needed, free = count * (image.nbytes + 4 * image.size), Runtime.open("cpu").free_memory()
+    needed, free = count * (image.nbytes + 4 * image.size), available_memory()
     if needed > free:
         raise InputError(
             f"{count} images of {image.shape[2]}x{image.shape[1]} pixels take {needed / 2**30:.1f} GiB, but only "
