@@ -93,9 +93,9 @@ def test_there_is_no_barrier_where_a_loss_between_is_not_finite(kinds: dict[str,
 def test_a_surface_goes_on_only_with_the_same_data_and_plane(kinds: dict[str, str], tmp_path: Path):
     place = str(tmp_path / "s.pt")
     sharpcli.surface([kinds["first"]], points=2, state=place)
-    with pytest.raises(SettingsError, match="another surface"):
+    with pytest.raises(SettingsError, match="has other settings"):
         sharpcli.surface([kinds["first"]], points=2, state=place, loss="mse")
-    with pytest.raises(SettingsError, match="another surface"):
+    with pytest.raises(SettingsError, match="has other settings"):
         sharpcli.surface([kinds["first"]], points=2, state=place, seed=1)
     with pytest.raises(SettingsError, match="--axes"):
         sharpcli.surface([kinds["first"], kinds["second"], kinds["third"]], axes="eigen")

@@ -19,6 +19,7 @@ from sharpcli.errors import InputError, SettingsError
 from sharpcli.objective import Objective
 from tests.device import on_device
 from tests.nets import objective
+from tests.states import change_state
 
 ALPHAS, BETAS = [-1.0, -0.5, 0.0, 0.5, 1.0], [-2.0, 0.0, 1.0]
 
@@ -130,7 +131,7 @@ def test_an_interrupted_surface_is_gone_on_with(tmp_path: Path):
     found = fill(go_on, ALPHAS, BETAS, KeptGrid(place, {"of": 1}))
     assert len(more) == 15 - 7
     assert numpy.array_equal(found, fill(lambda a, b: a * b + 1, ALPHAS, BETAS, KeptGrid(None, {})))
-    with pytest.raises(SettingsError, match="another surface"):
+    with pytest.raises(SettingsError, match=r"has other settings \(of\)"):
         fill(go_on, ALPHAS, BETAS, KeptGrid(place, {"of": 2}))
 
 
@@ -186,16 +187,14 @@ def test_bad_words(runs: Path, sharpcli: Callable[..., Any], tmp_path: Path):
 def test_points_that_are_no_longer_what_was_written_are_refused(name: str, tmp_path: Path) -> None:
     place, axes = tmp_path / "x.pt", [0.0, 1.0]
     fill(lambda alpha, beta: alpha + beta, axes, axes, KeptGrid(place, {"of": "this"}))
-    content = torch.load(place, weights_only=True)
-    change = {
-        "no losses": lambda: content.pop("loss"),
-        "text": lambda: content.update(loss="x"),
-        "another size": lambda: content.update(loss=torch.ones(3, 3, dtype=torch.float64)),
-        "another type": lambda: content.update(loss=torch.ones(2, 2)),
-        "no list of what is done": lambda: content.update(done=torch.ones(2, 2)),
-        "another loss": lambda: content["loss"].fill_(3.0),
+    changes = {
+        "no losses": lambda content: content.pop("loss"),
+        "text": lambda content: content.update(loss="x"),
+        "another size": lambda content: content.update(loss=torch.ones(3, 3, dtype=torch.float64)),
+        "another type": lambda content: content.update(loss=torch.ones(2, 2)),
+        "no list of what is done": lambda content: content.update(done=torch.ones(2, 2)),
+        "another loss": lambda content: content["loss"].fill_(3.0),
     }
-    change[name]()
-    torch.save(content, place)
-    with pytest.raises(InputError, match="holds no surface|holds a surface of another size|was changed"):
+    change_state(place, changes[name], sealed=name != "another loss")
+    with pytest.raises(InputError, match="holds no surface that can be continued"):
         fill(lambda alpha, beta: alpha + beta, axes, axes, KeptGrid(place, {"of": "this"}))

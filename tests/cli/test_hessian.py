@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sharpcli.linalg.krylov_file import _seal
 from sharpcli.runtime import generator
 from sharpcli.settings import HessianSettings
 from tests.conftest import without_progress
 from tests.nets import double_differentiation
 from tests.processes import Machine
+from tests.states import change_state
 
 Run = Callable[..., Any]
 NAMES = ("1.weight", "1.bias", "3.weight", "3.bias")
@@ -497,8 +497,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, sharpcli: Run, data_file: Pa
 
 
 def kept_products(state: Path) -> int:
-    with np.load(state / "search.npz", allow_pickle=False) as archive:
-        return int(json.loads(str(archive["about"]))["frame"]["products"])
+    return int(torch.load(state / "search.pt", weights_only=True)["frame"]["products"])
 
 
 def test_an_interrupted_search_is_gone_on_with(
@@ -508,7 +507,7 @@ def test_an_interrupted_search_is_gone_on_with(
     state = tmp_path / "state"
 
     def has_begun() -> bool:
-        return (state / "search.npz").exists() and kept_products(state) >= 5
+        return (state / "search.pt").exists() and kept_products(state) >= 5
 
     answer = machine.stopped(has_begun, "hessian", large, *LONG, "--state", state, "--json")
     assert (answer.exit_code, answer.stdout) == (130, ""), answer.stderr
@@ -543,13 +542,7 @@ def test_the_time_of_an_earlier_part_of_a_search_counts(
     """Also where other eigenvalues are wanted now, since their products are counted, too."""
     state = tmp_path / "state"
     assert ask(final, "--topk", 3, "--max-hvp", 8, "--state", state)["seconds"] < 5000
-    with np.load(state / "search.npz", allow_pickle=False) as archive:
-        kept = dict(archive)
-    about = json.loads(str(kept["about"]))
-    assert about["state"]["seconds"] > 0
-    about["state"]["seconds"] = 5000.0
-    kept |= {"about": np.array(json.dumps(about))}
-    np.savez(state / "search.npz", **(kept | {"seal": np.array(_seal(kept))}))
+    change_state(state / "search.pt", lambda search: search["state"].update(seconds=5000.0))
     assert ask(final, "--topk", topk, "--state", state)["seconds"] > 5000
 
 

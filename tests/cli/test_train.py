@@ -303,6 +303,7 @@ def in_version_1(folder: Path) -> None:
         content = torch.load(path, weights_only=True)
         if path.name == "last.pt":
             content["identity"] = former(content["identity"])
+            del content["seal"]  # There was none.
         else:
             content |= {"format_version": 1, "metadata": former(content["metadata"])}
         torch.save(content, path)

@@ -22,7 +22,7 @@ ELSEWHERE = {
     "linalg/certify.py": "linalg/test_certificate.py",
     "linalg/operator.py": "linalg/test_ranks.py",
     "linalg/xtrace.py": "linalg/test_trace.py",
-    "training/judge.py": "training/test_averaged.py",
+    "training/evaluator.py": "training/test_averaged.py",
     "training/planned_run.py": "cli/test_train.py",
     "training/resuming.py": "cli/test_unfinished_runs.py",
     "training/run_folder.py": "cli/test_train.py",

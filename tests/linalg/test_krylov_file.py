@@ -4,17 +4,17 @@ import itertools
 import os
 from pathlib import Path
 
-import numpy
 import pytest
 import torch
 from torch import Tensor
 
-from sharpcli.errors import InputError
+from sharpcli.errors import InputError, SettingsError
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
 from tests.lanes import thinned
 from tests.linalg.spectra import Planted, broad
+from tests.states import change_state
 
 
 class Mortal(Planted):
@@ -67,7 +67,7 @@ def test_more_eigenvalues_go_on_from_fewer(tmp_path: Path):
 
 def test_another_problem_is_refused(tmp_path: Path):
     eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {"weights": "a", "seed": 0}))
-    with pytest.raises(InputError, match="other weights"):
+    with pytest.raises(SettingsError, match=r"other settings \(weights\)"):
         eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {"weights": "b", "seed": 0}))
 
 
@@ -80,35 +80,29 @@ def test_a_damaged_folder_is_one_sentence(tmp_path: Path, damage: str):
     elif damage == "gone":
         rows.unlink()
     else:
-        (tmp_path / "search.npz").write_text("nothing")
-    with pytest.raises(InputError, match="holds no search that can be read"):
+        (tmp_path / "search.pt").write_text("nothing")
+    with pytest.raises(InputError, match="holds no search that can be continued"):
         eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {}))
-
-
-def changed(place: Path, **arrays: numpy.ndarray) -> None:
-    with numpy.load(place) as archive:
-        kept = dict(archive)
-    numpy.savez(place, **{**kept, **arrays})
 
 
 def test_a_number_that_was_changed_is_never_a_part_of_an_answer(tmp_path: Path):
     """In the basis, in what was measured, or in what is kept beside them; all of it makes what is certified."""
     operator = Planted(broad(100))
     whole = {}
-    for name in ("basis", "measured", "about"):
+    for name in ("basis", "measured", "state"):
         folder = tmp_path / name
         eigenpairs(operator, Wanted(3), max_products=12, store=KrylovFile(folder, {}))
         whole = {place.name: place.read_bytes() for place in folder.iterdir()}
-        state = folder / "search.npz"
+        state = folder / "search.pt"
         if name == "basis":
             rows = next(folder.glob("basis-*.raw"))
             content = bytearray(rows.read_bytes())
             content[8 * 150 + 7] ^= 0x80  # The sign of one number in the second vector.
             rows.write_bytes(content)
         elif name == "measured":
-            changed(state, measured=numpy.load(state)["measured"] * 1.001)
+            change_state(state, lambda search: search["measured"].mul_(1.001), sealed=False)
         else:
-            changed(state, about=numpy.array(str(numpy.load(state)["about"]).replace('"hold": 0', '"hold": 1')))
+            change_state(state, lambda search: search["state"].update(hold=1), sealed=False)
         with pytest.raises(InputError, match="damaged|changed"):
             eigenpairs(operator, Wanted(3), store=KrylovFile(folder, {}))
         for file, old in whole.items():
@@ -125,7 +119,7 @@ def test_what_lies_in_the_place_of_the_basis_is_replaced_by_a_new_search(tmp_pat
 def test_only_the_basis_in_use_stays_on_disk(tmp_path: Path):
     eigenpairs(Planted(broad(600)), Wanted(3), memory=30 * 600 * 8, store=KrylovFile(tmp_path, {}), max_products=300)
     assert len(list(tmp_path.iterdir())) == 2
-    assert numpy.load(tmp_path / "search.npz")["measured"].shape[0] <= 18
+    assert torch.load(tmp_path / "search.pt", weights_only=True)["measured"].shape[0] <= 18
 
 
 class Approximate(Mortal):

@@ -37,7 +37,7 @@ def lines(command: str, final: Path, state: Path) -> tuple[list[object], Path, P
     if command == "surface":
         return ["surface", final, "--points", 61, "--state", state], state, state.with_name(f".{state.name}.lock")
     words = ["hessian", final, "--topk", 30, "--engine", "forward-over-reverse", "--state", state]
-    return words, state / "search.npz", state / ".lock"
+    return words, state / "search.pt", state / ".lock"
 
 
 COMMANDS = ("train", "surface", "hessian")

@@ -63,7 +63,7 @@ def test_it_takes_the_updates_of_the_plan_and_evaluates_once_an_epoch(tmp_path: 
     assert (outcome.updates, outcome.stopped_by) == (12, "end of schedule")
     assert steps(tmp_path) == [4, 8, 12]
     assert run.saved == [("step-5.pt", 5), ("step-10.pt", 10)]
-    assert outcome.train.loss == run._judge.train.evaluate(weights(run)).loss
+    assert outcome.train.loss == run._evaluator.train.evaluate(weights(run)).loss
     assert outcome.last_learning_rate == run.plan.learning_rate(11)
 
 

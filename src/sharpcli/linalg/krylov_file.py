@@ -1,36 +1,31 @@
 """A search for eigenvalues kept on disk, product by product: an interruption, even a power cut, costs at most one of them.
 
-What was damaged since then is refused: the small file has a hash of the sums of all its parts, and of every basis vector.
+The basis vectors are appended to a file of their own, one by one. A small `SavedState` says how many of them count and has
+a checksum of each, so that a damaged vector is refused.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import os
 import sys
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
-import numpy
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpcli import files, progress
+from sharpcli import files
 from sharpcli.errors import InputError
-from sharpcli.files import ContentError, Range, conform
+from sharpcli.files import ContentError, Range
 from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Frame, Krylov
 from sharpcli.linalg.search import SearchState
+from sharpcli.saved_state import SavedState, checksum
 
-_STATE = "search.npz"
-_FORMAT = 3
+_STATE = "search.pt"
+_FORMAT = 4
 _SCALARS = ("products", "draws", "scale", "asymmetry", "orthogonality", "diagonal", "off_diagonal", "unbroken")
-_CHAIN = ("chain_rows", "chain_waiting", "chain_diagonal", "chain_off_diagonal")
 
 _Count = Annotated[int, Range(0)]
 _Amount = Annotated[float, Range(0)]
@@ -49,14 +44,27 @@ class _Scalars(TypedDict):
     unbroken: bool
 
 
-class _About(TypedDict):
-    """What is kept beside arrays."""
+class _Chain(TypedDict):
+    """The chain in the complement of the basis, of n vectors (n, P) and at most one that follows, (0 or 1, P)."""
+
+    rows: Tensor
+    waiting: Tensor
+    diagonal: Tensor
+    off_diagonal: Tensor
+
+
+class _Search(TypedDict):
+    """A decomposition without its m basis vectors: `measured` (m, m), `coupling` (w, m), `waiting` (w, P)."""
 
     generation: _Count
     share: Annotated[float, Range(sys.float_info.min, most=1)]
     sums: list[_Count]
     frame: _Scalars
     state: SearchState
+    measured: Tensor
+    coupling: Tensor
+    waiting: Tensor
+    chain: NotRequired[_Chain]
 
 
 class KrylovFile:
@@ -74,100 +82,84 @@ class KrylovFile:
             identity: What the search is of, plain JSON values; a folder that holds another one is refused.
         """
         self.folder = folder
-        self._identity = json.dumps({"format": _FORMAT, **identity}, sort_keys=True)
+        self._state = SavedState(
+            folder / _STATE,
+            {"format": _FORMAT, **identity},
+            work="search",
+            place=folder,
+            if_other="Name another folder, or delete this one.",
+            if_damaged="Name another folder.",
+        )
         self._generation = 0
-        self._written = 0
+        self._num_rows = 0
         self._sums: list[int] = []
-        self._kept = False
-        self._chain: tuple[NDArray[Any], ...] | None = None
+        self._chain: _Chain | None = None
 
     def restore(self, krylov: Krylov) -> dict[str, object]:
-        """Bring back a decomposition, and return what else was kept; {} if the folder holds none.
+        """Bring back a decomposition, and return the state of the search; {} if the folder holds none.
 
         Raises:
-            InputError: The folder holds another search or a damaged one.
+            InputError: The folder holds a damaged search.
+            SettingsError: It holds the search of another problem.
         """
-        place = self.folder / _STATE
-        if not files.is_there(place):
+        saved = self._state.read(_Search)
+        if saved is None:
             return {}
         try:
-            kept = files.read_arrays(place)
-            differs = self._differs(_text(kept, "identity"))
-            if differs is None:
-                about, rows = self._checked(kept, krylov)
-        except (InputError, ValueError, RecursionError) as error:  # A ContentError is a ValueError, as are the errors of json.
-            reason = str(error).rstrip(".")
-            raise InputError(f"{self.folder} holds no search that can be read: {reason}.", "Name another folder.") from error
-        if differs is not None:
-            raise InputError(
-                f"{self.folder} holds the search of another problem (other {', '.join(differs) or 'settings'}).",
-                "Name another folder, or delete this one.",
-            )
-        self._generation, self._sums, size = about["generation"], about["sums"], len(rows)
-        if size > len(krylov.rows):  # They were found within another budget; the next step restarts from the best.
+            size = _require_shapes(saved, krylov.dimension)
+            rows = self._read_rows(krylov, size, saved)
+        except (InputError, ContentError) as error:
+            raise self._state.unusable(str(error).rstrip(".")) from error
+        self._generation, self._sums = saved["generation"], saved["sums"]
+        if size > len(krylov.rows):  # The vectors come from a larger memory; the next step restarts from the best.
             krylov.reserve(size)
         krylov.rows[:size] = rows.to(krylov.rows)
-        waiting = torch.from_numpy(kept["waiting"]).to(krylov.rows)
+        waiting = saved["waiting"].to(krylov.rows)
         scalars: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in about["frame"].items()
+            name: tuple(value) if isinstance(value, list) else value for name, value in saved["frame"].items()
         }
-        krylov.share = about["share"]
-        krylov.frame = Frame(size, kept["measured"], kept["coupling"], tuple(waiting), **scalars)
-        self._written, self._kept = size, True
-        if _CHAIN[0] in kept:
-            self._chain = tuple(kept[name] for name in _CHAIN)
-        return dict(about["state"])
+        krylov.share = saved["share"]
+        krylov.frame = Frame(size, saved["measured"].numpy(), saved["coupling"].numpy(), tuple(waiting), **scalars)
+        self._num_rows, self._chain = size, saved.get("chain")
+        return dict(saved["state"])
 
     def restore_chain(self, rest: Complement) -> None:
         """Bring back the chain in the complement that was kept with the decomposition, if there was one."""
         if self._chain is None:
             return
-        rows, waiting, diagonal, off_diagonal = self._chain
+        rows, diagonal, off_diagonal = (self._chain[name] for name in ("rows", "diagonal", "off_diagonal"))
         count = min(len(rows), len(rest.rows))
-        rest.rows[:count] = torch.from_numpy(rows[:count]).to(rest.rows)
+        rest.rows[:count] = rows[:count].to(rest.rows)
         rest.diagonal, rest.off_diagonal = diagonal[:count].tolist(), off_diagonal[:count].tolist()
-        following = waiting if count == len(rows) else rows[count : count + 1]
-        rest.waiting = torch.from_numpy(following[0]).to(rest.rows) if len(following) else None
+        following = self._chain["waiting"] if count == len(rows) else rows[count : count + 1]
+        rest.waiting = following[0].to(rest.rows) if len(following) else None
 
-    def keep(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
-        """Keep a decomposition as it stands; what cannot be kept any more, such as on a full disk, does not end the search.
+    def write(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
+        """Write a decomposition as it stands; a disk that is full later does not end the search.
 
         Raises:
             InputError: The folder cannot be written to, and could not be before.
         """
-        try:
-            self._keep(krylov, state, rest)
-        except InputError as error:
-            if not self._kept:
-                raise
-            progress.warn(f"The search goes on, but what it finds is no longer kept: {error.message}")
-        else:
-            self._kept = True
+        self._state.unless_written(lambda: self._write(krylov, state, rest))
 
-    def _keep(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
+    def _write(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
         frame = krylov.frame
-        if frame.size < self._written or (frame.size == self._written and rest is None):
-            self._generation, self._written = self._generation + 1, 0  # After a restart the basis is another one.
-        self._append(krylov, self._written)
-        about = {
+        if frame.size < self._num_rows or (frame.size == self._num_rows and rest is None):
+            self._generation, self._num_rows = self._generation + 1, 0  # After a restart the basis is another one.
+        self._append(krylov, self._num_rows)
+        waiting = torch.stack(frame.waiting).cpu() if frame.waiting else torch.empty((0, krylov.dimension))
+        scalars = {name: getattr(frame, name) for name in _SCALARS}
+        content = {
             "generation": self._generation,
             "share": krylov.share,
             "sums": self._sums,
-            "frame": {name: getattr(frame, name) for name in _SCALARS},
+            "frame": {name: list(value) if isinstance(value, tuple) else value for name, value in scalars.items()},
             "state": state,
-        }
-        waiting = torch.stack(frame.waiting).cpu().numpy() if frame.waiting else numpy.empty((0, krylov.dimension), "float32")
-        arrays: dict[str, Any] = {
-            "identity": numpy.array(self._identity),
-            "about": numpy.array(json.dumps(about)),
-            "measured": frame.measured,
-            "coupling": frame.coupling,
+            "measured": torch.from_numpy(frame.measured),
+            "coupling": torch.from_numpy(frame.coupling),
             "waiting": waiting,
-            **_arrays(rest),
         }
-        buffer = io.BytesIO()
-        numpy.savez(buffer, seal=numpy.array(_seal(arrays)), **arrays)
-        files.write_bytes(self.folder / _STATE, buffer.getvalue(), durable=True)
+        self._state.write(content if rest is None else {**content, "chain": _chain(rest)})
         for old in self.folder.glob("basis-*.raw"):
             if old != self._rows_file():
                 old.unlink(missing_ok=True)
@@ -178,102 +170,67 @@ class KrylovFile:
     def _append(self, krylov: Krylov, start: int) -> None:
         """Write the basis vectors from `start` on behind those that are there."""
         rows = krylov.basis[start:].cpu().contiguous()
-        self._sums[start:] = map(_sum, rows)
-        place = self._rows_file()
+        self._sums[start:] = map(checksum, rows)
+        path = self._rows_file()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not start:
-                place.unlink(missing_ok=True)  # Whatever it was: opening a pipe would wait.
-            with place.open("r+b" if start else "wb") as file:
+                path.unlink(missing_ok=True)  # Opening a pipe would wait.
+            with path.open("r+b" if start else "wb") as file:
                 file.seek(start * krylov.dimension * rows.element_size())
                 file.write(rows.numpy().tobytes())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise files.unwritable(place, error) from error
-        self._written = krylov.size
+            raise files.unwritable(path, error) from error
+        self._num_rows = krylov.size
 
-    def _read_rows(self, krylov: Krylov, size: int, about: _About) -> Tensor:
+    def _read_rows(self, krylov: Krylov, size: int, saved: _Search) -> Tensor:
         """Return the basis vectors (size, P), each as it was written."""
         count = size * krylov.dimension * krylov.rows.element_size()
-        with files.opened(self._rows_file(about["generation"])) as file:
+        with files.opened(self._rows_file(saved["generation"])) as file:
             content = file.read(count)
         if len(content) < count:
             raise ContentError("basis vectors are missing")
         rows = torch.frombuffer(bytearray(content), dtype=krylov.rows.dtype) if count else krylov.rows.new_empty(0).cpu()
         rows = rows.view(size, krylov.dimension)
-        if list(map(_sum, rows)) != about["sums"]:
+        if list(map(checksum, rows)) != saved["sums"]:
             raise ContentError("basis vectors are damaged")
         return rows
 
-    def _differs(self, found: str) -> list[str] | None:
-        """Return in what the search that was kept is another one; None if it is the same."""
-        if found == self._identity:
-            return None
-        ours, theirs = json.loads(self._identity), conform(json.loads(found), dict[str, Any], "identity")
-        return [name for name in ours if ours[name] != theirs.get(name)]
 
-    def _checked(self, kept: Mapping[str, NDArray[Any]], krylov: Krylov) -> tuple[_About, Tensor]:
-        """Return what was kept and the basis vectors, if all of it is as it was written."""
-        if _text(kept, "seal") != _seal(kept):
-            raise ContentError("it was changed after it was written")
-        about = conform(json.loads(_text(kept, "about")), _About, "search")
-        return about, self._read_rows(krylov, _require_shapes(kept, about, krylov.dimension), about)
+def _chain(rest: Complement) -> _Chain:
+    rows = rest.rows[: rest.size].cpu()
+    return {
+        "rows": rows,
+        "waiting": rows[:0] if rest.waiting is None else rest.waiting[None].cpu(),
+        "diagonal": torch.tensor(rest.diagonal, dtype=torch.float64),
+        "off_diagonal": torch.tensor(rest.off_diagonal, dtype=torch.float64),
+    }
 
 
-def _sum(row: Tensor) -> int:
-    return zlib.crc32(row.numpy().data)
-
-
-def _seal(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Return a hash of the names, types, shapes and sums of all arrays but the seal itself."""
-    digest = hashlib.sha256()
-    for name in sorted(set(arrays) - {"seal"}):
-        array = numpy.ascontiguousarray(arrays[name])
-        total = zlib.crc32(array.tobytes() if array.dtype.kind == "U" else array.data)
-        digest.update(f"{name} {array.dtype.str} {arrays[name].shape} {total};".encode())
-    return digest.hexdigest()
-
-
-def _text(kept: Mapping[str, NDArray[Any]], name: str) -> str:
-    if name not in kept or kept[name].dtype.kind != "U" or kept[name].ndim:
-        raise ContentError(f"'{name}' is missing or no text")
-    return str(kept[name])
-
-
-def _require_shapes(kept: Mapping[str, NDArray[Any]], about: _About, dimension: int) -> int:
-    """Return the number of basis vectors m, which all arrays and lists have to agree on."""
-    size, waits = (len(kept[name]) if name in kept and kept[name].ndim else 0 for name in ("measured", "waiting"))
-    wanted: dict[str, tuple[int, ...]] = {"measured": (size, size), "coupling": (waits, size), "waiting": (waits, dimension)}
-    if any(name in kept for name in _CHAIN):
-        steps, following = (len(kept[name]) if name in kept and kept[name].ndim else 0 for name in _CHAIN[:2])
-        wanted |= {"chain_rows": (steps, dimension), "chain_waiting": (following, dimension)}
-        wanted |= dict.fromkeys(_CHAIN[2:], (steps,))
-    for name, shape in wanted.items():
-        if (
-            name not in kept
-            or kept[name].dtype.kind != "f"
-            or kept[name].shape != shape
-            or not numpy.isfinite(kept[name]).all()
-        ):
-            raise ContentError(f"'{name}' is missing or no array of the shape {shape}")
-    alphas, betas = about["frame"]["diagonal"], about["frame"]["off_diagonal"]
-    chain = kept[_CHAIN[3]] if _CHAIN[3] in kept else numpy.empty(0)
-    broken = min([*betas[:-1], *chain[:-1]], default=1) <= 0  # What couples a vector to the next is zero at the end alone.
+def _require_shapes(saved: _Search, dimension: int) -> int:
+    """Return the number of basis vectors m, which all tensors and lists have to agree on."""
+    size, waits = (len(tensor) if tensor.ndim else 0 for tensor in (saved["measured"], saved["waiting"]))
+    chain: Mapping[str, Any] = saved.get("chain", {})
+    shapes: dict[str, tuple[Tensor, tuple[int, ...]]] = {
+        "measured": (saved["measured"], (size, size)),
+        "coupling": (saved["coupling"], (waits, size)),
+        "waiting": (saved["waiting"], (waits, dimension)),
+    }
+    if chain:
+        steps, following = (len(chain[name]) if chain[name].ndim else 0 for name in ("rows", "waiting"))
+        wanted = {"rows": (steps, dimension), "waiting": (following, dimension), "diagonal": (steps,), "off_diagonal": (steps,)}
+        shapes |= {f"chain.{name}": (chain[name], shape) for name, shape in wanted.items()}
+    for name, (tensor, shape) in shapes.items():
+        numbers = tensor.layout == torch.strided and tensor.is_floating_point()
+        if not numbers or tuple(tensor.shape) != shape or not bool(torch.isfinite(tensor).all()):
+            raise ContentError(f"'{name}' is no tensor of the shape {shape}")
+    alphas, betas = saved["frame"]["diagonal"], saved["frame"]["off_diagonal"]
+    links = chain["off_diagonal"].tolist() if chain else []
+    broken = min([*betas[:-1], *links[:-1]], default=1) <= 0  # The coupling of a vector to the next is zero at the end alone.
     complete = size <= dimension and (waits > 0 or size == dimension)
-    broken = broken or (about["frame"]["scale"] == 0 and bool(kept["measured"].any()))
-    if broken or not complete or len(about["sums"]) != size or len(alphas) != len(betas):
+    broken = broken or (saved["frame"]["scale"] == 0 and bool(saved["measured"].any()))
+    if broken or not complete or len(saved["sums"]) != size or len(alphas) != len(betas):
         raise ContentError("its parts are of different searches")
     return size
-
-
-def _arrays(rest: Complement | None) -> dict[str, Any]:
-    if rest is None:
-        return {}
-    rows = rest.rows[: rest.size].cpu().numpy()
-    return {
-        "chain_rows": rows,
-        "chain_waiting": rows[:0] if rest.waiting is None else rest.waiting[None].cpu().numpy(),
-        "chain_diagonal": numpy.array(rest.diagonal),
-        "chain_off_diagonal": numpy.array(rest.off_diagonal),
-    }

@@ -45,8 +45,8 @@ class Store(Protocol):
     def restore_chain(self, rest: Complement) -> None:
         """Bring back the chain in the complement, if one was kept with the decomposition."""
 
-    def keep(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
-        """Keep the decomposition as it stands, a few plain values, and the chain in the complement if there is one."""
+    def write(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
+        """Write the decomposition as it stands, a few plain values, and the chain in the complement if there is one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +185,7 @@ def eigenpairs(
             shown.advance(1, **_told(search))
             search.seconds = earlier + time.monotonic() - began
             if store is not None:
-                store.keep(krylov, state_of(search), rest)
+                store.write(krylov, state_of(search), rest)
     found = _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
     return replace(found, earlier_seconds=earlier)
 

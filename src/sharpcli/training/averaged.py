@@ -11,7 +11,7 @@ from sharpcli import progress
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import NumericalError
 from sharpcli.objective import Evaluation
-from sharpcli.training.judge import Judge
+from sharpcli.training.evaluator import Evaluator
 from sharpcli.training.methods.averaging import Average
 
 
@@ -44,33 +44,33 @@ class AveragedWeights:
 
 
 def finished(
-    averages: Sequence[Average], judge: Judge, parameters: Sequence[Tensor], updates: int, rate: float
+    averages: Sequence[Average], evaluator: Evaluator, parameters: Sequence[Tensor], updates: int, rate: float
 ) -> list[AveragedWeights]:
     """Return the averages that have begun, each with BatchNorm's statistics recomputed over the training data.
 
     Args:
         averages: Of the run.
-        judge: Of the run, with the model as it ended.
+        evaluator: Of the run, with the model as it ended.
         parameters: Of the model, for their types.
         updates: That were taken.
         rate: Of the last of them.
     """
-    found, own = list[AveragedWeights](), judge.model.state_dict()
+    found, own = list[AveragedWeights](), evaluator.model.state_dict()
     for average in averages:
         if not average.means:
             progress.warn(f"The average {average.kind} begins after update {average.start}, which the run did not reach.")
             continue
         means = [mean.to(old.dtype) for mean, old in zip(average.means, parameters, strict=True)]
-        theta = judge.train.space.flatten(means)
-        buffers = dict(judge.model.named_buffers())
-        if batch_norms(judge.model):
-            buffers |= judge.train.recompute_buffers(theta)
+        theta = evaluator.train.space.flatten(means)
+        buffers = dict(evaluator.model.named_buffers())
+        if batch_norms(evaluator.model):
+            buffers |= evaluator.train.recompute_buffers(theta)
         try:
-            evaluations = judge.evaluate_at(theta, buffers, updates)
+            evaluations = evaluator.evaluate_at(theta, buffers, updates)
         except NumericalError:  # The last weights are good, and must not be lost with their average.
             progress.warn(f"The average {average.kind} has no finite loss, and is not kept.")
             continue
-        state = {**own, **_under_all_names(judge.model, judge.train.space.split(theta)), **buffers}
+        state = {**own, **_under_all_names(evaluator.model, evaluator.train.space.split(theta)), **buffers}
         known = {name: tensor for name, tensor in state.items() if name in own}
         found.append(AveragedWeights(average.kind, average.count, known, Outcome(updates, *evaluations, rate, "average")))
     return found

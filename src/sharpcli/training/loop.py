@@ -24,21 +24,21 @@ from sharpcli.files import ContentError
 from sharpcli.losses import loss_of, smoothed
 from sharpcli.runtime import Runtime
 from sharpcli.training.averaged import AveragedWeights, Outcome, finished
+from sharpcli.training.evaluator import BothSplits, Evaluator
 from sharpcli.training.interrupt import Interrupt, deferred
-from sharpcli.training.judge import Both, Judge
-from sharpcli.training.keeping import (
+from sharpcli.training.methods.averaging import averages_of
+from sharpcli.training.plan import TrainingPlan
+from sharpcli.training.records import Records
+from sharpcli.training.run_state import (
     RunState,
-    attempt,
     forget_state,
     read_state,
     require_alike,
     require_slots,
     unusable,
+    write_or_warn,
     write_state,
 )
-from sharpcli.training.methods.averaging import averages_of
-from sharpcli.training.plan import TrainingPlan
-from sharpcli.training.records import Records
 from sharpcli.training.tracking import DistanceTracker, SharpnessTracker, is_log_spaced, theta_of
 from sharpcli.training.update import Updater
 
@@ -78,8 +78,10 @@ class Run:
     def __post_init__(self) -> None:
         plan = self.plan
         self.records = Records(self.folder)
-        self._judge = Judge.of(self.model, self.data, loss=self.loss, plan=plan, runtime=self.runtime, folder=self.folder)
-        train = self._judge.train
+        self._evaluator = Evaluator.of(
+            self.model, self.data, loss=self.loss, plan=plan, runtime=self.runtime, folder=self.folder
+        )
+        train = self._evaluator.train
         inputs, targets = train.inputs, train.targets
         descended = loss_of(smoothed(self.loss, plan.label_smoothing), targets)
         self.updater = Updater(self.model, inputs, targets, descended, plan, self.seed)
@@ -104,7 +106,7 @@ class Run:
         try:
             self._restore(state)
         except ContentError as error:
-            raise unusable(self.folder, error) from error
+            raise unusable(self.folder, str(error)) from error
 
     def _restore(self, state: RunState) -> None:
         own = self.model.state_dict()
@@ -134,14 +136,14 @@ class Run:
             KeyboardInterrupt: Passed on, after the state has been saved.
         """
         self._started = time.perf_counter() - self.seconds
-        evaluations = self._judge.evaluate(self.updates)
+        evaluations = self._evaluator.evaluate(self.updates)
         # In the midst of a run only where an uninterrupted one would have looked, too.
         looked = not self.updates or self.records.has("metrics", self.updates)
-        stopped_by = _LOSS if looked and self._judge.is_reached(evaluations[0].loss) else _END
+        stopped_by = _LOSS if looked and self._evaluator.is_reached(evaluations[0].loss) else _END
         if not self.updates and not self.records.has("sharpness", 0):
             self._track()
         try:
-            with deferred() as interrupt, self._judge.train.arithmetic(), self._task() as shown:
+            with deferred() as interrupt, self._evaluator.train.arithmetic(), self._task() as shown:
                 evaluations, stopped_by = self._go(evaluations, stopped_by, interrupt, shown)
                 interrupt.check()
         except KeyboardInterrupt:
@@ -151,18 +153,18 @@ class Run:
         except NumericalError:
             self._keep_good()
             raise
-        attempt(self.records.write, "the records")
+        write_or_warn(self.records.write, "the records")
         with suppress(NumericalError):  # The averages and the last files are still to be made, and may be interrupted.
-            attempt(self.save, "the state to resume from")
+            write_or_warn(self.save, "the state to resume from")
         return Outcome(self.updates, *evaluations, self._last_rate(), stopped_by)
 
     def _go(
         self,
-        evaluations: Both,
+        evaluations: BothSplits,
         stopped_by: str,
         interrupt: Interrupt,
         shown: progress.Task,
-    ) -> tuple[Both, str]:
+    ) -> tuple[BothSplits, str]:
         """Take updates until the end; return the last evaluation and why it is the end."""
         saved_at = time.perf_counter()
         while self.updates < self.plan.updates and stopped_by == _END:
@@ -170,26 +172,26 @@ class Run:
             self._whole = False
             loss = self._gradient()
             self.seconds = time.perf_counter() - self._started
-            if self.updater.loss_is_exact and self._judge.is_reached(loss):
+            if self.updater.loss_is_exact and self._evaluator.is_reached(loss):
                 # Dropout that is no layer would make the loss above a noisy one.
-                evaluations = self._judge.evaluate(self.updates)
-                if self._judge.is_reached(evaluations[0].loss):
+                evaluations = self._evaluator.evaluate(self.updates)
+                if self._evaluator.is_reached(evaluations[0].loss):
                     stopped_by = _LOSS
                     break
             self._step()
             shown.advance(1, batch_loss=loss)
-            if self._judge.is_due(self.updates, self.records.lines["metrics"]):
-                evaluations = self._judge.evaluate(self.updates)
+            if self._evaluator.is_due(self.updates, self.records.lines["metrics"]):
+                evaluations = self._evaluator.evaluate(self.updates)
                 self._record(evaluations)
                 self._show(evaluations, shown)
-                if self._judge.is_reached(evaluations[0].loss):
+                if self._evaluator.is_reached(evaluations[0].loss):
                     stopped_by = _LOSS
             self._whole = True
             if time.perf_counter() - saved_at > self.state_seconds:
-                attempt(self.save, "the state to resume from")
+                write_or_warn(self.save, "the state to resume from")
                 saved_at = time.perf_counter()
         if not self.records.has("metrics", self.updates):
-            evaluations = self._judge.evaluate(self.updates)
+            evaluations = self._evaluator.evaluate(self.updates)
             self._record(evaluations)
         return evaluations, stopped_by
 
@@ -200,7 +202,7 @@ class Run:
             InputError: It cannot be written.
             NumericalError: It is not finite.
         """
-        self._judge.require_finite(self.updates)
+        self._evaluator.require_finite(self.updates)
         self.seconds = time.perf_counter() - self._started
         parts = {
             "model": self.model.state_dict(),
@@ -220,7 +222,7 @@ class Run:
 
     def averaged(self) -> list[AveragedWeights]:
         """Return the averages that have begun, each with BatchNorm's statistics recomputed over the training data."""
-        return finished(self._averages, self._judge, self.updater.parameters, self.updates, self._last_rate())
+        return finished(self._averages, self._evaluator, self.updater.parameters, self.updates, self._last_rate())
 
     def _task(self) -> Any:
         return progress.task(self.label, self.plan.updates, units="updates", done=self.updates)
@@ -229,7 +231,7 @@ class Run:
         """Compute the gradient of the next update, and return the loss that it met."""
         loss = self.updater.gradient(self.updates)
         if not math.isfinite(loss):
-            raise self._judge.diverged(self.updates)
+            raise self._evaluator.diverged(self.updates)
         return loss
 
     def _step(self) -> None:
@@ -239,9 +241,9 @@ class Run:
             average.see(self.updates, self.updater.parameters)
         self._track()
         if self.plan.save_every and self.updates % self.plan.save_every == 0:
-            self._judge.require_finite(self.updates)
+            self._evaluator.require_finite(self.updates)
             path = self.folder / f"step-{self.updates}.pt"
-            attempt(lambda: self.save_step(path, self.model.state_dict(), self.updates, self._last_rate(), {}), path.name)
+            write_or_warn(lambda: self.save_step(path, self.model.state_dict(), self.updates, self._last_rate(), {}), path.name)
 
     def _track(self) -> None:
         """Follow what is due after this many updates."""
@@ -249,7 +251,7 @@ class Run:
         sharp = self._sharpness is not None and every and self.updates % every == 0
         if not sharp and not is_log_spaced(self.updates):
             return
-        theta = self._judge.require_finite(self.updates)
+        theta = self._evaluator.require_finite(self.updates)
         if is_log_spaced(self.updates):
             self.records.add("distances", self._distance.measure(self.updates, theta))
         if sharp and self._sharpness is not None:
@@ -257,17 +259,17 @@ class Run:
 
     def _keep_good(self) -> None:
         """Write the weights that were evaluated last, and the records."""
-        if self._judge.good is not None:
-            step, state = self._judge.good
+        if self._evaluator.good is not None:
+            step, state = self._evaluator.good
             rate = self.plan.learning_rate(max(step - 1, 0))
             about = {"diverged_at": self.updates}
-            attempt(lambda: self.save_step(self.folder / LAST_GOOD, state, step, rate, about), LAST_GOOD)
-        attempt(self.records.write, "the records")
+            write_or_warn(lambda: self.save_step(self.folder / LAST_GOOD, state, step, rate, about), LAST_GOOD)
+        write_or_warn(self.records.write, "the records")
 
     def _last_rate(self) -> float:
         return self.plan.learning_rate(max(self.updates - 1, 0))
 
-    def _show(self, evaluations: Both, shown: progress.Task) -> None:
+    def _show(self, evaluations: BothSplits, shown: progress.Task) -> None:
         """Report an evaluation, and how many updates are left; where a loss is wanted, by how the loss falls."""
         train, test = evaluations
         left = self.plan.updates - self.updates
@@ -284,7 +286,7 @@ class Run:
             train_loss=train.loss, test_loss=test.loss, accuracy=f"{both} %" if both else None, lr=self._last_rate()
         )
 
-    def _record(self, evaluations: Both) -> None:
+    def _record(self, evaluations: BothSplits) -> None:
         """Add a line to metrics.jsonl."""
         train, test = evaluations
         line = {
@@ -299,4 +301,4 @@ class Run:
             "seconds": round(self.seconds, 3),
         }
         self.records.add("metrics", line)
-        attempt(self.records.write, "the records")
+        write_or_warn(self.records.write, "the records")

@@ -21,9 +21,9 @@ from sharpcli.modules import private_copy
 from sharpcli.results import TrainRow
 from sharpcli.training import run_folder
 from sharpcli.training.averaged import Outcome
-from sharpcli.training.keeping import refuse_other
 from sharpcli.training.loop import Run
 from sharpcli.training.plan import TrainingPlan, idle_options
+from sharpcli.training.run_state import require_same_run
 from sharpcli.training.setup import TrainingSetup
 from sharpcli.training.update import Updater
 from sharpcli.training.variants import Variant
@@ -231,7 +231,7 @@ class PlannedRun:
     def _finished(self) -> list[TrainRow]:
         """Return the rows of a run that is complete already."""
         done = self._ended("final.pt")
-        refuse_other(self.place, dict(done), self._identity())
+        require_same_run(self.place, dict(done), self._identity())
         seconds = run_folder.seconds_of(self.place)
         rows = [self._row("final.pt", done["step"], done["stopped_by"], dict(done["final"]), seconds, None)]
         for kind in done.get("averages", []):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sharpcli import checkpoints, files, progress
-from sharpcli.errors import InputError, SettingsError
+from sharpcli import files, progress
+from sharpcli.saved_state import SavedState
 
 _KEEP_SECONDS = 1.0  # A kill costs at most the points of this time.
 
@@ -39,18 +38,16 @@ def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: 
                 losses[row, column], done[row, column] = loss(alphas[column], betas[row]), True
                 shown.advance(1, loss=float(losses[row, column]))
                 if time.monotonic() - saved > _KEEP_SECONDS:
-                    kept.keep_if_possible(losses, done)
+                    kept.keep(losses, done)
                     saved = time.monotonic()
         finally:
-            kept.keep_if_possible(losses, done)
+            kept.keep(losses, done)
     return losses
 
 
 class _Points(TypedDict):
-    """What is kept of a surface: of what it is, the losses, which of them have been evaluated, and a hash of both."""
+    """What is kept of a surface: the losses, which of them have been evaluated, and the seconds spent so far."""
 
-    identity: str
-    seal: str
     loss: Tensor
     done: Tensor
     seconds: Annotated[float, files.Range(0)]
@@ -64,9 +61,12 @@ class KeptGrid:
         seconds: Returns the seconds that this one has spent.
     """
 
-    def __init__(self, place: Path | None, identity: dict[str, Any], seconds: Callable[[], float] = lambda: 0.0) -> None:
-        """Describe the file; `identity` says which surface it is of, and no file is used where `place` is None."""
-        self.place, self.identity = place, json.dumps(identity, sort_keys=True)
+    def __init__(self, path: Path | None, identity: dict[str, Any], seconds: Callable[[], float] = lambda: 0.0) -> None:
+        """Describe the file; `identity` says which surface it is of, and no file is used where `path` is None."""
+        other, damaged = "Use the settings that it was begun with, or another --state.", "Use another --state."
+        self._state: SavedState | None = None
+        if path is not None:
+            self._state = SavedState(path, identity, work="surface", if_other=other, if_damaged=damaged)
         self.before, self.seconds = 0.0, seconds
 
     def restore(self, shape: tuple[int, int]) -> tuple[Grid, Done]:
@@ -76,46 +76,27 @@ class KeptGrid:
             InputError: The file holds no surface, one of another size, or was changed.
             SettingsError: It holds a surface with other settings.
         """
-        empty = numpy.full(shape, math.nan), numpy.zeros(shape, dtype=bool)
-        if self.place is None or not files.is_there(self.place):
-            return empty
-        content = files.read_object(self.place)
-        try:
-            points = files.conform(content, _Points, "surface")
-        except files.ContentError as error:
-            raise InputError(f"{self.place} holds no surface: {error}.", "Use another --state.") from error
-        if points["identity"] != self.identity:
-            raise SettingsError(
-                f"{self.place} holds another surface.", "Use the settings that it was begun with, or another --state."
-            )
+        points = None if self._state is None else self._state.read(_Points)
+        if points is None or self._state is None:
+            return numpy.full(shape, math.nan), numpy.zeros(shape, dtype=bool)
         losses, done = points["loss"], points["done"]
         if any(part.shape != shape or part.layout != torch.strided for part in (losses, done)) or (
             (losses.dtype, done.dtype) != (torch.float64, torch.bool)
         ):
-            raise InputError(f"{self.place} holds a surface of another size.", "Use another --state.")
-        if points["seal"] != checkpoints.state_sha256({"loss": losses, "done": done}):
-            raise InputError(f"{self.place} was changed after it was written.", "Use another --state.")
+            raise self._state.unusable(f"its points are none of a grid of the shape {shape}")
         self.before = points["seconds"]
         return losses.numpy().copy(), done.numpy().copy()
 
     def keep(self, losses: Grid, done: Done) -> None:
-        """Write the points that are evaluated so far.
+        """Write the points that are evaluated so far; a disk that is full later takes no point from the answer.
 
         Raises:
-            InputError: The file cannot be written.
+            InputError: The file cannot be written, and could not be before.
         """
-        if self.place is not None:
-            points = {"loss": torch.from_numpy(losses), "done": torch.from_numpy(done)}
-            content: dict[str, Any] = {"identity": self.identity, "seal": checkpoints.state_sha256(points), **points}
-            content["seconds"] = self.before + self.seconds()
-            files.write_object(self.place, content, durable=True)
-
-    def keep_if_possible(self, losses: Grid, done: Done) -> None:
-        """Keep the points, or go on without: a full disk takes no point from the answer."""
-        try:
-            self.keep(losses, done)
-        except InputError as error:
-            progress.warn(f"The points are no longer kept: {error.message}")
+        if self._state is not None:
+            seconds = self.before + self.seconds()
+            points = {"loss": torch.from_numpy(losses), "done": torch.from_numpy(done), "seconds": seconds}
+            self._state.write_or_warn(points)
 
 
 def _coarse_first(rows: int, columns: int) -> Iterator[tuple[int, int]]:

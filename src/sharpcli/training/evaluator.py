@@ -1,4 +1,4 @@
-"""How good a model in training is: both splits evaluated, when that is due, whether it is enough, and what was good last."""
+"""Evaluation of a model in training: both splits, when it is due, and whether the wanted training loss is reached."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from sharpcli.training.tracking import theta_of
 # and runs are to be compared at one loss.
 _NEAR = ((1.1, 25), (1.5, 5))
 
-Both = tuple[Evaluation, Evaluation]
+BothSplits = tuple[Evaluation, Evaluation]
 
 
 @dataclass(eq=False)
-class Judge:
+class Evaluator:
     """Evaluates a model in eval mode over both splits, plain loss and no augmentation.
 
     Attributes:
@@ -47,15 +47,15 @@ class Judge:
     good: tuple[int, dict[str, Tensor]] | None = None
 
     @staticmethod
-    def of(model: nn.Module, data: DataSplits, *, loss: str, plan: TrainingPlan, runtime: Runtime, folder: Path) -> Judge:
+    def of(model: nn.Module, data: DataSplits, *, loss: str, plan: TrainingPlan, runtime: Runtime, folder: Path) -> Evaluator:
         """Bind a model to data."""
 
         def objective(part: Split) -> Objective:
             return Objective.of(model, part.inputs, part.targets, loss=loss, runtime=runtime)
 
-        return Judge(model, plan, objective(data.train), objective(data.part("test")), folder)
+        return Evaluator(model, plan, objective(data.train), objective(data.part("test")), folder)
 
-    def evaluate(self, updates: int) -> Both:
+    def evaluate(self, updates: int) -> BothSplits:
         """Return loss and accuracy over training and test data with the model as it is now, which is kept as good.
 
         Raises:
@@ -65,7 +65,7 @@ class Judge:
         self.good = updates, {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         return found
 
-    def evaluate_at(self, theta: Tensor, buffers: Mapping[str, Tensor], updates: int) -> Both:
+    def evaluate_at(self, theta: Tensor, buffers: Mapping[str, Tensor], updates: int) -> BothSplits:
         """Return the same at other weights (P,) and buffers.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What keeps a run safe: the state to resume from, refused where it is another run's, and saves that may fail."""
+"""The state that a training run resumes from, and checks of its tensors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from sharpcli import checkpoints, files, progress
 from sharpcli.checkpoints import STATE
-from sharpcli.errors import InputError, SettingsError, first_line
+from sharpcli.errors import InputError, first_line
+from sharpcli.saved_state import SavedState
 
+_OTHER = "Leave other settings out: sharpcli train --resume RUN needs none; or use --overwrite."
 _ANEW = "Train it anew with --overwrite."
 _SLOTS = {"sgd": ("momentum_buffer",), "adam": ("step", "exp_avg", "exp_avg_sq")}
 
@@ -54,9 +56,8 @@ class Lines(TypedDict):
 
 
 class RunState(TypedDict):
-    """All that a run goes on from."""
+    """All that a run continues from."""
 
-    identity: dict[str, Any]
     random: Tensor
     cuda_random: NotRequired[Tensor]
     model: dict[str, object]
@@ -69,41 +70,62 @@ class RunState(TypedDict):
 
 
 def write_state(folder: Path, identity: dict[str, Any], parts: dict[str, Any], device: torch.device) -> None:
-    """Write what is needed to go on as if nothing had happened: parts of the run, and the state of the random numbers.
+    """Write all that is needed to continue as if nothing had happened: parts of the run, and the random states.
 
     Raises:
         InputError: It cannot be written.
     """
-    state = {"identity": identity, "random": torch.get_rng_state(), **parts}
+    state = {"random": torch.get_rng_state(), **parts}
     if device.type == "cuda":
         state["cuda_random"] = torch.cuda.get_rng_state(device)
-    files.write_object(folder / STATE, state, durable=True)
+    _saved(folder, identity).write(state)
 
 
 def read_state(folder: Path, identity: dict[str, Any], device: torch.device) -> RunState:
-    """Return the parts of the run that were written last, and set the random numbers back.
+    """Return the parts of the run that were written last, and restore the random states.
 
     Raises:
         InputError: They cannot be read, or are none.
         SettingsError: They belong to another model, data, plan or seed.
     """
+    state = _saved(folder, identity).read(RunState)
+    if state is None:
+        raise unusable(folder, "the file is missing")
     try:
-        content = files.read_object(folder / STATE)
-    except InputError as error:
-        error.hint = _ANEW
-        raise
-    try:
-        saved = files.conform(content.get("identity") if isinstance(content, dict) else None, dict[str, Any], "identity")
-        refuse_other(folder, saved, identity)
-        state = files.conform(content, RunState, "state")
         require_like(state["random"], torch.get_rng_state(), "random")
         torch.set_rng_state(state["random"])
         if "cuda_random" in state and device.type == "cuda":
             require_like(state["cuda_random"], torch.cuda.get_rng_state(device), "cuda_random")
             torch.cuda.set_rng_state(state["cuda_random"], device)
     except (files.ContentError, RuntimeError) as error:  # RuntimeError: no such state of the generator can be.
-        raise unusable(folder, error) from error
+        raise unusable(folder, first_line(error)) from error
     return state
+
+
+def unusable(folder: Path, reason: str) -> InputError:
+    """Return the error for a state that no run can continue from."""
+    return _saved(folder, {}).unusable(reason)
+
+
+def require_same_run(folder: Path, saved: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Refuse to continue a run that was begun with other settings.
+
+    Raises:
+        SettingsError: They differ; the message names them.
+    """
+    _saved(folder, identity).require_same(saved)
+
+
+def _saved(folder: Path, identity: Mapping[str, Any]) -> SavedState:
+    def upgrade(saved: dict[str, Any]) -> dict[str, Any]:
+        """Give settings their present names, and drop those that are no longer part of a run."""
+        present = {name: value for name, value in checkpoints.with_present_names(saved).items() if name in identity}
+        plan, known = present.get("plan"), identity.get("plan", {})
+        if isinstance(plan, Mapping):
+            present["plan"] = {name: value for name, value in plan.items() if name in known}
+        return present
+
+    return SavedState(folder / STATE, identity, work="run", if_other=_OTHER, if_damaged=_ANEW, place=folder, upgrade=upgrade)
 
 
 def require_like(found: Tensor, own: Tensor, name: str) -> None:
@@ -147,37 +169,14 @@ def require_slots(parts: Mapping[str, Tensor | None], parameter: Tensor, optimiz
             raise files.ContentError(f"'optimizer.{name}' is missing")
 
 
-def unusable(folder: Path, error: Exception) -> InputError:
-    """Return the error of a state that no run can go on from."""
-    return InputError(f"{folder / STATE} holds no run that can be gone on with: {first_line(error)}.", _ANEW)
-
-
 def forget_state(folder: Path) -> None:
     """Remove the state to resume from."""
     (folder / STATE).unlink(missing_ok=True)
 
 
-def attempt(write: Callable[[], None], what: str) -> None:
-    """Write something that the run can do without; a full disk loses no more than that."""
+def write_or_warn(write: Callable[[], None], name: str) -> None:
+    """Write something that training does not need; a full disk loses no more than that."""
     try:
         write()
     except InputError as error:
-        progress.warn(f"Could not save {what}, and trained on: {error.message}")
-
-
-def refuse_other(folder: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Refuse to continue a run that was made with other settings.
-
-    Raises:
-        SettingsError: They differ; what differs is named.
-    """
-    saved = checkpoints.with_present_names(saved)
-    recorded = saved.get("plan")
-    plan = recorded if isinstance(recorded, dict) else {}
-    differing = [key for key in wanted if key != "plan" and saved.get(key) != wanted[key]]
-    differing += [key for key, value in wanted["plan"].items() if plan.get(key) != value]
-    if differing:
-        raise SettingsError(
-            f"The run in {folder} was made with other settings ({', '.join(differing)}).",
-            "Leave other settings out: sharpcli train --resume RUN needs none; or use --overwrite.",
-        )
+        progress.warn(f"Could not save {name}; training continues: {error.message}")

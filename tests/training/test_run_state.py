@@ -13,6 +13,7 @@ import torch
 from sharpcli import train
 from sharpcli.errors import InputError
 from sharpcli.training.loop import Run
+from tests.states import change_state
 
 STEPS = 4
 
@@ -60,20 +61,16 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_state_that_does_not_fit_is_refused(name: str, half: Path, words: dict[str, Any]) -> None:
-    state = torch.load(half, weights_only=True)
-    CHANGES[name](state)
-    torch.save(state, half)
+    change_state(half, CHANGES[name])
     before = half.read_bytes()
-    with pytest.raises(InputError, match="holds no run that can be gone on with") as caught:
+    with pytest.raises(InputError, match="holds no run that can be continued") as caught:
         train(**words, out=str(half.parent.parent), resume=True)
     assert "--overwrite" in caught.value.hint
     assert half.read_bytes() == before
 
 
 def test_the_settings_of_the_optimizer_are_those_of_the_recipe(half: Path, words: dict[str, Any]) -> None:
-    state = torch.load(half, weights_only=True)
-    state["optimizer"]["param_groups"] = [{"lr": "fast"}]
-    torch.save(state, half)
+    change_state(half, lambda state: state["optimizer"].update(param_groups=[{"lr": "fast"}]))
     rows = train(**words, out=str(half.parent.parent), resume=True).rows
     assert rows[0].updates == STEPS
 

@@ -1,0 +1,168 @@
+"""The state of long work in a file: killed work continues from it, and the state of other work is never taken for it.
+
+Searches for eigenvalues, surfaces and training runs keep their state this way:
+
+- *Identity*: the settings that identify the work. State is used only if all of them match; those that differ are named.
+- *Integrity*: a hash of the whole content. A changed number is refused.
+- *Write*: under a temporary name, synced to the disk, then renamed. A kill or a power cut leaves the old or the new state.
+- *Restore*: the content, checked against the types that it must have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from sharpcli import files, progress
+from sharpcli.errors import InputError, SettingsError
+
+_IDENTITY, _SEAL = "identity", "seal"
+
+_Content = TypeVar("_Content")
+
+
+class SavedState:
+    """One file with the state of some work."""
+
+    def __init__(
+        self,
+        path: Path,
+        identity: Mapping[str, Any],
+        *,
+        work: str,
+        if_other: str,
+        if_damaged: str,
+        place: Path | None = None,
+        upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    ) -> None:
+        """Name the file and the work.
+
+        Args:
+            path: Of the file, which need not exist.
+            identity: Settings that identify the work: plain JSON values, or dictionaries of them.
+            work: The noun for messages, such as "search".
+            if_other: What the user can do if it is the state of other work, as a sentence.
+            if_damaged: The same if the state cannot be used at all.
+            place: What messages name. Default: the file.
+            upgrade: Turns an identity that an earlier version wrote into one of today.
+        """
+        self.path, self.identity = path, dict(identity)
+        self._work, self._place, self._upgrade = work, place or path, upgrade
+        self._if_other, self._if_damaged = if_other, if_damaged
+        self._written = False
+
+    def read(self, kind: type[_Content]) -> _Content | None:
+        """Return the content that was written last; None if there is no file.
+
+        Args:
+            kind: The type of the content, a TypedDict.
+
+        Raises:
+            InputError: The file cannot be read, was changed, or holds no such state.
+            SettingsError: It is the state of other work.
+        """
+        if not files.is_there(self.path):
+            return None
+        try:
+            stored = files.read_object(self.path)
+        except InputError as error:
+            raise self.unusable(error.message.rstrip(".")) from error
+        try:
+            content = files.conform(stored, kind, self._work)
+            saved = files.conform(stored.get(_IDENTITY), dict[str, Any], _IDENTITY)
+        except files.ContentError as error:
+            raise self.unusable(str(error)) from error
+        self.require_same(saved)
+        if _SEAL in stored and stored[_SEAL] != seal_of(stored):  # Runs of checkpoint format 1 have none.
+            raise self.unusable("it was changed after it was written")
+        self._written = True
+        return content
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """Write the content in place of what was written before.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        stored = {_IDENTITY: self.identity, **content}
+        files.write_object(self.path, {**stored, _SEAL: seal_of(stored)}, durable=True)
+        self._written = True
+
+    def write_or_warn(self, content: Mapping[str, Any]) -> None:
+        """Write the content; if an earlier write succeeded and this one fails, warn and let the work continue.
+
+        Raises:
+            InputError: The file cannot be written, and could not be before.
+        """
+        self.unless_written(lambda: self.write(content))
+
+    def unless_written(self, write: Callable[[], None]) -> None:
+        """Run a function that writes; warn in place of its error if an earlier write succeeded."""
+        try:
+            write()
+        except InputError as error:
+            if not self._written:
+                raise
+            progress.warn(f"The state of the {self._work} could not be saved, and the work continues: {error.message}")
+
+    def require_same(self, saved: Mapping[str, Any]) -> None:
+        """Refuse the identity of other work.
+
+        Raises:
+            SettingsError: It differs; the message names the settings.
+        """
+        names = differing(self._upgrade(dict(saved)), self.identity)
+        if names:
+            raise SettingsError(f"The {self._work} in {self._place} has other settings ({', '.join(names)}).", self._if_other)
+
+    def unusable(self, reason: str) -> InputError:
+        """Return the error for a state that cannot be used."""
+        return InputError(f"{self._place} holds no {self._work} that can be continued: {reason}.", self._if_damaged)
+
+
+def differing(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the names of settings that differ; of a dictionary the names in it."""
+    names = []
+    for name in [*wanted, *(name for name in saved if name not in wanted)]:
+        one, other = saved.get(name), wanted.get(name)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            names += differing(one, other)
+        elif name not in saved or name not in wanted or one != other:
+            names.append(name)
+    return names
+
+
+def checksum(tensor: Tensor) -> int:
+    """Return the CRC-32 of the bytes of a tensor."""
+    return zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+
+def seal_of(content: Mapping[str, Any]) -> str:
+    """Return a hash of all names, values, and types, shapes and checksums of tensors, but for the seal itself."""
+    digest = hashlib.sha256()
+    for piece in _pieces({name: value for name, value in content.items() if name != _SEAL}):
+        digest.update(piece.encode())
+    return digest.hexdigest()
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    if isinstance(value, Tensor):
+        # No state of ours holds a sparse tensor: the reader of the content refuses it.
+        yield f"{value.dtype}{value.layout}{tuple(value.shape)}{checksum(value) if value.layout == torch.strided else 0};"
+    elif isinstance(value, Mapping):
+        for name in sorted(value, key=repr):
+            yield f"{name!r}:"
+            yield from _pieces(value[name])
+        yield "}"
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _pieces(part)
+        yield "]"
+    else:
+        yield f"{value!r};"
