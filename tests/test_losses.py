@@ -124,7 +124,7 @@ def test_second_derivatives_along_either_axis(loss: str, axis: str):
     product = (hessian.reshape(18, 18) @ direction.flatten()).view_as(outputs)
     torch.testing.assert_close(loss_named(chosen).output_hessian_(outputs, targets, direction), product, rtol=1e-12, atol=1e-14)
     assert loss_named(chosen).count(targets) == 4
-    assert loss_named(chosen).told(targets).tolist() == [True, True]
+    assert loss_named(chosen).has_terms(targets).tolist() == [True, True]
 
 
 LABELS = {

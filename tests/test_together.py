@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sharpcli.objective import Objective
 from sharpcli.runtime import generator
-from sharpcli.together import at_once, evaluate_together
+from sharpcli.together import evaluate_together, num_together
 from tests.device import DEVICE, on_device
 
 SAMPLES = 103
@@ -61,9 +61,9 @@ def test_only_small_nets_of_known_layers_go_together():
     class Own(nn.Linear):
         """Might do anything in its forward pass."""
 
-    assert at_once(_objective(_model(), "ce")) > 1
-    assert at_once(_objective(nn.Sequential(nn.Flatten(), Own(12, 4)), "ce")) == 1
-    assert at_once(_objective(nn.Sequential(nn.Flatten(), nn.Linear(12, 4000), nn.Linear(4000, 4)), "ce")) == 1
+    assert num_together(_objective(_model(), "ce")) > 1
+    assert num_together(_objective(nn.Sequential(nn.Flatten(), Own(12, 4)), "ce")) == 1
+    assert num_together(_objective(nn.Sequential(nn.Flatten(), nn.Linear(12, 4000), nn.Linear(4000, 4)), "ce")) == 1
     convolution = nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv2d(1, 2, 2), nn.Flatten(), nn.LazyLinear(4))
     convolution(torch.zeros(2, 3, 4))
-    assert at_once(_objective(convolution, "ce")) == 1
+    assert num_together(_objective(convolution, "ce")) == 1

@@ -137,17 +137,17 @@ def first_line(error: BaseException) -> str:
 def described(error: BaseException) -> str:
     """Return the type and the message of somebody else's error, and the file and line of a user's code if it is from there."""
     reason, kind, place = first_line(error), type(error).__name__, origin(error)
-    told = kind if reason == kind else f"{kind}: {reason}"
-    return f"{told} ({place})" if place else told
+    text = kind if reason == kind else f"{kind}: {reason}"
+    return f"{text} ({place})" if place else text
 
 
 def origin(error: BaseException) -> str | None:
     """Return "FILE, line N" of the innermost frame that runs a user's code; None if an error did not pass through any."""
-    found = None
+    location = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         package = str(frame.f_globals.get("__name__") or "").partition(".")[0]
         if package and package not in _OWN and package not in sys.stdlib_module_names:
-            found = f"{frame.f_code.co_filename}, line {line}"
+            location = f"{frame.f_code.co_filename}, line {line}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
-    return found
+    return location

@@ -162,9 +162,9 @@ class Objective:
         """
         terms = self.criterion.count
         if self.bn == "batch":
-            found = each_by_itself(self.chunks(), terms)
+            all_groups = each_by_itself(self.chunks(), terms)
         else:
-            found = at_random(
+            all_groups = at_random(
                 self.inputs,
                 self.targets,
                 groups=count,
@@ -172,7 +172,7 @@ class Objective:
                 random=generator(seed, streams.GROUPS),
                 count=terms,
             )
-        return (group for group in found if group.num_terms)
+        return (group for group in all_groups if group.num_terms)
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
         """Return what the model answers, (B, C) or (B, T, C), with these parameters, and these buffers in place of its own."""
@@ -188,8 +188,8 @@ class Objective:
         returned, and would take the model's own weights. So whatever differentiates at a θ runs inside this.
         """
         names = {f"model.{name}": leaf for name, leaf in self.leaves(theta).items()}
-        found: _Answer = functional_call(Holding(self.model), names, (run,))
-        return found
+        answer: _Answer = functional_call(Holding(self.model), names, (run,))
+        return answer
 
     def loss_sum(self, parameters: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
         """Return the summed loss of a chunk, differentiable in the parameters."""
@@ -271,8 +271,8 @@ class Objective:
     def few(self, count: int = _FEW) -> Chunk:
         """Return the first samples that have a loss term: others agree on everything."""
         chosen: slice | Tensor = slice(count)
-        if not bool(self.criterion.told(self.targets[chosen]).all()):
-            chosen = self.criterion.told(self.targets).nonzero()[:count, 0]
+        if not bool(self.criterion.has_terms(self.targets[chosen]).all()):
+            chosen = self.criterion.has_terms(self.targets).nonzero()[:count, 0]
         return Chunk(0, self.inputs[chosen], self.targets[chosen])
 
     def among(self, chosen: Tensor) -> Objective:

@@ -21,8 +21,8 @@ _PACKAGE = Path(__file__).parent
 
 def names(folder: str) -> list[str]:
     """List the plug-ins of a folder, such as "models/architectures" or "training/methods", without importing any."""
-    found = pkgutil.iter_modules([str(_PACKAGE / folder)])
-    return sorted(module.name.replace("_", "-") for module in found if not module.name.startswith("_"))
+    modules = pkgutil.iter_modules([str(_PACKAGE / folder)])
+    return sorted(module.name.replace("_", "-") for module in modules if not module.name.startswith("_"))
 
 
 def load(folder: str, name: str) -> ModuleType:

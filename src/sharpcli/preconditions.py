@@ -109,8 +109,8 @@ class _Calls:
     def answer(self, inputs: Tensor, model: nn.Module | None = None, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the answer to some samples, of this copy or of another one, with the weights or with others."""
         given = {name: part.clone() for name, part in (weights or self.weights).items()}
-        found: Tensor = _call(model or self.model, given, inputs.clone())
-        return found
+        outputs: Tensor = _call(model or self.model, given, inputs.clone())
+        return outputs
 
     def require_read_only(self) -> None:
         """Refuse a model that changes its weights in forward."""
@@ -163,7 +163,7 @@ class _Calls:
         for places in (range(count // 2), range(count // 2, count), range(count - 1, -1, -1), larger, range(1)):
             chosen = torch.tensor(list(places), device=self.inputs.device)
             try:  # A copy that has been called may have kept what it made of all samples.
-                found = self.answer(self.inputs[chosen], private_copy(self.untouched))
+                outputs = self.answer(self.inputs[chosen], private_copy(self.untouched))
             except Exception as error:
                 if count < _SAMPLES:
                     return  # So few may be too few, such as one sample for a batch statistic.
@@ -172,13 +172,13 @@ class _Calls:
                     "Let forward take any number of samples, also one.",
                 ) from error
             wanted = rows[chosen].flatten(0, 1)
-            if found.shape != wanted.shape and found.numel() == wanted.numel():
+            if outputs.shape != wanted.shape and outputs.numel() == wanted.numel():
                 raise InputError(
-                    f"The model answers {len(chosen)} of {count} samples with the shape {tuple(found.shape)}, not "
+                    f"The model answers {len(chosen)} of {count} samples with the shape {tuple(outputs.shape)}, not "
                     f"{tuple(wanted.shape)}.",
                     "Look for squeeze() without an axis: it drops the axis of the samples where there is one; say squeeze(-1).",
                 )
-            if not self.is_same(found, wanted):
+            if not self.is_same(outputs, wanted):
                 raise InputError(
                     "Samples depend on each other: the model answers a sample differently among other samples, also in eval "
                     "mode, so its loss is no mean over samples.",
@@ -229,12 +229,12 @@ class _Calls:
                 "Let forward compute it anew each time: look for a cache, a merged or a normalised weight.",
             )
 
-    def is_same(self, found: Tensor, wanted: Tensor) -> bool:
+    def is_same(self, outputs: Tensor, wanted: Tensor) -> bool:
         """Tell whether two answers are equal up to rounding."""
-        if found.shape != wanted.shape:
+        if outputs.shape != wanted.shape:
             return False
         size = float(wanted.nan_to_num(posinf=0, neginf=0).abs().max()) if wanted.numel() else 0.0
-        return torch.allclose(found, wanted, rtol=0, atol=_ROUNDING.get(wanted.dtype, _COARSE) * size, equal_nan=True)
+        return torch.allclose(outputs, wanted, rtol=0, atol=_ROUNDING.get(wanted.dtype, _COARSE) * size, equal_nan=True)
 
 
 def _random() -> InputError:

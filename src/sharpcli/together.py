@@ -23,7 +23,7 @@ _KNOWN = {
 }  # fmt: skip
 
 
-def at_once(objective: Objective) -> int:
+def num_together(objective: Objective) -> int:
     """Return how many sets of weights of this net to evaluate in one pass."""
     known = all(type(module) in _KNOWN for module in objective.model.modules())
     small = known and objective.space.dimension <= _MOST_PARAMETERS
@@ -50,8 +50,8 @@ def evaluate_together(
             outputs = objective.outputs(state, chunk.inputs, {})
             return moments(objective.criterion.sample_sums(outputs, chunk.targets).to(objective.runtime.accumulator))
 
-        found: Tensor = vmap(of_one)(stacked)
-        return found
+        sums: Tensor = vmap(of_one)(stacked)
+        return sums
 
     with torch.no_grad():
         means = objective.mean_over_data(summand)

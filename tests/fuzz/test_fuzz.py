@@ -23,6 +23,7 @@ from tests.processes import Answer
 QUICK, WHOLE = 250, 10_000
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")  # Of kinds of tensors that torch is going to drop.
 @pytest.mark.parametrize(("seed", "count"), [(0, QUICK), pytest.param(0, WHOLE, marks=pytest.mark.long)])
 def test_every_damaged_file_is_answered_or_refused(seed: int, count: int) -> None:
     report = run(seed, range(count))

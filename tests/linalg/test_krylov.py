@@ -8,7 +8,7 @@ from sharpcli.linalg import krylov as module
 from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Krylov
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.orthogonal import Left
+from sharpcli.linalg.orthogonal import Orthogonalised
 from sharpcli.linalg.probes import random_direction
 from sharpcli.linalg.search import Wanted
 from sharpcli.runtime import generator
@@ -118,8 +118,8 @@ def test_an_interruption_inside_a_product_leaves_the_last_whole_state():
     assert numpy.array_equal(krylov.frame.measured, calm.frame.measured)
 
 
-def after_its_work(work: Callable[..., Left]) -> Callable[..., Left]:
-    def interrupted(*args: object, **how: object) -> Left:
+def after_its_work(work: Callable[..., Orthogonalised]) -> Callable[..., Orthogonalised]:
+    def interrupted(*args: object, **how: object) -> Orthogonalised:
         work(*args, **how)
         raise KeyboardInterrupt
 

@@ -38,59 +38,59 @@ def test_what_is_left_is_orthogonal_and_nothing_is_lost(inside: float, near: tup
     parts = inside * torch.linspace(-1, 1, 20, dtype=dtype)
     vector = rest + parts @ everything[:20]
     before = vector.clone()
-    left = orthogonalised(vector, blocks, near=near)
+    orthogonal = orthogonalised(vector, blocks, near=near)
     assert torch.equal(vector, before)
-    assert float((everything[:20].double() @ left.vector.double()).abs().max()) <= 2 * eps * left.length
-    assert left.length == pytest.approx(norm(left.vector), rel=2 * eps)
-    assert left.length == pytest.approx(1, rel=10 * eps * (1 + inside))
-    assert left.whole == pytest.approx(norm(vector), rel=10 * eps)
-    made = left.vector.double() + torch.from_numpy(left.taken) @ everything[:20].double()
+    assert float((everything[:20].double() @ orthogonal.vector.double()).abs().max()) <= 2 * eps * orthogonal.length
+    assert orthogonal.length == pytest.approx(norm(orthogonal.vector), rel=2 * eps)
+    assert orthogonal.length == pytest.approx(1, rel=10 * eps * (1 + inside))
+    assert orthogonal.norm_before == pytest.approx(norm(vector), rel=10 * eps)
+    made = orthogonal.vector.double() + torch.from_numpy(orthogonal.removed) @ everything[:20].double()
     assert float((made - vector.double()).norm()) <= 4 * eps * norm(vector)
-    assert left.found == pytest.approx(parts.double().cpu().numpy(), abs=10 * eps * norm(vector))
+    assert orthogonal.components == pytest.approx(parts.double().cpu().numpy(), abs=10 * eps * norm(vector))
 
 
 @DTYPES
 def test_a_part_that_is_rounding_is_found_but_not_taken(dtype: torch.dtype):
     eps, axes = torch.finfo(dtype).eps, torch.eye(4, 900, dtype=dtype)
     little, more = axes[3] + eps / 2 * axes[1], axes[3] + 2 * eps * axes[1]
-    left = orthogonalised(little, [axes[:3]])
-    assert left.vector is little
-    assert (left.taken.tolist(), left.found.tolist()) == ([0, 0, 0], [0, eps / 2, 0])
-    left = orthogonalised(more, [axes[:3]])
-    assert torch.equal(left.vector, axes[3])
-    assert left.taken.tolist() == left.found.tolist() == [0, 2 * eps, 0]
-    left = orthogonalised(little + 8 * eps * axes[2], [axes[:2], axes[2:3]])
-    assert torch.equal(left.vector, little)
-    assert (left.taken.tolist(), left.found.tolist()) == ([0, 0, 8 * eps], [0, eps / 2, 8 * eps])
+    orthogonal = orthogonalised(little, [axes[:3]])
+    assert orthogonal.vector is little
+    assert (orthogonal.removed.tolist(), orthogonal.components.tolist()) == ([0, 0, 0], [0, eps / 2, 0])
+    orthogonal = orthogonalised(more, [axes[:3]])
+    assert torch.equal(orthogonal.vector, axes[3])
+    assert orthogonal.removed.tolist() == orthogonal.components.tolist() == [0, 2 * eps, 0]
+    orthogonal = orthogonalised(little + 8 * eps * axes[2], [axes[:2], axes[2:3]])
+    assert torch.equal(orthogonal.vector, little)
+    assert (orthogonal.removed.tolist(), orthogonal.components.tolist()) == ([0, 0, 8 * eps], [0, eps / 2, 8 * eps])
 
 
 @DTYPES
 def test_rows_far_from_any_part_worth_taking_are_left_alone(dtype: torch.dtype):
     eps, axes = torch.finfo(dtype).eps, torch.eye(12, 900, dtype=dtype)
     sizes = torch.tensor([8, 0, 0, 0.5, 8, 0, 0.5, 0, 0, 8, 0.25], dtype=dtype)
-    left = orthogonalised(axes[11] + eps * sizes @ axes[:11], [axes[:11]])
-    assert (left.found / eps).tolist() == sizes.tolist()
-    assert (left.taken / eps).tolist() == [8, 0, 0, 0.5, 8, 0, 0, 0, 0, 8, 0]
-    assert (left.vector[:12] / eps).tolist() == [0, 0, 0, 0, 0, 0, 0.5, 0, 0, 0, 0.25, 1 / eps]
+    orthogonal = orthogonalised(axes[11] + eps * sizes @ axes[:11], [axes[:11]])
+    assert (orthogonal.components / eps).tolist() == sizes.tolist()
+    assert (orthogonal.removed / eps).tolist() == [8, 0, 0, 0.5, 8, 0, 0, 0, 0, 8, 0]
+    assert (orthogonal.vector[:12] / eps).tolist() == [0, 0, 0, 0, 0, 0, 0.5, 0, 0, 0, 0.25, 1 / eps]
 
 
 @DTYPES
 def test_one_pass_is_enough_where_the_large_parts_are_known(dtype: torch.dtype):
     everything = orthonormal(21, dtype)
     vector = everything[20] + 100 * everything[18] + 30 * everything[19]
-    lefts, counts = [], []
+    both, counts = [], []
     for near in ((), (2,)):
         with Waits() as waits:
-            lefts.append(orthogonalised(vector, [everything[:20]], near=near))
+            both.append(orthogonalised(vector, [everything[:20]], near=near))
         counts.append(waits.count)
     assert counts == [2, 1]
-    assert lefts[0].taken == pytest.approx(lefts[1].taken, abs=1e3 * torch.finfo(dtype).eps)
+    assert both[0].removed == pytest.approx(both[1].removed, abs=1e3 * torch.finfo(dtype).eps)
 
 
 def test_a_vector_that_the_rows_span_leaves_rounding():
     everything = orthonormal(21, torch.float64)
-    left = orthogonalised(everything[:20].sum(0), [everything[:20]])
-    assert left.length < 1e-14
+    orthogonal = orthogonalised(everything[:20].sum(0), [everything[:20]])
+    assert orthogonal.length < 1e-14
     assert orthogonalised(torch.zeros(SIZE, dtype=torch.float64), [everything]).length == 0
 
 
@@ -106,17 +106,17 @@ def test_what_is_not_finite_has_no_finite_length(value: float):
 def test_the_place_for_the_result_may_be_the_vector_or_another_one():
     everything = orthonormal(21, torch.float64)
     vector, place = everything[20] + everything[3], torch.empty(SIZE, dtype=torch.float64)
-    left = orthogonalised(vector, [everything[:20]], out=place)
-    assert left.vector.data_ptr() == place.data_ptr()
+    orthogonal = orthogonalised(vector, [everything[:20]], out=place)
+    assert orthogonal.vector.data_ptr() == place.data_ptr()
     again = orthogonalised(vector, [everything[:20]], out=vector)
     assert again.vector.data_ptr() == vector.data_ptr()
-    assert torch.equal(left.vector, again.vector)
+    assert torch.equal(orthogonal.vector, again.vector)
 
 
 def test_a_product_that_carries_a_graph_is_taken_as_numbers():
     everything = orthonormal(21, torch.float64)
-    left = orthogonalised((everything[20] + everything[3]).requires_grad_(), [everything[:20]], near=(20,))
-    assert not left.vector.requires_grad
+    orthogonal = orthogonalised((everything[20] + everything[3]).requires_grad_(), [everything[:20]], near=(20,))
+    assert not orthogonal.vector.requires_grad
 
 
 class Diagonal:

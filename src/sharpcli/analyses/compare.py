@@ -60,10 +60,10 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
             return _Measured(row, size, (loaded.loss, loaded.data.fingerprint()), loaded.runtime)
 
         try:
-            found = run_each([partial(measured, path) for path in checkpoint_paths(paths)], "checkpoint")
+            measurements = run_each([partial(measured, path) for path in checkpoint_paths(paths)], "checkpoint")
         except IncompleteError as error:
-            raise IncompleteError([_told(error.results, settings, record)], error.cause) from error
-        return _told(found, settings, record)
+            raise IncompleteError([_result(error.results, settings, record)], error.cause) from error
+        return _result(measurements, settings, record)
 
 
 class _Measured(NamedTuple):
@@ -73,10 +73,10 @@ class _Measured(NamedTuple):
     runtime: Runtime
 
 
-def _told(found: Sequence[_Measured], settings: CompareSettings, record: AnswerRecord) -> CompareResult:
+def _result(measurements: Sequence[_Measured], settings: CompareSettings, record: AnswerRecord) -> CompareResult:
     """Return the answer for the checkpoints that were measured, and warn of what does not compare."""
-    rows, sizes = [one.row for one in found], {one.size for one in found}
-    if len({one.of for one in found}) > 1:
+    rows, sizes = [one.row for one in measurements], {one.size for one in measurements}
+    if len({one.of for one in measurements}) > 1:
         progress.warn(
             "These checkpoints are measured on different data or losses, so the rows do not compare; say which with "
             "--data and --loss."
@@ -92,9 +92,9 @@ def _told(found: Sequence[_Measured], settings: CompareSettings, record: AnswerR
     return CompareResult(
         rows=tuple(rows),
         epsilon=settings.epsilon,
-        num_train=found[-1].size[0] if len(sizes) == 1 else None,
-        num_test=found[-1].size[1] if len(sizes) == 1 else None,
-        **record.fields(found[-1].runtime),
+        num_train=measurements[-1].size[0] if len(sizes) == 1 else None,
+        num_test=measurements[-1].size[1] if len(sizes) == 1 else None,
+        **record.fields(measurements[-1].runtime),
     )
 
 
@@ -149,7 +149,7 @@ def _measure(
             notes.append("λmax has not converged: see sharpcli hessian.")
     if "sharpness" in settings.metrics:
         defaults = SharpnessSettings()
-        found = epsilon_sharpness.measure(
+        sharpness = epsilon_sharpness.measure(
             objective,
             objective.parameters(),
             seed=settings.seed,
@@ -157,9 +157,9 @@ def _measure(
             iterations=defaults.iterations,
             restarts=defaults.restarts,
         )
-        measured["phi"] = found.phi
-        if found.note:
-            notes.append(f"φ{' failed' if found.phi is None else ''}: {found.note}")
+        measured["phi"] = sharpness.phi
+        if sharpness.note:
+            notes.append(f"φ{' failed' if sharpness.phi is None else ''}: {sharpness.note}")
     if "distance" in settings.metrics:
         try:
             init = reference(loaded.checkpoint, settings.init)

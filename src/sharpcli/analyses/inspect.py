@@ -39,7 +39,7 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
     with recording(settings) as record:
         if listed:
             rows = (checkpoints.run_in(folder) for folder in progress.each("run", listed))
-            return RunsResult(folder=str(checkpoint), rows=tuple(_told(row) for row in rows if row), **record.fields())
+            return RunsResult(folder=str(checkpoint), rows=tuple(_run_row(row) for row in rows if row), **record.fields())
         read = checkpoints.read(checkpoint, settings.weights)
         parts, checks = _looked_into(read, settings)
         return InspectResult(
@@ -55,13 +55,13 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
             tensors=tuple((name, tuple(tensor.shape)) for name, tensor in read.state.items()),
             metadata=read.metadata,
             checks=checks,
-            run=None if run is None else _told(run),
+            run=None if run is None else _run_row(run),
             analysable=all(check.passed for check in checks if check.name != _OPTIONAL),
             **record.fields(),
         )
 
 
-def _told(run: checkpoints.RunFolder) -> RunRow:
+def _run_row(run: checkpoints.RunFolder) -> RunRow:
     return RunRow(
         folder=str(run.folder),
         state=run.state,
@@ -127,7 +127,7 @@ def _finite(read: Checkpoint, parts: Parts, loaded: LoadedCheckpoint | None) -> 
 def _evaluated(loaded: LoadedCheckpoint) -> list[Check]:
     """See whether there is a loss, recompute both and hold them against the stored ones."""
     require_function(loaded.model, loaded.data.train.inputs, loaded.runtime)
-    found = []
+    checks = []
     for split in loaded.data.parts():
         objective = loaded.objective(split)
         evaluation = objective.evaluate(objective.parameters())
@@ -141,8 +141,8 @@ def _evaluated(loaded: LoadedCheckpoint) -> list[Check]:
         doubt = implausible(objective, evaluation, as_stored=stored is not None and agrees)
         if doubt:
             progress.warn(f"{loaded.checkpoint.path}: on the {split} split {doubt}.")
-        found.append(Check(name=f"{split} loss", passed=agrees, detail=detail))
-    return found
+        checks.append(Check(name=f"{split} loss", passed=agrees, detail=detail))
+    return checks
 
 
 def _initial(read: Checkpoint) -> Check:

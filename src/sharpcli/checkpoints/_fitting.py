@@ -31,12 +31,12 @@ def fit(checkpoint: Checkpoint, model: nn.Module) -> tuple[str, ...]:
     Raises:
         InputError: A tensor is missing, left over, of another shape or of another type.
     """
-    found = _fitting(checkpoint, model)
-    if found.strays:
-        listed = ", ".join(f"'{name}'" for name in found.strays[:_SHOWN])
-        more = f" and {len(found.strays) - _SHOWN} more" if len(found.strays) > _SHOWN else ""
+    fitting = _fitting(checkpoint, model)
+    if fitting.strays:
+        listed = ", ".join(f"'{name}'" for name in fitting.strays[:_SHOWN])
+        more = f" and {len(fitting.strays) - _SHOWN} more" if len(fitting.strays) > _SHOWN else ""
         progress.warn(f"{checkpoint.path} holds what the model has no place for; left out: {listed}{more}.")
-    return found.strays
+    return fitting.strays
 
 
 def fitted(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor]:

@@ -122,8 +122,8 @@ def run_in(folder: str | Path) -> RunFolder | None:
     step, (weights, saved) = None, _last_step(place)
     if (place / STATE).is_file():
         content = files.read_object(place / STATE)
-        found = content.get("updates") if isinstance(content, dict) else None
-        step = found if type(found) is int and 0 <= found < 2**63 else None
+        updates = content.get("updates") if isinstance(content, dict) else None
+        step = updates if type(updates) is int and 0 <= updates < 2**63 else None
     return RunFolder(place, INTERRUPTED, step, steps, None, weights, saved, how_to_go_on(place))
 
 
@@ -138,7 +138,7 @@ def no_weights(folder: Path) -> InputError:
     run = run_in(folder)
     if run is not None:
         return InputError(run.sentence(), run.hint())
-    inside = [str(found) for found in runs_below(folder)]
+    inside = [str(path) for path in runs_below(folder)]
     few = ", ".join(inside[:3]) + (f" and {len(inside) - 3} more" if len(inside) > 3 else "")
     hint = f"Name one of its runs ({few}), or list them: {shlex.join(['sharpcli', 'inspect', str(folder)])}"
     return InputError(f"The folder {folder} holds no final.pt.", hint if inside else "Name a file.")
@@ -179,5 +179,5 @@ def _metadata(place: Path) -> dict[str, Any]:
 
 def _last_step(folder: Path) -> tuple[Path | None, int | None]:
     """Return the last saved step and its number, if there is one."""
-    found = {int(path.stem[5:]): path for path in folder.glob("step-*.pt") if path.stem[5:].isdecimal()}
-    return (found[max(found)], max(found)) if found else (None, None)
+    steps = {int(path.stem[5:]): path for path in folder.glob("step-*.pt") if path.stem[5:].isdecimal()}
+    return (steps[max(steps)], max(steps)) if steps else (None, None)

@@ -119,9 +119,9 @@ def own_content(place: Path, content: dict[Any, Any]) -> tuple[dict[str, Tensor]
     if content.get("format_version") == 1 and isinstance(content.get("metadata"), dict):
         content = {**content, "metadata": with_present_names(content["metadata"])}
     try:
-        found = files.conform(content, Content, "file")
-        state, metadata = found["state_dict"], dict(found["metadata"])
-        names = found["metadata"].get("parameters", [])
+        checked = files.conform(content, Content, "file")
+        state, metadata = checked["state_dict"], dict(checked["metadata"])
+        names = checked["metadata"].get("parameters", [])
         unknown = set(names) - set(state)
         if not state or unknown or len(set(names)) < len(names):
             raise files.ContentError(

@@ -145,11 +145,11 @@ def same_parameters(checkpoints: Sequence[Checkpoint], model: nn.Module | None =
     rest = [name for name in first.state if name not in chosen and name not in ties]
     left = tuple(name for name in rest if is_stray(name))
     buffers = tuple(name for name in rest if name not in left)
-    found = []
+    parts_of_each = []
     for one, state in zip(checkpoints, states, strict=True):
         _require_same(first, one, state, chosen)
-        found.append(Parts({name: state[name] for name in chosen}, ties, buffers, (*left, *one.left_out), known_by))
-    return found
+        parts_of_each.append(Parts({name: state[name] for name in chosen}, ties, buffers, (*left, *one.left_out), known_by))
+    return parts_of_each
 
 
 def _by_model(checkpoint: Checkpoint, model: nn.Module) -> Parts:

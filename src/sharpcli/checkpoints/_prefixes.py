@@ -37,13 +37,13 @@ def renamings(names: Collection[str], wanted: Collection[str], modules: Collecti
         modules: Paths of the model's modules; a tensor of the file may be one that a module knows how to convert.
     """
     yield {name: name for name in names}
-    for found in (
+    for renaming in (
         _without_wrappers(names, wanted, modules, _WRAPPERS),
         _without_wrappers(names, wanted, modules, _WRAPPERS | _HOLDERS),
         _without_prefix(names, wanted),
     ):
-        if found is not None and len(set(found.values())) == len(found):
-            yield found
+        if renaming is not None and len(set(renaming.values())) == len(renaming):
+            yield renaming
 
 
 def _without_wrappers(
@@ -53,14 +53,14 @@ def _without_wrappers(
     places: dict[str, list[str]] = {}
     for path in modules:
         places.setdefault(_bare(path, wrappers), []).append(path)
-    found = {}
+    shortened = {}
     for name in names:
         owner, _, leaf = name.rpartition(".")
         here = [f"{path}.{leaf}" if path else leaf for path in places.get(_bare(owner, wrappers), ())]
         exact = [choice for choice in here if choice in wanted]
         choices = exact or here
-        found[name] = choices[0] if len(choices) == 1 else name
-    return found
+        shortened[name] = choices[0] if len(choices) == 1 else name
+    return shortened
 
 
 def _bare(path: str, wrappers: Collection[str]) -> str:

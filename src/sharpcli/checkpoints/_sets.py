@@ -40,10 +40,10 @@ def find(content: Any) -> list[WeightSet]:
     """Return every set of weights in what a file holds, in order."""
     if _is_state(content):
         return [_set("", content)]
-    found = list(_inside(content, "", 1))
-    if not found and _has_weights(content):
-        found = [_set("", content)]
-    return found
+    weight_sets = list(_inside(content, "", 1))
+    if not weight_sets and _has_weights(content):
+        weight_sets = [_set("", content)]
+    return weight_sets
 
 
 def beside(content: Any, chosen: WeightSet) -> tuple[str, ...]:

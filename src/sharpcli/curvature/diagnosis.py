@@ -68,8 +68,8 @@ class _Place(NamedTuple):
                 with torch.autograd.set_detect_anomaly(True):
                     self.names()
         except RuntimeError as error:
-            found = _OPERATION.search(str(error))
-            return found[1].lower() if found else ""
+            match = _OPERATION.search(str(error))
+            return match[1].lower() if match else ""
         return ""
 
     def hint(self) -> str:

@@ -135,9 +135,9 @@ class Difference:
 
     def pair(self, chunk: Chunk, theta: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Return the product by each of the two steps that agree best, the larger one first."""
-        found = self._along(chunk, theta, vector)
-        self.smallest, self.largest = min(self.smallest or found.step, found.step), max(self.largest, found.step)
-        first, second = (self._rule.finished(self.wide, chunk, theta, along) for along in (found.value, found.other))
+        quotients = self._along(chunk, theta, vector)
+        self.smallest, self.largest = min(self.smallest or quotients.step, quotients.step), max(self.largest, quotients.step)
+        first, second = (self._rule.finished(self.wide, chunk, theta, along) for along in (quotients.value, quotients.other))
         return first, second
 
     def _quotient(self, chunk: Chunk, theta: Tensor, vector: Tensor, step: float) -> Tensor:

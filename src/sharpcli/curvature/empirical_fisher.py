@@ -22,7 +22,7 @@ class EmpiricalFisherOperator(JacobianOperator):
     """
 
     @staticmethod
-    def given(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
+    def outputs_and_middle(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
         """Return the loss terms of a chunk; M is the identity."""
         terms = objective.criterion.terms(objective.outputs(leaves, chunk.inputs, {}), chunk.targets)
         return terms, lambda along: along

@@ -26,7 +26,7 @@ class FisherOperator(GGNOperator):
     """
 
     @staticmethod
-    def given(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
+    def outputs_and_middle(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
         """Return the outputs of a chunk and H_ℓ.
 
         Raises:
@@ -36,4 +36,4 @@ class FisherOperator(GGNOperator):
             raise SettingsError(
                 "A loss with a pos_weight is no likelihood, so there is no Fisher information of it.", "Use --operator ggn."
             )
-        return GGNOperator.given(objective, chunk, leaves)
+        return GGNOperator.outputs_and_middle(objective, chunk, leaves)

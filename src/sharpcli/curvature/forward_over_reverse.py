@@ -68,8 +68,8 @@ class Tangent(NamedTuple):
         """Return the derivative of the gradient along a vector; there is nothing to keep."""
         directions = dict(zip(self.parameters, parts, strict=True))
         with _no_onednn(when=self.recurrent):
-            found = self.run(self.parameters, directions, self.chunk.inputs, self.chunk.targets)
-        return [found[name] for name in self.parameters]
+            products = self.run(self.parameters, directions, self.chunk.inputs, self.chunk.targets)
+        return [products[name] for name in self.parameters]
 
     def saved_bytes(self) -> int:
         """Return what it holds: nothing that it is not given."""

@@ -22,7 +22,7 @@ class GGNOperator(JacobianOperator):
     """
 
     @staticmethod
-    def given(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
+    def outputs_and_middle(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
         """Return the outputs of a chunk and H_ℓ."""
         outputs = objective.outputs(leaves, chunk.inputs, {})
         fixed, criterion = outputs.detach(), objective.criterion

@@ -17,7 +17,7 @@ from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
 
 Middle = Callable[[Tensor], Tensor]
-Given = Callable[[Objective, Chunk, Mapping[str, Tensor]], tuple[Tensor, Middle]]
+OutputsAndMiddle = Callable[[Objective, Chunk, Mapping[str, Tensor]], tuple[Tensor, Middle]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,27 +29,27 @@ class Sandwich:
 
     Attributes:
         leaves: The parameters.
-        given: What the chunk gives, of any shape, still attached to the parameters.
-        dummy: u, of the shape of `given`.
+        outputs: What the chunk gives, of any shape, still attached to the parameters.
+        dummy: u, of the shape of `outputs`.
         slopes: Jᵀu in the shapes of the parameters, still attached to u.
-        middle: M; it may overwrite what it is given.
+        middle: M; it may overwrite its argument.
     """
 
     leaves: list[Tensor]
-    given: Tensor
+    outputs: Tensor
     dummy: Tensor
     slopes: Sequence[Tensor]
     middle: Middle
 
     @staticmethod
-    def of(leaves: list[Tensor], given: Tensor, middle: Middle) -> Sandwich:
+    def of(leaves: list[Tensor], outputs: Tensor, middle: Middle) -> Sandwich:
         """Differentiate once; `middle` may not depend on the vector."""
-        dummy = torch.zeros((), dtype=given.dtype, device=given.device).expand(given.shape).requires_grad_()  # No memory.
-        slopes = torch.autograd.grad(given, leaves, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
-        return Sandwich(leaves, given, dummy, slopes, middle)
+        dummy = torch.zeros((), dtype=outputs.dtype, device=outputs.device).expand(outputs.shape).requires_grad_()  # No memory.
+        slopes = torch.autograd.grad(outputs, leaves, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
+        return Sandwich(leaves, outputs, dummy, slopes, middle)
 
     def along(self, parts: Sequence[Tensor], *, keep: bool) -> Tensor:
-        """Return Jv, of the shape of `given`."""
+        """Return Jv, of the shape of `outputs`."""
         # A parameter that is not used has a slope that depends on nothing.
         pairs = [(slope, part) for slope, part in zip(self.slopes, parts, strict=True) if slope.requires_grad]
         slopes, directions = zip(*pairs, strict=True)
@@ -61,7 +61,9 @@ class Sandwich:
         along = self.along(parts, keep=keep)
         with torch.no_grad():
             back = self.middle(along.contiguous())
-        return torch.autograd.grad(self.given, self.leaves, back, retain_graph=keep, allow_unused=True, materialize_grads=True)
+        return torch.autograd.grad(
+            self.outputs, self.leaves, back, retain_graph=keep, allow_unused=True, materialize_grads=True
+        )
 
     def saved_bytes(self) -> None:
         """Return nothing: autograd holds it."""
@@ -73,11 +75,11 @@ class JacobianProducts:
 
     Attributes:
         objective: Mean loss over data; if it is fused, so are these products.
-        given: Returns what a chunk gives at parameters given by name, and M.
+        outputs_and_middle: Returns what a chunk gives at parameters given by name, and M.
     """
 
     objective: Objective
-    given: Given
+    outputs_and_middle: OutputsAndMiddle
     keeps: bool = True
     compiled: bool = False
 
@@ -88,7 +90,7 @@ class JacobianProducts:
 
     def differentiate(self, chunk: Chunk, leaves: Mapping[str, Tensor]) -> Sandwich:
         """Return the sandwich of a chunk."""
-        return Sandwich.of(list(leaves.values()), *self.given(self.objective, chunk, leaves))
+        return Sandwich.of(list(leaves.values()), *self.outputs_and_middle(self.objective, chunk, leaves))
 
 
 class JacobianOperator(CurvatureOperator):
@@ -98,7 +100,7 @@ class JacobianOperator(CurvatureOperator):
 
     @staticmethod
     @abstractmethod
-    def given(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
+    def outputs_and_middle(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
         """Return what a chunk gives, attached to parameters given by name, and M, which may overwrite its argument."""
 
     @classmethod
@@ -111,30 +113,30 @@ class JacobianOperator(CurvatureOperator):
         if compiled:
             raise SettingsError("Jacobian products cannot be compiled.", "Leave --compile out.")
         if engine == "difference":
-            return Difference(objective, OutputDifferences(cls.given))
-        return JacobianProducts(replace(objective, fused=engine == "fused"), cls.given)
+            return Difference(objective, OutputDifferences(cls.outputs_and_middle))
+        return JacobianProducts(replace(objective, fused=engine == "fused"), cls.outputs_and_middle)
 
 
 @dataclass(frozen=True)
 class OutputDifferences:
     """JᵀM (g(θ + tv) - g(θ - tv)) / 2t, with g what a chunk gives: no second derivative is needed, and J only in reverse."""
 
-    given: Given
+    outputs_and_middle: OutputsAndMiddle
 
     def field(self, objective: Objective, chunk: Chunk, theta: Tensor) -> Tensor:
         """Return g(θ)."""
         with torch.no_grad():
-            return self.given(objective, chunk, objective.space.split(theta))[0]
+            return self.outputs_and_middle(objective, chunk, objective.space.split(theta))[0]
 
     def finished(self, objective: Objective, chunk: Chunk, theta: Tensor, along: Tensor) -> Tensor:
         """Return JᵀM times Jv, shape (P,)."""
         leaves = objective.leaves(theta)
 
         def back() -> Tensor:
-            given, middle = self.given(objective, chunk, leaves)
+            outputs, middle = self.outputs_and_middle(objective, chunk, leaves)
             with torch.no_grad():
                 weighed = middle(along.clone())
-            slopes = torch.autograd.grad(given, list(leaves.values()), weighed, allow_unused=True, materialize_grads=True)
+            slopes = torch.autograd.grad(outputs, list(leaves.values()), weighed, allow_unused=True, materialize_grads=True)
             return objective.space.flatten(slopes)
 
         return objective.at(theta, back)

@@ -55,8 +55,8 @@ class Linearized:
         size = _folded_bytes(along, (*parameters.values(), chunk.inputs, chunk.targets))
 
         def run(directions: _Named) -> _Named:  # The compiler has its own way with functions that are torch's.
-            found: _Named = along(directions)
-            return found
+            products: _Named = along(directions)
+            return products
 
         return LinearMap(list(parameters), compile_whole(run, BACKEND) if self.compiled else run, size)
 
@@ -71,8 +71,8 @@ class LinearMap(NamedTuple):
 
     def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:  # noqa: ARG002
         """Return the product; nothing is used up by it."""
-        found = self.along(dict(zip(self.names, parts, strict=True)))
-        return [found[name] for name in self.names]
+        products = self.along(dict(zip(self.names, parts, strict=True)))
+        return [products[name] for name in self.names]
 
     def saved_bytes(self) -> int:
         """Return what the traced map holds."""

@@ -163,8 +163,8 @@ class CurvatureOperator(ABC):
         some = self._rounding
         if some is None:
             return 0.0
-        error, found = some.difference(vector)
-        if some.stands_for(length, found):
+        error, share = some.difference(vector)
+        if some.stands_for(length, share):
             return error
         every = rounding.measured(self._plain_of, self.objective, self._theta, whole=True)
         return error if every is None else every.difference(vector)[0]

@@ -160,20 +160,20 @@ class _Probing:
 
     def _faster(self, plain: str, cost: _Cost, size: int) -> tuple[str, _Cost]:
         try:
-            found = num_fusible(self.objective) if "fused" in self.kind.engines else 0
-            fused = self._cost("fused", size) if found else cost
+            fusible = num_fusible(self.objective) if "fused" in self.kind.engines else 0
+            fused = self._cost("fused", size) if fusible else cost
         except Exception as error:  # Whatever it is, the plain engine does without.
             if is_out_of_memory(error):
                 raise
             self.reasons.append(f"{plain}: the model does not run with fused kernels.")
             return plain, cost
-        if not found:
+        if not fusible:
             self.reasons.append(f"{plain}: the model has nothing that fused kernels take over.")
             return plain, cost
         ratio = fused.further / cost.further
         chosen = "fused" if ratio < _CLEARLY else plain
         self.reasons.append(
-            f"{chosen}: with fused kernels for {found} operations a product over {size} samples takes "
+            f"{chosen}: with fused kernels for {fusible} operations a product over {size} samples takes "
             f"{1e3 * size * fused.further:.3g} ms, without {1e3 * size * cost.further:.3g} ms."
         )
         return (chosen, fused) if chosen == "fused" else (chosen, cost)

@@ -61,9 +61,9 @@ class Rounding:
         narrow, wide = (side.product(vector) for side in self._sides)
         return norm(narrow - wide), norm(wide)
 
-    def stands_for(self, length: float, found: float) -> bool:
+    def stands_for(self, length: float, share: float) -> bool:
         """Tell whether these samples make enough of a product of some length, of which they make the length found."""
-        return self.whole or found >= _MISSING * length
+        return self.whole or share >= _MISSING * length
 
 
 def measured(maker: Maker, objective: Objective, theta: Tensor, *, whole: bool = False) -> Rounding | None:

@@ -232,10 +232,10 @@ class _Comparison:
         rounding = _ROUNDINGS * torch.finfo(torch.float64).eps * self._outputs()[1] / step
         beside = _BESIDE * float(value.norm()) + rounding
         worst, culprit = 0.0, ""
-        for name, found in wide.space.split(exact).items():
+        for name, product in wide.space.split(exact).items():
             wanted, second = (wide.space.split(one)[name] for one in (value, other))
-            size = max(float(found.norm()), float(wanted.norm()))
-            off, gap = float((found - wanted).norm()), float((wanted - second).norm())
+            size = max(float(product.norm()), float(wanted.norm()))
+            off, gap = float((product - wanted).norm()), float((wanted - second).norm())
             if off > _SECOND * size + _GAPS * gap + beside and off / size > worst:
                 worst, culprit = off / size, name
         if not culprit:
@@ -259,8 +259,8 @@ def _disproved(slope: float, quotients: Sequence[float], roundings: Sequence[flo
         roundings: How far rounding may put each of them off.
         size: What the slope would be if all entries of the gradient pointed along the vector.
     """
-    bars = [_FIRST * max(size, abs(found)) + rounding for found, rounding in zip(quotients, roundings, strict=True)]
-    right = [abs(found - slope) <= bar for found, bar in zip(quotients, bars, strict=True)]
+    bars = [_FIRST * max(size, abs(quotient)) + rounding for quotient, rounding in zip(quotients, roundings, strict=True)]
+    right = [abs(quotient - slope) <= bar for quotient, bar in zip(quotients, bars, strict=True)]
     for place in range(1, len(quotients)):
         larger, smaller = quotients[place - 1], quotients[place]
         if right[place - 1] or right[place]:

@@ -121,9 +121,9 @@ def _worst(engine: Engine, part: _Part, wanted: Tensor) -> float:
         raise _EngineError from error
 
 
-def _off(found: Tensor, wanted: Tensor) -> float:
+def _off(product: Tensor, wanted: Tensor) -> float:
     """Return the relative difference; infinite where it is no number."""
-    scale, difference = float(wanted.norm()), float((found.to(wanted.dtype) - wanted).norm())
+    scale, difference = float(wanted.norm()), float((product.to(wanted.dtype) - wanted).norm())
     off = difference / scale if scale else difference
     return off if off < float("inf") else float("inf")
 

@@ -32,7 +32,7 @@ def held(place: Path, option: str, *, folder: bool) -> Iterator[None]:
         folder: Whether it is a folder.
 
     Raises:
-        InputError: Another process holds it, and is told; or the lock cannot be written.
+        InputError: Another process holds it, and is holder; or the lock cannot be written.
     """
     lock = place / ".lock" if folder else destination(place).with_name(f".{place.name[:64]}.lock")
     if fcntl is None:
@@ -65,10 +65,10 @@ def _acquired(lock: Path, place: Path, option: str) -> int | None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            told = _holder(os.read(descriptor, 4096))
+            holder = _holder(os.read(descriptor, 4096))
             os.close(descriptor)
             raise InputError(
-                f"{place} is in use by {told}.", f"Wait until that has ended, or choose another place with {option}."
+                f"{place} is in use by {holder}.", f"Wait until that has ended, or choose another place with {option}."
             ) from None
         except OSError:
             os.close(descriptor)

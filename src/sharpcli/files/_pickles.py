@@ -25,10 +25,10 @@ def require_bounded(place: Path, file: BinaryIO, *, is_archive: bool) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Of texts with escapes that there are not.
-                found = any(_names(content) for _ in range(1 if is_archive else _PICKLES))
+                has_names = any(_names(content) for _ in range(1 if is_archive else _PICKLES))
         except Exception:  # No whole pickle: torch stops there as well.
             continue
-        if found:
+        if has_names:
             raise InputError(
                 f"{place} holds a {_UNBOUNDED}, which can be of any size, whatever the size of the file.",
                 "Save the weights alone: torch.save(model.state_dict(), ...).",

@@ -103,10 +103,10 @@ class _Conforming:
     def _within(self, value: Any, kind: Any, allowed: Range, name: str, depth: int) -> Any:
         if allowed.infinite and isinstance(value, float) and math.isinf(value):
             return value
-        found = self.value(value, kind, name, depth)
-        if found is not None and not allowed.holds(found):
+        number = self.value(value, kind, name, depth)
+        if number is not None and not allowed.holds(number):
             raise ContentError(f"'{name}' is out of range")
-        return found
+        return number
 
     def _one_of(self, value: Any, kinds: tuple[Any, ...], name: str, depth: int) -> Any:
         errors = []

@@ -52,8 +52,8 @@ class Convolution:
     def adjoints(self, slope: Tensor, inputs: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> Grads:
         """Return the derivatives of <g, B(x, w) + b> in x, w and b."""
         size = [len(weight)] if wanted[2] else None
-        found: Grads = torch.ops.aten.convolution_backward(slope, inputs, weight, size, *self._shape(), list(wanted))
-        return found
+        gradients: Grads = torch.ops.aten.convolution_backward(slope, inputs, weight, size, *self._shape(), list(wanted))
+        return gradients
 
     def spread(self, shift: Tensor, slope: Tensor) -> Tensor:
         """Return numbers (C,) in the shape of a slope (B, C, ...)."""

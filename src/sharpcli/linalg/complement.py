@@ -80,14 +80,14 @@ class Complement:
         size, krylov = self.size + 1, self.krylov
         self.rows[size - 1] = self.waiting
         blocks = [krylov.basis, self.rows[:size]]
-        left = orthogonalised(krylov.operator @ self.waiting, blocks, near=[krylov.frame.reach, min(size, 2)])
-        beta = require_finite(left.length, krylov.frame.products + size)
-        nothing = 10 * torch.finfo(self.rows.dtype).eps * max(krylov.frame.scale, left.whole)
+        orthogonal = orthogonalised(krylov.operator @ self.waiting, blocks, near=[krylov.frame.reach, min(size, 2)])
+        beta = require_finite(orthogonal.length, krylov.frame.products + size)
+        nothing = 10 * torch.finfo(self.rows.dtype).eps * max(krylov.frame.scale, orthogonal.norm_before)
         ends = size == self.dimension or beta <= nothing
-        self.waiting = None if ends else left.vector.div_(beta)
+        self.waiting = None if ends else orthogonal.vector.div_(beta)
         # What is no more than rounding may still hide a neighbour; nothing is left only where the space is full.
         self.off_diagonal.append(0.0 if size == self.dimension else max(beta, nothing))
-        self.diagonal.append(float(left.taken[-1]))
+        self.diagonal.append(float(orthogonal.removed[-1]))
 
     def ritz(self) -> tuple[Matrix, Matrix]:
         """Return Ritz values (k,), ascending, and the weights of their vectors (k, k) by column."""

@@ -67,10 +67,10 @@ def of_forms(forms: Array, squares: Array, dimension: int) -> Estimate:
 
 def of_positive(values: Array) -> Estimate:
     """Return the mean of independent values (n,) that are not negative, as one of a scaled χ²: right for skewed ones too."""
-    found = mean(values)
+    estimate = mean(values)
     inflated = (student_quantile(freedom_of(values)) / student_quantile(math.inf)) ** 2
-    lower, upper = scaled(found.value, inflated * found.standard_error**2)
-    return replace(found, lower=lower, upper=upper)
+    lower, upper = scaled(estimate.value, inflated * estimate.standard_error**2)
+    return replace(estimate, lower=lower, upper=upper)
 
 
 def scaled(value: float, variance: float) -> tuple[float, float]:

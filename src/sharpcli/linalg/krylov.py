@@ -156,14 +156,14 @@ class Krylov:
         """
         frame, size = self.frame, self.size + 1
         others, newest = frame.waiting[1:], self._seated(frame.waiting[0])
-        left = orthogonalised(
+        orthogonal = orthogonalised(
             self.operator @ newest,
             [self.rows[:size], *(other.unsqueeze(0) for other in others)],
             near=[1 + frame.reach],  # What the waiting ones are coupled to, by symmetry, and the vector itself.
             out=None if others or size == len(self.rows) else self.rows[size],  # Where the next basis vector is to be.
         )
-        beta, scale = require_finite(left.length, frame.products + 1), max(frame.scale, left.whole)
-        column, waits = left.taken[:size], left.taken[size:]
+        beta, scale = require_finite(orthogonal.length, frame.products + 1), max(frame.scale, orthogonal.norm_before)
+        column, waits = orthogonal.removed[:size], orthogonal.removed[size:]
         measured = _bordered(frame.measured, frame.coupling[0], column)
         coupling = numpy.column_stack([frame.coupling[1:], waits]) if others else numpy.empty((0, size))
         has_room = size + len(others) < self.dimension
@@ -172,7 +172,7 @@ class Krylov:
         # A β that is no more than rounding may hide a neighbour; nothing is left only where the space is full.
         last = beta if follows else max(beta, nothing) if has_room else 0.0
         if follows:
-            others = (*others, left.vector.div_(beta))
+            others = (*others, orthogonal.vector.div_(beta))
             coupling = numpy.vstack([coupling, numpy.eye(1, size, size - 1) * beta])
         grown = replace(
             frame,
@@ -182,7 +182,9 @@ class Krylov:
             waiting=others,
             products=frame.products + 1,
             scale=scale,
-            asymmetry=max(frame.asymmetry, float(numpy.abs(left.found[: size - 1] - frame.coupling[0]).max(initial=0))),
+            asymmetry=max(
+                frame.asymmetry, float(numpy.abs(orthogonal.components[: size - 1] - frame.coupling[0]).max(initial=0))
+            ),
             diagonal=(*frame.diagonal, float(column[-1])) if frame.unbroken else frame.diagonal,
             off_diagonal=(*frame.off_diagonal, last) if frame.unbroken else frame.off_diagonal,
             unbroken=frame.unbroken and follows,
@@ -216,8 +218,8 @@ class Krylov:
         random = generator(self.seed, streams.ORTHOGONALITY_SIGNS, self.size)
         signs = torch.randint(0, 2, (self.size,), generator=random) * 2.0 - 1
         signs = signs.to(accumulator_of(self.rows)).to(self.rows.device)
-        found = float((project(self.basis, combine(signs, self.basis)) - signs).abs().max()) if self.size else 0.0
-        self.frame = replace(self.frame, orthogonality=max(self.frame.orthogonality, found))
+        deviation = float((project(self.basis, combine(signs, self.basis)) - signs).abs().max()) if self.size else 0.0
+        self.frame = replace(self.frame, orthogonality=max(self.frame.orthogonality, deviation))
         return self.frame.orthogonality
 
     def repeat(self) -> float:
@@ -245,10 +247,10 @@ class Krylov:
     def inject(self, vector: Tensor) -> None:
         """Let a vector (P,) orthogonal to the basis wait first, or nothing if those that wait span it already."""
         frame, blocks = self.frame, [self.basis, *(waiting.unsqueeze(0) for waiting in self.frame.waiting)]
-        left = orthogonalised(vector, blocks)
-        if left.length > _SPANNED:
+        orthogonal = orthogonalised(vector, blocks)
+        if orthogonal.length > _SPANNED:
             coupling = numpy.vstack([numpy.zeros((1, frame.size)), frame.coupling])
-            self.frame = replace(frame, waiting=(left.vector / left.length, *self._aside()), coupling=coupling)
+            self.frame = replace(frame, waiting=(orthogonal.vector / orthogonal.length, *self._aside()), coupling=coupling)
         self.frame = replace(self.frame, unbroken=False)
 
     def _seated(self, vector: Tensor) -> Tensor:

@@ -123,28 +123,28 @@ class KrylovFile:
         self._num_rows, self._chain = size, saved.get("chain")
         return dict(saved["state"])
 
-    def restore_chain(self, rest: Complement) -> None:
+    def restore_chain(self, complement: Complement) -> None:
         """Bring back the chain in the complement that was kept with the decomposition, if there was one."""
         if self._chain is None:
             return
         rows, diagonal, off_diagonal = (self._chain[name] for name in ("rows", "diagonal", "off_diagonal"))
-        count = min(len(rows), len(rest.rows))
-        rest.rows[:count] = rows[:count].to(rest.rows)
-        rest.diagonal, rest.off_diagonal = diagonal[:count].tolist(), off_diagonal[:count].tolist()
+        count = min(len(rows), len(complement.rows))
+        complement.rows[:count] = rows[:count].to(complement.rows)
+        complement.diagonal, complement.off_diagonal = diagonal[:count].tolist(), off_diagonal[:count].tolist()
         following = self._chain["waiting"] if count == len(rows) else rows[count : count + 1]
-        rest.waiting = following[0].to(rest.rows) if len(following) else None
+        complement.waiting = following[0].to(complement.rows) if len(following) else None
 
-    def write(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
+    def write(self, krylov: Krylov, state: dict[str, object], complement: Complement | None) -> None:
         """Write a decomposition as it stands; a disk that is full later does not end the search.
 
         Raises:
             InputError: The folder cannot be written to, and could not be before.
         """
-        self._state.unless_written(lambda: self._write(krylov, state, rest))
+        self._state.unless_written(lambda: self._write(krylov, state, complement))
 
-    def _write(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
+    def _write(self, krylov: Krylov, state: dict[str, object], complement: Complement | None) -> None:
         frame = krylov.frame
-        if frame.size < self._num_rows or (frame.size == self._num_rows and rest is None):
+        if frame.size < self._num_rows or (frame.size == self._num_rows and complement is None):
             self._generation, self._num_rows = self._generation + 1, 0  # After a restart the basis is another one.
         self._append(krylov, self._num_rows)
         waiting = torch.stack(frame.waiting).cpu() if frame.waiting else torch.empty((0, krylov.dimension))
@@ -159,7 +159,7 @@ class KrylovFile:
             "coupling": torch.from_numpy(frame.coupling),
             "waiting": waiting,
         }
-        self._state.write(content if rest is None else {**content, "chain": _chain(rest)})
+        self._state.write(content if complement is None else {**content, "chain": _chain(complement)})
         for old in self.folder.glob("basis-*.raw"):
             if old != self._rows_file():
                 old.unlink(missing_ok=True)
@@ -199,13 +199,13 @@ class KrylovFile:
         return rows
 
 
-def _chain(rest: Complement) -> _Chain:
-    rows = rest.rows[: rest.size].cpu()
+def _chain(complement: Complement) -> _Chain:
+    rows = complement.rows[: complement.size].cpu()
     return {
         "rows": rows,
-        "waiting": rows[:0] if rest.waiting is None else rest.waiting[None].cpu(),
-        "diagonal": torch.tensor(rest.diagonal, dtype=torch.float64),
-        "off_diagonal": torch.tensor(rest.off_diagonal, dtype=torch.float64),
+        "waiting": rows[:0] if complement.waiting is None else complement.waiting[None].cpu(),
+        "diagonal": torch.tensor(complement.diagonal, dtype=torch.float64),
+        "off_diagonal": torch.tensor(complement.off_diagonal, dtype=torch.float64),
     }
 
 

@@ -28,7 +28,18 @@ from sharpcli.linalg.krylov import Krylov, Matrix
 from sharpcli.linalg.operator import SymmetricOperator, measured_error, product_error
 from sharpcli.linalg.ranks import Interval, Rank
 from sharpcli.linalg.reductions import dot, norm
-from sharpcli.linalg.search import Search, advance, extremes, look, products_left, ranked, restart, state_of, taken_up, trust_of
+from sharpcli.linalg.search import (
+    Search,
+    advance,
+    assess,
+    extremes,
+    products_left,
+    ranked,
+    restart,
+    state_of,
+    taken_up,
+    trust_of,
+)
 from sharpcli.linalg.wanted import Wanted
 
 _LEAST_CONFIRMED = 0.01  # Probability with which each attempt to confirm may be wrong.
@@ -42,10 +53,10 @@ class Store(Protocol):
     def restore(self, krylov: Krylov) -> dict[str, object]:
         """Bring back the decomposition, and return what else was kept; {} if there was nothing."""
 
-    def restore_chain(self, rest: Complement) -> None:
+    def restore_chain(self, complement: Complement) -> None:
         """Bring back the chain in the complement, if one was kept with the decomposition."""
 
-    def write(self, krylov: Krylov, state: dict[str, object], rest: Complement | None) -> None:
+    def write(self, krylov: Krylov, state: dict[str, object], complement: Complement | None) -> None:
         """Write the decomposition as it stands, a few plain values, and the chain in the complement if there is one."""
 
 
@@ -163,7 +174,7 @@ def eigenpairs(
     capacity, spare = _capacity(operator, wanted, max_products, memory, confirm)
     krylov = Krylov(operator, capacity=capacity, seed=seed, warm=warm)
     search = taken_up(store.restore(krylov) if store else {}, wanted, tolerance)
-    rest: Complement | None = None
+    complement: Complement | None = None
     began, earlier = time.monotonic(), search.seconds
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     spent = krylov.frame.products + search.confirmations
@@ -173,24 +184,24 @@ def eigenpairs(
             if not (search.confirming and confirm):
                 advance(krylov, search, wanted, tolerance)
             if search.confirming and confirm and not search.ended:
-                rest = rest or _complement(krylov, search, store, confirm, spare)
-                look(krylov, rest, search, wanted, tolerance)
-                rest = rest if search.confirming else None
+                complement = complement or _complement(krylov, search, store, confirm, spare)
+                assess(krylov, complement, search, wanted, tolerance)
+                complement = complement if search.confirming else None
             search.ended = search.ended or _exhausted(krylov, search, wanted, max_products, deadline)
             if search.ended:
                 break
             shown.expect(products_left(search, wanted, krylov.frame.products, confirm=confirm, most=max_products))
-            _spend(krylov, rest, search, wanted)
+            _spend(krylov, complement, search, wanted)
             search.error = max(search.error, product_error(operator))
-            shown.advance(1, **_told(search))
+            shown.advance(1, **_progress_fields(search))
             search.seconds = earlier + time.monotonic() - began
             if store is not None:
-                store.write(krylov, state_of(search), rest)
-    found = _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
-    return replace(found, earlier_seconds=earlier)
+                store.write(krylov, state_of(search), complement)
+    pairs = _finished(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
+    return replace(pairs, earlier_seconds=earlier)
 
 
-def _told(search: Search) -> dict[str, float]:
+def _progress_fields(search: Search) -> dict[str, float]:
     """Return what is worth telling of a search that is under way."""
     return {"residual": search.history[-1][1], "first": search.history[-1][2]} if search.history else {}
 
@@ -199,17 +210,17 @@ def _complement(krylov: Krylov, search: Search, store: Store | None, confirm: in
     """Return a new chain in the complement, or the one that was kept in the middle of an attempt."""
     going_on = search.chained and store is not None
     search.attempts += not going_on
-    rest = Complement(krylov, capacity=confirm + spare, attempt=search.attempts, planned=confirm)
+    complement = Complement(krylov, capacity=confirm + spare, attempt=search.attempts, planned=confirm)
     if going_on and store is not None:
-        store.restore_chain(rest)
+        store.restore_chain(complement)
     search.chained = True
-    return rest
+    return complement
 
 
-def _spend(krylov: Krylov, rest: Complement | None, search: Search, wanted: Wanted) -> None:
+def _spend(krylov: Krylov, complement: Complement | None, search: Search, wanted: Wanted) -> None:
     """Spend one product, where it is needed."""
-    if rest is not None:
-        rest.step()
+    if complement is not None:
+        complement.step()
         search.confirmations += 1
         return
     search.chained = False
@@ -376,8 +387,8 @@ def _measure(krylov: Krylov, search: Search, values: Matrix, vectors: Tensor) ->
     if last:
         total = vectors.sum(0)
         along += [(vectors[last], lengths[last]), (total / norm(total), numpy.sqrt((lengths**2).mean()))]
-    found = [measured_error(krylov.operator, vector, float(length)) for vector, length in along]
-    search.measured = max(search.measured or 0.0, *found)
+    errors = [measured_error(krylov.operator, vector, float(length)) for vector, length in along]
+    search.measured = max(search.measured or 0.0, *errors)
 
 
 def _ends(chosen: Sequence[int], wanted: Wanted) -> list[int]:

@@ -27,29 +27,31 @@ _GAP = 4  # Rows between two others that are read along with them, rather than r
 
 
 @dataclass(frozen=True, eq=False)
-class Left:
-    """What is left of a vector.
+class Orthogonalised:
+    """A vector without its components along rows.
 
     Attributes:
         vector: Shape (P,).
         length: Its norm; not finite if the vector was not.
-        taken: What was taken out along each row, block after block, in float64 on the CPU.
-        found: The same with what was found there but was too little to be taken out.
+        removed: The component along each row that was removed, block after block, in float64 on the CPU.
+        components: The same with components that were too small to be removed.
     """
 
     vector: Tensor
     length: float
-    taken: Numbers
-    found: Numbers
+    removed: Numbers
+    components: Numbers
 
     @property
-    def whole(self) -> float:
+    def norm_before(self) -> float:
         """Norm that the vector had, by Pythagoras."""
-        return math.hypot(float(numpy.linalg.norm(self.found)), self.length)
+        return math.hypot(float(numpy.linalg.norm(self.components)), self.length)
 
 
 @torch.no_grad()
-def orthogonalised(vector: Tensor, blocks: Sequence[Tensor], *, near: Sequence[int] = (), out: Tensor | None = None) -> Left:
+def orthogonalised(
+    vector: Tensor, blocks: Sequence[Tensor], *, near: Sequence[int] = (), out: Tensor | None = None
+) -> Orthogonalised:
     """Take out of a vector its parts along rows. The host waits for the device once a pass, and one pass is the rule.
 
     Args:
@@ -77,10 +79,10 @@ def orthogonalised(vector: Tensor, blocks: Sequence[Tensor], *, near: Sequence[i
         parts = torch.cat([project(rows, rest) for rows in blocks])
         read = torch.cat([known, parts, square(rest).view(1)]).cpu().double().numpy()
         taken, more, length = read[: len(known)], read[len(known) : -1], math.sqrt(read[-1])
-        left = Left(rest, length, taken, taken + more)
+        orthogonal = Orthogonalised(rest, length, taken, taken + more)
         chosen = list(_worth_taking(more, everything, eps * length))
-        if not chosen or length <= eps * left.whole or passes == _MOST_PASSES:
-            return left
+        if not chosen or length <= eps * orthogonal.norm_before or passes == _MOST_PASSES:
+            return orthogonal
         rest, out = _less(rest, chosen, parts, out)
         worth = numpy.zeros_like(more)
         for span, _ in chosen:
@@ -88,7 +90,7 @@ def orthogonalised(vector: Tensor, blocks: Sequence[Tensor], *, near: Sequence[i
             known[span] += parts[span]
         remaining = length**2 - float(worth @ worth)
         if remaining > (_CANCELLATION * length) ** 2:  # Else this difference is not exact, nor what is left orthogonal.
-            return Left(rest, math.sqrt(remaining), taken + worth, left.found)
+            return Orthogonalised(rest, math.sqrt(remaining), taken + worth, orthogonal.components)
 
 
 def _numbered(blocks: Sequence[Tensor]) -> Iterator[Run]:

@@ -41,8 +41,8 @@ def random_direction(operator: SymmetricOperator, basis: Tensor, random: torch.G
     drawn = torch.randn(operator.shape[0], generator=random, dtype=torch.float64)
     vector = drawn.to(operator.dtype).to(operator.device)
     del drawn
-    left = orthogonalised(vector, [basis], out=vector)
-    return left.vector.div_(left.length)
+    orthogonal = orthogonalised(vector, [basis], out=vector)
+    return orthogonal.vector.div_(orthogonal.length)
 
 
 def orthonormal_complement(basis: Tensor) -> Tensor:

@@ -81,13 +81,13 @@ class Counts:
     slack: float
 
     @staticmethod
-    def of(frame: Frame, rest: Interval, whole: Interval, slack: float) -> tuple[Counts, Counts]:
+    def of(frame: Frame, complement: Interval, everything: Interval, slack: float) -> tuple[Counts, Counts]:
         """Return the counts from the top and from the bottom; see `ranks`."""
         values, _, weights = frame.ritz
         coupling = frame.coupling @ weights
         return (
-            Counts(values, coupling, rest[1], whole[1], slack),
-            Counts(-values[::-1], coupling[:, ::-1], -rest[0], -whole[0], slack),
+            Counts(values, coupling, complement[1], everything[1], slack),
+            Counts(-values[::-1], coupling[:, ::-1], -complement[0], -everything[0], slack),
         )
 
     @property
@@ -124,10 +124,10 @@ def ranks(
     frame: Frame,
     wanted: Wanted,
     radii: Sequence[float],
-    rest: Interval,
+    complement: Interval,
     slack: float,
     *,
-    whole: Interval = (-math.inf, math.inf),
+    everything: Interval = (-math.inf, math.inf),
     values: Sequence[float] | None = None,
 ) -> list[Rank]:
     """Return what is known of the index of each wanted Ritz value.
@@ -136,27 +136,27 @@ def ranks(
         frame: The decomposition.
         wanted: Which are listed.
         radii: How far from each some eigenvalue is at most (K,), noise and rounding included.
-        rest: What no eigenvalue within the complement of the basis is below and above.
+        complement: What no eigenvalue within the complement of the basis is below and above.
         slack: By how much the spectrum of what was multiplied may be off that of the matrix.
-        whole: What no eigenvalue at all is below and above.
+        everything: What no eigenvalue at all is below and above.
         values: What is listed (K,), where better is known than the Ritz values.
     """
     ritz, _, _ = frame.ritz
     places = wanted.select(ritz)
-    top, bottom = Counts.of(frame, rest, whole, slack)
-    found = []
+    top, bottom = Counts.of(frame, complement, everything, slack)
+    all_ranks = []
     for position, (place, index, radius) in enumerate(zip(places, wanted.ranks(len(ritz)), radii, strict=True)):
         value = float(ritz[place]) if values is None else values[position]
         if wanted.which == "LM" and position < min(wanted.count, len(ritz)):
-            found.append(_by_magnitude(top, bottom, index, value, radius))
+            all_ranks.append(_by_magnitude(top, bottom, index, value, radius))
         elif index > 0:
             interval, first, last = top.ranked(index, value, radius)
-            found.append(Rank(index, interval, first, _index(last)))
+            all_ranks.append(Rank(index, interval, first, _index(last)))
         else:
             (low, high), first, last = bottom.ranked(-index, -value, radius)
             below = _index(last)
-            found.append(Rank(index, (-high, -low), -first, None if below is None else -below))
-    return found
+            all_ranks.append(Rank(index, (-high, -low), -first, None if below is None else -below))
+    return all_ranks
 
 
 def _by_magnitude(top: Counts, bottom: Counts, index: int, value: float, radius: float) -> Rank:

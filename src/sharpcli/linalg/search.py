@@ -176,13 +176,13 @@ def _conclude(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) 
         search.ended = "converged"
 
 
-def look(krylov: Krylov, rest: Complement, search: Search, wanted: Wanted, tolerance: float) -> None:
+def assess(krylov: Krylov, complement: Complement, search: Search, wanted: Wanted, tolerance: float) -> None:
     """Look at what the complement has shown: nothing that is missing, something, or not enough to tell."""
-    if rest.size < min(_LOOK, rest.dimension, len(rest.rows)) and rest.waiting is not None:
+    if complement.size < min(_LOOK, complement.dimension, len(complement.rows)) and complement.waiting is not None:
         return
     _, _, allowed = _standing(krylov, search, wanted, tolerance)
-    missing = _missing(krylov, rest, wanted, allowed)
-    search.ends = list(rest.ends())
+    missing = _missing(krylov, complement, wanted, allowed)
+    search.ends = list(complement.ends())
     if missing is not None:
         krylov.inject(missing)
         search.settled, search.confirming, search.hold = None, False, len(krylov.frame.waiting) + 1
@@ -190,7 +190,7 @@ def look(krylov: Krylov, rest: Complement, search: Search, wanted: Wanted, toler
     unclear = doubted(krylov, search, wanted, tolerance)
     if not unclear:
         search.ended = "converged"
-    elif rest.is_spent(wanted.ends(unclear)):
+    elif complement.is_spent(wanted.ends(unclear)):
         search.confirming = False  # Not clear: then the guard decides.
 
 
@@ -229,7 +229,7 @@ def ranked(
     """Return what is known of the index of each wanted value, by the complement and, if `capped`, by the ceiling and floor."""
     radii, slack = [trust.radius(float(one)) for one in residuals], trust.slack(krylov.size)
     whole = extremes(krylov, slack) if capped else UNKNOWN
-    return ranks(krylov.frame, wanted, radii, bounds_of(krylov, search), slack, whole=whole, values=values)
+    return ranks(krylov.frame, wanted, radii, bounds_of(krylov, search), slack, everything=whole, values=values)
 
 
 def extremes(krylov: Krylov, slack: float) -> Interval:
@@ -245,10 +245,10 @@ def doubted(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) ->
     trust = trust_of(krylov, search)
     ritz, residuals, _ = krylov.ritz()
     places = wanted.select(ritz)
-    found = ranked(krylov, search, wanted, trust, residuals[places], capped=True)
+    ranking = ranked(krylov, search, wanted, trust, residuals[places], capped=True)
     return [
         position
-        for position, (rank, value, residual) in enumerate(zip(found, ritz[places], residuals[places], strict=True))
+        for position, (rank, value, residual) in enumerate(zip(ranking, ritz[places], residuals[places], strict=True))
         if rank.shown(value, trust.radius(residual), trust.reach(value, residual, tolerance)) is None
     ]
 
@@ -265,17 +265,17 @@ def _has_gaps(krylov: Krylov, search: Search, wanted: Wanted, tolerance: float) 
     )
 
 
-def _missing(krylov: Krylov, rest: Complement, wanted: Wanted, allowed: Matrix) -> Tensor | None:
+def _missing(krylov: Krylov, complement: Complement, wanted: Wanted, allowed: Matrix) -> Tensor | None:
     """Return a vector of the complement whose Ritz value belongs among the wanted ones, if there is one."""
-    if not rest.size:
+    if not complement.size:
         return None
     known, _, _ = krylov.ritz()
-    seen, weights = rest.ritz()
+    seen, weights = complement.ritz()
     everything = numpy.concatenate([known, seen])
     order = numpy.argsort(everything, kind="stable")
     for place, mine, limit in zip(wanted.select(everything[order]), wanted.select(known), allowed, strict=True):
         if order[place] >= len(known) and abs(everything[order[place]] - known[mine]) > limit:
-            return rest.vector(weights[:, order[place] - len(known)])
+            return complement.vector(weights[:, order[place] - len(known)])
     return None
 
 

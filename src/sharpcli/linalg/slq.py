@@ -233,12 +233,12 @@ def spectral_density(
     known = numpy.zeros(0) if values is None else numpy.asarray(values, dtype=float)
     if len(known) != len(basis):
         raise SettingsError(f"There are {len(known)} eigenvalues but {len(basis)} eigenvectors.", "Give both or neither.")
-    left = size - len(known)
-    if left <= probes * steps:
-        found = _multiplied_out(operator, basis)
-        place = numpy.concatenate([known, found])
+    remaining_size = size - len(known)
+    if remaining_size <= probes * steps:
+        remaining = _multiplied_out(operator, basis)
+        place = numpy.concatenate([known, remaining])
         reach = numpy.full(size, _least(operator, place, error))
-        return _assembled([place], [numpy.full(size, 1 / size)], [reach], [-1], size, left)
+        return _assembled([place], [numpy.full(size, 1 / size)], [reach], [-1], size, remaining_size)
     random, spent = generator(seed, streams.DENSITY_PROBES), 0
     nodes, weights, reaches = [known], [numpy.full(len(known), 1 / size)], [numpy.zeros(len(known))]
     with progress.task("density", total=probes * steps, units="products") as shown:
@@ -248,7 +248,7 @@ def spectral_density(
             place, mass, residual = quadrature.rule()
             nodes.append(place)
             reaches.append(residual)
-            weights.append(mass * left / size / probes)
+            weights.append(mass * remaining_size / size / probes)
             spent = quadrature.products
     least = _least(operator, numpy.concatenate(nodes), error)
     return _assembled(nodes, weights, [reach.clip(least) for reach in reaches], [-1, *range(probes)], size, spent)
@@ -275,13 +275,13 @@ class _Quadrature:
             previous.mul_(-self.off_diagonal[-1] if self.off_diagonal else 0.0).add_(product)
             del product
             previous.sub_(current, alpha=self.diagonal[-1])
-            left = orthogonalised(previous, [self.basis], out=previous)
-            beta = left.length
+            orthogonal = orthogonalised(previous, [self.basis], out=previous)
+            beta = orthogonal.length
             # Rounding in the product is relative to the whole operator, also where the rest of it is small.
             if beta <= 10 * torch.finfo(current.dtype).eps * self.scale:
                 return
             self.off_diagonal.append(beta)
-            previous, current = current, left.vector.div_(beta)
+            previous, current = current, orthogonal.vector.div_(beta)
 
     def rule(self) -> tuple[Array, Array, Array]:
         """Return the nodes (m,) of the quadrature, their weights, of sum 1, and their residuals."""
@@ -314,8 +314,8 @@ def _multiplied_out(operator: SymmetricOperator, basis: Tensor) -> Array:
             small[count] = project(rows, finite_product(operator, row, count + 1)[0])
             shown.advance(1)
     dense = small.cpu().double().numpy()
-    found: Array = numpy.linalg.eigvalsh((dense + dense.T) / 2)
-    return found
+    eigenvalues: Array = numpy.linalg.eigvalsh((dense + dense.T) / 2)
+    return eigenvalues
 
 
 def _least(operator: SymmetricOperator, places: Array, error: float) -> float:

@@ -115,15 +115,15 @@ class _Sketch:
         basis = self.rows[1, : self.size]
         probe = random_direction(self.operator, basis[:0], self.random)
         image, length = self._multiply(probe)
-        form, left = dot(probe, image), orthogonalised(image, [basis])
+        form, orthogonal = dot(probe, image), orthogonalised(image, [basis])
         self.largest = max(self.largest, length)
-        if left.length <= 10 * torch.finfo(image.dtype).eps * self.largest:
+        if orthogonal.length <= 10 * torch.finfo(image.dtype).eps * self.largest:
             return False
-        self.rows[0, self.size], self.rows[1, self.size] = probe, left.vector / left.length
+        self.rows[0, self.size], self.rows[1, self.size] = probe, orthogonal.vector / orthogonal.length
         self.rows[2, self.size] = self._multiply(self.rows[1, self.size])[0]
         self.probes.see(probe, image, length)
         self.sketches.see(self.rows[1, self.size], self.rows[2, self.size], norm(self.rows[2, self.size]))
-        self.columns.append(numpy.append(left.taken, left.length))
+        self.columns.append(numpy.append(orthogonal.removed, orthogonal.length))
         self.forms.append(form)
         return True
 
@@ -172,8 +172,8 @@ class _Sketch:
             (inner[2, :, 2], small @ factor, (factor**2).sum(0)),
         ):
             inside = numpy.trace(matrix) - ((dropped @ matrix) * dropped).sum((2, 3))
-            left = form[:, None] - 2 * (known @ cross.T[:, :, None])[..., 0] + ((known @ matrix) * known).sum(2)
-            values.append(inside + dimension * left / length_squared)
+            outside = form[:, None] - 2 * (known @ cross.T[:, :, None])[..., 0] + ((known @ matrix) * known).sum(2)
+            values.append(inside + dimension * outside / length_squared)
         return values[0], values[1]
 
     def _multiply(self, vector: Tensor) -> tuple[Tensor, float]:

@@ -77,13 +77,13 @@ class BinaryCrossEntropy(Loss):
 
     def require_targets(self, targets: Tensor) -> None:
         """Refuse what is no label and no chance."""
-        found = targets[self.counted(targets)]
+        counted = targets[self.counted(targets)]
         if targets.is_floating_point():
-            if not bool(((found >= 0) & (found <= 1)).all()):
-                worst = float(found[(found < 0) | (found > 1)][0])
+            if not bool(((counted >= 0) & (counted <= 1)).all()):
+                worst = float(counted[(counted < 0) | (counted > 1)][0])
                 raise SettingsError(f"The targets hold {worst:g}, and bce needs 0, 1 or chances between.", "Use --loss mse.")
-        elif not binary(found):
-            worst = int(found[(found != 0) & (found != 1)][0])
+        elif not binary(counted):
+            worst = int(counted[(counted != 0) & (counted != 1)][0])
             raise SettingsError(
                 f"The targets hold {worst}, and bce needs 0 and 1.",
                 f"Use --loss ce for classes; if {worst} means that a label is not known, --loss bce:ignore_index={worst}.",

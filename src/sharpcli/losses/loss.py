@@ -100,7 +100,7 @@ class Loss(ABC):
         """Return the number of loss terms of a sample of which nothing is ignored."""
         return self.counted(targets[:1]).numel()
 
-    def told(self, targets: Tensor) -> Tensor:
+    def has_terms(self, targets: Tensor) -> Tensor:
         """Return which samples have a loss term, booleans (B,)."""
         return self.counted(targets).reshape(len(targets), -1).any(1)
 
@@ -160,8 +160,8 @@ class ClassLoss(Loss):
                 "Use --loss bce, the binary cross-entropy.",
             )
         count = classes_last(flat(outputs, targets), targets, self.spec).shape[-1]
-        found = every[self.counted(every)]
-        lowest, highest = int(found.min()), int(found.max())
+        counted = every[self.counted(every)]
+        lowest, highest = int(counted.min()), int(counted.max())
         if highest >= count:
             raise InputError(
                 f"The data has the class {highest}, but the model has {count} outputs.",

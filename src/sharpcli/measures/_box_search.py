@@ -96,5 +96,5 @@ class BoxSearch:
 
 def _numbers(tensor: Tensor | None) -> numpy.ndarray:
     assert tensor is not None
-    found: numpy.ndarray = tensor.detach().cpu().double().numpy()
-    return found
+    array: numpy.ndarray = tensor.detach().cpu().double().numpy()
+    return array

@@ -110,8 +110,8 @@ class Heights:
 
     def _chosen(self) -> Tensor:
         """Return the numbers of the few samples, spread over all, since data may be sorted."""
-        told = self.given.criterion.told(self.given.targets).nonzero()[:, 0]
-        return told[torch.linspace(0, len(told) - 1, min(_FEW, len(told)), device=told.device).long()]
+        counted = self.given.criterion.has_terms(self.given.targets).nonzero()[:, 0]
+        return counted[torch.linspace(0, len(counted) - 1, min(_FEW, len(counted)), device=counted.device).long()]
 
     def _mean(self, terms: Tensor) -> float:
         return float(terms.sum()) / self.given.criterion.count(self.given.targets[self._chosen()])

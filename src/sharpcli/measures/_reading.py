@@ -156,16 +156,16 @@ def mean_rise(meter: Meter, direction: Callable[[Tensor, int], Tensor], samples:
 
 def settled_mean_rise(meter: Meter, direction: Callable[[Tensor, int], Tensor], samples: int, size: float, label: str) -> Mean:
     """Return `mean_rise`; where rounding is not far below it again in float64, with the rounding that is left in its error."""
-    found = mean_rise(meter, direction, samples, size, label)
-    if meter.heights.is_clear(found.value, meter.heights.at_weights):
-        return found
+    rise = mean_rise(meter, direction, samples, size, label)
+    if meter.heights.is_clear(rise.value, meter.heights.at_weights):
+        return rise
     note = ""
     if meter.theta.dtype != torch.float64:
         note, wide = "The rise is so small that rounding hides it in float32: measured in float64.", meter.widened()
-        found = mean_rise(wide, direction, samples, size, label)
+        rise = mean_rise(wide, direction, samples, size, label)
         meter.take(wide)
         meter = wide
     rounding = 2 * meter.heights.at_weights.of_search
-    if rounding and abs(found.value) <= rounding:
+    if rounding and abs(rise.value) <= rounding:
         note = f"The mean rise is no larger than what rounding does in float64, {rounding:.1e}: nothing is known but its size."
-    return Mean(found.value, math.hypot(found.standard_error or 0.0, rounding), note)
+    return Mean(rise.value, math.hypot(rise.standard_error or 0.0, rounding), note)

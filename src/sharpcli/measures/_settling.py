@@ -68,13 +68,13 @@ def settle(meter: Meter, search: Search) -> Settled:
     if not clear:
         note = "Rounding is not far below the rise even in float64: a bound all the same, but it may be far below the maximum."
     measured = [best] if clear else tops
-    found = [Rise.to(ball.within(top.place), heights, base, errors if clear else None) for top in measured]
+    rise_of_each = [Rise.to(ball.within(top.place), heights, base, errors if clear else None) for top in measured]
     meter.passes += heights.passes[0] - before
-    highest = max(range(len(found)), key=lambda number: found[number].value or -math.inf)
-    rise = found[highest].value
+    highest = max(range(len(rise_of_each)), key=lambda number: rise_of_each[number].value or -math.inf)
+    rise = rise_of_each[highest].value
     if rise is None:
-        note = _FLAT if meter.flat else found[highest].note
+        note = _FLAT if meter.flat else rise_of_each[highest].note
     top = measured[highest]
-    known = [top.loss - seen for top in tops] if clear else [one.value or 0.0 for one in found]
+    known = [top.loss - seen for top in tops] if clear else [one.value or 0.0 for one in rise_of_each]
     rises = (rise if one is top else min(known[number], rise or 0.0) for number, one in enumerate(tops))
     return Settled(rise, base, tuple(one or 0.0 for one in rises), ball, top.place, note)

@@ -52,5 +52,5 @@ def read(
     def direction(theta: Tensor, sample: int) -> Tensor:
         return (theta.abs() if adaptive else 1.0) * gaussian(theta, seed, streams.NOISE_DIRECTIONS, sample)
 
-    found = settled_mean_rise(meter, direction, samples, sigma, "average case")
-    return meter.reading(found.value, standard_error=found.standard_error, note=found.note)
+    rise = settled_mean_rise(meter, direction, samples, sigma, "average case")
+    return meter.reading(rise.value, standard_error=rise.standard_error, note=rise.note)

@@ -85,7 +85,7 @@ def measure(
     started, meter = time.perf_counter(), Meter("epsilon-sharpness", objective, theta, {})
     draws, ascents = draws if subspace else 1, 0 if solver == "lbfgsb" else restarts
     solves = 0 if solver == "ascent" else restarts + (eigenvector and not subspace)
-    found: list[Settled] = []
+    maxima: list[Settled] = []
     said: list[Any] = []
     for draw in progress.each("ε-sharpness draw", range(draws)):
         answers: list[Any] = []
@@ -107,28 +107,28 @@ def measure(
             answers[:] = solver.solves
             return box, solver.tops + climbed
 
-        found.append(settle(meter, search))
+        maxima.append(settle(meter, search))
         said += answers
-    phis = [_phi(one.rise, one.base) for one in found]
+    phis = [_phi(one.rise, one.base) for one in maxima]
     solid = [phi for phi in phis if phi is not None]
     failed = len(solid) < len(phis)
-    notes = [one.note for one in found if one.note and (one.rise is None or not failed)]
-    rises = [one.rise or 0.0 for one in found]
+    notes = [one.note for one in maxima if one.note and (one.rise is None or not failed)]
+    rises = [one.rise or 0.0 for one in maxima]
     return Measurement(
         measure="epsilon-sharpness",
         epsilon=epsilon,
         subspace=subspace or None,
         phi=None if failed else float(numpy.mean(solid)),
         rise=None if failed else float(numpy.mean(rises)),
-        max_loss=None if failed else found[0].base + max(rises),
+        max_loss=None if failed else maxima[0].base + max(rises),
         standard_error=None if failed or draws < 2 else float(numpy.std(solid, ddof=1) / draws**0.5),
         phi_of_draws=tuple(phis),
-        phi_of_restarts=tuple(_phi(rise, one.base) for one in found for rise in one.rises[:solves]),
-        phi_of_sign_ascent=tuple(_phi(rise, one.base) for one in found for rise in one.rises[solves:]),
+        phi_of_restarts=tuple(_phi(rise, one.base) for one in maxima for rise in one.rises[:solves]),
+        phi_of_sign_ascent=tuple(_phi(rise, one.base) for one in maxima for rise in one.rises[solves:]),
         evaluations=meter.evaluations,
         passes=meter.passes,
         iterations=tuple(int(solve.nit) for solve in said),
-        share_at_bound=None if failed else float(numpy.mean([_share_at_bound(one.place) for one in found])),
+        share_at_bound=None if failed else float(numpy.mean([_share_at_bound(one.place) for one in maxima])),
         status="failed" if failed else "ok",
         note=notes[0] if notes else "",
         solver_messages=tuple(str(solve.message) for solve in said),
@@ -166,19 +166,21 @@ def read(
     meter = Meter("epsilon-sharpness", objective, theta, options, unit="%")
     if epsilon == 0:
         return meter.reading(0.0, bound="lower")
-    found = measure(objective, theta, seed=seed, **options)
-    meter.passes = found.passes
-    solves, ascents = ([phi for phi in phis if phi is not None] for phis in (found.phi_of_restarts, found.phi_of_sign_ascent))
+    sharpness = measure(objective, theta, seed=seed, **options)
+    meter.passes = sharpness.passes
+    solves, ascents = (
+        [phi for phi in phis if phi is not None] for phis in (sharpness.phi_of_restarts, sharpness.phi_of_sign_ascent)
+    )
     return meter.reading(
-        found.phi,
-        standard_error=found.standard_error,
+        sharpness.phi,
+        standard_error=sharpness.standard_error,
         bound="lower",
-        note=found.note,
+        note=sharpness.note,
         lowest_solve=min(solves, default=None),
         highest_solve=max(solves, default=None),
         sign_ascent=max(ascents, default=None),
-        share_at_bound=found.share_at_bound,
-        rise=found.rise,
+        share_at_bound=sharpness.share_at_bound,
+        rise=sharpness.rise,
     )
 
 

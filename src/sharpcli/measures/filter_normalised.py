@@ -48,5 +48,5 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, radius: float = 
     def direction(theta: Tensor, sample: int) -> Tensor:
         return filter_normalised(gaussian(theta, seed, streams.FILTER_DIRECTIONS, sample), theta, objective.space)
 
-    found = settled_mean_rise(meter, direction, samples, radius, "filter-normalised")
-    return meter.reading(found.value, standard_error=found.standard_error, note=found.note)
+    rise = settled_mean_rise(meter, direction, samples, radius, "filter-normalised")
+    return meter.reading(rise.value, standard_error=rise.standard_error, note=rise.note)

@@ -53,7 +53,7 @@ def read(
     pairs = eigenpairs(operator, Wanted(min(_OUTLIERS, len(theta))), seed=seed)
     known = [place for place, good in enumerate(pairs.converged) if good]
     scale = objective.num_terms * sigma**2
-    found = spectral_density(
+    integral = spectral_density(
         operator,
         probes=probes,
         steps=steps,
@@ -64,4 +64,4 @@ def read(
     meter.passes = 2 * operator.products
     outliers = sum(0.5 * math.log1p(scale * max(float(value), 0.0)) for value in pairs.values[known])
     size = len(theta)
-    return meter.reading(size * found.value, standard_error=size * found.standard_error, of_outliers=outliers)
+    return meter.reading(size * integral.value, standard_error=size * integral.standard_error, of_outliers=outliers)

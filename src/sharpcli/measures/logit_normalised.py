@@ -44,6 +44,6 @@ def read(
     if name is None:
         raise SettingsError("Logits are only normalised for cross-entropy.", "Leave logit-normalised out, or use --loss ce.")
     other = replace(objective, criterion=loss_named(name))
-    found = worst_case.read(other, theta, seed=seed, rho=rho, norm=norm, adaptive=True, steps=steps, restarts=restarts)
+    reading = worst_case.read(other, theta, seed=seed, rho=rho, norm=norm, adaptive=True, steps=steps, restarts=restarts)
     options = {"rho": rho, "norm": norm, "steps": steps, "restarts": restarts}
-    return replace(found, measure="logit-normalised", options=options, details={**found.details, "loss": other.loss(theta)})
+    return replace(reading, measure="logit-normalised", options=options, details={**reading.details, "loss": other.loss(theta)})

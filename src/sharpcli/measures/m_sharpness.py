@@ -61,7 +61,7 @@ def read(
         return meter.reading(0.0, bound="lower")
     order = torch.randperm(objective.num_samples, generator=generator(seed, streams.BATCH_DIVISION)).to(objective.inputs.device)
     chosen = [part for part in torch.split(order, m) if len(part) == min(m, objective.num_samples)][:batches]
-    found: list[Settled] = []
+    maxima: list[Settled] = []
     with progress.task("m-sharpness", total=len(chosen) * num_steps(steps, 1), units="gradients") as shown:
         for number, part in enumerate(chosen):
             if not objective.criterion.count(objective.targets[part]):
@@ -72,13 +72,13 @@ def read(
                 ball = Ball(rho, 2.0, meter.theta.abs().to(accumulator_of(meter.theta)) if adaptive else None)
                 return ball, climb(meter, ball, steps=steps, restarts=1, seeds=(seed, number), shown=shown)
 
-            found.append(settle(own, search))
+            maxima.append(settle(own, search))
             meter.passes += own.passes
-    solid = [one.rise for one in found if one.rise is not None]
-    counted, failed = float(len(found)), len(found) - len(solid)
+    solid = [one.rise for one in maxima if one.rise is not None]
+    counted, failed = float(len(maxima)), len(maxima) - len(solid)
     if failed:
-        notes = [one.note for one in found if one.rise is None]
+        notes = [one.note for one in maxima if one.rise is None]
         return meter.reading(None, bound="lower", note=notes[0], batches=counted, failed=float(failed))
-    note = max((one.note for one in found), key=len)
+    note = max((one.note for one in maxima), key=len)
     error = statistics.stdev(solid) / len(solid) ** 0.5 if len(solid) > 1 else None
     return meter.reading(statistics.fmean(solid), standard_error=error, bound="lower", note=note, batches=counted)

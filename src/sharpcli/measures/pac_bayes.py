@@ -77,9 +77,9 @@ def read(
         meter.take(working)
         return meter.reading(None, note=f"No σ between {_LEAST:g} and {_MOST:g} reaches the target.")
     low, high = bracket
-    found = mean(low)
+    rise = mean(low)
     meter.take(working)
-    return meter.reading(low, note=note, upper=high, rise=found.value, rise_standard_error=found.standard_error)
+    return meter.reading(low, note=note, upper=high, rise=rise.value, rise_standard_error=rise.standard_error)
 
 
 def _bracket(too_far: Callable[[float], bool], tolerance: float) -> tuple[float, float] | None:

@@ -71,12 +71,12 @@ def read(
         with progress.task("worst case", total=num_steps(steps, restarts), units="gradients") as shown:
             return ball, climb(meter, ball, steps=steps, restarts=restarts, seeds=(seed,), shown=shown)
 
-    found = settle(meter, search)
+    maximum = settle(meter, search)
     return meter.reading(
-        found.rise,
+        maximum.rise,
         bound="lower",
-        note=found.note,
-        lowest_restart=min(found.rises),
-        highest_restart=max(found.rises),
-        at_the_rim=found.ball.size(found.place),
+        note=maximum.note,
+        lowest_restart=min(maximum.rises),
+        highest_restart=max(maximum.rises),
+        at_the_rim=maximum.ball.size(maximum.place),
     )

@@ -55,7 +55,7 @@ def finished(
         updates: That were taken.
         rate: Of the last of them.
     """
-    found, own = list[AveragedWeights](), evaluator.model.state_dict()
+    averaged, own = list[AveragedWeights](), evaluator.model.state_dict()
     for average in averages:
         if not average.means:
             progress.warn(f"The average {average.kind} begins after update {average.start}, which the run did not reach.")
@@ -72,8 +72,8 @@ def finished(
             continue
         state = {**own, **_under_all_names(evaluator.model, evaluator.train.space.split(theta)), **buffers}
         known = {name: tensor for name, tensor in state.items() if name in own}
-        found.append(AveragedWeights(average.kind, average.count, known, Outcome(updates, *evaluations, rate, "average")))
-    return found
+        averaged.append(AveragedWeights(average.kind, average.count, known, Outcome(updates, *evaluations, rate, "average")))
+    return averaged
 
 
 def _under_all_names(model: nn.Module, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -61,9 +61,9 @@ class Evaluator:
         Raises:
             NumericalError: A loss is not finite.
         """
-        found = self.evaluate_at(theta_of(self.train.space, self.model), dict(self.model.named_buffers()), updates)
+        evaluations = self.evaluate_at(theta_of(self.train.space, self.model), dict(self.model.named_buffers()), updates)
         self.good = updates, {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        return found
+        return evaluations
 
     def evaluate_at(self, theta: Tensor, buffers: Mapping[str, Tensor], updates: int) -> BothSplits:
         """Return the same at other weights (P,) and buffers.
@@ -71,10 +71,10 @@ class Evaluator:
         Raises:
             NumericalError: A loss is not finite.
         """
-        found = self.train.evaluate(theta, buffers), self.test.evaluate(theta, buffers)
-        if not all(math.isfinite(evaluation.loss) for evaluation in found):
+        evaluations = self.train.evaluate(theta, buffers), self.test.evaluate(theta, buffers)
+        if not all(math.isfinite(evaluation.loss) for evaluation in evaluations):
             raise self.diverged(updates)
-        return found
+        return evaluations
 
     def require_finite(self, updates: int) -> Tensor:
         """Return the weights (P,), of which nothing is kept that is not finite: the next loss would only show it later.

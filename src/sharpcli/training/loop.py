@@ -137,9 +137,9 @@ class Run:
         """
         self._started = time.perf_counter() - self.seconds
         evaluations = self._evaluator.evaluate(self.updates)
-        # In the midst of a run only where an uninterrupted one would have looked, too.
-        looked = not self.updates or self.records.has("metrics", self.updates)
-        stopped_by = _LOSS if looked and self._evaluator.is_reached(evaluations[0].loss) else _END
+        # In the midst of a run only where an uninterrupted one would have evaluated_before, too.
+        evaluated_before = not self.updates or self.records.has("metrics", self.updates)
+        stopped_by = _LOSS if evaluated_before and self._evaluator.is_reached(evaluations[0].loss) else _END
         if not self.updates and not self.records.has("sharpness", 0):
             self._track()
         try:

@@ -235,8 +235,8 @@ class PlannedRun:
         seconds = run_folder.seconds_of(self.place)
         rows = [self._row("final.pt", done["step"], done["stopped_by"], dict(done["final"]), seconds, None)]
         for kind in done.get("averages", []):
-            found = self._ended(f"{kind}.pt")
-            rows.append(self._row(f"{kind}.pt", found["step"], found["stopped_by"], dict(found["final"]), 0.0, kind))
+            end = self._ended(f"{kind}.pt")
+            rows.append(self._row(f"{kind}.pt", end["step"], end["stopped_by"], dict(end["final"]), 0.0, kind))
         return rows
 
     def _ended(self, name: str) -> Ended:

@@ -61,7 +61,7 @@ def resumed_settings(settings: TrainSettings, given: Collection[str], folder: Pa
         raise _contradiction(first, _contradicting(settings, given, commands[first]), settings, commands[first])
     unfinished = {run: command for run, command in fitting.items() if not (run / "final.pt").is_file()}
     first, command = next(iter((unfinished or fitting).items()))
-    if any(_told(other) != _told(command) for other in (unfinished or fitting).values()):
+    if any(_identifying(other) != _identifying(command) for other in (unfinished or fitting).values()):
         raise SettingsError(f"The runs in {folder} were begun by several commands.", f"Name one: --resume {first}.")
     if runs_code(command.model or "") and "model" not in given:
         raise InputError(
@@ -110,8 +110,8 @@ def _command(run: Path) -> TrainSettings:
     try:
         record = files.read_json(place, dict[str, Any], "Begin the run anew with --overwrite.")
         known = {entry.name for entry in fields(TrainSettings)}
-        found = record.get("command") or record["settings"]
-        return TrainSettings(**{name: value for name, value in found.items() if name in known})
+        command = record.get("command") or record["settings"]
+        return TrainSettings(**{name: value for name, value in command.items() if name in known})
     except (InputError, ValueError, LookupError, TypeError, AttributeError, SettingsError) as error:
         raise InputError(
             f"{place} does not hold the settings of a run that can be read.", "Begin the run anew with --overwrite."
@@ -120,28 +120,28 @@ def _command(run: Path) -> TrainSettings:
 
 def _contradicting(settings: TrainSettings, given: Collection[str], command: TrainSettings) -> list[str]:
     """Return the settings that were given and are others than those of a command."""
-    found = []
+    names = []
     for name in sorted(set(given) - set(_FREE)):
         asked, known = getattr(settings, name), getattr(command, name)
         if name == "mode" and not command.recipe:
             asked, known = ([SGD if mode == AUTO else mode for mode in modes] for modes in (asked, known))
         some = name in ("mode", "recipe") and bool(set(asked) & set(known))
         if asked != known and not some and not (name == "mode" and known == (AUTO,)):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def _contradiction(run: Path, names: list[str], settings: TrainSettings, command: TrainSettings) -> SettingsError:
-    told = ", ".join(
+    differences = ", ".join(
         f"{_flag(name)} {_word(getattr(settings, name))} against {_word(getattr(command, name))}" for name in names
     )
     return SettingsError(
-        f"The run in {run} was made with other settings ({told}).",
+        f"The run in {run} was made with other settings ({differences}).",
         "Leave these out, for all settings are in the folder; or use --overwrite, or another --out.",
     )
 
 
-def _told(command: TrainSettings) -> dict[str, Any]:
+def _identifying(command: TrainSettings) -> dict[str, Any]:
     return {name: value for name, value in command.to_dict().items() if name not in _FREE}
 
 

@@ -128,26 +128,26 @@ def _saved(folder: Path, identity: Mapping[str, Any]) -> SavedState:
     return SavedState(folder / STATE, identity, work="run", if_other=_OTHER, if_damaged=_ANEW, place=folder, upgrade=upgrade)
 
 
-def require_like(found: Tensor, own: Tensor, name: str) -> None:
+def require_like(tensor: Tensor, own: Tensor, name: str) -> None:
     """Refuse a tensor of a file that is not of the shape and the type of the one that it takes the place of.
 
     Raises:
         ContentError: It is not.
     """
-    if found.layout != torch.strided or (found.shape, found.dtype) != (own.shape, own.dtype):
+    if tensor.layout != torch.strided or (tensor.shape, tensor.dtype) != (own.shape, own.dtype):
         raise files.ContentError(f"'{name}' is not of the shape {tuple(own.shape)} and of the type {own.dtype}")
 
 
-def require_alike(found: Mapping[str, object], own: Mapping[str, object], name: str) -> None:
+def require_alike(tensors: Mapping[str, object], own: Mapping[str, object], name: str) -> None:
     """Refuse tensors of a file that do not all take the place of those that there are; what else modules keep may be anything.
 
     Raises:
         ContentError: A name is missing or left over, or a shape or a type differs.
     """
-    if set(found) != set(own):
+    if set(tensors) != set(own):
         raise files.ContentError(f"'{name}' holds other tensors")
     for key, tensor in own.items():
-        part = found[key]
+        part = tensors[key]
         if isinstance(tensor, Tensor) and isinstance(part, Tensor):
             require_like(part, tensor, f"{name}.{key}")
         elif isinstance(tensor, Tensor):

@@ -93,7 +93,7 @@ class TrainingSetup:
         """Fill in the numbers of a run that its settings leave open."""
         has_batch_norm = bool(batch_norms(self.model))
         inputs, targets = self.data.train.inputs, self.data.train.targets
-        counted = loss_of(self.loss, targets).told(targets).nonzero()[:_SAMPLES, 0]
+        counted = loss_of(self.loss, targets).has_terms(targets).nonzero()[:_SAMPLES, 0]
         few = inputs[counted], targets[counted]
         chunk = Objective.of(self.model, *few, loss=self.loss, runtime=self.runtime).chunk_size
         return make_plan(variant.mode, variant.settings, len(self.data.train), chunk_size=chunk, has_batch_norm=has_batch_norm)

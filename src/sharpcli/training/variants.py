@@ -46,7 +46,7 @@ def variants(settings: TrainSettings) -> list[Variant]:
         raise SettingsError("--sweep names the same option twice.", "Give all its values at once, such as lr=0.01,0.1.")
     if "batch_size" in keys and len(settings.mode) > 1:
         raise _same_batches()
-    found = []
+    all_variants = []
     for base in bases:
         for values in itertools.product(*(values for _, values in sweeps)):
             chosen = dict(zip(keys, values, strict=True))
@@ -54,11 +54,11 @@ def variants(settings: TrainSettings) -> list[Variant]:
             # What is swept is the user's own choice, so it comes before a recipe fills in the rest.
             own = replace(settings, **chosen)
             filled = base.recipe.fill(own) if base.recipe else own
-            found.append(replace(base, name=base.name + tail, settings=filled))
-    names = [variant.name for variant in found]
+            all_variants.append(replace(base, name=base.name + tail, settings=filled))
+    names = [variant.name for variant in all_variants]
     if len(set(names)) < len(names):
         raise SettingsError("--sweep would give two runs the same folder.", "Name values that differ in more than punctuation.")
-    return found
+    return all_variants
 
 
 def _word(value: object) -> str:
@@ -69,14 +69,14 @@ def _word(value: object) -> str:
 
 
 def _of_recipes(settings: TrainSettings) -> list[Variant]:
-    found = []
+    all_variants = []
     for name in settings.recipe:
         chosen = recipe_named(name)
         filled = chosen.fill(settings)
         if len(filled.mode) > 1:
             raise SettingsError("--recipe with several modes would train each recipe several times.", "Give one --mode.")
-        found.append(Variant(name, filled.mode[0], filled, chosen, settings))
-    return found
+        all_variants.append(Variant(name, filled.mode[0], filled, chosen, settings))
+    return all_variants
 
 
 def _of_modes(settings: TrainSettings) -> list[Variant]:

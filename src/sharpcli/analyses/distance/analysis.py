@@ -59,7 +59,7 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
         steps = checkpoints.saved_steps(place, final)
         ends, start, *between = _parameters([final, init, *steps], named_model(final, settings))
         whole = _displacement(final, ends, start, per_layer=settings.per_layer)
-        along = tuple(_displacement(step, found, start) for step, found in zip(steps, between, strict=True))
+        along = tuple(_displacement(step, at_step, start) for step, at_step in zip(steps, between, strict=True))
         return DistanceResult(
             checkpoint=subject_of(final),
             reference=init.address,
@@ -107,14 +107,14 @@ def displacement(final: Checkpoint, init: Checkpoint, *, model: nn.Module | None
 
 def _parameters(sources: list[Checkpoint], model: nn.Module | None) -> list[Parts]:
     """Return the parameters of the end, the start and what is between; say so where they had to be guessed."""
-    found = checkpoints.same_parameters(sources, model)
-    for source, parts in zip(sources, found, strict=True):
+    parameters = checkpoints.same_parameters(sources, model)
+    for source, parts in zip(sources, parameters, strict=True):
         parts.require_finite(source.path)
-    if not found[0].num_parameters:
+    if not parameters[0].num_parameters:
         raise InputError(f"{sources[0].address} holds no parameters.", "Give a file with floating-point weights.")
-    if (guess := found[0].guess) is not None:
+    if (guess := parameters[0].guess) is not None:
         progress.warn(guess)
-    return found
+    return parameters
 
 
 def _displacement(final: Checkpoint, ends: Parts, starts: Parts, *, per_layer: bool = False) -> Displacement:
@@ -137,16 +137,16 @@ def _displacement(final: Checkpoint, ends: Parts, starts: Parts, *, per_layer: b
 
 def _growth(final: Checkpoint, lines: list[dict[str, Any]], settings: DistanceSettings) -> Growth | None:
     """Fit both forms, and say so where the rate changed meanwhile: the claim is about the phase of one high rate."""
-    found = growth(lines, settings.fit_from, settings.fit_to)
+    fit = growth(lines, settings.fit_from, settings.fit_to)
     schedule = final.metadata.get("plan", {}).get("schedule")
-    if found is None and (settings.fit_from > 1 or settings.fit_to is not None):
+    if fit is None and (settings.fit_from > 1 or settings.fit_to is not None):
         progress.warn("There are too few distances between --fit-from and --fit-to for a fit.")
-    if found is None or schedule in (None, "constant") or settings.fit_to is not None:
-        return found
+    if fit is None or schedule in (None, "constant") or settings.fit_to is not None:
+        return fit
     caution = (
         f" The learning rate changed meanwhile ({schedule}): Hoffer's claim is about the phase of one high rate, see --fit-to."
     )
-    return replace(found, sentence=found.sentence + caution)
+    return replace(fit, sentence=fit.sentence + caution)
 
 
 def _way(along: list[Parts]) -> Way | None:

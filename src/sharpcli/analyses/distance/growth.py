@@ -59,14 +59,14 @@ def _logarithm(updates: Vector, distances: Vector) -> GrowthFit:
 def _power(updates: Vector, distances: Vector) -> GrowthFit:
     """Start at the line through the logarithms, then fit the distances themselves, so that both fits weigh errors alike."""
     slope, intercept = numpy.polyfit(numpy.log(updates), numpy.log(distances), 1)
-    found = least_squares(
+    solution = least_squares(
         lambda free: numpy.exp(free[0]) * updates ** free[1] - distances,
         (intercept, slope),
         x_scale="jac",
         xtol=1e-12,
         ftol=1e-12,
     )
-    c, p = math.exp(float(found.x[0])), float(found.x[1])
+    c, p = math.exp(float(solution.x[0])), float(solution.x[1])
     return _fit("power", {"c": c, "p": p}, lambda t: c * t**p, updates, distances)
 
 
@@ -90,11 +90,11 @@ def _fit(
 
 def _sentence(fits: tuple[GrowthFit, GrowthFit], better: GrowthFit, difference: float, count: int) -> str:
     log, power = fits
-    told = (
+    sentence = (
         f"log t: {log.parameters['a']:.4g} + {log.parameters['b']:.4g} log t, R² = {log.r_squared:.4f}; "
         f"power: {power.parameters['c']:.4g} t^{power.parameters['p']:.3f}, R² = {power.r_squared:.4f}; {count} points"
     )
     names = {"log": "the logarithm (Hoffer et al. 2017)", "power": "the power law"}
     if difference < _TELLING:
-        return f"The data do not tell the logarithm from the power law (AIC differs by {difference:.1f}). {told}."
-    return f"The data prefer {names[better.form]}, by {difference:.1f} of AIC. {told}."
+        return f"The data do not tell the logarithm from the power law (AIC differs by {difference:.1f}). {sentence}."
+    return f"The data prefer {names[better.form]}, by {difference:.1f} of AIC. {sentence}."

@@ -137,7 +137,7 @@ def _analyse(
             loss=evaluation.loss,
             accuracy=evaluation.accuracy,
             gradient_norm=norm(gradient),
-            **report.told(pairs),
+            **report.eigenvalue_fields(pairs),
             **more,
             products=sum(spent.values()),
             products_by_use={use: number for use, number in spent.items() if number},

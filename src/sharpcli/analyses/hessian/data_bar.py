@@ -46,16 +46,16 @@ class DataBarMeter:
         inside, inside_error = weighted_mean(self._seen)
         alone = DataBar(standard_error=inside_error, groups=len(self._seen.forms))
         try:
-            found = self._held_out(pairs)
+            held_out = self._held_out(pairs)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # The model may raise anything; no answer is given up for this bar.
             progress.warn(f"The samples left out are not measured: {reason(error)}")
             release_memory(error, self._loaded.runtime)
             return alone
-        if found is None:
+        if held_out is None:
             return alone
-        objective, share, seen = found
+        objective, share, seen = held_out
         outside, outside_error = weighted_mean(seen)
         if len(seen.forms) < 2:
             return replace(alone, held_out=outside, held_out_samples=objective.num_samples)

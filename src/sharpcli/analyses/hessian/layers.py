@@ -52,13 +52,13 @@ def blocks(
     space = operator.objective.space
     slices = space.layer_slices()
     unused = {name for name, reason in dead_parameters(operator.objective).items() if reason == "unused"}
-    top, tops, found = pairs.vectors[0], dict[str, tuple[float, Tensor]](), []
+    top, tops, layers = pairs.vectors[0], dict[str, tuple[float, Tensor]](), []
     with progress.task("layer", total=len(slices)) as shown:
         for name, names in space.groups().items():
             share = float(top[slices[name]].double().square().sum())
             if unused.issuperset(names):  # Its block is zero by construction, and no loss depends on it to differentiate.
                 size = slices[name].stop - slices[name].start
-                found.append(
+                layers.append(
                     Layer(
                         name=name, num_parameters=size, lambda_max=0.0, residual=0.0, verdict="certified", trace=exact(0.0),
                         share=share, products=0,
@@ -81,7 +81,7 @@ def blocks(
                 memory=vectors,
             )
             tops[name] = float(own.values[0]), own.vectors[0]
-            found.append(
+            layers.append(
                 Layer(
                     name=name,
                     num_parameters=block.shape[0],
@@ -95,7 +95,7 @@ def blocks(
             )
             shown.advance(1)
     traces = _traces(operator, slices, tops, settings.seed)
-    return [replace(layer, trace=traces[layer.name]) if layer.name in tops else layer for layer in found]
+    return [replace(layer, trace=traces[layer.name]) if layer.name in tops else layer for layer in layers]
 
 
 def products(layers: Sequence[Layer]) -> int:

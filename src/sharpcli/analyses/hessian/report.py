@@ -21,7 +21,7 @@ def largest_of(pairs: Eigenpairs) -> float | None:
     return top if pairs.wanted.which == "LA" or top > 0 else None
 
 
-def told(pairs: Eigenpairs | None) -> dict[str, Any]:
+def eigenvalue_fields(pairs: Eigenpairs | None) -> dict[str, Any]:
     """Return what the search itself has to tell, as fields of the result."""
     if pairs is None:
         names = ("lambda_max", "index_probability", "ceiling", "floor", "noise_floor", "rounding", "orthogonality")

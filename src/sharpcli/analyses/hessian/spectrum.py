@@ -30,7 +30,7 @@ def moments(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
     """Return trace, Frobenius norm and ranks, from the Krylov space at hand if there is one."""
     if pairs is not None and pairs.krylov.size >= _ENOUGH:
         frame = pairs.krylov.frame
-        found = deflated_moments(
+        moments = deflated_moments(
             operator,
             basis=pairs.krylov.basis,
             trace_inside=float(numpy.trace(frame.measured)),
@@ -40,23 +40,23 @@ def moments(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
             error=pairs.trust.noise + pairs.trust.rounding,
         )
     else:
-        found = xtrace(operator, half_width=settings.trace_tol, seed=settings.seed)
-    square = found.frobenius_squared
+        moments = xtrace(operator, half_width=settings.trace_tol, seed=settings.seed)
+    square = moments.frobenius_squared
     top = 0.0 if pairs is None else float(pairs.values.abs().max())
     return Moments(
-        trace=found.trace,
+        trace=moments.trace,
         frobenius_norm=_root(square),
-        effective_rank=found.trace.value**2 / square.value if square.value > 0 else math.nan,
+        effective_rank=moments.trace.value**2 / square.value if square.value > 0 else math.nan,
         stable_rank=square.value / top**2 if top else None,
-        method=found.method,
-        products=found.products,
+        method=moments.method,
+        products=moments.products,
     )
 
 
 def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: HessianSettings) -> Density:
     """Return the spectral density, certified eigenvalues taken out of it and counted exactly."""
     known = [] if pairs is None else _distinct(pairs)
-    found = spectral_density(
+    spectrum = spectral_density(
         operator,
         probes=settings.probes,
         steps=settings.density_steps,
@@ -65,7 +65,7 @@ def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
         seed=settings.seed,
         error=0.0 if pairs is None else pairs.trust.noise + pairs.trust.rounding,
     )
-    return _drawn(found, settings)
+    return _drawn(spectrum, settings)
 
 
 def _distinct(pairs: Eigenpairs) -> list[int]:
@@ -84,21 +84,21 @@ def parts(objective: Objective, pairs: Eigenpairs) -> Parts:
     return Parts(hessian=whole, ggn=ggn, rest=whole - ggn)
 
 
-def _drawn(found: SpectralDensity, settings: HessianSettings) -> Density:
+def _drawn(spectrum: SpectralDensity, settings: HessianSettings) -> Density:
     """Return a density as numbers to plot, on a scale that is linear about zero and logarithmic beyond."""
-    largest = float(numpy.abs(found.nodes).max()) or 1.0
+    largest = float(numpy.abs(spectrum.nodes).max()) or 1.0
     linear = _LINEAR * largest
-    moved = {name: numpy.arcsinh(getattr(found, name) / linear) for name in ("nodes", "lowest", "highest")}
-    bent = changed(found, **moved)
+    moved = {name: numpy.arcsinh(getattr(spectrum, name) / linear) for name in ("nodes", "lowest", "highest")}
+    bent = changed(spectrum, **moved)
     grid = numpy.linspace(bent.nodes.min() - 5 * _BLUR, bent.nodes.max() + 5 * _BLUR, _GRID)
     smooth, below, above = bent.smoothed(grid, _BLUR)
     share, least, most = bent.cdf(grid)
     return Density(
-        nodes=_plain(found.nodes),
-        weights=_plain(found.weights),
-        probes=found.probes,
+        nodes=_plain(spectrum.nodes),
+        weights=_plain(spectrum.weights),
+        probes=spectrum.probes,
         steps=settings.density_steps,
-        products=found.products,
+        products=spectrum.products,
         linear_width=linear,
         width=_BLUR,
         grid=_plain(linear * numpy.sinh(grid)),
@@ -108,7 +108,7 @@ def _drawn(found: SpectralDensity, settings: HessianSettings) -> Density:
         density=_plain(smooth),
         density_lower=_plain(below),
         density_upper=_plain(above),
-        counts=tuple(Count(threshold=limit, count=found.count_above(limit)) for limit in settings.above),
+        counts=tuple(Count(threshold=limit, count=spectrum.count_above(limit)) for limit in settings.above),
     )
 
 

@@ -68,13 +68,13 @@ def path_curvature(
 
 def second_differences(places: Sequence[float], values: Sequence[float]) -> list[float | None]:
     """Return the second derivative of the parabola through each point and its neighbours; None at the ends and at gaps."""
-    found: list[float | None] = [None]
+    differences: list[float | None] = [None]
     for before, here, after in zip(range(len(places)), range(1, len(places)), range(2, len(places)), strict=False):
         left, right = places[here] - places[before], places[after] - places[here]
         slopes = (values[here] - values[before]) / left, (values[after] - values[here]) / right
         value = 2 * (slopes[1] - slopes[0]) / (left + right)
-        found.append(value if math.isfinite(value) else None)
-    return [*found, None][: len(places)]
+        differences.append(value if math.isfinite(value) else None)
+    return [*differences, None][: len(places)]
 
 
 def _with(objective: Objective, buffers: Mapping[str, Tensor]) -> Objective:

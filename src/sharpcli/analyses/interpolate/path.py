@@ -18,7 +18,7 @@ from sharpcli.loading import LoadedCheckpoint, check_loss, losses_agree
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import Curve
 from sharpcli.settings import InterpolateSettings
-from sharpcli.together import at_once, evaluate_together
+from sharpcli.together import evaluate_together, num_together
 
 _SELF_CHECK = 1e-5  # Relative difference allowed between a path's end and the checkpoint evaluated by itself.
 
@@ -43,7 +43,9 @@ class WeightPath:
 
     def in_groups(self, alphas: Sequence[float]) -> Iterator[Sequence[float]]:
         """Cut points into groups that are evaluated in one pass."""
-        size = 1 if self.constants else at_once(next(iter(self.objectives.values())))  # Hooks that use them may not be mapped.
+        size = (
+            1 if self.constants else num_together(next(iter(self.objectives.values())))
+        )  # Hooks that use them may not be mapped.
         return (alphas[start : start + size] for start in range(0, len(alphas), size))
 
     def evaluate(self, alphas: Sequence[float], splits: Sequence[str]) -> dict[str, list[Evaluation]]:
@@ -71,11 +73,11 @@ class WeightPath:
             return None
         inside = [alpha for alpha in alphas if 0 <= alpha <= 1]
         points = [torch.lerp(*self.ends, alpha) for alpha in inside]
-        found = [
+        evaluations = [
             self.objectives[split].evaluate(point, self._buffers(point, alpha))
             for alpha, point in zip(inside, points, strict=True)
         ]
-        return curve_of(split, inside, found).barrier
+        return curve_of(split, inside, evaluations).barrier
 
     def _control(self) -> Tensor:
         """Train the control point on the training data, BatchNorm normalising each batch by itself."""

@@ -66,7 +66,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
                 f"{len(failed)} of {len(measured)} measurements failed: {'; '.join(sorted({one.note for one in failed}))}"
             )
 
-        def told(found: Iterable[Reading]) -> SharpnessResult:
+        def result_of(readings: Iterable[Reading]) -> SharpnessResult:
             return SharpnessResult(
                 checkpoint=loaded.subject(),
                 conditions=loaded.conditions(objective, settings.split),
@@ -75,14 +75,14 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
                 gradient_norm=slope,
                 weight_norm=norm(theta),
                 measurements=tuple(measured),
-                readings=tuple(found),
+                readings=tuple(readings),
                 **record.fields(loaded.runtime),
             )
 
         try:
-            return told(readings(wanted, objective, theta, seed=settings.seed))
+            return result_of(readings(wanted, objective, theta, seed=settings.seed))
         except IncompleteError as error:
-            raise IncompleteError([told(error.results)], error.cause) from error
+            raise IncompleteError([result_of(error.results)], error.cause) from error
 
 
 def _fitting(subspaces: tuple[int, ...], dimension: int) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ def requested_measures(texts: Sequence[str]) -> list[RequestedMeasure]:
     Raises:
         SettingsError: An unknown measure or option, or a value of the wrong type.
     """
-    found = []
+    requested = []
     for text in texts:
         name, _, options = text.partition(":")
         if name == _ALL:
@@ -49,14 +49,14 @@ def requested_measures(texts: Sequence[str]) -> list[RequestedMeasure]:
                 raise SettingsError("--measure all takes no options.", "Name the measures one by one.")
             for each in plugins.names(_FOLDER):
                 plug_in = plugins.load(_FOLDER, each)
-                found += [RequestedMeasure(each, plug_in, dict(variant)) for variant in plug_in.VARIANTS]
+                requested += [RequestedMeasure(each, plug_in, dict(variant)) for variant in plug_in.VARIANTS]
             continue
         plug_in = plugins.load(_FOLDER, name.replace("_", "-"))
         chosen = parse_arguments(_pieces(options))
         chosen = {key: str(value) if key == "norm" else _switch(value) for key, value in chosen.items()}
         check_arguments(plug_in.read, chosen, reserved=_GIVEN)
-        found.append(RequestedMeasure(name.replace("_", "-"), plug_in, chosen))
-    return found
+        requested.append(RequestedMeasure(name.replace("_", "-"), plug_in, chosen))
+    return requested
 
 
 def readings(measures: Sequence[RequestedMeasure], objective: Objective, theta: Tensor, *, seed: int) -> tuple[Reading, ...]:
@@ -72,11 +72,11 @@ def readings(measures: Sequence[RequestedMeasure], objective: Objective, theta: 
             shown.advance(1)
             return replace(reading, label=_label(one, reading))
 
-        found = run_each([partial(read, one) for one in measures])
-    failed = [reading.measure for reading in found if reading.value is None]
+        results = run_each([partial(read, one) for one in measures])
+    failed = [reading.measure for reading in results if reading.value is None]
     if failed:
-        progress.warn(f"{len(failed)} of {len(found)} measurements failed: {', '.join(failed)}.")
-    return tuple(found)
+        progress.warn(f"{len(failed)} of {len(results)} measurements failed: {', '.join(failed)}.")
+    return tuple(results)
 
 
 def _label(one: RequestedMeasure, reading: Reading) -> str:

@@ -125,8 +125,8 @@ def _plane(loaded: list[LoadedCheckpoint], folder: Path, objective: Objective, s
     if settings.axes == "pca":
         final = loaded[0].checkpoint
         steps = checkpoints.saved_steps(folder, final)
-        found = checkpoints.same_parameters(steps, loaded[0].model) if steps else []
-        along = [objective.space.flatten(step.parameters).to(theta) for step in found]
+        parts = checkpoints.same_parameters(steps, loaded[0].model) if steps else []
+        along = [objective.space.flatten(step.parameters).to(theta) for step in parts]
         return principal_plane(along, [str(step.metadata.get("step")) for step in steps])
     if settings.axes == "eigen":
         return eigen_plane(objective, theta, settings.seed)
@@ -135,13 +135,13 @@ def _plane(loaded: list[LoadedCheckpoint], folder: Path, objective: Objective, s
 
 def _ranges(plane: Plane, settings: SurfaceSettings) -> tuple[list[float], list[float]]:
     """Return the coordinates of columns and rows: as asked for, else such that all marks are inside, else -1 to 1."""
-    found = []
+    coordinates = []
     for places in ([alpha for _, alpha, _, _ in plane.marks], [beta for _, _, beta, _ in plane.marks]):
         low, high = settings.bounds() or ((min(places), max(places)) if places else (-1.0, 1.0))
         if settings.bounds() is None and places:
             low, high = low - _MARGIN * (high - low), high + _MARGIN * (high - low)
-        found.append([round(float(value), 12) for value in numpy.linspace(low, high, settings.points)])
-    return found[0], found[1]
+        coordinates.append([round(float(value), 12) for value in numpy.linspace(low, high, settings.points)])
+    return coordinates[0], coordinates[1]
 
 
 def _relevant(settings: SurfaceSettings) -> dict[str, Any]:

@@ -77,11 +77,11 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
             try:
                 done = run_each([partial(carried_out, run) for run in runs])
             except IncompleteError as error:
-                raise IncompleteError([_told(runs, error.results, record)], error.cause) from error
-        return _told(runs, done, record)
+                raise IncompleteError([_result(runs, error.results, record)], error.cause) from error
+        return _result(runs, done, record)
 
 
-def _told(runs: list[PlannedRun], done: list[tuple[list[TrainRow], float]], record: AnswerRecord) -> TrainResult:
+def _result(runs: list[PlannedRun], done: list[tuple[list[TrainRow], float]], record: AnswerRecord) -> TrainResult:
     """Return the answer for the runs that have ended, each with the seconds that it took before this command."""
     first, rows = runs[0].setup, [row for some, _ in done for row in some]
     inits = {run.setup.init_sha256 for run in runs}
@@ -106,14 +106,14 @@ def _folder(settings: TrainSettings) -> Path:
 def _planned(wanted: list[Variant], folder: Path) -> list[PlannedRun]:
     """Open what the runs stand on, once where it is the same, and fill in their numbers."""
     setups: dict[tuple[Any, ...], TrainingSetup] = {}
-    found = []
+    runs = []
     for variant in wanted:
         key = tuple(getattr(variant.settings, name) for name in _SHARED)
         if key not in setups:
             setups[key] = TrainingSetup.open(variant.settings)
         setup = setups[key]
-        found.append(PlannedRun(setup, variant, setup.plan(variant), folder / variant.name))
-    return found
+        runs.append(PlannedRun(setup, variant, setup.plan(variant), folder / variant.name))
+    return runs
 
 
 def _slug(spec: str) -> str:

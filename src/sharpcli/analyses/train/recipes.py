@@ -12,15 +12,15 @@ def recipes() -> RecipesResult:
     """Return every recipe with what it sets and where that comes from."""
     rows = [
         RecipeRow(
-            name=found.name,
-            summary=found.summary,
-            sets=found.words(),
-            changes=found.own_words(),
-            source=f"{found.source}: {found.where}",
-            networks=found.networks,
-            note=found.note,
+            name=recipe.name,
+            summary=recipe.summary,
+            sets=recipe.words(),
+            changes=recipe.own_words(),
+            source=f"{recipe.source}: {recipe.where}",
+            networks=recipe.networks,
+            note=recipe.note,
         )
-        for found in map(known.recipe_named, known.names())
+        for recipe in map(known.recipe_named, known.names())
     ]
     return RecipesResult(
         settings=TrainSettings().to_dict(), provenance={"sharpcli": __version__}, seconds=0.0, rows=tuple(rows)

@@ -78,8 +78,8 @@ def _wide(part: Tensor) -> Tensor:
 
 def averages_of(texts: Sequence[str], *, updates: int, updates_per_epoch: int) -> list[Average]:
     """Return the averages that "tail:0.5" and its like ask for, in a run of so many updates."""
-    found = []
+    averages = []
     for kind, number in map(average_of, texts):
         start, every = int(number * updates), updates_per_epoch if kind == "swa" else 1
-        found.append(Average(kind, number, 0 if kind == "ema" else start, every))
-    return found
+        averages.append(Average(kind, number, 0 if kind == "ema" else start, every))
+    return averages

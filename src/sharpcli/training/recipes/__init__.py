@@ -88,16 +88,16 @@ def recipe_named(name: str) -> Recipe:
 
 @cache
 def _all() -> dict[str, Recipe]:
-    found: dict[str, Recipe] = {}
+    recipes: dict[str, Recipe] = {}
     for path in sorted(_FOLDER.glob("*.toml")):
         paper = tomllib.loads(path.read_text(encoding="utf-8"))
         for name, entry in paper.items():
             if isinstance(entry, dict):
-                base = found[entry["extends"]].values if "extends" in entry else {}
+                base = recipes[entry["extends"]].values if "extends" in entry else {}
                 own = {key.replace("-", "_"): value for key, value in entry.items() if key not in _ABOUT}
                 merged = {key: value for key, value in {**base, **own}.items() if value != _DEFAULT}
                 about = {key: paper[key] for key in ("source", "networks", "note")}
-                found[name] = Recipe(
+                recipes[name] = Recipe(
                     name=name,
                     summary=entry["summary"],
                     where=entry["where"],
@@ -106,7 +106,7 @@ def _all() -> dict[str, Recipe]:
                     own=own,
                     **about,
                 )
-    return found
+    return recipes
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
