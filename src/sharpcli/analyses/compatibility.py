@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sharpcli.errors import InputError
-from sharpcli.loading import LoadedCheckpoint, outputs_in_float64
+from sharpcli.loading import LoadedCheckpoint, output_difference
 from sharpcli.modules import private_copy
 
 _SAMPLES = 64
@@ -33,9 +33,7 @@ def require_compatible(first: LoadedCheckpoint, second: LoadedCheckpoint) -> Non
     in_other = private_copy(first.model)
     in_other.load_state_dict(second.model.state_dict())
     inputs = first.data.train.inputs[:_SAMPLES]
-    here, there = (outputs_in_float64(model, inputs) for model in (in_other, second.model))
-    # Weights so large that outputs overflow tell nothing; where they are evaluated it is said.
-    if not torch.allclose(here, there, rtol=_AGREEMENT, atol=_AGREEMENT * float(there.abs().max()), equal_nan=True):
+    if not output_difference(in_other, second.model, inputs) <= _AGREEMENT:
         raise InputError(
             f"{names} have the same tensors but are of different models: the weights of one give other outputs in the other.",
             "Name checkpoints of one model; activations and arguments count.",

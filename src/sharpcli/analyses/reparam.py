@@ -11,7 +11,7 @@ from torch import nn
 from sharpcli import checkpoints
 from sharpcli.analyses.provenance import recording
 from sharpcli.errors import InputError, SettingsError, closest
-from sharpcli.loading import LoadedCheckpoint, load_checkpoint, outputs_in_float64
+from sharpcli.loading import LoadedCheckpoint, load_checkpoint, output_difference
 from sharpcli.modules import private_copy
 from sharpcli.parameters import ParameterSpace
 from sharpcli.results import ReparamResult
@@ -57,9 +57,7 @@ def reparam(
             checkpoints.fit(loaded.checkpoint, model.double())
         layer, into = _scale(model, settings)
         inputs = loaded.data.train.inputs[:_SAMPLES]
-        before, after = (outputs_in_float64(one, inputs) for one in (loaded.model, model))
-        expected = settings.factor * before if settings.logits else before
-        difference = float((after - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+        difference = output_difference(model, loaded.model, inputs, factor=settings.factor if settings.logits else 1.0)
         if not difference <= _AGREEMENT:
             raise InputError(
                 f"Rescaling '{layer}' against '{into}' changes the outputs by {difference:.2g} of their size.",

@@ -3,7 +3,7 @@
 from sharpcli.loading.checkpoint import LoadedCheckpoint, load_checkpoint, rebuild
 from sharpcli.loading.data import load_data
 from sharpcli.loading.loss_check import check_loss, losses_agree, stored_loss
-from sharpcli.loading.model import num_outputs, outputs_in_float64
+from sharpcli.loading.model import num_outputs, output_difference
 from sharpcli.loading.named_model import named_model
 from sharpcli.loading.paths import checkpoint_paths, each_checkpoint
 from sharpcli.loading.subject import label, subject_of
@@ -19,7 +19,7 @@ __all__ = [
     "losses_agree",
     "named_model",
     "num_outputs",
-    "outputs_in_float64",
+    "output_difference",
     "rebuild",
     "stored_loss",
     "subject_of",

@@ -59,8 +59,26 @@ def num_outputs(loss: str, data: DataSplits, spec: str) -> int:
     return data.num_classes if wanted == 1 and runs_code(spec) else wanted
 
 
-def outputs_in_float64(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Return what a copy of a model answers in eval mode, in float64 if it can, to tell two models from each other."""
+def output_difference(model: nn.Module, reference: nn.Module, inputs: Tensor, *, factor: float = 1.0) -> float:
+    """Return the largest difference of the outputs of two models, in parts of the largest output of the reference.
+
+    Outputs that are not finite in both are equal: evaluation reports them.
+
+    Args:
+        model: Compared with the reference, in eval mode and in float64 where both can run in it.
+        reference: The other model.
+        inputs: Samples (B, ...).
+        factor: Of the outputs of the reference.
+    """
+    outputs, expected = (_outputs_in_float64(one, inputs) for one in (model, reference))
+    expected = factor * expected
+    equal = (outputs == expected) | ~(outputs.isfinite() | expected.isfinite())
+    largest = expected[expected.isfinite()].abs().amax() if bool(expected.isfinite().any()) else torch.tensor(1.0)
+    return float((outputs - expected).abs().where(~equal, 0).max() / largest.clamp_min(1e-12))
+
+
+def _outputs_in_float64(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the outputs of a copy of a model in eval mode, in float64 if it can run in it."""
     copied = private_copy(model).eval()
     with torch.no_grad():
         try:

@@ -116,11 +116,13 @@ def require_positive(**options: float) -> None:
             raise SettingsError(f"The option {name} is {value:g}, but must be greater than 0.", f"Give {name} another value.")
 
 
-def require_radius(**options: float) -> None:
-    """Refuse radii that are not finite or below 0; a radius of 0 gives 0."""
+def require_at_least(least: float, **options: float) -> None:
+    """Refuse numbers that are not finite or below the least one."""
     for name, value in options.items():
-        if not math.isfinite(value) or value < 0:
-            raise SettingsError(f"The option {name} is {value:g}, but must be at least 0.", f"Give {name} another value.")
+        if not math.isfinite(value) or value < least:
+            raise SettingsError(
+                f"The option {name} is {value:g}, but must be at least {least:g}.", f"Give {name} another value."
+            )
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from sharpcli.measures._reading import (
     BATCH_NORM,
     RELU_PAIRS,
     Meter,
+    require_at_least,
     require_positive,
-    require_radius,
     settled_mean_rise,
 )
 from sharpcli.objective import Objective
@@ -45,7 +45,7 @@ def read(
     Raises:
         SettingsError: A size is out of range.
     """
-    require_radius(sigma=sigma)
+    require_at_least(0, sigma=sigma)
     require_positive(samples=samples)
     meter = Meter("average-case", objective, theta, {"sigma": sigma, "samples": samples, "adaptive": adaptive})
 

@@ -31,7 +31,7 @@ from sharpcli.linalg.reductions import accumulator_of, dot, gram, project
 from sharpcli.linalg.search import Wanted
 from sharpcli.measures._ascent import NORMS, Ball, Top, climb, num_steps
 from sharpcli.measures._box_search import BoxSearch
-from sharpcli.measures._reading import Meter, require_positive, require_radius
+from sharpcli.measures._reading import Meter, require_at_least, require_positive
 from sharpcli.measures._settling import Settled, settle
 from sharpcli.objective import Objective
 from sharpcli.results import Measurement, Reading
@@ -150,7 +150,7 @@ def read(
     solver: str = "both",
 ) -> Reading:
     """Return φ in the form that all measures share; see `measure`. A box of size 0 gives 0."""
-    require_radius(epsilon=epsilon, subspace=subspace)
+    require_at_least(0, epsilon=epsilon, subspace=subspace)
     require_positive(iterations=iterations, restarts=restarts, draws=draws)
     if solver not in _SOLVERS:
         raise SettingsError(f"The option solver is '{solver}', but must be both, lbfgsb or ascent.", "Write solver=ascent.")

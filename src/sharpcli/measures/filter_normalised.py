@@ -12,8 +12,8 @@ from sharpcli.measures._reading import (
     BATCH_NORM,
     RELU_PAIRS,
     Meter,
+    require_at_least,
     require_positive,
-    require_radius,
     settled_mean_rise,
 )
 from sharpcli.objective import Objective
@@ -41,7 +41,7 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, radius: float = 
     Raises:
         SettingsError: A size is out of range.
     """
-    require_radius(radius=radius)
+    require_at_least(0, radius=radius)
     require_positive(samples=samples)
     meter = Meter("filter-normalised", objective, theta, {"radius": radius, "samples": samples})
 

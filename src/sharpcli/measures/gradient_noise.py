@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from sharpcli import progress
-from sharpcli.errors import SettingsError
-from sharpcli.measures._reading import Meter
+from sharpcli.measures._reading import Meter, require_at_least
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 
@@ -43,8 +42,7 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
     Raises:
         SettingsError: Too few groups.
     """
-    if not groups >= 2:
-        raise SettingsError(f"The option groups is {groups}, but must be at least 2.", "Give groups another value.")
+    require_at_least(2, groups=groups)
     meter = Meter("gradient-noise", objective, theta, {"groups": groups}, unit="samples")
     leaves = objective.leaves(theta)
 

@@ -14,7 +14,7 @@ from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.search import Wanted
 from sharpcli.linalg.slq import spectral_density
-from sharpcli.measures._reading import Meter, require_radius
+from sharpcli.measures._reading import Meter, require_at_least
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 
@@ -44,7 +44,7 @@ def read(
     Raises:
         SettingsError: A size is out of range.
     """
-    require_radius(sigma=sigma)
+    require_at_least(0, sigma=sigma)
     options = {"sigma": sigma, "probes": probes, "steps": steps}
     meter = Meter("local-volume", objective, theta, options, unit="nats")
     if sigma == 0:

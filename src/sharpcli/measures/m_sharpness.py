@@ -13,7 +13,7 @@ from torch import Tensor
 from sharpcli import progress, streams
 from sharpcli.linalg.reductions import accumulator_of
 from sharpcli.measures._ascent import Ball, Top, climb, num_steps
-from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_positive, require_radius
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_at_least, require_positive
 from sharpcli.measures._settling import Settled, settle
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
@@ -52,7 +52,7 @@ def read(
     Raises:
         SettingsError: A size is out of range.
     """
-    require_radius(rho=rho)
+    require_at_least(0, rho=rho)
     require_positive(m=m, batches=batches, steps=steps)
     meter = Meter(
         "m-sharpness", objective, theta, {"m": m, "rho": rho, "adaptive": adaptive, "batches": batches, "steps": steps}

@@ -11,7 +11,7 @@ from sharpcli import progress
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.reductions import accumulator_of
 from sharpcli.measures._ascent import NORMS, Ball, Top, climb, num_steps
-from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_positive, require_radius
+from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter, require_at_least, require_positive
 from sharpcli.measures._settling import settle
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
@@ -57,7 +57,7 @@ def read(
         SettingsError: A size is out of range, or there is no such norm.
         NumericalError: The loss is not finite somewhere in the ball.
     """
-    require_radius(rho=rho)
+    require_at_least(0, rho=rho)
     require_positive(steps=steps, restarts=restarts)
     if str(norm) not in NORMS:
         raise SettingsError(f"The option norm is '{norm}', but must be 2 or inf.", "Write norm=2 or norm=inf.")

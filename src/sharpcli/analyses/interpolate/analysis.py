@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy
-import torch
 
 from sharpcli import progress
 from sharpcli.analyses.compatibility import require_compatible
@@ -21,7 +20,7 @@ from sharpcli.analyses.provenance import recording
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.linalg.reductions import norm
-from sharpcli.loading import LoadedCheckpoint, checkpoint_paths, load_checkpoint, outputs_in_float64
+from sharpcli.loading import LoadedCheckpoint, checkpoint_paths, load_checkpoint, output_difference
 from sharpcli.models.output import chosen_output
 from sharpcli.objective import Evaluation
 from sharpcli.results import PathResult
@@ -133,8 +132,7 @@ def _aligned(
     """Return the second checkpoint with its units permuted, after checking that its function is what it was."""
     model, share = align(first.model, second.model, seed=settings.seed)
     inputs = second.data.train.inputs[:_SAMPLES]
-    before, after = (outputs_in_float64(one, inputs) for one in (second.model, model))
-    if not torch.allclose(before, after, rtol=_SELF_CHECK, atol=_SELF_CHECK * float(before.abs().max())):
+    if not output_difference(model, second.model, inputs) <= _SELF_CHECK:
         raise InputError(
             f"Permuting the units of {second.checkpoint.path} changes what it computes.", "Leave --align out for this model."
         )
