@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sharpcli.models.resolve import resolve
-from sharpcli.models.user_code import build_from_code, unwrapped
+from sharpcli.models.user_models import build_from_code, unwrapped
 
 
 class Tied(nn.Module):

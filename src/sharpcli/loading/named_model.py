@@ -15,7 +15,7 @@ from sharpcli.loading.model import build_model, most_parameters
 from sharpcli.loading.recorded import given_or_recorded
 from sharpcli.models.resolve import resolve
 from sharpcli.models.torchvision_models import build_torchvision_model
-from sharpcli.models.user_code import build_from_code
+from sharpcli.models.user_models import build_from_code
 from sharpcli.plugins import TORCHVISION, runs_code
 from sharpcli.settings import AnalysisSettings
 

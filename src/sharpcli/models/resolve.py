@@ -11,13 +11,13 @@ from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.errors import InputError, SettingsError, described, is_out_of_memory, origin
 from sharpcli.models.output import choose_output, chosen_output, tensors_of
-from sharpcli.models.process_settings import require_unchanged
 from sharpcli.models.size import require_size
 from sharpcli.models.suggestions import suggestion
 from sharpcli.models.torchvision_models import build_torchvision_model
-from sharpcli.models.user_code import build_from_code
+from sharpcli.models.user_models import build_from_code
 from sharpcli.modules import private_copy
 from sharpcli.plugins import TORCHVISION, runs_code
+from sharpcli.process_settings import require_unchanged
 
 _RESERVED = ("input_shape", "num_classes")
 
