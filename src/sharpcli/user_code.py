@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sharpcli.errors import InputError, described
+from sharpcli.errors import InputError, SharpcliError, described
 from sharpcli.files import expanded
 from sharpcli.process_settings import restored_afterwards
 
@@ -77,7 +77,7 @@ def errors_named(spec: str, action: str) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SharpcliError):
         raise
     except BaseException as error:  # Also SystemExit and GeneratorExit.
         message = f"'{spec}' failed while it was {action}: {described(error)}."

@@ -32,6 +32,7 @@ class Data(TypedDict, total=False):
     spec: str | None
     arguments: list[str]
     fingerprint: str
+    transform: str
     num_train: Count
     num_test: Count
 

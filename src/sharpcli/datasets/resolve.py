@@ -11,6 +11,7 @@ from sharpcli import files, plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.datasets.suggestions import require_kind, suggestion
+from sharpcli.datasets.transforms import transform_named
 from sharpcli.errors import SettingsError, closest
 from sharpcli.losses import one_hot, refused
 from sharpcli.settings.losses import IGNORED, LossSpec
@@ -19,7 +20,15 @@ _WITH_PATH = ("folder", "npz")
 _EMBEDDED = "fashion-mini"
 
 
-def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence[str] = (), loss: str = "ce") -> DataSplits:
+def resolve(
+    spec: str,
+    *,
+    root: str,
+    download: bool = False,
+    arguments: Sequence[str] = (),
+    transform: str | None = None,
+    loss: str = "ce",
+) -> DataSplits:
     """Load a data set; return the one that was loaded last if name, options and files are the same.
 
     Args:
@@ -27,6 +36,7 @@ def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence
         root: Folder of the downloaded data sets; `~` is expanded here and in the spec's path.
         download: Fetch a torchvision data set that is missing.
         arguments: Options as "key=value" texts.
+        transform: What is done to images; see `datasets.transforms`. Default: as the data set has it.
         loss: The loss that the data are for; a target that it ignores is no class.
 
     Returns:
@@ -43,9 +53,11 @@ def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence
     if name == "npz" and loss_spec.ignore_index != IGNORED:
         arguments = (*arguments, f"ignore_index={loss_spec.ignore_index}")
     options = parse_arguments(arguments)
-    check_arguments(plugins.load("datasets/readers", name).load, options, reserved=("root", "download"))
+    check_arguments(plugins.load("datasets/readers", name).load, options, reserved=("root", "download", "transform"))
     stamp = _stamp(name, Path(path_or_root)) if name in _WITH_PATH else ()
-    data = _load(name, "" if name == _EMBEDDED else path_or_root, download, tuple(arguments), stamp)
+    code = Path(os.path.expanduser((transform or "").rpartition(":")[0]))
+    stamp += (code.stat().st_mtime_ns,) if code.suffix == ".py" and code.is_file() else ()
+    data = _load(name, "" if name == _EMBEDDED else path_or_root, download, tuple(arguments), transform, stamp)
     targets = data.train.targets
     # Where the inputs have as long an axis, a class for each token is possible, and the model's outputs tell.
     if loss_spec.name != "bce" and one_hot(targets) and targets.shape[1] not in data.train.inputs.shape[1:]:
@@ -55,9 +67,12 @@ def resolve(spec: str, *, root: str, download: bool = False, arguments: Sequence
 
 # One data set is enough for several checkpoints trained on it, and two large ones may not fit in memory.
 @lru_cache(maxsize=1)
-def _load(name: str, root: str, download: bool, texts: tuple[str, ...], stamp: tuple[int, ...]) -> DataSplits:
+def _load(
+    name: str, root: str, download: bool, texts: tuple[str, ...], transform: str | None, stamp: tuple[int, ...]
+) -> DataSplits:
     module = plugins.load("datasets/readers", name)
-    splits: DataSplits = module.load(root, download=download, **parse_arguments(texts))
+    given = {} if transform is None else {"transform": transform_named(transform)}
+    splits: DataSplits = module.load(root, download=download, **given, **parse_arguments(texts))
     return splits
 
 
@@ -88,7 +103,7 @@ def _letters(name: str) -> str:
 
 def _stamp(name: str, path: Path) -> tuple[int, ...]:
     """Return numbers that change when the file, or an image of the folder, is rewritten, moved or renamed; () without files."""
-    parts = [path / part for part in ("train", "test")]
+    parts = [path / part for part in ("train", "test", "val")]
     paths = (
         [str(path)] if name == "npz" else [file for part in parts if os.path.isdir(part) for file in files.files_below(part)]
     )

@@ -57,6 +57,7 @@ class DataSplits:
         test: The split that generalization is measured on; None if the data have none.
         num_classes: C, or K for numbers.
         preprocessing: How the inputs were changed between the file and the model, in words.
+        transform: The text of `--transform` that changes images of another file in the same way; "" where there is none.
 
     Raises:
         InputError: Samples or targets of different types or shapes, classes outside 0..C-1 other than -100, no class
@@ -68,6 +69,7 @@ class DataSplits:
     test: Split | None
     num_classes: int
     preprocessing: str = "numbers as given"
+    transform: str = ""
 
     def __post_init__(self) -> None:
         if self.test is not None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision import datasets  # type: ignore[import-untyped,unused-ignore]
 
 from sharpcli.datasets.splits import DataSplits, Split
-from sharpcli.datasets.standardisation import standardisation_formula, standardise
+from sharpcli.datasets.transforms import Transform, standardisation
 from sharpcli.errors import InputError
 
 
@@ -30,12 +30,13 @@ def torchvision_reader(
         num_classes: C.
     """
 
-    def load(root: str, *, download: bool = False) -> DataSplits:
+    def load(root: str, *, download: bool = False, transform: Transform | None = None) -> DataSplits:
         """Read the whole data set through torchvision.
 
         Args:
             root: The folder that holds the data set in torchvision's layout.
             download: Fetch what is missing; otherwise the network is never touched.
+            transform: What is done to the images in place of the standardisation.
 
         Returns:
             Standardised images (N, C, H, W).
@@ -43,11 +44,12 @@ def torchvision_reader(
         Raises:
             InputError: The files are missing, damaged or cannot be fetched.
         """
+        transform = transform or standardisation(mean, std)
         parts = []
         for train in (True, False):
             images, targets = _read(name, root, train=train, download=download)
-            parts.append(Split(standardise(images, mean, std), targets))
-        return DataSplits(name, parts[0], parts[1], num_classes, standardisation_formula(mean, std))
+            parts.append(Split(transform(images), targets))
+        return DataSplits(name, parts[0], parts[1], num_classes, transform.words, transform.text)
 
     return load
 

@@ -6,8 +6,10 @@ from sharpcli import progress
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.datasets.resolve import resolve
 from sharpcli.datasets.splits import DataSplits
+from sharpcli.datasets.transforms import default_of_torchvision, transform_runs_code
 from sharpcli.errors import InputError
 from sharpcli.loading.recorded import blaming, given_or_recorded, loss_name
+from sharpcli.plugins import TORCHVISION
 from sharpcli.settings import AnalysisSettings
 
 
@@ -19,10 +21,17 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
             f"{checkpoint.path} does not say which data it was trained on.",
             "Name them with --data, such as --data cifar10 or --data npz:FILE.",
         )
-    loss = loss_name(checkpoint, settings.loss)
+    loss, transform = loss_name(checkpoint, settings.loss), transform_of(checkpoint, settings, spec, arguments)
     try:
         with blaming(checkpoint, "data", on_file=settings.data is None and not settings.data_arg):
-            data = resolve(spec, root=settings.data_root, download=settings.download, arguments=arguments, loss=loss)
+            data = resolve(
+                spec,
+                root=settings.data_root,
+                download=settings.download,
+                arguments=arguments,
+                transform=transform,
+                loss=loss,
+            )
     except InputError as error:
         if settings.data is None:
             error.hint = f"{checkpoint.path} was trained on '{spec}'; say where that is now with --data or --data-root."
@@ -31,3 +40,38 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
     if settings.data is None and fingerprint is not None and fingerprint != data.fingerprint():
         progress.warn(f"The data '{spec}' are not the ones {checkpoint.path} was trained on: their fingerprint differs.")
     return data
+
+
+def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, arguments: tuple[str, ...]) -> str | None:
+    """Return the text of what is done to images; None for what the data set does by itself.
+
+    In this order: what the user names; what the file records; for images of a folder, the evaluation transform of a model
+    of torchvision. A net that was trained elsewhere on a folder of images was trained with a transform that nobody has
+    named, and no choice would be safe.
+
+    Raises:
+        InputError: The transform is not known, or the file names one that is code.
+    """
+    record = checkpoint.metadata.get("data", {})
+    if settings.transform is not None:
+        return settings.transform
+    recorded = record.get("transform") or None
+    if recorded is not None:
+        if transform_runs_code(recorded):
+            raise InputError(
+                f"{checkpoint.path} was trained with the transform {recorded}, which is never run because a file names it.",
+                f"If you trust that code, say so: --transform {recorded}.",
+            )
+        return str(recorded)
+    images = spec.lower().startswith("folder:") and not any(text.startswith(("raw=", "size=")) for text in arguments)
+    if not images or record:
+        return None
+    model = settings.model or ""
+    own = default_of_torchvision(model[len(TORCHVISION) :]) if model.lower().startswith(TORCHVISION) else None
+    if own is None:
+        raise InputError(
+            f"{checkpoint.path} does not say what was done to its images before the model, and the numbers depend on it.",
+            "Name it: --transform mean=A,B,C,std=A,B,C,resize=N,crop=N, --transform torchvision:WEIGHTS, or --transform none "
+            "for pixels from 0 to 1.",
+        )
+    return own

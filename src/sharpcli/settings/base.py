@@ -107,6 +107,12 @@ class SubjectSettings:
         None, "Data: fashion-mini, mnist, cifar10, ..., npz:FILE or folder:PATH. Default: as the checkpoint says.", "SPEC"
     )
     data_arg: tuple[str, ...] = option((), "Argument for the data set, such as size=32. Repeat for several.", "KEY=VALUE")
+    transform: str | None = option(
+        None,
+        "What is done to images: mean=X,std=X with resize=N,crop=N; none; torchvision:WEIGHTS; timm:NAME; or file.py:fn. "
+        "Default: as in training.",
+        "SPEC",
+    )
     data_root: str = option("data", "Folder that holds torchvision's data sets.", "PATH")
     download: bool = option(False, "Let torchvision download a missing data set.")
     loss: str | None = option(

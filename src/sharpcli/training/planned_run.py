@@ -190,8 +190,11 @@ class PlannedRun:
 
     def _metadata(self, step: int, rate: float | None) -> dict[str, Any]:
         """Return what makes a checkpoint describe itself. No time and no place: equal runs give equal bytes."""
+        identity, transform = self._identity(), self.setup.data.transform
+        if transform:
+            identity["data"] = {**identity["data"], "transform": transform}
         return {
-            **self._identity(),
+            **identity,
             "name": self.variant.name,
             "recipe": self.variant.recipe.name if self.variant.recipe else None,
             "sharpcli": __version__,

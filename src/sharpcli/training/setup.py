@@ -59,7 +59,12 @@ class TrainingSetup:
         runtime = Runtime.open(settings.device, settings.dtype)
         loss, spec = _loss_name(settings), settings.model or ""
         data = resolve_data(
-            settings.data or "", root=settings.data_root, download=settings.download, arguments=settings.data_arg, loss=loss
+            settings.data or "",
+            root=settings.data_root,
+            download=settings.download,
+            arguments=settings.data_arg,
+            transform=settings.transform,
+            loss=loss,
         )
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)

@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpcli.datasets.splits import DataSplits, Split
-from sharpcli.datasets.standardisation import standardisation_formula, standardise
+from sharpcli.datasets.transforms import Transform, standardisation
 
 # Mean and deviation of all pixels of these 10,000 training images, from their exact histogram.
 _MEAN = (0.2863089,)
 _STD = (0.3540180,)
 
 
-def load(root: str = "", *, download: bool = False) -> DataSplits:
+def load(root: str = "", *, download: bool = False, transform: Transform | None = None) -> DataSplits:
     """Read the embedded data set; it needs neither files nor network.
 
     Args:
         root: Not used.
         download: Not used.
+        transform: What is done to the images in place of the standardisation.
 
     Returns:
         Standardised images, 10,000 for training and 5,000 for testing, each (1, 28, 28), in 10 classes.
@@ -35,10 +36,11 @@ def load(root: str = "", *, download: bool = False) -> DataSplits:
     """
     place = resources.files("sharpcli.datasets").joinpath("fashion-mini.npz")
     with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        train, test = (_split(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
-    return DataSplits("fashion-mini", train, test, num_classes=10, preprocessing=standardisation_formula(_MEAN, _STD))
+        transform = transform or standardisation(_MEAN, _STD)
+        train, test = (_split(arrays[f"x_{part}"], arrays[f"y_{part}"], transform) for part in ("train", "test"))
+    return DataSplits("fashion-mini", train, test, 10, transform.words, transform.text)
 
 
-def _split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
+def _split(images: NDArray[np.uint8], labels: NDArray[np.uint8], transform: Transform) -> Split:
     pixels: Tensor = torch.from_numpy(images).unsqueeze(1)
-    return Split(standardise(pixels, _MEAN, _STD), torch.from_numpy(labels).long())
+    return Split(transform(pixels), torch.from_numpy(labels).long())

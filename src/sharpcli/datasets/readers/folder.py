@@ -1,4 +1,4 @@
-"""Your own images: folder:PATH with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png (or jpg and the like).
+"""Your own images: folder:PATH with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png (or val/, and jpg and the like).
 
 Reference: torchvision.datasets.ImageFolder, whose layout and order of images this has.
 """
@@ -19,22 +19,29 @@ from sharpcli.arguments import require_at_least
 from sharpcli.datasets.decoding import decode
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.datasets.standardisation import BYTE, TWO_BYTES, channel_statistics, standardisation_formula, standardise
-from sharpcli.errors import InputError
+from sharpcli.datasets.transforms import NONE, Transform, standardisation
+from sharpcli.errors import InputError, SettingsError
 from sharpcli.host_memory import available_memory
 
-_PARTS = ("train", "test")
 _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _ONE_DEPTH = "Store all images alike, with 8 or with 16 bits."
 
 
 def load(
-    root: str, *, download: bool = False, size: int | None = None, grayscale: bool = False, raw: bool = False
+    root: str,
+    *,
+    download: bool = False,
+    transform: Transform | None = None,
+    size: int | None = None,
+    grayscale: bool = False,
+    raw: bool = False,
 ) -> DataSplits:
     """Read every image into memory, and standardise by the training split's own mean and deviation.
 
     Args:
-        root: The folder that holds train/ and test/.
+        root: The folder that holds train/ and test/; a folder val/ is taken where there is no test/.
         download: Not used.
+        transform: What is done to each image in place of the standardisation; then images may have any size.
         size: Squeeze or stretch every image to size x size pixels; None takes them as they are.
         grayscale: One channel instead of three.
         raw: Do not standardise: pixels from 0 to 1, as torchvision's ToTensor makes them.
@@ -49,32 +56,68 @@ def load(
     """
     if size is not None:
         require_at_least("size", size, 1)
-    folders = [_open(Path(root) / part) for part in _PARTS]
+    if transform is not None and (raw or size is not None):
+        raise SettingsError("The data options raw and size clash with --transform.", "Let --transform say all, with resize=N.")
+    folders = [_open(path) for path in _parts(Path(root))]
     if folders[0].classes != folders[1].classes:
         odd = sorted(set(folders[0].classes) ^ set(folders[1].classes))
         message = f"The classes of train and test differ in '{root}': {', '.join(odd)}."
         raise InputError(message, "Give train/ and test/ the same class folders.")
     colour_changes: set[str] = set()
-    images = [_decode_all(folder, size, grayscale, colour_changes) for folder in folders]
+    if transform is None:
+        images = [_decode_all(folder, size, grayscale, colour_changes) for folder in folders]
+        numbers, preprocessing, text = _standardised(images, root, raw=raw)
+    else:
+        numbers = [_transformed(folder, transform, grayscale, colour_changes) for folder in folders]
+        preprocessing, text = transform.words, transform.text
+    splits = [Split(part, torch.tensor(folder.targets)) for part, folder in zip(numbers, folders, strict=True)]
+    words = ", ".join([preprocessing, *sorted(colour_changes)])
+    return DataSplits(Path(root).name, splits[0], splits[1], len(folders[0].classes), words, text)
+
+
+def _parts(root: Path) -> tuple[Path, Path]:
+    """Return the folders of the two splits."""
+    validation = root / "val"
+    test = validation if validation.is_dir() and not (root / "test").is_dir() else root / "test"
+    return root / "train", test
+
+
+def _standardised(images: list[Tensor], root: str, *, raw: bool) -> tuple[list[Tensor], str, str]:
+    """Return the numbers of both splits, what was done to the pixels, and the transform that does it to 8-bit images."""
     if images[0].dtype != images[1].dtype:
         raise InputError(f"One of train and test in '{root}' has images of 16 bits, the other of 8.", _ONE_DEPTH)
     full = BYTE if images[0].dtype == torch.uint8 else TWO_BYTES
     count = images[0].shape[1]
     mean, std = ([0.0] * count, [1.0] * count) if raw else channel_statistics(images[0], full=full)
-    splits = [
-        Split(standardise(pixels, mean, std, full=full), torch.tensor(folder.targets))
-        for pixels, folder in zip(images, folders, strict=True)
-    ]
-    preprocessing = (
-        f"pixels / {full}" if raw else f"{standardisation_formula(mean, std, full=full)} by the training images' own statistics"
-    )
-    return DataSplits(
-        Path(root).name,
-        splits[0],
-        splits[1],
-        num_classes=len(folders[0].classes),
-        preprocessing=", ".join([preprocessing, *sorted(colour_changes)]),
-    )
+    numbers = [standardise(pixels, mean, std, full=full) for pixels in images]
+    text = (NONE if raw else standardisation(mean, std).text) if full == BYTE else ""
+    if raw:
+        return numbers, f"pixels / {full}", text
+    formula = standardisation_formula(mean, std, full=full)
+    return numbers, f"{formula} by the training images' own statistics", text
+
+
+def _transformed(folder: _Images, transform: Transform, grayscale: bool, colour_changes: set[str]) -> Tensor:
+    """Decode and transform image by image; return (N, C, H, W)."""
+    numbers: Tensor | None = None
+    for index, path in enumerate(folder.paths):
+        image, words = decode(path, size=None, grayscale=grayscale)
+        colour_changes |= {words} - {""}
+        if image.dtype != np.uint8:
+            raise InputError(f"The image '{path}' has 16 bits a pixel, and --transform takes 8.", "Leave --transform out.")
+        one = transform.one(torch.from_numpy(np.ascontiguousarray(image)))
+        if numbers is None:
+            _require_memory(len(folder.paths), tuple(one.shape), one.nbytes)
+            numbers = torch.empty((len(folder.paths), *one.shape))
+        elif one.shape != numbers.shape[1:]:
+            shapes = f"{tuple(one.shape)}, not {tuple(numbers.shape[1:])}"
+            raise InputError(
+                f"The image '{path}' has the shape {shapes} after the transform.",
+                "Let the transform resize and crop: resize=N,crop=N.",
+            )
+        numbers[index] = one
+    assert numbers is not None
+    return numbers
 
 
 @dataclass(frozen=True)
@@ -106,7 +149,7 @@ def _decode_all(folder: _Images, size: int | None, grayscale: bool, colour_chang
         image, words = decode(path, size=size, grayscale=grayscale)
         colour_changes |= {words} - {""}
         if pixels is None:
-            _require_memory(len(folder.paths), image)
+            _require_memory(len(folder.paths), image.shape, image.nbytes + 4 * image.size)
             pixels = np.empty((len(folder.paths), *image.shape), dtype=image.dtype)
         elif image.shape != pixels.shape[1:]:
             sizes = f"{image.shape[2]}x{image.shape[1]} pixels, not {pixels.shape[3]}x{pixels.shape[2]}"
@@ -118,12 +161,12 @@ def _decode_all(folder: _Images, size: int | None, grayscale: bool, colour_chang
     return torch.from_numpy(pixels)
 
 
-def _require_memory(count: int, image: np.ndarray[Any, Any]) -> None:
-    """Refuse more images than memory holds, each as it is stored and as float32."""
-    needed, free = count * (image.nbytes + 4 * image.size), available_memory()
+def _require_memory(count: int, shape: tuple[int, ...], each: int) -> None:
+    """Refuse more images than memory holds, of so many bytes each."""
+    needed, free = count * each, available_memory()
     if needed > free:
         raise InputError(
-            f"{count} images of {image.shape[2]}x{image.shape[1]} pixels take {needed / 2**30:.1f} GiB, but only "
+            f"{count} images of {shape[2]}x{shape[1]} pixels take {needed / 2**30:.1f} GiB, but only "
             f"{free / 2**30:.1f} GiB are free.",
             "Add the data option size=32 or the like.",
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sharpcli import files
 from sharpcli.datasets.splits import DataSplits, Split
+from sharpcli.datasets.transforms import Transform
 from sharpcli.errors import InputError, closest
 from sharpcli.losses import IGNORED
 
@@ -22,7 +23,14 @@ _KEYS = ("x_train", "y_train", "x_test", "y_test")
 _MOST_AXES = 2  # Tokens have shape (N,) or (N, T).
 
 
-def load(root: str, *, download: bool = False, tokens: bool = False, ignore_index: int = IGNORED) -> DataSplits:
+def load(
+    root: str,
+    *,
+    download: bool = False,
+    transform: Transform | None = None,
+    tokens: bool = False,
+    ignore_index: int = IGNORED,
+) -> DataSplits:
     """Read four arrays, or two without a test split; shapes stay, so that grey images for a ConvNet must be (N, 1, H, W).
 
     Bytes (uint8 inputs) are divided by 255, floats are used as they stand, and nothing is standardised.
@@ -33,6 +41,7 @@ def load(root: str, *, download: bool = False, tokens: bool = False, ignore_inde
     Args:
         root: The file. Pickled objects in it are refused.
         download: Not used.
+        transform: What is done to images of bytes (N, C, H, W) in place of the division by 255.
         tokens: Take integer inputs of any type and shape as tokens.
         ignore_index: A further target that is ignored, as the loss says.
 
@@ -44,7 +53,7 @@ def load(root: str, *, download: bool = False, tokens: bool = False, ignore_inde
         InputError: The file or a key is missing, or a key's type, length or numbers do not fit.
     """
     arrays = _read(Path(root))
-    tensors = {key: _inputs(key, array, tokens=tokens) for key, array in arrays.items() if key.startswith("x")}
+    tensors = {key: _inputs(key, array, transform, tokens=tokens) for key, array in arrays.items() if key.startswith("x")}
     tensors |= {key: _targets(key, array, ignore_index) for key, array in arrays.items() if key.startswith("y")}
     splits = {}
     for part in ("train", "test"):
@@ -59,7 +68,8 @@ def load(root: str, *, download: bool = False, tokens: bool = False, ignore_inde
     values = train.targets.is_floating_point()
     num_classes = train.targets.shape[1] if values else int(train.targets.max()) + 1
     preprocessing = _preprocessing(arrays["x_train"], tokens=tokens)
-    data = DataSplits(Path(root).stem, train, splits.get("test"), num_classes, preprocessing)
+    words, text = (preprocessing, "") if transform is None else (transform.words, transform.text)
+    data = DataSplits(Path(root).stem, train, splits.get("test"), num_classes, words, text)
     if "test" in splits and _preprocessing(arrays["x_test"], tokens=tokens) != preprocessing:
         message = f"x_train has type {arrays['x_train'].dtype} but x_test has {arrays['x_test'].dtype} in '{root}'."
         raise InputError(message, "Store both alike: bytes are divided by 255, floats are not.")
@@ -86,10 +96,12 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     return files.read_arrays(path, wanted)
 
 
-def _inputs(key: str, array: NDArray[Any], *, tokens: bool) -> Tensor:
+def _inputs(key: str, array: NDArray[Any], transform: Transform | None, *, tokens: bool) -> Tensor:
     if array.ndim == 0 or not (array.dtype.kind in "iu" or _is_float(array)):
         message = f"{key} has type {array.dtype} and shape {array.shape}."
         raise InputError(message, "Store inputs as uint8, as integers that are tokens, or as floats, one row a sample.")
+    if transform is not None:
+        return transform(torch.from_numpy(np.ascontiguousarray(array)))
     if _is_float(array):
         return _floats(key, array)
     if array.dtype == np.uint8 and not tokens:
