@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from sharpcli.errors import InputError
+
 _UNKNOWN = 2**32
 
 
@@ -20,6 +22,23 @@ def available_memory(root: Path = Path("/")) -> int:
         root: Folder that holds `proc` and `sys`.
     """
     return min([_of_system(root), *_of_control_groups(root)])
+
+
+def require_memory(needed: int, thing: str, hint: str) -> None:
+    """Refuse to read more than this process can hold.
+
+    Args:
+        needed: Bytes.
+        thing: What would take them, in the plural.
+        hint: What the user can do, as a sentence.
+
+    Raises:
+        InputError: It is more than is available.
+    """
+    available = available_memory()
+    if needed > available:
+        message = f"{thing} take {needed / 2**30:.1f} GiB, but only {available / 2**30:.1f} GiB are free."
+        raise InputError(message, hint)
 
 
 def _of_system(root: Path) -> int:

@@ -9,7 +9,7 @@ import sharpcli
 
 SOURCE = Path(sharpcli.__file__).parent
 ASKS = re.compile(r"mem_get_info|memory_reserved|sysconf\(.SC_|MemAvailable|\bfree_memory\(|\bavailable_memory\(")
-PLACES = {"memory.py", "host_memory.py", "models/size.py", "datasets/readers/folder.py"}
+PLACES = {"memory.py", "host_memory.py", "models/size.py"}
 
 
 def test_nobody_else_asks_how_much_memory_is_free():

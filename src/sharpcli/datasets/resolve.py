@@ -1,7 +1,8 @@
-"""Load the data set that a text names: `fashion-mini`, `torchvision:CIFAR10`, `folder:PATH` or `npz:FILE`."""
+"""Load the data set that a text names: `fashion-mini`, `torchvision:CIFAR10`, `folder:PATH`, `npz:FILE` or `file.py:fn`."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,12 +13,14 @@ from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.datasets.suggestions import require_kind, suggestion
 from sharpcli.datasets.transforms import transform_named
+from sharpcli.datasets.user_data import load_from_code
 from sharpcli.errors import SettingsError, closest
 from sharpcli.losses import one_hot, refused
 from sharpcli.settings.losses import IGNORED, LossSpec
 
 _WITH_PATH = ("folder", "npz")
 _EMBEDDED = "fashion-mini"
+_CODE = "code"
 
 
 def resolve(
@@ -32,7 +35,8 @@ def resolve(
     """Load a data set; return the one that was loaded last if name, options and files are the same.
 
     Args:
-        spec: A name in any case and with any dashes, `torchvision:NAME`, `folder:PATH` or `npz:FILE`.
+        spec: A name in any case and with any dashes, `torchvision:NAME`, `folder:PATH`, `npz:FILE`, or code of the user,
+            `file.py:name` or `pkg.mod:name`, which is run; see `datasets.user_data`.
         root: Folder of the downloaded data sets; `~` is expanded here and in the spec's path.
         download: Fetch a torchvision data set that is missing.
         arguments: Options as "key=value" texts.
@@ -53,11 +57,12 @@ def resolve(
     if name == "npz" and loss_spec.ignore_index != IGNORED:
         arguments = (*arguments, f"ignore_index={loss_spec.ignore_index}")
     options = parse_arguments(arguments)
-    check_arguments(plugins.load("datasets/readers", name).load, options, reserved=("root", "download", "transform"))
+    if name != _CODE:
+        check_arguments(plugins.load("datasets/readers", name).load, options, reserved=("root", "download", "transform"))
     stamp = _stamp(name, Path(path_or_root)) if name in _WITH_PATH else ()
-    code = Path(os.path.expanduser((transform or "").rpartition(":")[0]))
-    stamp += (code.stat().st_mtime_ns,) if code.suffix == ".py" and code.is_file() else ()
-    data = _load(name, "" if name == _EMBEDDED else path_or_root, download, tuple(arguments), transform, stamp)
+    stamp += tuple(_changed(text) for text in (path, transform or ""))
+    where = "" if name == _EMBEDDED else path if name == _CODE else path_or_root
+    data = _load(name, where, download, tuple(arguments), transform, stamp)
     targets = data.train.targets
     # Where the inputs have as long an axis, a class for each token is possible, and the model's outputs tell.
     if loss_spec.name != "bce" and one_hot(targets) and targets.shape[1] not in data.train.inputs.shape[1:]:
@@ -70,8 +75,10 @@ def resolve(
 def _load(
     name: str, root: str, download: bool, texts: tuple[str, ...], transform: str | None, stamp: tuple[int, ...]
 ) -> DataSplits:
-    module = plugins.load("datasets/readers", name)
     given = {} if transform is None else {"transform": transform_named(transform)}
+    if name == _CODE:
+        return load_from_code(root, parse_arguments(texts), **given)
+    module = plugins.load("datasets/readers", name)
     splits: DataSplits = module.load(root, download=download, **given, **parse_arguments(texts))
     return splits
 
@@ -85,6 +92,8 @@ def _parse(spec: str) -> tuple[str, str]:
             raise SettingsError(f"The data set '{spec}' lacks a path.", f"Write {scheme.lower()}:PATH.")
         return scheme.lower(), rest
     candidates = [name for name in known if name not in _WITH_PATH]
+    if runs_code(spec) and _can_be_imported(spec.rpartition(":")[0]):
+        return _CODE, spec
     if colon and scheme.lower() == "torchvision":
         candidates.remove(_EMBEDDED)
     elif colon:
@@ -92,9 +101,31 @@ def _parse(spec: str) -> tuple[str, str]:
     by_letters = {_letters(name): name for name in candidates}
     word = rest if colon else spec
     if _letters(word) not in by_letters:
-        listed = candidates if colon else [*candidates, "folder:PATH", "npz:FILE"]
+        listed = candidates if colon else [*candidates, "folder:PATH", "npz:FILE", "file.py:fn"]
         raise SettingsError(f"There is no data set called '{spec}'.", suggestion(spec) or closest(word.lower(), listed))
     return by_letters[_letters(word)], ""
+
+
+def runs_code(spec: str) -> bool:
+    """Tell whether a spec names code, `file.py:name` or `pkg.mod:name`; such a spec is never taken from a file."""
+    source, colon, name = spec.rpartition(":")
+    if not colon or not name.replace(".", "_").isidentifier() or source.lower() in (*_WITH_PATH, "torchvision"):
+        return False
+    return source.endswith(".py") or source.replace(".", "_").isidentifier()
+
+
+def _can_be_imported(source: str) -> bool:
+    """Tell whether there is a file or a module in front of the colon; if not, the word is a misspelt scheme."""
+    top = source.partition(".")[0]
+    return (
+        source.endswith(".py") or Path(f"{top}.py").is_file() or Path(top).is_dir() or importlib.util.find_spec(top) is not None
+    )
+
+
+def _changed(text: str) -> int:
+    """Return a number that changes when the file of code that a text names is rewritten; 0 without one."""
+    path = Path(os.path.expanduser(text.rpartition(":")[0]))
+    return path.stat().st_mtime_ns if path.suffix == ".py" and path.is_file() else 0
 
 
 def _letters(name: str) -> str:

@@ -14,6 +14,8 @@ def suggestion(spec: str) -> str:
         return f"Did you mean npz:{spec}?"
     if os.path.isdir(path):
         return f"Did you mean folder:{spec}?"
+    if spec.lower().endswith(".py"):
+        return f"Name the function in it that returns the data: {spec}:FUNCTION."
     return "Arrays are read from a file that numpy.savez wrote: npz:FILE." if os.path.isfile(path) else ""
 
 

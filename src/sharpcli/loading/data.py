@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sharpcli import progress
 from sharpcli.checkpoints import Checkpoint
-from sharpcli.datasets.resolve import resolve
+from sharpcli.datasets.resolve import resolve, runs_code
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.datasets.transforms import default_of_torchvision, transform_runs_code
 from sharpcli.errors import InputError
@@ -20,6 +20,11 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
         raise InputError(
             f"{checkpoint.path} does not say which data it was trained on.",
             "Name them with --data, such as --data cifar10 or --data npz:FILE.",
+        )
+    if settings.data is None and runs_code(spec):
+        raise InputError(
+            f"{checkpoint.path} needs data code, {spec}, which is never run because a file names it.",
+            f"If you trust that code, say so: --data {spec}.",
         )
     loss, transform = loss_name(checkpoint, settings.loss), transform_of(checkpoint, settings, spec, arguments)
     try:

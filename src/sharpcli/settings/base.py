@@ -104,7 +104,10 @@ class SubjectSettings:
         "KEY",
     )
     data: str | None = option(
-        None, "Data: fashion-mini, mnist, cifar10, ..., npz:FILE or folder:PATH. Default: as the checkpoint says.", "SPEC"
+        None,
+        "Data: fashion-mini, mnist, cifar10, ..., npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn. "
+        "Default: as the checkpoint says.",
+        "SPEC",
     )
     data_arg: tuple[str, ...] = option((), "Argument for the data set, such as size=32. Repeat for several.", "KEY=VALUE")
     transform: str | None = option(

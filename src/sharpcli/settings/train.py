@@ -28,7 +28,7 @@ class TrainSettings(SubjectSettings):
     """How to train. What is None is filled in by the recipe, then by the mode (`sharpcli.training.modes`)."""
 
     model: str | None = option("convnet", "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr.", "SPEC")
-    data: str | None = option("fashion-mini", "Data: a built-in name, npz:FILE or folder:PATH.", "SPEC")
+    data: str | None = option("fashion-mini", "Data: a built-in name, npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn.", "SPEC")
     loss: str | None = option(
         None,
         "ce (cross-entropy), mse (half the squared error) or bce (binary), with options such as bce:pos_weight=2. "

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sharpcli import checkpoints, files
+from sharpcli.datasets.resolve import runs_code as data_runs_code
+from sharpcli.datasets.transforms import transform_runs_code
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.plugins import runs_code
 from sharpcli.settings import TrainSettings
@@ -63,11 +65,13 @@ def resumed_settings(settings: TrainSettings, given: Collection[str], folder: Pa
     first, command = next(iter((unfinished or fitting).items()))
     if any(_identifying(other) != _identifying(command) for other in (unfinished or fitting).values()):
         raise SettingsError(f"The runs in {folder} were begun by several commands.", f"Name one: --resume {first}.")
-    if runs_code(command.model or "") and "model" not in given:
-        raise InputError(
-            f"The run in {first} needs model code, {command.model}, which is never run because a file names it.",
-            f"If you trust that code, say so: --model {command.model}.",
-        )
+    for name, is_code in (("model", runs_code), ("data", data_runs_code), ("transform", transform_runs_code)):
+        spec = getattr(command, name) or ""
+        if is_code(spec) and name not in given:
+            raise InputError(
+                f"The run in {first} needs {name} code, {spec}, which is never run because a file names it.",
+                f"If you trust that code, say so: --{name} {spec}.",
+            )
     own = {name: getattr(settings, name) for name in given if name in (*_FREE, *_SELECTING)}
     out = str(folder.parent if alone else folder)
     return replace(command, **{**own, "out": out, "resume": True, "overwrite": False}), folder.name if alone else None

@@ -21,7 +21,7 @@ from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.datasets.standardisation import BYTE, TWO_BYTES, channel_statistics, standardisation_formula, standardise
 from sharpcli.datasets.transforms import NONE, Transform, standardisation
 from sharpcli.errors import InputError, SettingsError
-from sharpcli.host_memory import available_memory
+from sharpcli.host_memory import require_memory
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _ONE_DEPTH = "Store all images alike, with 8 or with 16 bits."
@@ -163,10 +163,5 @@ def _decode_all(folder: _Images, size: int | None, grayscale: bool, colour_chang
 
 def _require_memory(count: int, shape: tuple[int, ...], each: int) -> None:
     """Refuse more images than memory holds, of so many bytes each."""
-    needed, free = count * each, available_memory()
-    if needed > free:
-        raise InputError(
-            f"{count} images of {shape[2]}x{shape[1]} pixels take {needed / 2**30:.1f} GiB, but only "
-            f"{free / 2**30:.1f} GiB are free.",
-            "Add the data option size=32 or the like.",
-        )
+    images = f"{count} images of {shape[2]}x{shape[1]} pixels"
+    require_memory(count * each, images, "Add the data option size=32 or the like.")

@@ -1,0 +1,65 @@
+"""`--data file.py:fn`: the data of the user's own code, in training and in analyses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.cli.test_transform import largest_eigenvalue
+
+CODE = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+def net(): return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+def samples(count):
+    random = torch.Generator().manual_seed(count)
+    return torch.randn(count, 4, generator=random), torch.arange(count) % 3
+def loaders():
+    train, test = (TensorDataset(*samples(count)) for count in (30, 9))
+    return {"train": DataLoader(train, 7, shuffle=True), "val": DataLoader(test)}
+"""
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("own") / "mine.py"
+    path.write_text(CODE)
+    return path
+
+
+def test_a_foreign_net_over_the_users_own_loaders(sharpcli: Callable[..., Any], code: Path, tmp_path: Path):
+    space: dict[str, Any] = {}
+    exec(CODE, space)
+    torch.manual_seed(0)
+    model: nn.Module = space["net"]().double()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "net.pt")
+    inputs, targets = space["samples"](30)
+    words = ["--model", f"{code}:net", "--data", f"{code}:loaders", "--topk", 1, "--tol", 1e-8, "--dtype", "float64", "--json"]
+    answer = sharpcli("hessian", tmp_path / "net.pt", *words)
+    assert answer.exit_code == 0, answer.stderr
+    result = json.loads(answer.stdout)["result"]
+    wanted = largest_eigenvalue(model, inputs.double(), targets)
+    assert result["eigenvalues"][0]["value"] == pytest.approx(wanted, rel=1e-7)
+    assert result["conditions"]["preprocessing"] == f"as {code}:loaders gives them"
+    assert sharpcli("compare", tmp_path / "net.pt", *words[:4]).exit_code == 0
+
+
+def test_a_run_over_own_data_is_trained_and_analysed_only_where_its_code_is_named(
+    sharpcli: Callable[..., Any], code: Path, tmp_path: Path
+):
+    words = ["--model", "mlp", "--model-arg", "hidden=4", "--data", f"{code}:loaders"]
+    assert sharpcli("train", *words, "--steps", 2, "--out", tmp_path).exit_code == 0
+    final = tmp_path / "sgd" / "final.pt"
+    for command in (["hessian", final, "--topk", 1], ["train", "--resume", tmp_path / "sgd"]):
+        answer = sharpcli(*command)
+        assert answer.exit_code == 3
+        assert "never run because a file names it" in answer.stderr.replace("\n", " ")
+        named = sharpcli(*command, "--data", f"{code}:loaders")
+        assert named.exit_code == 0, named.stderr

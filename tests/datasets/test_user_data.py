@@ -1,0 +1,187 @@
+"""Data from the user's code: every form gives the tensors that it holds, and what is none is described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sharpcli.datasets.resolve import resolve, runs_code
+from sharpcli.datasets.splits import DataSplits
+from sharpcli.errors import InputError, SettingsError
+
+CODE = """
+import numpy as np, torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+x = torch.arange(40.0).reshape(10, 4); y = torch.arange(10) % 3
+u, v = x[:6] + 1, y[:6]
+ids = torch.arange(20).reshape(4, 5)
+
+class Maps(Dataset):
+    def __len__(self): return 10
+    def __getitem__(self, i): return x[i].numpy(), int(y[i])
+
+class Flows(IterableDataset):
+    def __iter__(self): return iter([(x[i], y[i]) for i in range(10)])
+
+class Words(Dataset):
+    def __init__(self, **more): self.more = more
+    def __len__(self): return 10
+    def __getitem__(self, i): return {"inputs": x[i], "labels": y[i], **{k: f[i] for k, f in self.more.items()}}
+
+class Module:
+    def setup(self, stage): self.ready = stage
+    def train_dataloader(self): assert self.ready == "fit"; return DataLoader(TensorDataset(x, y), 4, shuffle=True)
+    def val_dataloader(self): return [DataLoader(TensorDataset(u, v), 4)]
+
+tensors = (x, y)
+def arrays(): return x.numpy(), y.numpy()
+def data_set(): return TensorDataset(x, y)
+def maps(): return Maps()
+def flows(): return Flows()
+def samples(): return [(x[i], int(y[i])) for i in range(10)]
+def batches(): return [(x[:7], y[:7]), (x[7:], y[7:])]
+def shuffled(): return DataLoader(TensorDataset(x, y), 3, shuffle=True, drop_last=True)
+def words(): return Words(attention_mask=torch.ones(10, 4))
+def both(): return TensorDataset(x, y), TensorDataset(u, v)
+def named(): return {"train": (x, y), "validation": DataLoader(TensorDataset(u, v))}
+def keras(): return {"x_train": x.numpy(), "y_train": y.numpy(), "x_test": u.numpy(), "y_test": v.numpy()}
+def module(): return Module()
+def sized(count=10): return x[:count], y[:count]
+def halves(): return x.half(), y
+def values(): return x, x[:, :2]
+def column(): return x, x[:, 0]
+def text(): return [{"input_ids": ids, "attention_mask": torch.ones(4, 5)}]
+def labelled(): return [{"input_ids": ids, "labels": ids.clone()}]
+def classified(): return [{"input_ids": ids, "labels": torch.tensor([0, 1, 0, 1])}]
+
+def nothing(): return None
+def random(): return [(torch.randn(4, 3), torch.zeros(4, dtype=torch.long)) for _ in range(2)] if 0 else Noise()
+class Noise(Dataset):
+    def __len__(self): return 4
+    def __getitem__(self, i): return torch.randn(3), 0
+def masked(): return [{"input_ids": ids, "labels": y[:4], "attention_mask": (ids < 9).long()}]
+def triple(): return [(x, y, y)]
+def ragged(): return [(x[:2], y[:2]), (x[:2, :2], y[:2])]
+def uneven(): return x, y[:9]
+def coloured(): return torch.zeros(4, 3, 8, 8, dtype=torch.uint8) + 51, torch.tensor([0, 1, 0, 1])
+def empty(): return []
+def fails(): raise ValueError("no such file")
+"""
+X, Y = torch.arange(40.0).reshape(10, 4), torch.arange(10) % 3
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("code") / "mine.py"
+    path.write_text(CODE)
+    return path
+
+
+def loaded(code: Path, name: str, *arguments: str, transform: str | None = None) -> DataSplits:
+    return resolve(f"{code}:{name}", root="", arguments=arguments, transform=transform)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tensors",
+        "arrays",
+        "data_set",
+        "maps",
+        "flows",
+        "samples",
+        "batches",
+        "shuffled",
+        "words",
+        "both",
+        "named",
+        "keras",
+        "module",
+    ],
+)
+def test_every_form_gives_the_same_samples_in_order(code: Path, name: str):
+    data = loaded(code, name)
+    assert torch.equal(data.train.inputs, X)
+    assert torch.equal(data.train.targets, Y)
+    assert data.num_classes == 3
+    assert data.preprocessing == f"as {code}:{name} gives them"
+    if name in ("both", "named", "keras", "module"):
+        assert torch.equal(data.part("test").inputs, X[:6] + 1)
+    else:
+        with pytest.raises(InputError, match="have no test split"):
+            data.part("test")
+
+
+def test_arguments_go_to_the_function(code: Path):
+    assert len(loaded(code, "sized", "count=4").train) == 4
+    with pytest.raises(SettingsError, match="no option called 'cout'"):
+        loaded(code, "sized", "cout=4")
+    with pytest.raises(SettingsError, match="is no function"):
+        loaded(code, "tensors", "count=4")
+
+
+def test_numbers_of_other_types(code: Path):
+    assert loaded(code, "halves").train.inputs.dtype == torch.float32
+    assert loaded(code, "values").num_classes == 2
+    assert loaded(code, "column").train.targets.shape == (10, 1)
+
+
+def test_texts(code: Path):
+    ids = torch.arange(20).reshape(4, 5)
+    for name in ("text", "labelled"):
+        data = loaded(code, name)
+        assert torch.equal(data.train.inputs, ids[:, :-1])
+        assert torch.equal(data.train.targets, ids[:, 1:])
+        assert data.preprocessing.endswith("targets are the next tokens")
+    data = loaded(code, "classified")
+    assert torch.equal(data.train.inputs, ids)
+    assert data.train.targets.tolist() == [0, 1, 0, 1]
+
+
+def test_images_of_bytes_need_a_transform(code: Path):
+    with pytest.raises(InputError, match="what the model takes is not known") as caught:
+        loaded(code, "coloured")
+    assert "--transform" in caught.value.hint
+    made = loaded(code, "coloured", transform="mean=0.5,std=0.1,crop=4")
+    assert made.input_shape == (3, 4, 4)
+    assert float(made.train.inputs.mean()) == pytest.approx(-3)
+    with pytest.raises(InputError, match="no images of bytes"):
+        loaded(code, "arrays", transform="none")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nothing", "answers with a NoneType"),
+        ("random", "other numbers for the same samples"),
+        ("masked", "a further input, 'attention_mask'"),
+        ("triple", r"is a tuple of torch.float32 of shape \(10, 4\), torch.int64 of shape \(10,\), torch.int64"),
+        ("ragged", r"different shapes, \(2,\) and \(4,\)"),
+        ("uneven", "10 inputs and 9 targets"),
+        ("empty", "train data of .* are empty"),
+        ("fails", "ValueError: no such file"),
+        ("fail", "names nothing"),
+    ],
+)
+def test_what_is_no_data_is_described(code: Path, name: str, words: str):
+    with pytest.raises(InputError, match=words):
+        loaded(code, name)
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path):
+    path = tmp_path / "mine.py"
+    path.write_text("import torch\ndef make(): return torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])\n")
+    assert float(resolve(f"{path}:make", root="").train.inputs.sum()) == 0
+    path.write_text("import torch\ndef make(): return torch.ones(4, 2), torch.tensor([0, 1, 0, 1])\n")
+    assert float(resolve(f"{path}:make", root="").train.inputs.sum()) == 8
+
+
+def test_a_misspelt_scheme_is_no_code():
+    assert runs_code("mine.py:make")
+    assert runs_code("pkg.mod:make")
+    assert not any(runs_code(spec) for spec in ("cifar10", "torchvision:CIFAR10", "folder:x", "npz:x", "folder:a/b"))
+    for spec in ("foldr:pictures", "cifar:make"):
+        with pytest.raises(SettingsError, match="no data set called"):
+            resolve(spec, root="")
