@@ -15,6 +15,8 @@ from types import ModuleType
 from sharpcli.errors import SettingsError, closest
 
 TORCHVISION = "torchvision:"
+TIMM = "timm:"
+HUGGING_FACE = "hf"
 _NOUNS = {"architectures": "model", "readers": "data set"}  # What users call a plug-in where the folder says another word.
 _PACKAGE = Path(__file__).parent
 
@@ -48,4 +50,4 @@ def summary(folder: str, name: str) -> str:
 
 def runs_code(spec: str) -> bool:
     """Tell whether building the model of a spec imports code that it names; such a spec is never taken from a file."""
-    return ":" in spec and not spec.lower().startswith(TORCHVISION)
+    return ":" in spec and not spec.lower().startswith((TORCHVISION, TIMM, f"{HUGGING_FACE}:"))

@@ -10,6 +10,7 @@ from typing import Any
 from sharpcli import files, progress
 from sharpcli.checkpoints import _sets
 from sharpcli.checkpoints._checkpoint import FORMAT_VERSION, READABLE_VERSIONS, Checkpoint
+from sharpcli.checkpoints._described import is_index, model_of, read_parts, weights_in
 from sharpcli.checkpoints._folders import FINAL, no_weights
 from sharpcli.checkpoints._metadata import own_content
 from sharpcli.checkpoints._sets import WeightSet
@@ -24,7 +25,9 @@ _ARRAYS = (".npz", ".npy")  # Of data.
 
 
 def locate(path: str | Path) -> Path:
-    """Return the checkpoint file that a path means; a run folder means its final.pt, and ::KEY behind a name is left out.
+    """Return the checkpoint file that a path means; ::KEY behind a name is left out.
+
+    A run folder means its final.pt, a folder of Hugging Face its weights.
 
     Raises:
         InputError: There is no such file.
@@ -36,6 +39,8 @@ def locate(path: str | Path) -> Path:
             final = place / FINAL
             if final.exists():
                 return final
+            if (weights := weights_in(place)) is not None:
+                return weights
             raise no_weights(place)
     except OSError as error:
         raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check the path.") from error
@@ -83,6 +88,8 @@ def read(path: str | Path, weights: str | None = None, *, preferred: str | None 
     """
     place = locate(path)
     wanted = _address(path)[1] or weights
+    if is_index(place):
+        return _taken(place, "weights in several files", [WeightSet("", read_parts(place))], None, wanted)
     if files.is_safetensors(place):
         return _taken(place, "safetensors", [WeightSet("", files.read_safetensors(place))], None, wanted)
     content = files.read_object(place)
@@ -126,7 +133,13 @@ def _taken(place: Path, container: str | None, sets: list[WeightSet], content: A
     kind = container or (f"state dict under '{one.key}'" if one.key else "state dict")
     several = len(sets) > 1 or one not in sets
     return Checkpoint(
-        place, one.tensors, container=kind, weights=one.key or None, chosen=several and bool(one.key), left_out=left_out
+        place,
+        one.tensors,
+        metadata=model_of(place, content),
+        container=kind,
+        weights=one.key or None,
+        chosen=several and bool(one.key),
+        left_out=left_out,
     )
 
 

@@ -24,11 +24,10 @@ from torch import Tensor
 
 from sharpcli.datasets.standardisation import BYTE, standardisation_formula, standardise
 from sharpcli.errors import InputError, SettingsError, best_guess, closest, first_line
-from sharpcli.plugins import TORCHVISION
+from sharpcli.plugins import TIMM, TORCHVISION
 from sharpcli.user_code import errors_named, imported
 
 NONE = "none"
-TIMM = "timm:"
 _NUMBERS = ("mean", "std", "resize", "crop")
 _WRITE = "Write it like mean=0.485,0.456,0.406,std=0.229,0.224,0.225,resize=256,crop=224."
 
@@ -205,7 +204,9 @@ def _of_timm(text: str) -> Transform:
     name = text[len(TIMM) :]
     configuration = timm.models.get_pretrained_cfg(name)
     if configuration is None:
-        raise SettingsError(f"timm has no model called '{name}'.", closest(name, timm.list_models()[:2000]))
+        guess = best_guess(name, timm.list_models())
+        hint = f"Did you mean {guess}?" if guess else "timm.list_models() lists its models."
+        raise SettingsError(f"timm has no model called '{name}'.", hint)
     settings = timm.data.resolve_data_config(pretrained_cfg=configuration.to_dict())
     return _of_function(text, timm.data.create_transform(**settings, is_training=False), f"as for timm's {name}")
 

@@ -9,7 +9,7 @@ from sharpcli.datasets.splits import DataSplits
 from sharpcli.datasets.transforms import default_of_torchvision, transform_runs_code
 from sharpcli.errors import InputError
 from sharpcli.loading.recorded import blaming, given_or_recorded, loss_name
-from sharpcli.plugins import TORCHVISION
+from sharpcli.plugins import TIMM, TORCHVISION
 from sharpcli.settings import AnalysisSettings
 
 
@@ -71,8 +71,9 @@ def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, 
     images = spec.lower().startswith("folder:") and not any(text.startswith(("raw=", "size=")) for text in arguments)
     if not images or record:
         return None
-    model = settings.model or ""
+    model = settings.model or str(checkpoint.metadata.get("model", {}).get("spec") or "")
     own = default_of_torchvision(model[len(TORCHVISION) :]) if model.lower().startswith(TORCHVISION) else None
+    own = model if model.lower().startswith(TIMM) else own
     if own is None:
         raise InputError(
             f"{checkpoint.path} does not say what was done to its images before the model, and the numbers depend on it.",

@@ -10,7 +10,7 @@ from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError
 from sharpcli.loading.recorded import blaming, given_or_recorded, loss_name
 from sharpcli.losses import loss_named
-from sharpcli.models.resolve import resolve
+from sharpcli.models.resolve import is_of_library, resolve
 from sharpcli.modules import private_copy
 from sharpcli.plugins import runs_code
 from sharpcli.settings import AnalysisSettings
@@ -33,6 +33,9 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
         )
     output = settings.output or (checkpoint.metadata.get("model", {}).get("output") if own else None)
     width = num_outputs(loss_name(checkpoint, settings.loss), data, spec)
+    if is_of_library(spec):
+        # Data need not hold every class that a net of a library tells apart.
+        width = max(width, classes_in_file(checkpoint) or 0)
     asked = settings.model or settings.model_arg or settings.output
     with torch.random.fork_rng(), blaming(checkpoint, "model", on_file=not asked):
         return resolve(
@@ -42,6 +45,7 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
             arguments=arguments,
             output=output,
             most=most_parameters(checkpoint),
+            folder=checkpoint.path.parent,
         )
 
 
@@ -86,3 +90,9 @@ def _outputs_in_float64(model: nn.Module, inputs: Tensor) -> Tensor:
         except Exception:  # A foreign model may know one precision only.
             outputs = copied(inputs.clone()).double()
     return outputs
+
+
+def classes_in_file(checkpoint: Checkpoint) -> int | None:
+    """Return the length of the last vector in a file: the shift of a classifier's last layer."""
+    vectors = [part for part in checkpoint.state.values() if part.ndim == 1]
+    return len(vectors[-1]) if vectors else None

@@ -11,12 +11,11 @@ from sharpcli.arguments import parse_arguments
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
 from sharpcli.loading.data import load_data
-from sharpcli.loading.model import build_model, most_parameters
+from sharpcli.loading.model import build_model, classes_in_file, most_parameters
 from sharpcli.loading.recorded import given_or_recorded
-from sharpcli.models.resolve import resolve
-from sharpcli.models.torchvision_models import build_torchvision_model
+from sharpcli.models.resolve import build_from_library, is_of_library, resolve
 from sharpcli.models.user_models import build_from_code
-from sharpcli.plugins import TORCHVISION, runs_code
+from sharpcli.plugins import runs_code
 from sharpcli.settings import AnalysisSettings
 
 
@@ -24,7 +23,7 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
     """Return the freshly built model that the settings name; None if they name none.
 
     The shape of a sample and the number of classes are those of the data that are named, else what the file has on record;
-    a function of the user's is called without, and a model of torchvision needs only the classes, which its last layer has.
+    a function of the user's is called without, and a model of a library needs only the classes, which its last layer has.
 
     Raises:
         InputError: The model cannot be built, or not without data.
@@ -44,9 +43,9 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
             return resolve(spec, input_shape=tuple(shape), num_classes=classes, arguments=arguments, most=most)
         if runs_code(spec):
             return _own_code(spec, arguments)
-        if spec.lower().startswith(TORCHVISION) and (classes := _classes(checkpoint)) is not None:
-            name, options = spec[len(TORCHVISION) :], parse_arguments(arguments)
-            return build_torchvision_model(name, classes, options, most_parameters(checkpoint))
+        if is_of_library(spec) and (classes := classes_in_file(checkpoint)) is not None:
+            most, folder = most_parameters(checkpoint), checkpoint.path.parent
+            return build_from_library(spec, classes, parse_arguments(arguments), most, folder)
     raise InputError(
         f"The model '{spec}' is built for a shape and a number of classes, which {checkpoint.path} does not say.",
         "Name the data with --data.",
@@ -60,9 +59,3 @@ def _own_code(spec: str, arguments: Sequence[str]) -> nn.Module:
         if "missing" in error.message:
             error.hint = "If it wants the shape of a sample or the number of classes, name the data with --data."
         raise
-
-
-def _classes(checkpoint: Checkpoint) -> int | None:
-    """Return the length of the last vector in a file: the shift of a classifier's last layer."""
-    vectors = [part for part in checkpoint.state.values() if part.ndim == 1]
-    return len(vectors[-1]) if vectors else None

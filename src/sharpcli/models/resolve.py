@@ -1,8 +1,9 @@
-"""Build the model that a text names: `convnet`, `torchvision:NAME`, `path/file.py:fn` or `pkg.mod:attr`."""
+"""Build the model that a text names: `convnet`, `torchvision:NAME`, `timm:NAME`, `hf`, `path/file.py:fn` or `pkg.mod:attr`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,13 +11,15 @@ from torch import nn
 from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.errors import InputError, SettingsError, described, is_out_of_memory, origin
+from sharpcli.models.huggingface import OUTPUT, build_huggingface_model
 from sharpcli.models.output import choose_output, chosen_output, tensors_of
 from sharpcli.models.size import require_size
 from sharpcli.models.suggestions import suggestion
+from sharpcli.models.timm_models import build_timm_model
 from sharpcli.models.torchvision_models import build_torchvision_model
 from sharpcli.models.user_models import build_from_code
 from sharpcli.modules import private_copy
-from sharpcli.plugins import TORCHVISION, runs_code
+from sharpcli.plugins import HUGGING_FACE, TIMM, TORCHVISION, runs_code
 from sharpcli.process_settings import require_unchanged
 
 _RESERVED = ("input_shape", "num_classes")
@@ -30,17 +33,20 @@ def resolve(
     arguments: Sequence[str] = (),
     output: str | None = None,
     most: int | None = None,
+    folder: Path | None = None,
 ) -> nn.Module:
     """Build a freshly initialised model on the CPU, in training mode as its builder leaves it.
 
     Args:
-        spec: A built-in name, `torchvision:NAME` (never pretrained), `path/file.py:fn` or `pkg.mod:attr`.
+        spec: A built-in name, `torchvision:NAME` or `timm:NAME` (never pretrained), `hf` or `hf:CLASS`, `path/file.py:fn` or
+            `pkg.mod:attr`.
         input_shape: Shape of one sample.
         num_classes: Number of outputs.
         arguments: Options as "key=value" texts.
         output: Name of the tensor of outputs, if the model returns something else than one tensor; see
             `models.output.choose_output`.
         most: Largest number of parameters, for a model that is not a user's code; None for as many as memory holds.
+        folder: Of the weights, which holds the config.json of a model of Hugging Face.
 
     Returns:
         A module that maps (B, *input_shape) to (B, num_classes), or (B, T, num_classes) for T tokens. A
@@ -54,8 +60,9 @@ def resolve(
     options = parse_arguments(arguments)
     if runs_code(spec):
         model = build_from_code(spec, input_shape=input_shape, num_classes=num_classes, options=options)
-    elif spec.lower().startswith(TORCHVISION):
-        model = build_torchvision_model(spec[len(TORCHVISION) :], num_classes, options, most)
+    elif is_of_library(spec):
+        model = build_from_library(spec, num_classes, options, most, folder)
+        output = output or (OUTPUT if is_of_library(spec, HUGGING_FACE) else None)
     else:
         name = spec.lower().replace("_", "-")
         if name not in plugins.names("models/architectures") and (hint := suggestion(spec)):
@@ -68,6 +75,25 @@ def resolve(
         return built_in
     _try_out(model, spec, input_shape, output)
     return model
+
+
+def is_of_library(spec: str, *libraries: str) -> bool:
+    """Tell whether a spec names a model of torchvision, timm or Hugging Face, or of one of the libraries that are named."""
+    scheme = spec.lower().partition(":")[0]
+    return scheme in (libraries or (TORCHVISION.rstrip(":"), TIMM.rstrip(":"), HUGGING_FACE))
+
+
+def build_from_library(
+    spec: str, num_classes: int, options: Mapping[str, object], most: int | None, folder: Path | None
+) -> nn.Module:
+    """Build a model of torchvision, timm or Hugging Face with random weights; see `resolve`."""
+    name = spec.partition(":")[2]
+    if spec.lower().startswith(TORCHVISION):
+        return build_torchvision_model(name, num_classes, options, most)
+    if spec.lower().startswith(TIMM):
+        return build_timm_model(name, num_classes, options, most)
+    check_arguments(build_huggingface_model, options, reserved=("folder", "name", "most"))
+    return build_huggingface_model(folder, name or None, most)
 
 
 def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: str | None) -> None:

@@ -1,0 +1,70 @@
+"""Files of other libraries that say which model they are of, and weights in several files. Nothing in them is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+from torch import Tensor
+
+from sharpcli import files
+from sharpcli.errors import InputError
+
+_CONFIG = "config.json"
+_INDEX = ".index.json"
+# Names of weights in a folder of Hugging Face, the safe kind first.
+WEIGHTS_IN_FOLDER = ("model.safetensors", f"model.safetensors{_INDEX}", "pytorch_model.bin", f"pytorch_model.bin{_INDEX}")
+_DAMAGED = "Copy the folder again."
+
+
+class _Index(TypedDict):
+    """The part of an index that is used: which file each tensor is in."""
+
+    weight_map: dict[str, str]
+
+
+def weights_in(folder: Path) -> Path | None:
+    """Return the weights, or the index of weights, in a folder of Hugging Face; None if there are none."""
+    return next((folder / name for name in WEIGHTS_IN_FOLDER if files.is_there(folder / name)), None)
+
+
+def is_index(path: Path) -> bool:
+    """Tell by the name whether a file lists the files of weights in several parts."""
+    return path.name.endswith(_INDEX)
+
+
+def read_parts(index: Path) -> dict[str, Tensor]:
+    """Return the tensors of all files that an index lists.
+
+    Raises:
+        InputError: The index or a file is missing or damaged, or a file lies elsewhere or lacks a tensor.
+    """
+    places = files.read_json(index, _Index, _DAMAGED)["weight_map"]
+    tensors: dict[str, Tensor] = {}
+    for name in dict.fromkeys(places.values()):
+        if Path(name).name != name:
+            raise InputError(f"{index} names the file '{name}', which is not in its folder.", _DAMAGED)
+        path = index.parent / name
+        if not files.is_there(path):
+            raise InputError(f"{index} names the file '{name}', which is missing.", _DAMAGED)
+        content = files.read_safetensors(path) if files.is_safetensors(path) else files.read_object(path)
+        if not isinstance(content, dict):
+            raise InputError(f"{path} holds no tensors by name.", _DAMAGED)
+        lacking = [tensor for tensor, place in places.items() if place == name and tensor not in content]
+        if lacking:
+            raise InputError(f"{path} lacks the tensor '{lacking[0]}', which {index.name} looks for there.", _DAMAGED)
+        tensors |= {tensor: content[tensor] for tensor, place in places.items() if place == name}
+    return tensors
+
+
+def model_of(path: Path, content: Any) -> dict[str, Any]:
+    """Return {"model": ...} for a file that says which model of a library it is of, else {}.
+
+    Hugging Face puts a config.json beside the weights. Training files of timm have "arch", "args" and "version".
+    """
+    if path.name in WEIGHTS_IN_FOLDER and (path.parent / _CONFIG).is_file():
+        return {"model": {"spec": "hf"}}
+    of_timm = isinstance(content, dict) and {"arch", "args", "version", "state_dict"} <= content.keys()
+    if of_timm and isinstance(content["arch"], str):
+        return {"model": {"spec": f"timm:{content['arch']}"}}
+    return {}

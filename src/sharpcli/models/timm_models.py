@@ -1,0 +1,53 @@
+"""Models of timm: `timm:NAME`, never with trained weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+from torch import nn
+
+from sharpcli.errors import InputError, SettingsError, best_guess, first_line
+from sharpcli.models.size import require_size
+
+
+def build_timm_model(name: str, num_classes: int, options: Mapping[str, object], most: int | None = None) -> nn.Module:
+    """Build a classifier of timm with random weights.
+
+    Args:
+        name: As timm lists it, with or without a tag, such as "vit_tiny_patch16_224".
+        num_classes: Number of outputs.
+        options: Further keyword arguments of `timm.create_model`.
+        most: Largest number of parameters; None for as many as memory holds.
+
+    Raises:
+        SettingsError: timm has no such model, or cannot build it with these options.
+        InputError: timm is not installed, or the model has too many parameters.
+    """
+    try:
+        import timm  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: PLC0415
+    except ImportError as error:
+        raise InputError(f"The model 'timm:{name}' needs the package timm.", "Install it: pip install timm.") from error
+    if not timm.is_model(name):
+        raise SettingsError(f"timm has no model called '{name}'.", _nearest(name, timm.list_models()))
+    for reserved in ("pretrained", "checkpoint_path"):
+        if reserved in options:
+            raise SettingsError(f"The option '{reserved}' is not taken.", "The weights are those of the checkpoint.")
+
+    def build() -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of names that timm has renamed.
+            made: nn.Module = timm.create_model(name, pretrained=False, **{"num_classes": num_classes, **options})
+        return made
+
+    require_size(build, f"timm:{name}", most)
+    try:
+        return build()
+    except Exception as error:  # timm checks its own options, with exceptions of every kind
+        message = f"timm cannot build '{name}' with these options: {first_line(error)}."
+        raise SettingsError(message, "See the documentation of timm.create_model.") from error
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    guess = best_guess(name, known)
+    return f"Did you mean {guess}?" if guess else "timm.list_models() lists its models."
