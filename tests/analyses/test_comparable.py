@@ -116,7 +116,7 @@ def test_saved_steps_of_others_are_in_the_order_of_their_names(kinds: dict[str, 
     torch.save({name: tensor * 0 for name, tensor in state.items()}, tmp_path / "start.pt")
     found = sharpcli.distance(tmp_path, init=str(tmp_path / "start.pt"))
     assert [one.norm / found.steps[0].norm for one in found.steps] == pytest.approx([1, 2, 4, 20, 40])
-    assert found.way.straightness == pytest.approx(1)
+    assert found.trajectory.straightness == pytest.approx(1)
     torch.save(state, tmp_path / "step-last.pt")
     with pytest.raises(InputError, match="step-last"):
         sharpcli.distance(tmp_path, init=str(tmp_path / "start.pt"))

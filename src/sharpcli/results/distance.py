@@ -50,11 +50,12 @@ class Growth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """The way through the saved steps of a run: how long it is, and how much it turns.
+class Trajectory:
+    """The straight segments that join the initial weights and the saved steps of a run: their lengths and directions.
 
-    `straightness` is displacement over length, 1 for a straight line. `turns` are the cosines of the angle between each
-    stretch and the next.
+    `length` is the sum of the lengths, `stretches`; `displacement` is the distance from the initial weights to the last step.
+    `straightness` is displacement over length, 1 for a straight line. `turns` are the cosines of the angles between each
+    segment and the next.
     """
 
     length: float
@@ -101,5 +102,5 @@ class DistanceResult(Result):
     max_change: float
     layers: tuple[LayerDistance, ...]
     steps: tuple[Displacement, ...]
-    way: Way | None = None
+    trajectory: Trajectory | None = None
     growth: Growth | None = None

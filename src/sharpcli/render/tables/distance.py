@@ -28,11 +28,11 @@ def draw_distance(result: DistanceResult) -> list[Part]:
         for one in result.steps:
             steps.add_row(number(one.step), number(one.distance), number(one.relative), number(one.cosine))
         parts.append(steps)
-    if result.way is not None:
-        turns = ", ".join(number(turn, 3) for turn in result.way.turns)
+    if result.trajectory is not None:
+        turns = ", ".join(number(turn, 3) for turn in result.trajectory.turns)
         parts.append(dim(
-            f"way through the saved steps {result.way.length:.5g}, displacement {result.way.displacement:.5g} "
-            f"(straightness {number(result.way.straightness, 3)}){f'; cosines of its turns: {turns}' if turns else ''}"
+            f"way through the saved steps {result.trajectory.length:.5g}, displacement {result.trajectory.displacement:.5g} "
+            f"(straightness {number(result.trajectory.straightness, 3)}){f'; cosines of its turns: {turns}' if turns else ''}"
         ))  # fmt: skip
     if result.growth is not None:
         parts.append(Text(result.growth.sentence))
