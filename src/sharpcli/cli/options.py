@@ -15,10 +15,10 @@ from sharpcli.settings import REPEATED
 
 _NUMBERS = {float: "a number", int: "a whole number", str: "a word"}
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-Plot = Annotated[str | None, typer.Option("--plot", help="Also draw the result to this png, pdf or svg file.", metavar="FILE")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write nothing to stderr but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what was chosen for speed, and why.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Plot = Annotated[str | None, typer.Option("--plot", help="Also write a figure to this png, pdf or svg file.", metavar="FILE")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write only errors to stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Explain automatic choices, such as the engine, on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

@@ -1,4 +1,4 @@
-"""What a user may choose: frozen dataclasses, checked once, from which the command line is made.
+"""Settings of the commands: frozen dataclasses, checked once, from which the command line is made.
 
 Every field carries its own help text; `sharpcli.cli.options` turns the fields of a class into the
 options of a command, so a setting is written down in one place. Standard library only.
@@ -95,43 +95,45 @@ class SubjectSettings:
     former_names: ClassVar[Mapping[str, str]] = {}
 
     model: str | None = option(
-        None, "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr. Default: as the checkpoint says.", "SPEC"
+        None,
+        "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr. Default: the one that the checkpoint names.",
+        "SPEC",
     )
-    model_arg: tuple[str, ...] = option((), "Argument for the model, such as width=32. Repeat for several.", "KEY=VALUE")
+    model_arg: tuple[str, ...] = option((), "Argument of the model, such as width=32. Repeat for several.", "KEY=VALUE")
     weights: str | None = option(
         None,
-        "Which weights of a file that holds several sets, such as state_dict_ema; FILE::KEY says it of one file.",
+        "Key of the weights to use in a file that holds several sets, such as state_dict_ema. FILE::KEY is for one file only.",
         "KEY",
     )
     data: str | None = option(
         None,
         "Data: fashion-mini, mnist, cifar10, ..., npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn. "
-        "Default: as the checkpoint says.",
+        "Default: the data that the checkpoint names.",
         "SPEC",
     )
-    data_arg: tuple[str, ...] = option((), "Argument for the data set, such as size=32. Repeat for several.", "KEY=VALUE")
+    data_arg: tuple[str, ...] = option((), "Argument of the data set, such as size=32. Repeat for several.", "KEY=VALUE")
     transform: str | None = option(
         None,
-        "What is done to images: mean=X,std=X with resize=N,crop=N; none; torchvision:WEIGHTS; timm:NAME; or file.py:fn. "
-        "Default: as in training.",
+        "Transform of images: mean=X,std=X with resize=N,crop=N; none; torchvision:WEIGHTS; timm:NAME; or file.py:fn. "
+        "Default: that of the training.",
         "SPEC",
     )
-    data_root: str = option("data", "Folder that holds torchvision's data sets.", "PATH")
-    download: bool = option(False, "Let torchvision download a missing data set.")
+    data_root: str = option("data", "Folder with the data sets of torchvision.", "PATH")
+    download: bool = option(False, "Let torchvision download a data set that is missing.")
     loss: str | None = option(
         None,
-        "ce (cross-entropy), mse (half the squared error) or bce (binary, for one logit or several labels); options behind a "
-        "colon: ce:class_axis=1|last, smoothing=X, ignore_index=N; bce:pos_weight=X. Default: as the checkpoint says, else ce.",
+        "ce (cross-entropy), mse (half the squared error) or bce (binary cross-entropy). Options: "
+        "ce:class_axis=1|last,smoothing=X,ignore_index=N, bce:pos_weight=X. Default: that of the checkpoint, else ce.",
         "NAME[:OPTIONS]",
     )
     output: str | None = option(
         None,
-        "Which part of the model's answer is the outputs, where it is a dict or a tuple: a key, or a number from 0.",
+        "The outputs, if the model returns a dict or a tuple: a key, or an index from 0.",
         "KEY",
     )
-    device: str = option("auto", "auto, cpu, cuda (cuda:1 for the second one) or mps.", "NAME")
-    dtype: str = option("float32", "float32 or float64; sums are float64 either way.", "NAME")
-    seed: int = option(0, "Seed of every random number.", "N")
+    device: str = option("auto", "auto, cpu, cuda (cuda:1 for the second GPU) or mps.", "NAME")
+    dtype: str = option("float32", "float32 or float64. Sums over samples are always in float64.", "NAME")
+    seed: int = option(0, "Seed of all random numbers.", "N")
 
     def __post_init__(self) -> None:
         self._settle()
@@ -175,8 +177,12 @@ class AnalysisSettings(SubjectSettings):
     _splits: ClassVar[tuple[str, ...]] = SPLITS
     former_names: ClassVar[Mapping[str, str]] = {"batch_size": "chunk_size"}
     split: str = option("train", "Split whose mean loss is analysed: train or test.", "NAME")
-    samples: int | None = option(None, "Analyse a seeded random subset of this many samples. Default: all.", "N")
-    chunk_size: int | None = option(None, "Samples a pass holds at once; never changes the answer. Default: automatic.", "N")
+    samples: int | None = option(
+        None, "Analyse a random subset of this many samples, drawn with --seed. Default: all samples.", "N"
+    )
+    chunk_size: int | None = option(
+        None, "Samples per forward and backward pass. It changes memory and time, never the result. Default: automatic.", "N"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""What `hessian` may be asked for."""
+"""Settings of `hessian`."""
 
 from __future__ import annotations
 
@@ -21,58 +21,68 @@ _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 @dataclass(frozen=True, kw_only=True)
 class HessianSettings(AnalysisSettings):
-    """Which part of the spectrum to find, of which matrix, and how far to go for it."""
+    """Which eigenvalues to compute, of which matrix, and the limits on products, time and memory."""
 
     _splits = (*SPLITS, "both")
-    topk: int = option(5, "How many eigenvalues at the end that --which names; 0 leaves them out.", "K")
-    bottomk: int = option(0, "How many of the smallest (most negative) as well, from the same Krylov space.", "K")
-    which: str = option("LA", "LA: largest, SA: smallest, LM: largest in magnitude.", "END")
-    tol: float = option(TOLERANCE, "Certify each eigenvalue to this fraction of itself.", "X")
-    max_hvp: int | None = option(
-        None, "Most products that Lanczos may use. Default: 4 per eigenvalue + 100, and 200 more with --bottomk.", "N"
+    topk: int = option(5, "Number of eigenvalues at the end of the spectrum that --which names; 0 for none.", "K")
+    bottomk: int = option(
+        0, "Number of smallest (most negative) eigenvalues to compute as well, from the same Krylov space.", "K"
     )
-    max_minutes: float | None = option(None, "Most minutes that a search may take.", "X")
+    which: str = option("LA", "LA (largest), SA (smallest) or LM (largest in magnitude).", "END")
+    tol: float = option(TOLERANCE, "Relative tolerance: each eigenvalue is certified to this fraction of its value.", "X")
+    max_hvp: int | None = option(
+        None, "Maximum number of products for Lanczos. Default: 100 + 4 per eigenvalue; 200 more for --bottomk, SA or LM.", "N"
+    )
+    max_minutes: float | None = option(None, "Maximum number of minutes for each search.", "X")
     memory: str | None = option(
         None,
-        "Memory for Lanczos vectors, and what they leave of it for graphs, such as 2GiB; with less it restarts, and "
-        "differentiates anew. Default: 40 and 30 % of what is free.",
+        "Memory for Lanczos vectors, then for kept graphs, such as 2GiB. A smaller value costs more products or more time. "
+        "Default: 40 % of the free memory for vectors, 30 % for graphs.",
         "SIZE",
     )
-    certify: str = option("ends", "Multiply once more to measure the residual of: ends (first and last), or all.", "WHICH")
+    certify: str = option("ends", "Which residuals to compute again from a new product: ends (first and last) or all.", "WHICH")
     confirm: int = option(
-        8, "Most products to bound what may have been missed, so that each index is confirmed with probability 0.99.", "N"
+        8,
+        "Maximum number of products that test whether eigenvalues were missed, to confirm each index with probability 0.99.",
+        "N",
     )
-    operator: str = option("hessian", "hessian, ggn (Gauss-Newton), fisher or empirical-fisher.", "NAME")
+    operator: str = option("hessian", "Matrix: hessian, ggn (Gauss-Newton), fisher or empirical-fisher.", "NAME")
     engine: str = option(
         "auto",
-        "How products come about: auto (the fastest measured), double-backward, fused, linearize (traced), "
-        "forward-over-reverse (keeps nothing in memory), or difference (of float64 gradients: first derivatives only).",
+        "How products are computed: auto (the fastest), double-backward, fused, linearize (traced), "
+        "forward-over-reverse (keeps no graph) or difference (of float64 gradients; no second derivatives).",
         "NAME",
     )
     compile: str = option(
-        "auto", "on: compile linearize or forward-over-reverse by torch.compile, for seconds to minutes; auto: off.", "WHEN"
+        "auto",
+        "on (torch.compile for linearize and forward-over-reverse, takes seconds to minutes), off or auto (off).",
+        "WHEN",
     )
     params: tuple[str, ...] = option(
-        (), "Only the parameters whose names match, such as 'conv*.weight'. Repeat for several.", "GLOB"
+        (), "Only parameters whose names match this pattern, such as 'conv*.weight'. Repeat for several.", "GLOB"
     )
     bn: str = option(
         "eval",
-        "BatchNorm: eval (stored statistics), recompute (from the analysed samples), batch (of fixed random blocks).",
+        "BatchNorm statistics: eval (stored), recompute (over the analysed samples) or batch (over fixed random blocks).",
         "NAME",
     )
-    bn_block: int = option(128, "Samples in a block for --bn batch.", "N")
-    split: str = option("train", "Split whose mean loss is analysed: train, test, or both side by side.", "NAME")
-    trace: bool = option(False, "Also trace, Frobenius norm and effective rank, with 95 % intervals.")
-    trace_tol: float = option(0.02, "Half-width of the trace's 95 % interval to aim for, relative.", "X")
-    density: bool = option(False, "Also the spectral density, by stochastic Lanczos quadrature.")
-    probes: int = option(6, "Random vectors of the density.", "N")
-    density_steps: int = option(40, "Products for each of them.", "N")
-    above: tuple[float, ...] = option((), "Count the eigenvalues above these thresholds (implies --density).", "X[,X]")
-    ggn_split: bool = option(False, "Also split λmax into its Gauss-Newton part and the rest.")
-    per_layer: bool = option(False, "Also λmax and trace of each layer's own block.")
-    along_run: bool = option(False, "All saved checkpoints of each run folder, each search started from the one before.")
+    bn_block: int = option(128, "Samples per block for --bn batch.", "N")
+    split: str = option("train", "Split whose mean loss is analysed: train, test or both.", "NAME")
+    trace: bool = option(False, "Also estimate trace, Frobenius norm and effective rank, with 95 % intervals.")
+    trace_tol: float = option(0.02, "Relative half-width to reach for the 95 % interval of the trace.", "X")
+    density: bool = option(False, "Also estimate the spectral density, by stochastic Lanczos quadrature.")
+    probes: int = option(6, "Random vectors (probes) for the density.", "N")
+    density_steps: int = option(40, "Lanczos steps per probe of the density.", "N")
+    above: tuple[float, ...] = option(
+        (), "Also estimate how many eigenvalues are above each threshold (implies --density).", "X[,X]"
+    )
+    ggn_split: bool = option(False, "Also split λmax into its Gauss-Newton part and the remainder.")
+    per_layer: bool = option(False, "Also compute λmax and trace of the diagonal block of each layer.")
+    along_run: bool = option(
+        False, "Analyse all saved checkpoints of each run folder; each search starts from the previous eigenvectors."
+    )
     vectors: str | None = option(None, "Write the eigenvectors to this safetensors file.", "FILE")
-    state: str | None = option(None, "Keep the search in this folder, and go on from it if it holds one.", "FOLDER")
+    state: str | None = option(None, "Save the search in this folder, and continue a search that is saved there.", "FOLDER")
 
     def __post_init__(self) -> None:
         super().__post_init__()

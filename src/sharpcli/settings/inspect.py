@@ -1,4 +1,4 @@
-"""What `inspect` may be asked for."""
+"""Settings of `inspect`."""
 
 from __future__ import annotations
 
