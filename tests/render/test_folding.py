@@ -125,7 +125,7 @@ def test_what_is_the_same_in_all_rows_is_said_once():
         table.add_row(name, loss, "train", "–")
     lines = [line.plain for line in lay_out(table, 80)]
     assert lines[0].split() == ["name", "loss"]
-    assert lines[-1].strip() == "in every row: split train; without a value: trace"
+    assert lines[-1].strip() == "in every row: split train; no value: trace"
 
 
 def test_a_table_with_equal_columns_only_keeps_one():
