@@ -211,7 +211,7 @@ def test_the_file_that_stdout_goes_to_is_not_replaced(machine: Machine, final: P
     place = tmp_path / "answer.png"
     answer = machine("hessian", final, "--topk", 1, "--plot", place, stdout=str(place))
     sentence_and_hint(answer, 3)
-    assert "the answer itself" in answer.stderr
+    assert "stdout is redirected to it" in answer.stderr
 
 
 ODD = ["a$b_c%d", "$\\frac{1$", "back\\slash", "100%", "x^{2}", "quote'\"", "\udcff\udcfe", "é漢字", "n" * 240]

@@ -8,7 +8,7 @@ import typer
 
 from sharpcli import __version__
 from sharpcli.cli import compare, distance, hessian, inspect, interpolate, reparam, sharpness, surface, train
-from sharpcli.cli.usage import Commands, OneCommand
+from sharpcli.cli.usage import Command, Commands
 
 app = typer.Typer(
     name="sharpcli",
@@ -19,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (train, hessian, sharpness, interpolate, distance, compare, inspect, reparam, surface):
-    app.command(name=_command.NAME, cls=OneCommand, help=getattr(_command, "HELP", None))(_command.command)
+    app.command(name=_command.NAME, cls=Command, help=getattr(_command, "HELP", None))(_command.command)
 
 
 def _version(requested: bool) -> None:

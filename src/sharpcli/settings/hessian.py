@@ -107,51 +107,59 @@ class HessianSettings(AnalysisSettings):
         traced = ("linearize", "forward-over-reverse")
         if self.operator != "hessian" and (self.engine in traced or self.compile == "on"):
             raise SettingsError(
-                f"--operator {self.operator} goes by double backward or differences only.",
+                f"--operator {self.operator} is computed by double backward or differences only.",
                 "Use --engine auto, fused or difference, and no --compile.",
             )
         if self.compile == "on" and self.engine not in ("auto", *traced):
             raise SettingsError(
-                "--compile on is for linearize and forward-over-reverse; torch cannot compile double backward.",
+                "--compile on needs the engine linearize or forward-over-reverse; torch cannot compile double backward.",
                 "Add --engine forward-over-reverse, or leave --compile out.",
             )
 
     def _check_counts(self) -> None:
         wanted = self.topk + self.bottomk
         if not wanted and not self.trace and not self.has_density():
-            raise SettingsError("--topk 0 leaves nothing to do.", "Ask for --trace, --density or at least --topk 1.")
+            raise SettingsError("--topk 0 leaves nothing to compute.", "Add --trace, --density or at least --topk 1.")
         if not wanted and (self.per_layer or self.ggn_split or self.vectors or self.state):
-            raise SettingsError("--topk 0 leaves no eigenvector to work with.", "Use --topk 1 or more.")
+            raise SettingsError(
+                "--per-layer, --ggn-split, --vectors and --state need an eigenvector, but --topk is 0.", "Use --topk 1 or more."
+            )
         if self.max_hvp is not None and self.max_hvp < max(wanted, 1):
             raise SettingsError(
-                f"--max-hvp {self.max_hvp} is less than the {wanted} eigenvalues asked for.",
-                f"Lanczos needs at least one product an eigenvalue; leave --max-hvp out, or try {4 * wanted + 100}.",
+                f"--max-hvp {self.max_hvp} is less than the number of eigenvalues, {wanted}.",
+                f"Lanczos needs at least one product per eigenvalue; leave --max-hvp out, or try {4 * wanted + 100}.",
             )
         if self.bn == "batch" and self.chunk_size is not None:
-            raise SettingsError("With --bn batch a pass holds one block of --bn-block samples.", "Leave --chunk-size out.")
+            raise SettingsError(
+                "With --bn batch a pass holds one block of --bn-block samples, but --chunk-size is given.",
+                "Leave --chunk-size out.",
+            )
         if self.ggn_split and self.operator != "hessian":
             raise SettingsError(
-                f"--ggn-split is about the Hessian, not {self.operator}.", "Leave --operator or --ggn-split out."
+                f"--ggn-split needs --operator hessian, but it is {self.operator}.", "Leave --operator or --ggn-split out."
             )
         if not all(map(math.isfinite, self.above)):
-            raise SettingsError("--above holds a number that is not finite.", "Give thresholds like --above 1,10.")
+            raise SettingsError("--above contains a number that is not finite.", "Give thresholds like --above 1,10.")
         if self.which == "SA" and self.bottomk:
-            raise SettingsError("--which SA asks for the smallest already.", "Use --topk for how many, and no --bottomk.")
+            raise SettingsError(
+                "--which SA and --bottomk both mean the smallest eigenvalues.",
+                "Give their number with --topk, and leave --bottomk out.",
+            )
 
     def matrix(self) -> dict[str, Any]:
-        """Return what of the settings makes another matrix of the same model and data."""
+        """Return the settings that select the matrix, apart from model and data."""
         return {"bn": self.bn, "bn_block": self.bn_block, "params": self.params}
 
     def has_density(self) -> bool:
-        """Tell whether the density is asked for, or anything that needs it."""
+        """Tell whether the density is needed."""
         return self.density or bool(self.above)
 
     def expected_products(self) -> int:
-        """Return about how many products all that is asked for will take."""
+        """Return the expected number of products."""
         return int(sum(self.parts()[part] for part in ("search", "trace", "density")))
 
     def parts(self) -> dict[str, float]:
-        """Return what there is to do, in order, each with the products that it is likely to take."""
+        """Return the parts of the computation in their order, each with its expected number of products."""
         wanted = self.topk + self.bottomk
         return {
             "open": 1.0,
@@ -165,23 +173,23 @@ class HessianSettings(AnalysisSettings):
         }
 
     def most_products(self) -> int:
-        """Return the budget of Hessian-vector products, those that verify not counted."""
+        """Return the maximum number of products, without those of the verification."""
         both = self.bottomk > 0 or self.which != "LA"
         return 4 * (self.topk + self.bottomk) + 100 + 200 * both if self.max_hvp is None else self.max_hvp
 
     def most_seconds(self) -> float | None:
-        """Return the budget of seconds for each search, or None if there is none."""
+        """Return the maximum number of seconds for each search, or None if there is no limit."""
         return None if self.max_minutes is None else 60 * self.max_minutes
 
     def memory_bytes(self) -> int | None:
-        """Return the memory for Lanczos vectors in bytes, or None if it was not limited.
+        """Return the memory for Lanczos vectors in bytes, or None if it is not limited.
 
         Raises:
-            SettingsError: It is not a size.
+            SettingsError: The text is not a size.
         """
         if self.memory is None:
             return None
-        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(?:i?b)?\s*", self.memory.lower())
-        if not found or not 0 < float(found[1]) < 1e12:
+        size = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(?:i?b)?\s*", self.memory.lower())
+        if not size or not 0 < float(size[1]) < 1e12:
             raise SettingsError(f"--memory '{self.memory}' is not a size.", "Write it like 500MiB or 2GiB.")
-        return int(float(found[1]) * _UNITS[found[2]])
+        return int(float(size[1]) * _UNITS[size[2]])

@@ -12,7 +12,7 @@ PATHS = ("linear", "arc", "bezier")
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolateSettings(AnalysisSettings):
-    """Where on the path between two solutions to evaluate, and how."""
+    """The path between two solutions, and the points on it."""
 
     _splits = (*SPLITS, "both")
     range: str = option("-0.5:1.5", "Range of α; α = 0 is A and α = 1 is B, and both are always included.", "LO:HI")

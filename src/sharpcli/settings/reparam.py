@@ -10,7 +10,7 @@ from sharpcli.settings.base import AnalysisSettings, option, require_at_least
 
 @dataclass(frozen=True, kw_only=True)
 class ReparamSettings(AnalysisSettings):
-    """What to rescale."""
+    """Which layer to rescale, and by which factor."""
 
     factor: float = option(2.0, "Factor that multiplies the layer, greater than 0.", "X")
     layer: str | None = option(

@@ -10,7 +10,7 @@ from sharpcli.settings.base import AnalysisSettings, option, require_at_least
 
 @dataclass(frozen=True, kw_only=True)
 class SharpnessSettings(AnalysisSettings):
-    """Which definitions of sharpness to measure; without any, Keskar's ε-sharpness in the boxes that are given."""
+    """Which measures of sharpness to compute; by default Keskar's ε-sharpness in the given boxes."""
 
     measure: tuple[str, ...] = option(
         (), "Measure with its options, NAME[:OPTION=VALUE,...], or all. Repeat for several.", "NAME[:...]"
@@ -33,7 +33,7 @@ class SharpnessSettings(AnalysisSettings):
             if not values:
                 raise SettingsError(f"--{name} is empty.", f"Give --{name} at least one value.")
             if len(set(values)) < len(values):
-                raise SettingsError(f"--{name} names the same value twice.", "Give each value once.")
+                raise SettingsError(f"--{name} contains the same value twice.", "Give each value once.")
         for value in self.epsilon:
             require_at_least("epsilon", value, 0, strictly=True)
         for dimension in self.subspace:

@@ -201,7 +201,7 @@ def _split(parts: Parts) -> str:
 def _data(bar: DataBar | None, letter: str) -> str:
     if bar is None:
         return ""
-    text = f"sampling error of the first eigenvalue ± {bar.standard_error:.3g} (standard error over {bar.groups} groups of samples)"
+    text = f"sampling error of the first eigenvalue ± {bar.standard_error:.3g} ({bar.groups} groups of samples)"
     if bar.bracket is not None and bar.held_out is not None:
         text += (
             f"; on {bar.held_out_samples} held-out samples vᵀ{letter}v = {bar.held_out:.4g} ± {bar.held_out_standard_error:.2g}"
