@@ -36,7 +36,7 @@ class HessianSettings(AnalysisSettings):
     max_minutes: float | None = option(None, "Maximum number of minutes for each search.", "X")
     memory: str | None = option(
         None,
-        "Memory for Lanczos vectors, then for kept graphs, such as 2GiB. A smaller value costs more products or more time. "
+        "Memory for Lanczos vectors, then for stored graphs, such as 2GiB. A smaller value costs more products or more time. "
         "Default: 40 % of the free memory for vectors, 30 % for graphs.",
         "SIZE",
     )
