@@ -60,8 +60,8 @@ def test_the_user_may_say_which_loss_and_data(kinds: dict[str, str], tmp_path: P
 
 def test_a_table_of_what_differs_warns(kinds: dict[str, str], sharpcli: Callable[..., Any]):
     answer = sharpcli("compare", kinds["first"], kinds["mse"], "--metrics", "distance")
-    assert "do not compare" in answer.stderr
-    assert "do not compare" not in sharpcli("compare", kinds["first"], kinds["tanh"], "--metrics", "distance").stderr
+    assert "cannot be compared" in answer.stderr
+    assert "cannot be compared" not in sharpcli("compare", kinds["first"], kinds["tanh"], "--metrics", "distance").stderr
 
 
 def test_weights_whose_loss_is_not_finite_are_told_as_such(kinds: dict[str, str], tmp_path: Path, sharpcli: Callable[..., Any]):

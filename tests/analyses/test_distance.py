@@ -31,7 +31,7 @@ def test_a_logarithm_is_told_from_a_power_law(seed: int):
     assert found.preferred == "log"
     assert found.fits[0].parameters["b"] == pytest.approx(1.5, rel=0.05)
     assert found.aic_difference > 10
-    assert found.sentence.startswith("The data prefer the logarithm")
+    assert found.sentence.startswith("The data prefer log t")
     other = growth(lines(0.4 * t**0.5 + noise(seed, 0.1)), 1, None)
     assert other.preferred == "power"
     assert other.fits[1].parameters["p"] == pytest.approx(0.5, rel=0.05)
@@ -43,7 +43,7 @@ def test_what_cannot_be_told_apart_is_not():
     t = numpy.array(UPDATES, dtype=float)
     found = growth(lines(5 + 0.05 * numpy.log(t) + noise(0, 0.1)), 1, None)
     assert found.preferred is None
-    assert "do not tell" in found.sentence
+    assert "do not distinguish" in found.sentence
 
 
 def test_fits_are_least_squares_and_exact_where_data_are():

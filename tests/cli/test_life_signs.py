@@ -106,7 +106,7 @@ def test_errors_and_warnings_leave_the_terminal_clean(machine: Machine, tiny: li
     assert warned.exit_code == 0
     assert is_clean(warned)
     told = " ".join(warned.screen.text().split())
-    assert "warning: Some of these checkpoints hold the same weights." in told
+    assert "warning: Some of the checkpoints contain the same weights." in told
 
 
 NOISY = """import sys

@@ -50,7 +50,7 @@ def test_no_memory_for_the_samples_left_out_costs_their_bar_alone(
     bar = result_of(answer, "ok")["data_bar"]
     assert bar["standard_error"] > 0
     assert bar["held_out"] is None
-    assert "warning: The samples left out are not measured: there is not enough memory for it." in answer.stderr
+    assert "warning: The held-out samples are not measured: there is not enough memory for it." in answer.stderr
 
 
 ENGINE = "forward-over-reverse"  # It calls the model for every product.

@@ -18,8 +18,8 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
     spec, arguments, _ = given_or_recorded(checkpoint, "data", settings.data, settings.data_arg)
     if spec is None:
         raise InputError(
-            f"{checkpoint.path} does not say which data it was trained on.",
-            "Name them with --data, such as --data cifar10 or --data npz:FILE.",
+            f"{checkpoint.path} does not name the data of its training.",
+            "Give them with --data, such as --data cifar10 or --data npz:FILE.",
         )
     if settings.data is None and runs_code(spec):
         raise InputError(
@@ -43,7 +43,7 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
         raise
     fingerprint = checkpoint.metadata.get("data", {}).get("fingerprint")
     if settings.data is None and fingerprint is not None and fingerprint != data.fingerprint():
-        progress.warn(f"The data '{spec}' are not the ones {checkpoint.path} was trained on: their fingerprint differs.")
+        progress.warn(f"The data '{spec}' are not the training data of {checkpoint.path}: the fingerprints differ.")
     return data
 
 

@@ -48,8 +48,8 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
             name, options = spec[len(TORCHVISION) :], parse_arguments(arguments)
             return build_torchvision_model(name, classes, options, most_parameters(checkpoint))
     raise InputError(
-        f"The model '{spec}' is built for a shape and a number of classes, which {checkpoint.path} does not say.",
-        "Name the data with --data.",
+        f"The model '{spec}' needs an input shape and a number of classes, which {checkpoint.path} does not contain.",
+        "Give the data with --data.",
     )
 
 

@@ -111,7 +111,7 @@ def _parameters(sources: list[Checkpoint], model: nn.Module | None) -> list[Part
     for source, parts in zip(sources, parameters, strict=True):
         parts.require_finite(source.path)
     if not parameters[0].num_parameters:
-        raise InputError(f"{sources[0].address} holds no parameters.", "Give a file with floating-point weights.")
+        raise InputError(f"{sources[0].address} contains no parameters.", "Give a file with floating-point weights.")
     if (guess := parameters[0].guess) is not None:
         progress.warn(guess)
     return parameters
@@ -140,12 +140,10 @@ def _growth(final: Checkpoint, lines: list[dict[str, Any]], settings: DistanceSe
     fit = growth(lines, settings.fit_from, settings.fit_to)
     schedule = final.metadata.get("plan", {}).get("schedule")
     if fit is None and (settings.fit_from > 1 or settings.fit_to is not None):
-        progress.warn("There are too few distances between --fit-from and --fit-to for a fit.")
+        progress.warn("There are too few distances between --fit-from and --fit-to to fit log t and t^p.")
     if fit is None or schedule in (None, "constant") or settings.fit_to is not None:
         return fit
-    caution = (
-        f" The learning rate changed meanwhile ({schedule}): Hoffer's claim is about the phase of one high rate, see --fit-to."
-    )
+    caution = f" The learning rate changed ({schedule}), but Hoffer's claim is about a constant high rate: see --fit-to."
     return replace(fit, sentence=fit.sentence + caution)
 
 
