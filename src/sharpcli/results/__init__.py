@@ -1,4 +1,4 @@
-"""What the commands answer: plain numbers in frozen dataclasses, versioned JSON. Standard library only."""
+"""Results of the commands: plain numbers in frozen dataclasses, and versioned JSON. Standard library only."""
 
 from sharpcli.estimate import Estimate
 from sharpcli.results.base import SCHEMA, Conditions, Result, Subject, document, plain
