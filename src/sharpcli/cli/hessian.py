@@ -26,7 +26,7 @@ def command(
 
     def compute(settings: HessianSettings) -> Sequence[Any]:
         if how.plot and not (settings.topk or settings.bottomk or settings.has_density()):
-            raise SettingsError("There is nothing to draw.", "Add --density, or ask for eigenvalues with --topk.")
+            raise SettingsError("There is nothing to draw.", "Add --density, or compute eigenvalues with --topk.")
         from sharpcli.analyses.hessian import hessian_all
 
         return hessian_all(checkpoints, settings)
