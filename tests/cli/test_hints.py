@@ -27,7 +27,7 @@ USAGE = [
     ("hesian a.pt", "There is no command called 'hesian'.", "Did you mean hessian? See 'sharpcli --help' for all commands."),
     (
         "hessian a.pt --topk x",
-        "--topk is 'x', which is not a whole number.",
+        "--topk is 'x', which is not an integer.",
         "See 'sharpcli hessian --help' for the values that it takes.",
     ),
     (

@@ -13,7 +13,7 @@ import typer
 from sharpcli.errors import SettingsError
 from sharpcli.settings import REPEATED
 
-_NUMBERS = {float: "a number", int: "a whole number", str: "a word"}
+_NUMBERS = {float: "a number", int: "an integer", str: "a word"}
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Plot = Annotated[str | None, typer.Option("--plot", help="Also write a figure to this png, pdf or svg file.", metavar="FILE")]

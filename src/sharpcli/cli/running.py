@@ -178,11 +178,11 @@ def _print(text: str, streams: Streams) -> None:
 
 def _draw(results: list[Any], plot: Path, how: Output, streams: Streams) -> None:
     from sharpcli.files import write_bytes
-    from sharpcli.render.console import console, tell
+    from sharpcli.render.console import console, write_message
 
     write_bytes(plot, _figures().draw(results, plot))
     if not how.quiet:
-        tell(console(streams.messages), f"Plot written to {how.plot}")
+        write_message(console(streams.messages), f"Plot written to {how.plot}")
 
 
 def _report(error: BaseException, command: str, values: dict[str, Any], how: Output, streams: Streams) -> int:
@@ -191,7 +191,7 @@ def _report(error: BaseException, command: str, values: dict[str, Any], how: Out
     if how.debug:
         cause = error.cause if isinstance(error, IncompleteError) else error
         streams.messages.write("".join(traceback.format_exception(cause)))
-    from sharpcli.render.console import tell_error
+    from sharpcli.render.console import write_error
 
-    tell_error(streams.messages, known.message, known.hint)
+    write_error(streams.messages, known.message, known.hint)
     return known.code

@@ -16,8 +16,8 @@ from sharpcli.errors import SettingsError, best_guess
 # Typer includes a copy of click, or uses the installed one.
 _USAGE: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 _KINDS = {
-    "int": "a whole number",
-    "integer": "a whole number",
+    "int": "an integer",
+    "integer": "an integer",
     "float": "a number",
     "boolean": "yes or no",
     "bool": "yes or no",
@@ -61,10 +61,10 @@ class Commands(TyperGroup):
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()  # type: ignore[attr-defined]
             else:
-                from sharpcli.render.console import tell_error
+                from sharpcli.render.console import write_error
 
                 known = _settings_error(error, self, words)
-                tell_error(sys.stderr, known.message, known.hint)
+                write_error(sys.stderr, known.message, known.hint)
             sys.exit(SettingsError.exit_code)
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)

@@ -27,7 +27,7 @@ def console(stream: IO[str]) -> Console:
     return Console(file=stream, width=width, highlight=False, markup=False)
 
 
-def tell(to: Console, sentence: str, word: str = "", colour: str = "") -> None:
+def write_message(to: Console, sentence: str, word: str = "", colour: str = "") -> None:
     """Write a sentence, folded at words, after a coloured word such as "warning"."""
     start = f"{word}: " if word else ""
     for place, line in enumerate(fold_message(visible(start + sentence), usable(to.width))):
@@ -37,11 +37,11 @@ def tell(to: Console, sentence: str, word: str = "", colour: str = "") -> None:
         to.print(text, soft_wrap=True)
 
 
-def tell_error(stream: IO[str], message: str, hint: str) -> None:
+def write_error(stream: IO[str], message: str, hint: str) -> None:
     """Write an error, and its hint below it."""
     for word, sentence, colour in (("error", message, "red"), ("hint", hint, "cyan")):
         if sentence:
-            tell(console(stream), _ended(sentence), word, colour)
+            write_message(console(stream), _ended(sentence), word, colour)
 
 
 def _ended(sentence: str) -> str:
@@ -105,14 +105,14 @@ class TerminalListener:
     def warn(self, message: str) -> None:
         """Write a warning."""
         if not self.quiet:
-            tell(self.console, message, "warning", "yellow")
+            write_message(self.console, message, "warning", "yellow")
 
     def say(self, message: str) -> None:
         """Write a sentence."""
         if not self.quiet:
-            tell(self.console, message)
+            write_message(self.console, message)
 
     def note(self, message: str) -> None:
         """Write a note if `verbose`."""
         if self.verbose and not self.quiet:
-            tell(self.console, message, "note", "cyan")
+            write_message(self.console, message, "note", "cyan")

@@ -11,7 +11,7 @@ from sharpcli.errors import SettingsError, closest
 LOSSES = ("ce", "mse", "bce")
 IGNORED = -100  # torch's default of ignore_index.
 UNIT_LOGITS = "ce-unit-logits"  # For a measure only; --loss does not accept it.
-_LARGEST = 2**63  # No tensor holds a larger whole number.
+_LARGEST = 2**63  # No tensor holds a larger integer.
 LAST, FIRST = -1, 1  # The two possible axes of the classes.
 
 _OPTIONS = {
@@ -123,7 +123,7 @@ def _value(option: str, text: str) -> int | float:
         if option == "ignore_index" and abs(number) >= _LARGEST:
             raise ValueError
     except ValueError:
-        kind = "a whole number" if option == "ignore_index" else "a number"
+        kind = "an integer" if option == "ignore_index" else "a number"
         raise SettingsError(f"The loss option {option} cannot be '{text}'.", f"It takes {kind}.") from None
     if option == "smoothing" and not 0 <= number < 1:
         raise SettingsError(f"smoothing is {text}, but must be from 0 to below 1.", "Write it like ce:smoothing=0.1.")

@@ -16,7 +16,7 @@ from matplotlib.transforms import ScaledTranslation
 
 Panel = Callable[[Axes], None]
 
-# Okabe and Ito's colours, which differ in lightness too; beside each a marker and a dash. The three lengths
+# Okabe and Ito's colours, which differ in lightness too; each line also has a marker and a dash. The three lengths
 # have no common factor, so that combinations repeat as late as possible.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -14,10 +14,10 @@ from sharpcli.render.tables.parts import NO_VALUE, Facts, Table
 
 _INDENT = 2
 _WIDE_GAP, _GAP = 3, 2
-_NAMES = 0.6  # Share of the width for the names of rows, where not all columns fit beside them.
+_NAMES = 0.6  # Share of the width for the names of rows, if not all columns fit next to them.
 _LEAST_NAME = 12  # Columns of a name that is shortened.
 _SENTENCE = 24  # Columns from which a cell may be folded at words.
-_BESIDE = 16  # Columns that a sentence takes at least beside its name.
+_LEAST_VALUE = 16  # Columns that a sentence needs at least next to its name.
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ def lay_out(table: Table, width: int) -> list[Text]:
 
 
 def lay_out_facts(facts: Facts, width: int, indented: int = _INDENT) -> list[Text]:
-    """Return the lines of named values; a value goes below its name where there is no room beside it."""
+    """Return the lines of named values; a value goes below its name if there is no room next to it."""
     indent, lines = " " * indented, list[str]()
-    beside = max((cell_len(name) for name, _ in facts.rows), default=0)
-    room = width - indented - beside - _GAP
+    widest = max((cell_len(name) for name, _ in facts.rows), default=0)
+    room = width - indented - widest - _GAP
     for name, value in facts.rows:
-        if longest_word(value) <= room and room >= min(_BESIDE, cell_len(value)):
+        if longest_word(value) <= room and room >= min(_LEAST_VALUE, cell_len(value)):
             first, *others = fold(value, room, hang=0)
-            lines.append(f"{indent}{name}{' ' * (beside - cell_len(name) + _GAP)}{first}")
-            lines += [" " * (indented + beside + _GAP) + other for other in others]
+            lines.append(f"{indent}{name}{' ' * (widest - cell_len(name) + _GAP)}{first}")
+            lines += [" " * (indented + widest + _GAP) + other for other in others]
         else:
             lines += [indent + part for part in fold(name, width - indented) if name]
             lines += [indent + "  " + part for part in fold(value, width - indented - 2, hang=0)]

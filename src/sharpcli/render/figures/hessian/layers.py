@@ -23,7 +23,7 @@ def draw_layers(axes: Axes, line: Line) -> None:
         if layer.verdict != "certified":
             bar.set(facecolor="white", edgecolor=line.colour, hatch="////")
     for place, layer in enumerate(layers):
-        reach = max(layer.lambda_max + layer.residual, 0.0)  # The number is beside the bar, on the side without names.
+        reach = max(layer.lambda_max + layer.residual, 0.0)  # The number is next to the bar, on the side without names.
         _write_beside(axes, reach, place, plain_number(float(f"{layer.lambda_max:.3g}")))
     if line.result.lambda_max is not None and math.isfinite(line.result.lambda_max):
         label = f"full matrix, {line.result.lambda_max:.3g}"
