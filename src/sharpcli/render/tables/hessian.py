@@ -148,7 +148,7 @@ def _trust(result: HessianResult) -> list[str]:
         starred = any(not eigenvalue.verified for eigenvalue in result.eigenvalues)
         lines.append(
             f"each interval contains an exact eigenvalue; its half-width is at least residual + noise floor "
-            f"({result.noise_floor:.1e}) + rounding ({result.rounding:.1e}); the basis is orthogonal to "
+            f"({result.noise_floor:.1e}) + rounding ({result.rounding:.1e}); the basis is orthogonal to within "
             f"{result.orthogonality:.0e}"
             + ("; *: residual from stored products; --certify all computes new products" if starred else "")
         )

@@ -13,7 +13,9 @@ from sharpcli.results import ReparamResult
 
 def draw_reparam(result: ReparamResult) -> list[Part]:
     """Return sentences about the factor, the outputs and the weight norm, and the next command."""
-    effect = f"'{result.into}' was divided by it" if result.into else "this multiplies the logits by the same factor"
+    effect = (
+        f"'{result.into}' was divided by {result.factor:g}" if result.into else "this multiplies the logits by the same factor"
+    )
     return [
         Text(f"'{result.layer}' of {unbroken(result.checkpoint.path)} was multiplied by {result.factor:g}; {effect}."),
         Text(f"Largest deviation from the expected outputs: {result.difference:.1e} of the largest output."),
