@@ -64,8 +64,8 @@ def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, 
     if recorded is not None:
         if transform_runs_code(recorded):
             raise InputError(
-                f"{checkpoint.path} was trained with the transform {recorded}, which is never run because a file names it.",
-                f"If you trust that code, say so: --transform {recorded}.",
+                f"{checkpoint.path} was trained with the transform {recorded}, but code that a file names is never run.",
+                f"If you trust this code, add --transform {recorded}.",
             )
         return str(recorded)
     images = spec.lower().startswith("folder:") and not any(text.startswith(("raw=", "size=")) for text in arguments)
@@ -75,8 +75,8 @@ def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, 
     own = default_of_torchvision(model[len(TORCHVISION) :]) if model.lower().startswith(TORCHVISION) else None
     if own is None:
         raise InputError(
-            f"{checkpoint.path} does not say what was done to its images before the model, and the numbers depend on it.",
-            "Name it: --transform mean=A,B,C,std=A,B,C,resize=N,crop=N, --transform torchvision:WEIGHTS, or --transform none "
+            f"{checkpoint.path} does not say how its images were transformed, and the numbers depend on it.",
+            "Give it: --transform mean=A,B,C,std=A,B,C,resize=N,crop=N, --transform torchvision:WEIGHTS, or --transform none "
             "for pixels from 0 to 1.",
         )
     return own

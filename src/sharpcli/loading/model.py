@@ -28,7 +28,7 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
         )
     if settings.model is None and runs_code(spec):
         raise InputError(
-            f"{checkpoint.path} needs the model code {spec}, but code that a file names is never run without permission.",
+            f"{checkpoint.path} needs the model code {spec}, but code that a file names is never run.",
             f"If you trust this code, add --model {spec}.",
         )
     output = settings.output or (checkpoint.metadata.get("model", {}).get("output") if own else None)
