@@ -57,7 +57,7 @@ def test_what_the_parser_cannot_read(line: str, sentence: str, hint: str, sharpc
     [
         ("--data a.npz", 2, "Did you mean npz:a.npz?"),
         ("--data {folder}", 2, "Did you mean folder:{folder}?"),
-        ("--data {net}", 2, "Arrays are read from a file that numpy.savez wrote: npz:FILE."),
+        ("--data {net}", 2, "Name the function in it that returns the data: {net}:FUNCTION."),
         ("--data npz:{folder}", 3, "Did you mean folder:{folder}?"),
         ("--data folder:{npz}", 3, "Did you mean npz:{npz}?"),
         ("--data npy:a.npy", 2, "Known: cifar10, "),
