@@ -361,7 +361,7 @@ def test_numbers_need_as_many_outputs():
     [
         ("ce:ignore_index", "option ignore_index in 'ce:ignore_index' has no value"),
         ("ce:smooth", "no option 'smooth'"),
-        ("ce:ignore_index=1.5", "whole number"),
+        ("ce:ignore_index=1.5", "an integer"),
         ("ce:smoothing=x", "takes a number"),
         ("bce:pos_weight=inf", "above 0 and finite"),
         ("CE", "Did you mean 'ce'"),

@@ -98,13 +98,13 @@ def test_labels_in_another_order_are_noticed_by_every_command(
 ):
     words = line.format(a=trained).split()
     usual = sharpcli(*words)
-    assert "of guessing" not in usual.stderr
+    assert "constant prediction" not in usual.stderr
     answer = sharpcli(*words, "--data", f"npz:{shifted}", "--json")
     told = " ".join(answer.stderr.split())
-    assert "is not below the 1.099 of guessing" in told
+    assert "is not below the loss 1.099 of the best constant prediction" in told
     assert "check preprocessing, labels and data" in told
     if answer.exit_code == 0:
-        assert any("of guessing" in warning for warning in json.loads(answer.stdout)["warnings"])
+        assert any("constant prediction" in warning for warning in json.loads(answer.stdout)["warnings"])
 
 
 def test_a_net_that_is_no_better_than_it_was_in_training_is_told_apart(
@@ -116,7 +116,7 @@ def test_a_net_that_is_no_better_than_it_was_in_training_is_told_apart(
     assert load(final)["metadata"]["final"]["train_loss"] > math.log(3)
     assert "has learned nothing from these data" in told
     assert "check preprocessing" not in told
-    assert "of guessing" not in sharpcli("hessian", tmp_path / "sgd" / "init.pt", "--topk", 1).stderr
+    assert "constant prediction" not in sharpcli("hessian", tmp_path / "sgd" / "init.pt", "--topk", 1).stderr
 
 
 def test_a_good_net_on_rare_labels_is_not_accused(tmp_path: Path, sharpcli: Callable[..., Any]):

@@ -6,9 +6,9 @@ from sharpcli.losses import Evaluation
 from sharpcli.objective import Objective
 
 _CLEARLY = 0.9
-_LEARNED = "the net has learned nothing from these data, or has diverged"
-_OTHER = "check preprocessing, labels and data, unless the net is untrained"
-_TOO_SURE = "the net is far too sure where it is wrong"
+_LEARNED = "the model has learned nothing from these data, or has diverged"
+_OTHER = "check preprocessing, labels and data, unless the model is untrained"
+_TOO_SURE = "the model is overconfident where it is wrong"
 
 
 def implausible(objective: Objective, evaluation: Evaluation, *, as_stored: bool) -> str:
@@ -36,10 +36,11 @@ def implausible(objective: Objective, evaluation: Evaluation, *, as_stored: bool
     )
     parts = []
     if above:
-        parts.append(f"the loss {evaluation.loss:.4g} is not below the {guess.loss:.4g} of guessing")
+        parts.append(f"the loss {evaluation.loss:.4g} is not below the loss {guess.loss:.4g} of the best constant prediction")
     if by_chance and evaluation.accuracy is not None and guess.accuracy is not None:
         parts.append(
-            f"the accuracy {100 * evaluation.accuracy:.4g} % is not above the {100 * guess.accuracy:.4g} % of guessing"
+            f"the accuracy {100 * evaluation.accuracy:.4g} % is not above the {100 * guess.accuracy:.4g} % of the best "
+            "constant prediction"
         )
     if not parts:
         return ""

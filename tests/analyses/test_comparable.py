@@ -60,8 +60,8 @@ def test_the_user_may_say_which_loss_and_data(kinds: dict[str, str], tmp_path: P
 
 def test_a_table_of_what_differs_warns(kinds: dict[str, str], sharpcli: Callable[..., Any]):
     answer = sharpcli("compare", kinds["first"], kinds["mse"], "--metrics", "distance")
-    assert "do not compare" in answer.stderr
-    assert "do not compare" not in sharpcli("compare", kinds["first"], kinds["tanh"], "--metrics", "distance").stderr
+    assert "cannot be compared" in answer.stderr
+    assert "cannot be compared" not in sharpcli("compare", kinds["first"], kinds["tanh"], "--metrics", "distance").stderr
 
 
 def test_weights_whose_loss_is_not_finite_are_told_as_such(kinds: dict[str, str], tmp_path: Path, sharpcli: Callable[..., Any]):
@@ -116,7 +116,7 @@ def test_saved_steps_of_others_are_in_the_order_of_their_names(kinds: dict[str, 
     torch.save({name: tensor * 0 for name, tensor in state.items()}, tmp_path / "start.pt")
     found = sharpcli.distance(tmp_path, init=str(tmp_path / "start.pt"))
     assert [one.norm / found.steps[0].norm for one in found.steps] == pytest.approx([1, 2, 4, 20, 40])
-    assert found.way.straightness == pytest.approx(1)
+    assert found.trajectory.straightness == pytest.approx(1)
     torch.save(state, tmp_path / "step-last.pt")
     with pytest.raises(InputError, match="step-last"):
         sharpcli.distance(tmp_path, init=str(tmp_path / "start.pt"))

@@ -31,7 +31,7 @@ def test_a_logarithm_is_told_from_a_power_law(seed: int):
     assert found.preferred == "log"
     assert found.fits[0].parameters["b"] == pytest.approx(1.5, rel=0.05)
     assert found.aic_difference > 10
-    assert found.sentence.startswith("The data prefer the logarithm")
+    assert found.sentence.startswith("The data prefer log t")
     other = growth(lines(0.4 * t**0.5 + noise(seed, 0.1)), 1, None)
     assert other.preferred == "power"
     assert other.fits[1].parameters["p"] == pytest.approx(0.5, rel=0.05)
@@ -43,7 +43,7 @@ def test_what_cannot_be_told_apart_is_not():
     t = numpy.array(UPDATES, dtype=float)
     found = growth(lines(5 + 0.05 * numpy.log(t) + noise(0, 0.1)), 1, None)
     assert found.preferred is None
-    assert "do not tell" in found.sentence
+    assert "do not distinguish" in found.sentence
 
 
 def test_fits_are_least_squares_and_exact_where_data_are():
@@ -77,10 +77,10 @@ def test_the_way_through_saved_steps(tmp_path: Path):
         about = {"step": number, "parameters": ["w"], "init": {"path": "init.pt", "sha256": checkpoints.state_sha256(start)}}
         checkpoints.write(tmp_path / name, {"w": torch.tensor([place])}, about)
     found = sharpcli.distance(tmp_path, per_layer=True)
-    assert (found.way.length, found.way.displacement) == (7, 5)
-    assert found.way.straightness == pytest.approx(5 / 7)
-    assert found.way.stretches == (3, 4)
-    assert found.way.turns == (0,)
+    assert (found.trajectory.length, found.trajectory.displacement) == (7, 5)
+    assert found.trajectory.straightness == pytest.approx(5 / 7)
+    assert found.trajectory.stretches == (3, 4)
+    assert found.trajectory.turns == (0,)
     assert found.growth is None
     assert found.layers[0].filters == 1
     assert found.layers[0].filter_relative_max is None  # They began at 0.
@@ -114,4 +114,4 @@ def test_the_way_from_foreign_weights_with_a_wrappers_prefix(runs: Path, tmp_pat
     state = torch.load(runs / "sgd" / "init.pt", weights_only=True)["state_dict"]
     torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "wrapped.pt")
     found = sharpcli.distance(runs / "sgd", init=str(tmp_path / "wrapped.pt"))
-    assert found.way == sharpcli.distance(runs / "sgd").way
+    assert found.trajectory == sharpcli.distance(runs / "sgd").trajectory

@@ -216,8 +216,9 @@ def test_inspect_says_what_is_in_a_file(tmp_path: Path, sharpcli: Callable[..., 
     assert shown.exit_code == 0, shown.stderr
     words = " ".join(shown.stdout.split())
     for said in (
-        "state dict under 'model'", "bfloat16, float32, int64", "15 (told by names and values)", "1 (2.weight is 0.weight)",
-        "3 (1.running_mean, 1.running_var, 1.num_batches_tracked)", "1 (criterion.weight)", "weights model",
+        "state dict under 'model'", "bfloat16, float32, int64", "15 (identified by names and values)",
+        "1 (2.weight to 0.weight)", "weights model", "1 (criterion.weight)",
+        "3 (1.running_mean, 1.running_var, 1.num_batches_tracked)",
     ):  # fmt: skip
         assert said in words
     assert "…" not in shown.stdout

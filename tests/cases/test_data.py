@@ -273,7 +273,7 @@ def test_smoothing_is_for_cross_entropy(sharpcli: Callable[..., Any], tmp_path: 
     _, *options = case("onelogit")
     answer = sharpcli("train", *options, "--loss", "bce", "--label-smoothing", 0.1, "--steps", 1, "--out", tmp_path / "run")
     assert (answer.exit_code, answer.stdout) == (2, "")
-    assert "--label-smoothing is for --loss ce" in answer.stderr
+    assert "--label-smoothing needs --loss ce" in answer.stderr
 
 
 def test_the_printed_conditions_say_what_was_assumed(sharpcli: Callable[..., Any]) -> None:

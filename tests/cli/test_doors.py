@@ -102,7 +102,7 @@ def test_a_plot_replaces_no_other_file(sharpcli: Run, tmp_path: Path):
     shutil.copy(SAMPLE / "final.pt", checkpoint)
     before = checkpoint.read_bytes()
     words = ["hessian", checkpoint, "--topk", 1, "--samples", 20]
-    refused(sharpcli(*words, "--plot", checkpoint), 2, "is no picture")
+    refused(sharpcli(*words, "--plot", checkpoint), 2, "is not a picture")
     assert checkpoint.read_bytes() == before
     both = tmp_path / "z.png"
     refused(sharpcli(*words, "--plot", both, "--vectors", both), 2, "--plot and --vectors")

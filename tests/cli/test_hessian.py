@@ -688,7 +688,7 @@ def test_one_sentence_one_hint_and_nothing_written(
 
 def test_the_memory_that_is_recommended_is_enough(sharpcli: Run, final: Path) -> None:
     hint = sharpcli("hessian", final, "--memory", "1k").stderr.splitlines()[1]
-    size = hint.partition("--memory ")[2].split()[0]
+    size = hint.partition("--memory ")[2].partition(")")[0]
     answer = sharpcli("hessian", final, "--memory", size)
     assert answer.exit_code == 0, answer.stderr
 

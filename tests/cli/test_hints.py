@@ -15,18 +15,30 @@ NET = "import torch\n\n\ndef make(num_classes):\n    return torch.nn.Flatten()\n
 USAGE = [
     ("hessian", "CKPT... is missing.", "Write it like 'sharpcli hessian CKPT... [OPTIONS]'."),
     ("reparam a.pt", "OUT is missing.", "Write it like 'sharpcli reparam IN OUT [OPTIONS]'."),
-    ("reparam a b c d", "'c d' is more than reparam takes.", "Write it like 'sharpcli reparam IN OUT [OPTIONS]'."),
-    ("hessian a.pt --topkk 3", "There is no option --topkk.", "Did you mean --topk? 'sharpcli hessian --help' lists all."),
-    ("hessian a.pt --lr 3", "There is no option --lr.", "'sharpcli hessian --help' lists all."),
-    ("hessian a.pt -x", "There is no option -x.", "'sharpcli hessian --help' lists all."),
-    ("--foo", "There is no option --foo.", "'sharpcli --help' lists all."),
-    ("hesian a.pt", "There is no command called 'hesian'.", "Did you mean hessian? 'sharpcli --help' lists all."),
-    ("hessian a.pt --topk x", "--topk is 'x', which is not a whole number.", "'sharpcli hessian --help' says what it takes."),
-    ("hessian a.pt --tol x", "--tol is 'x', which is not a number.", "'sharpcli hessian --help' says what it takes."),
+    ("reparam a b c d", "Too many arguments for reparam: 'c d'.", "Write it like 'sharpcli reparam IN OUT [OPTIONS]'."),
+    (
+        "hessian a.pt --topkk 3",
+        "There is no option --topkk.",
+        "Did you mean --topk? See 'sharpcli hessian --help' for all options.",
+    ),
+    ("hessian a.pt --lr 3", "There is no option --lr.", "See 'sharpcli hessian --help' for all options."),
+    ("hessian a.pt -x", "There is no option -x.", "See 'sharpcli hessian --help' for all options."),
+    ("--foo", "There is no option --foo.", "See 'sharpcli --help' for all options."),
+    ("hesian a.pt", "There is no command called 'hesian'.", "Did you mean hessian? See 'sharpcli --help' for all commands."),
+    (
+        "hessian a.pt --topk x",
+        "--topk is 'x', which is not an integer.",
+        "See 'sharpcli hessian --help' for the values that it takes.",
+    ),
+    (
+        "hessian a.pt --tol x",
+        "--tol is 'x', which is not a number.",
+        "See 'sharpcli hessian --help' for the values that it takes.",
+    ),
     ("hessian a.pt --topk", "--topk needs a value.", "Write it like --topk K."),
     ("hessian a.pt --trace=3", "--trace takes no value.", "Write --trace alone, or leave it out."),
-    ("hessian a.pt --operator fischer", "--operator is 'fischer', which is not a choice.", "Did you mean 'fisher'?"),
-    ("hessian a.pt --which la", "--which is 'la', which is not a choice.", "Did you mean 'LA'?"),
+    ("hessian a.pt --operator fischer", "--operator cannot be 'fischer'.", "Did you mean 'fisher'?"),
+    ("hessian a.pt --which la", "--which cannot be 'la'.", "Did you mean 'LA'?"),
 ]
 
 
@@ -45,7 +57,7 @@ def test_what_the_parser_cannot_read(line: str, sentence: str, hint: str, sharpc
     [
         ("--data a.npz", 2, "Did you mean npz:a.npz?"),
         ("--data {folder}", 2, "Did you mean folder:{folder}?"),
-        ("--data {net}", 2, "Arrays are read from a file that numpy.savez wrote: npz:FILE."),
+        ("--data {net}", 2, "Name the function in it that returns the data: {net}:FUNCTION."),
         ("--data npz:{folder}", 3, "Did you mean folder:{folder}?"),
         ("--data folder:{npz}", 3, "Did you mean npz:{npz}?"),
         ("--data npy:a.npy", 2, "Known: cifar10, "),

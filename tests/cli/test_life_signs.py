@@ -19,7 +19,7 @@ from tests.terminal import Shown, on_terminal
 LONG = ["--steps", 10**6, "--batch-size", 16, "--eval-every", 500]
 LARGE = ["--model", "mlp", "--model-arg", "hidden=64,64"]
 BAR = "━"
-SIGNS = re.compile(r"^progress: .*; \d+ % of all; \d+:\d\d:\d\d passed(, about \d+:\d\d:\d\d left)?$")
+SIGNS = re.compile(r"^progress: .*; \d+ % done; \d+:\d\d:\d\d elapsed(, about \d+:\d\d:\d\d left)?$")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_errors_and_warnings_leave_the_terminal_clean(machine: Machine, tiny: li
     assert warned.exit_code == 0
     assert is_clean(warned)
     told = " ".join(warned.screen.text().split())
-    assert "warning: Some of these checkpoints hold the same weights." in told
+    assert "warning: Some of the checkpoints contain the same weights." in told
 
 
 NOISY = """import sys

@@ -41,7 +41,7 @@ def test_what_is_no_checkpoint_is_passed_over(line: str, folder: Path, sharpcli:
     answer = sharpcli(command, *named, *words, "--json")
     assert answer.exit_code == 0, answer.stderr
     note, *warnings = answer.stderr.splitlines()
-    assert note.startswith("note: left out, because they are no checkpoints: ")
+    assert note.startswith("note: left out, because they are not checkpoints: ")
     assert note.partition("checkpoints: ")[2].split(", ") == sorted(str(folder / name) for name in OTHERS)
     assert all(line.startswith("warning: ") for line in warnings)
     alone = sharpcli(command, folder / "fullbatch", folder / "sgd", *words, "--json")

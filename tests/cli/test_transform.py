@@ -78,7 +78,7 @@ def test_without_a_transform_a_foreign_net_over_a_folder_gets_no_number(
 ):
     answer = sharpcli(command, *foreign["words"])
     assert (answer.exit_code, answer.stdout) == (3, "")
-    assert "does not say what was done to its images" in answer.stderr.replace("\n", " ")
+    assert "does not say how its images were transformed" in answer.stderr.replace("\n", " ")
     assert "--transform" in answer.stderr
 
 
@@ -107,7 +107,7 @@ def test_code_that_a_file_names_is_not_run(sharpcli: Callable[..., Any], foreign
     final = tmp_path / "sgd" / "final.pt"
     answer = sharpcli("hessian", final, "--topk", 1)
     assert answer.exit_code == 3
-    assert "which is never run because a file names it" in answer.stderr.replace("\n", " ")
+    assert "but code that a file names is never run" in answer.stderr.replace("\n", " ")
     assert sharpcli("hessian", final, "--topk", 1, "--transform", text).exit_code == 0
 
 

@@ -41,7 +41,7 @@ LEFT_OUT: dict[str, set[str]] = {
     | {"Subject.momentum", "Subject.momentum_rule", "Subject.step", "buffers", "left_out", "metadata", "seconds"}
     | {f"run.{name}" for name in ("folder", "state", "step", "steps", "stopped_by", "checkpoint", "checkpoint_step", "go_on")},
     "DistanceResult": SUBJECT
-    | {"ties", "buffers", "seconds", "way.stretches", "steps.path", "steps.norm", "steps.init_norm", "steps.max_change"}
+    | {"ties", "buffers", "seconds", "trajectory.stretches", "steps.path", "steps.norm", "steps.init_norm", "steps.max_change"}
     | {"steps.layers", "growth.steps", "growth.distances", "growth.fits", "growth.preferred", "growth.aic_difference"},
     "PathResult": SUBJECT | {"curvature.verdicts", "barrier"},
     "SurfaceResult": SUBJECT - HEADING

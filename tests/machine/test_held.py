@@ -86,7 +86,7 @@ def test_a_signal_tells_how_to_go_on(
     sentence_and_hint(answer, 128 + number)
     assert answer.stdout == ""
     assert number.name in answer.stderr or number == signal.SIGINT
-    assert "--resume" in answer.stderr if command == "train" else "goes on from there" in answer.stderr
+    assert "--resume" in answer.stderr if command == "train" else "the same command continues" in answer.stderr
     assert shown.exists()
     assert not lock.exists()
     if command == "train":

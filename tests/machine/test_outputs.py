@@ -50,7 +50,7 @@ def test_no_memory_for_the_samples_left_out_costs_their_bar_alone(
     bar = result_of(answer, "ok")["data_bar"]
     assert bar["standard_error"] > 0
     assert bar["held_out"] is None
-    assert "warning: The samples left out are not measured: there is not enough memory for it." in answer.stderr
+    assert "warning: The held-out samples are not measured: there is not enough memory for it." in answer.stderr
 
 
 ENGINE = "forward-over-reverse"  # It calls the model for every product.
@@ -211,7 +211,7 @@ def test_the_file_that_stdout_goes_to_is_not_replaced(machine: Machine, final: P
     place = tmp_path / "answer.png"
     answer = machine("hessian", final, "--topk", 1, "--plot", place, stdout=str(place))
     sentence_and_hint(answer, 3)
-    assert "the answer itself" in answer.stderr
+    assert "stdout is redirected to it" in answer.stderr
 
 
 ODD = ["a$b_c%d", "$\\frac{1$", "back\\slash", "100%", "x^{2}", "quote'\"", "\udcff\udcfe", "é漢字", "n" * 240]

@@ -53,7 +53,7 @@ def test_a_reader_that_goes_away_ends_the_command_silently(final: Path) -> None:
 def test_a_full_disk_behind_stdout_is_told(options: list[str], machine: Machine, final: Path) -> None:
     answer = machine("inspect", final, *options, stdout="/dev/full")
     sentence_and_hint(answer, 3)
-    assert "Cannot write the answer to stdout: No space left on device" in answer.stderr
+    assert "Cannot write the results to stdout: No space left on device" in answer.stderr
 
 
 def test_a_full_disk_behind_stdout_of_help_is_told() -> None:
@@ -102,7 +102,7 @@ def test_too_little_memory_is_one_sentence(
     ):
         answer = machine(command, *given, *words, limits={"RLIMIT_AS": 40 * 2**30})
         sentence_and_hint(answer, 3)
-        assert "There is not enough memory for this." in answer.stderr
+        assert "There is not enough memory." in answer.stderr
         assert "--chunk-size" in answer.stderr
         assert absent not in answer.stderr
 
@@ -110,7 +110,7 @@ def test_too_little_memory_is_one_sentence(
 def test_libraries_that_find_no_memory_are_one_sentence(final: Path) -> None:
     done = shell('ulimit -v 900000; "$@"', "hessian", final)
     sentence_and_hint(Answer(done.returncode, done.stdout, done.stderr), 3)
-    assert "There is not enough memory for this." in done.stderr
+    assert "There is not enough memory." in done.stderr
 
 
 def test_a_working_folder_that_was_removed_is_told(final: Path, tmp_path: Path) -> None:

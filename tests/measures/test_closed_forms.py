@@ -82,7 +82,7 @@ def test_the_worst_case_in_a_euclidean_ball(seed: int, at_minimum: bool):
     assert found.value <= exact * (1 + 1e-9)
     assert found.value > 0.999 * exact
     assert found.bound == "lower"
-    assert found.details["at_the_rim"] == pytest.approx(1)
+    assert found.details["fraction_of_radius"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(("seed", "adaptive"), crossed(SEEDS, [False, True]))
@@ -309,7 +309,7 @@ def test_the_local_volume_is_that_of_the_dense_spectrum(seed: int, name: str):
     found = local_volume.read(problem, problem.parameters(), seed=seed, sigma=0.1, probes=12)
     assert abs(found.value - exact) < 4 * found.standard_error + 1e-6 * exact
     assert found.standard_error < 0.2 * exact
-    assert 0 < found.details["of_outliers"] < found.value
+    assert 0 < found.details["outlier_part"] < found.value
 
 
 def test_the_local_volume_of_a_bowl_is_exact_and_is_that_of_sampling():

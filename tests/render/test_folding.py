@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from sharpcli import results
-from sharpcli.render.console import console, tell
+from sharpcli.render.console import console, write_message
 from sharpcli.render.folding import fold, fold_command, fold_message, shortened, visible
 from sharpcli.render.tables import show
 from sharpcli.render.tables.layout import lay_out
@@ -125,7 +125,7 @@ def test_what_is_the_same_in_all_rows_is_said_once():
         table.add_row(name, loss, "train", "–")
     lines = [line.plain for line in lay_out(table, 80)]
     assert lines[0].split() == ["name", "loss"]
-    assert lines[-1].strip() == "in every row: split train; without a value: trace"
+    assert lines[-1].strip() == "in every row: split train; no value: trace"
 
 
 def test_a_table_with_equal_columns_only_keeps_one():
@@ -151,7 +151,7 @@ def test_columns_count_also_in_a_pipe(columns: str | None, folded: bool, monkeyp
     if columns is not None:
         monkeypatch.setenv("COLUMNS", columns)
     stream = io.StringIO()
-    tell(console(stream), "The loss does not repeat, since the model has dropout in eval mode.", "warning", "yellow")
+    write_message(console(stream), "The loss does not repeat, since the model has dropout in eval mode.", "warning", "yellow")
     lines = stream.getvalue().splitlines()
     assert lines[0].startswith("warning: The loss")
     assert (len(lines) > 1) == folded

@@ -171,7 +171,7 @@ def test_a_line_comes_also_where_nothing_is_reported(lines: tuple[Lines, list[st
     """As while data are loaded, or in one long product."""
     shown, written = lines
     wait(written, 2)
-    assert written[0].startswith("preparing; 0 % of all; ")
+    assert written[0].startswith("preparing; 0 % done; ")
     search = shown.overview.start("search", 40, units="products", done=0, parts={})
     search.expect(30)
     search.advance(10, residual=0.012345)

@@ -74,20 +74,20 @@ class _Measured(NamedTuple):
 
 
 def _result(measurements: Sequence[_Measured], settings: CompareSettings, record: AnswerRecord) -> CompareResult:
-    """Return the answer for the checkpoints that were measured, and warn of what does not compare."""
+    """Return the result for the measured checkpoints, with warnings if they cannot be compared."""
     rows, sizes = [one.row for one in measurements], {one.size for one in measurements}
     if len({one.of for one in measurements}) > 1:
         progress.warn(
-            "These checkpoints are measured on different data or losses, so the rows do not compare; say which with "
+            "The checkpoints are measured on different data or with different losses, so the rows cannot be compared: give "
             "--data and --loss."
         )
     if len({row.checkpoint.sha256 for row in rows}) < len(rows):
-        progress.warn("Some of these checkpoints hold the same weights.")
+        progress.warn("Some of the checkpoints contain the same weights.")
     losses = [row.train_loss for row in rows]
     if max(losses) > _LOSS_RATIO * min(losses):
         progress.warn(
-            f"Train losses differ by more than {_LOSS_RATIO:g}x ({min(losses):.3g} to {max(losses):.3g}): λmax shrinks "
-            "with the loss, so compare sharpness at matched loss (train --stop-train-loss)."
+            f"The train losses differ by more than a factor of {_LOSS_RATIO:g} ({min(losses):.3g} to {max(losses):.3g}): λmax "
+            "decreases with the loss, so compare sharpness at equal loss (train --stop-train-loss)."
         )
     return CompareResult(
         rows=tuple(rows),
@@ -139,7 +139,7 @@ def _accuracy_gap(train: Evaluation, test: Evaluation) -> tuple[float | None, fl
 def _measure(
     loaded: LoadedCheckpoint, objective: Objective, settings: CompareSettings, planner: Planner
 ) -> tuple[dict[str, float | None], tuple[str, ...]]:
-    """Return the measures that were asked for, and why any of them is missing."""
+    """Return the measures, and the reasons why any of them is missing."""
     measured: dict[str, float | None] = {}
     notes: list[str] = []
     if "hessian" in settings.metrics:

@@ -25,18 +25,16 @@ def require_compatible(first: LoadedCheckpoint, second: LoadedCheckpoint) -> Non
         if ours.get(name) != theirs.get(name):
             raise InputError(f"{names} are of different architectures: '{name}' differs.", "Name checkpoints of one model.")
     if first.loss != second.loss:
-        raise InputError(
-            f"{names} were trained on different losses: {first.loss} and {second.loss}.", "Say which to measure with --loss."
-        )
+        raise InputError(f"{names} were trained on different losses: {first.loss} and {second.loss}.", "Give one with --loss.")
     if first.data.fingerprint() != second.data.fingerprint():
-        raise InputError(f"{names} were trained on different data.", "Say which to measure on with --data.")
+        raise InputError(f"{names} were trained on different data.", "Give the data to measure on with --data.")
     in_other = private_copy(first.model)
     in_other.load_state_dict(second.model.state_dict())
     inputs = first.data.train.inputs[:_SAMPLES]
     if not output_difference(in_other, second.model, inputs) <= _AGREEMENT:
         raise InputError(
             f"{names} have the same tensors but are of different models: the weights of one give other outputs in the other.",
-            "Name checkpoints of one model; activations and arguments count.",
+            "Give checkpoints of one model, with the same activations and arguments.",
         )
 
 

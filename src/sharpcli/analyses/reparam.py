@@ -47,7 +47,7 @@ def reparam(
     """
     settings = chosen(ReparamSettings, settings, options)
     if Path(target).suffix == ".safetensors":
-        raise SettingsError(f"{target} would not be a safetensors file.", "Let its name end in .pt.")
+        raise SettingsError("reparam writes PyTorch files only, not safetensors.", "Give a name that ends in .pt.")
     if Path(target).exists():
         raise SettingsError(f"{target} exists already.", "Choose another name, or remove it.")
     with recording(settings) as record:
@@ -61,7 +61,7 @@ def reparam(
         if not difference <= _AGREEMENT:
             raise InputError(
                 f"Rescaling '{layer}' against '{into}' changes the outputs by {difference:.2g} of their size.",
-                "Only ReLU, pooling or flattening may stand between the two; name the other with --into.",
+                "Only ReLU, pooling or flattening may be between the two layers; give the other layer with --into.",
             )
         _write(Path(target), loaded, model, {"layer": layer, "into": into, "factor": settings.factor})
         return ReparamResult(
@@ -98,7 +98,7 @@ def _scale(model: nn.Module, settings: ReparamSettings) -> tuple[str, str | None
         partner = settings.into or (following[0] if following else None)
         if partner is None or partner not in layers:
             where = f"called '{partner}'" if partner else f"after '{name}'"
-            raise SettingsError(f"There is no layer {where} to take the factor back.", f"Known: {', '.join(order)}.")
+            raise SettingsError(f"There is no layer {where} that can be divided by the factor.", f"Known: {', '.join(order)}.")
         _take_back(layers[partner], partner, settings.factor)
     return name, partner
 
@@ -109,13 +109,14 @@ def _take_back(layer: nn.Module, name: str, factor: float) -> None:
         layer.weight.div_(factor)  # type: ignore[operator]
         return
     if layer.running_mean is None or layer.running_var is None:
-        raise InputError(f"The BatchNorm layer '{name}' keeps no running statistics to rescale.", "Use another layer.")
+        raise InputError(f"The BatchNorm layer '{name}' has no running statistics to rescale.", "Use another layer.")
     layer.running_mean.mul_(factor)
     # (c² v' with c² (v + ε) = v' + ε): the ε of the layer is scaled with the variance.
     layer.running_var.copy_(factor**2 * (layer.running_var + layer.eps) - layer.eps)
     if bool((layer.running_var < 0).any()):
         raise SettingsError(
-            f"A factor of {factor:g} would make variances of '{name}' negative, because of its ε.", "Use a larger factor."
+            f"A factor of {factor:g} would make variances of the BatchNorm layer '{name}' negative, because of its ε.",
+            "Use a larger factor.",
         )
 
 

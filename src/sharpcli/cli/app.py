@@ -1,4 +1,4 @@
-"""The command line: which commands there are. Nothing here loads torch."""
+"""The command line and its list of commands. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from sharpcli import __version__
 from sharpcli.cli import compare, distance, hessian, inspect, interpolate, reparam, sharpness, surface, train
-from sharpcli.cli.usage import Commands, OneCommand
+from sharpcli.cli.usage import Command, Commands
 
 app = typer.Typer(
     name="sharpcli",
@@ -19,22 +19,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (train, hessian, sharpness, interpolate, distance, compare, inspect, reparam, surface):
-    app.command(name=_command.NAME, cls=OneCommand, help=getattr(_command, "HELP", None))(_command.command)
+    app.command(name=_command.NAME, cls=Command, help=getattr(_command, "HELP", None))(_command.command)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"sharpcli {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """Is this minimum sharp, and does that explain how it generalizes?
+    """Measure how sharp the minima of neural networks are, and compare sharpness with generalization.
 
-    Train checkpoints, or take your own, and get numbers that can be trusted.
+    Train checkpoints or use your own. Eigenvalues have an interval and a verdict, estimates a confidence interval.
     """
 
 

@@ -20,7 +20,7 @@ def command(
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """One row a checkpoint: losses, generalization gap, λmax, φ, distance."""
+    """One row per checkpoint: losses, generalization gap, λmax, φ, distance from initialization."""
 
     def compute(settings: CompareSettings) -> Sequence[Any]:
         from sharpcli.analyses.compare import compare

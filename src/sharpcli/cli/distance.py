@@ -17,15 +17,15 @@ NAME = "distance"
 @with_options(DistanceSettings, plot=True)
 def command(
     checkpoints: Annotated[
-        list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files, or run folders for all their saved steps.")
+        list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files, or run folders with their saved steps.")
     ],
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """Distance of the weights from where they started, in all, per layer and along a run.
+    """Distance of the weights from their initialization: in total, per layer and along a run.
 
-    Only weights are read. For a file that sharpcli did not write, --model tells parameters from buffers; the options about
-    data only help to build that model, and those about loss and samples change nothing.
+    Only weights are read. In a file that sharpcli did not write, --model separates parameters from buffers; the options for
+    data are used only to build that model. The options for loss and samples have no effect.
     """
 
     def compute(settings: DistanceSettings) -> Iterable[Any]:

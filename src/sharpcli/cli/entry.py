@@ -1,4 +1,4 @@
-"""Where the process begins: neither a signal nor a stream that is closed or full ends in a traceback, also while it loads."""
+"""The entry point: no signal and no closed or full stream ends in a traceback, also not during imports."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def main() -> None:
         listen()
         repair()
         code = _run()
-        if sys.stdout is not None and not sys.stdout.closed:  # A model's code may have closed it.
+        if sys.stdout is not None and not sys.stdout.closed:  # The code of a model may have closed it.
             sys.stdout.flush()
     except KeyboardInterrupt as error:
-        code = _said("Interrupted.", 128 + getattr(error, "number", signal.SIGINT))
-    except BrokenPipeError:  # The reader has seen enough.
+        code = _report("Interrupted.", 128 + getattr(error, "number", signal.SIGINT))
+    except BrokenPipeError:  # The reader has closed the pipe.
         code = CLOSED_PIPE
     except OSError as error:
-        sentence = f"Cannot write to stdout: {error.strerror or error}.\nhint: Send it to a file, or to {os.devnull}."
-        code = _said(sentence, InputError.exit_code)
+        sentence = f"Cannot write to stdout: {error.strerror or error}.\nhint: Redirect stdout to a file or to {os.devnull}."
+        code = _report(sentence, InputError.exit_code)
     if code == CLOSED_PIPE or code == InputError.exit_code:
-        _drop_what_is_left()
+        _discard_output()
     sys.exit(code)
 
 
@@ -43,11 +43,11 @@ def _run() -> int:
     return 0
 
 
-def _said(sentence: str, code: int) -> int:
+def _report(sentence: str, code: int) -> int:
     sys.stderr.write(f"error: {sentence}\n")
     return code
 
 
-def _drop_what_is_left() -> None:
-    """Forget what a full or closed stream has not taken: Python would try again at the end, and tell of it."""
+def _discard_output() -> None:
+    """Discard output that a full or closed stream has not taken: Python would write it again at exit, and print an error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,4 +1,4 @@
-"""From whatever was raised to one sentence, one hint and an exit code."""
+"""From an exception to one sentence, one hint and an exit code."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sharpcli.errors import (
     origin,
 )
 
-# Options that make an analysis or a run take less memory, the first that helps most.
+# Options that reduce the memory of an analysis or a run, the most effective first.
 _SMALLER = ("memory", "chunk_size", "batch_size", "samples", "subspace", "points")
 _INPUT = InputError.exit_code
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What to tell the user, and the exit code of the process."""
+    """The error message and its hint, and the exit code of the process."""
 
     message: str
     hint: str
@@ -35,12 +35,12 @@ class Failure:
 
 
 def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failure:
-    """Say what an error means.
+    """Return the message, the hint and the exit code of an error.
 
     Args:
-        error: What a command has raised.
-        command: Its name.
-        values: The options that it has, with what was given for them.
+        error: The exception that a command has raised.
+        command: The name of the command.
+        values: The options of the command with their values.
     """
     if isinstance(error, IncompleteError):
         return failure(error.cause, command, values)
@@ -49,41 +49,41 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
     if isinstance(error, KeyboardInterrupt):
         number = getattr(error, "number", signal.SIGINT)
         how = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
-        return Failure(f"{how}.", _how_to_go_on(error, values), 128 + number)
+        return Failure(f"{how}.", _how_to_continue(error, values), 128 + number)
     if is_out_of_memory(error):
-        return Failure("There is not enough memory for this.", _less_memory(values), _INPUT)
+        return Failure("There is not enough memory.", _less_memory(values), _INPUT)
     if origin(error) is not None or isinstance(error, RecursionError):
         return Failure(
-            f"The model's own code has failed: {described(error)}.",
-            "Mend that code, or see its traceback with --debug.",
+            f"The code of the model has failed: {described(error)}.",
+            "Correct that code; --debug shows the traceback.",
             _INPUT,
         )
     if isinstance(error, OSError):
         return Failure(f"{error.strerror or first_line(error)}{_named(error)}.", _of_disk(error), _INPUT)
     if isinstance(error, RuntimeError) and "home directory" in message_of(error):
-        return Failure("A path begins with ~ and a name, but there is no such user.", "Check the path.", _INPUT)
+        return Failure("A path begins with ~ and the name of a user who does not exist.", "Check the path.", _INPUT)
     if isinstance(error, ValueError) and "null byte" in message_of(error):
-        return Failure("A path has a zero byte in it.", "Check the path.", _INPUT)
-    return Failure(f"Internal error: {described(error)}.", "Please report it with the output of --debug.", 1)
+        return Failure("A path contains a zero byte.", "Check the path.", _INPUT)
+    return Failure(f"Internal error: {described(error)}.", "Please report this error with the output of --debug.", 1)
 
 
 def _with_option(error: SharpcliError) -> str:
-    """Return the hint with the option that sets what it asks for; no full stop follows the value, so it can be copied."""
+    """Return the hint, and in parentheses the option that follows it."""
     if not error.remedy:
         return error.hint
     name, _, value = error.remedy.partition("=")
-    return f"{error.hint.removesuffix('.')}, as --{name.replace('_', '-')} {value} does."
+    return f"{error.hint.removesuffix('.')} (--{name.replace('_', '-')} {value})."
 
 
-def _how_to_go_on(stopped: KeyboardInterrupt, values: dict[str, Any]) -> str:
-    """Return what the work itself has noted, else whether anything was kept."""
+def _how_to_continue(stopped: KeyboardInterrupt, values: dict[str, Any]) -> str:
+    """Return the note of the interrupted command, else whether its state was saved."""
     if notes := getattr(stopped, "__notes__", ()):
         return str(notes[0])
     state = values.get("state")
     if state and os.path.exists(os.path.expanduser(state)):
-        return f"What was done is kept in {state}: the same command goes on from there."
+        return f"The state is saved in {state}: the same command continues from it."
     if "state" in values and not state:
-        return "Nothing was written. With --state the work can be gone on with."
+        return "Nothing was saved. With --state an interrupted command can be continued."
     return "Nothing was written."
 
 

@@ -18,15 +18,15 @@ NAME = "hessian"
 @with_options(HessianSettings, plot=True)
 def command(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT...", help="Checkpoint files or run folders.")],
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if an eigenvalue is not certified.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 5 if an eigenvalue is not certified.")] = False,
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """Eigenvalues of the loss Hessian, each with residual, interval and verdict; trace, density, layers on request."""
+    """Eigenvalues of the loss Hessian with residual, interval and verdict; on request trace, spectral density and layers."""
 
     def compute(settings: HessianSettings) -> Sequence[Any]:
         if how.plot and not (settings.topk or settings.bottomk or settings.has_density()):
-            raise SettingsError("There is nothing to draw.", "Add --density, or ask for eigenvalues with --topk.")
+            raise SettingsError("There is nothing to draw.", "Add --density, or compute eigenvalues with --topk.")
         from sharpcli.analyses.hessian import hessian_all
 
         return hessian_all(checkpoints, settings)

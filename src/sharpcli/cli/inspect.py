@@ -20,7 +20,7 @@ def command(
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """What is in a checkpoint, and whether it can be analysed."""
+    """Contents of a checkpoint, and whether it can be analysed."""
 
     def compute(settings: InspectSettings) -> Iterable[Any]:
         from sharpcli.analyses.inspect import inspect

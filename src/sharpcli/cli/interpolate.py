@@ -17,12 +17,12 @@ NAME = "interpolate"
 @with_options(InterpolateSettings, plot=True)
 def command(
     checkpoints: Annotated[
-        list[str], typer.Argument(metavar="A B [C...]", help="Checkpoint files or run folders; every pair is interpolated.")
+        list[str], typer.Argument(metavar="A B [C...]", help="Checkpoint files or run folders. Each pair is interpolated.")
     ],
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """Loss and accuracy on the path between solutions, train and test, and the barrier."""
+    """Loss and accuracy along a path between two solutions, on training and test data, and the barrier."""
 
     def compute(settings: InterpolateSettings) -> Sequence[Any]:
         from sharpcli.analyses.interpolate import interpolate_all

@@ -13,12 +13,12 @@ import typer
 from sharpcli.errors import SettingsError
 from sharpcli.settings import REPEATED
 
-_NUMBERS = {float: "a number", int: "a whole number", str: "a word"}
+_NUMBERS = {float: "a number", int: "an integer", str: "a word"}
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-Plot = Annotated[str | None, typer.Option("--plot", help="Also draw the result to this png, pdf or svg file.", metavar="FILE")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write nothing to stderr but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say on stderr what was chosen for speed, and why.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Plot = Annotated[str | None, typer.Option("--plot", help="Also write a figure to this png, pdf or svg file.", metavar="FILE")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write only errors to stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Explain automatic choices, such as the engine, on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -26,8 +26,8 @@ _PASSED = ("values", "how")
 
 
 @dataclasses.dataclass(frozen=True)
-class Answering:
-    """How a command is to answer: JSON or a table, a plot, and what to write to stderr."""
+class Output:
+    """How a command writes its results: as JSON or tables, with or without a plot, and the messages on stderr."""
 
     json: bool = False
     plot: str | None = None
@@ -37,9 +37,9 @@ class Answering:
 
 
 def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one option for each field of a settings class, and those that say how to answer.
+    """Give a command one option per field of a settings class, and the options for output.
 
-    The command is called with its own arguments, `values` (of the fields) and `how` (an `Answering`).
+    The command is called with its arguments, `values` (of the fields) and `how` (an `Output`).
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -53,7 +53,7 @@ def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., 
 
         def run(**given: Any) -> None:
             values = {name: given.pop(name) for name in fields}
-            how = Answering(**{name: given.pop(name) for name in answers})
+            how = Output(**{name: given.pop(name) for name in answers})
             command(values=values, how=how, **given)
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -65,7 +65,7 @@ def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., 
 
 
 def build(settings: type[Any], values: dict[str, Any]) -> Any:
-    """Make settings from what the command line gave.
+    """Make settings from the values of the command line.
 
     Raises:
         SettingsError: A value cannot be read or is out of range.
@@ -75,10 +75,10 @@ def build(settings: type[Any], values: dict[str, Any]) -> Any:
 
 
 def with_present_names(settings: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with those of former names under the present ones.
+    """Return the values with former names replaced by the present ones.
 
     Raises:
-        SettingsError: A value was given under both.
+        SettingsError: A value was given under both names.
     """
     present = {name: value for name, value in values.items() if name not in settings.former_names}
     for former, name in settings.former_names.items():
@@ -92,16 +92,16 @@ def with_present_names(settings: type[Any], values: dict[str, Any]) -> dict[str,
 
 
 def _parameters(settings: type[Any]) -> list[inspect.Parameter]:
-    """Return one keyword parameter for each field, annotated for Typer; what only this command has comes first."""
+    """Return one keyword parameter per field, annotated for Typer; fields of this class alone come first."""
     hints = get_type_hints(settings)
     fields = dataclasses.fields(settings)
     own = [field for field in fields if field.name in settings.__annotations__]
     parameters = []
     for field in (*own, *(field for field in fields if field not in own)):
-        kind, default = _shown(field.name, hints[field.name], field.default)
+        kind, default = _typer_type(field.name, hints[field.name], field.default)
         flag, shown = f"--{field.name.replace('_', '-')}", field.metadata
         switch = bool in (kind, *get_args(kind))
-        words = f"{flag}/--no-{flag[2:]}" if switch and kind is not bool else flag  # What a recipe sets can be taken back.
+        words = f"{flag}/--no-{flag[2:]}" if switch and kind is not bool else flag  # A switch that a recipe sets can be unset.
         option = typer.Option(
             words, help=shown["help"], metavar=None if switch else shown["metavar"], rich_help_panel=shown["panel"]
         )
@@ -114,8 +114,8 @@ def _parameters(settings: type[Any]) -> list[inspect.Parameter]:
     return parameters
 
 
-def _shown(name: str, hint: Any, default: Any) -> tuple[Any, Any]:
-    """Return the type and default that Typer sees: tuples become a repeated option or one text with commas."""
+def _typer_type(name: str, hint: Any, default: Any) -> tuple[Any, Any]:
+    """Return type and default for Typer: a tuple becomes a repeated option or one text with commas."""
     if get_args(hint) and not isinstance(hint, types.UnionType) and isinstance(default, tuple):
         if name in REPEATED:
             return list[str], list(default)
@@ -134,5 +134,5 @@ def _read(name: str, value: Any, hint: Any) -> Any:
     except ValueError:
         flag = f"--{name.replace('_', '-')}"
         raise SettingsError(
-            f"{flag} '{value}' holds something that is not {_NUMBERS[kind]}.", "Separate values by commas."
+            f"{flag} '{value}' contains a value that is not {_NUMBERS[kind]}.", "Separate values by commas."
         ) from None

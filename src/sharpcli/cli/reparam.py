@@ -19,11 +19,11 @@ NAME = "reparam"
 @with_options(ReparamSettings, plot=False)
 def command(
     source: Annotated[str, typer.Argument(metavar="IN", help="Checkpoint file or run folder.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="File to write; it must not exist.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="File to write. It must not exist.")],
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """Rescale a checkpoint without changing its function, to see which measures move."""
+    """Rescale layers of a checkpoint without changing its function, to test which measures are invariant."""
 
     def compute(settings: ReparamSettings) -> Sequence[Any]:
         from sharpcli.analyses.reparam import reparam

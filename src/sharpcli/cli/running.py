@@ -1,4 +1,4 @@
-"""Run one command: settings in, one answer out, every error as one sentence, one hint and an exit code."""
+"""Run one command: build settings, compute, print the results, report errors as a sentence, a hint and an exit code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from sharpcli.cli.failures import failure
-from sharpcli.cli.options import Answering, build, with_present_names
+from sharpcli.cli.options import Output, build, with_present_names
 from sharpcli.cli.places import check_place, check_plot
 from sharpcli.cli.signals import received
 from sharpcli.cli.streams import CLOSED_PIPE, Streams, apart
@@ -21,7 +21,7 @@ from sharpcli.errors import IncompleteError, InputError, NotConvergedError, Sett
 
 
 class _ReaderGoneError(Exception):
-    """Whoever read the answer has stopped to, such as `head`."""
+    """The reader of stdout, such as `head`, has closed it."""
 
 
 def answer(
@@ -29,27 +29,27 @@ def answer(
     settings: type[Any],
     values: dict[str, Any],
     compute: Callable[[Any], Iterable[Any]],
-    how: Answering,
+    how: Output,
     *,
     plural: str = "checkpoints",
     require_converged: bool = False,
 ) -> None:
     """Build settings, compute results, print them, then write the plot.
 
-    Nothing reaches stdout before the work is done. What was computed is printed before anything else can fail.
+    Nothing is written to stdout before the work is done. Results are printed before anything else can fail.
 
     Args:
-        command: Its name, for the JSON document.
+        command: Name of the command, for the JSON document.
         settings: Class of its settings.
-        values: What the command line gave for the fields.
-        compute: From settings to results; imports torch, so it is only called here.
+        values: Values of the fields from the command line.
+        compute: From settings to results; it imports torch, so it is called here only.
         how: JSON or tables, plot, streams.
-        plural: What several results are called in JSON.
-        require_converged: Exit with 5 after printing if a result has not converged.
+        plural: Key of several results in JSON.
+        require_converged: Exit with code 5 after printing if a result has not converged.
     """
     streams = apart()
     try:
-        # Idle OpenMP threads that spin make two threads a thousand times slower on a busy machine; let them sleep.
+        # On a busy machine idle OpenMP threads that spin make two threads a thousand times slower; let them sleep.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
         values = with_present_names(settings, values)
@@ -71,8 +71,8 @@ def answer(
             raise NotConvergedError("Not every eigenvalue is certified.", "Raise --max-hvp or --tol, or use --dtype float64.")
     except _ReaderGoneError:
         code = CLOSED_PIPE
-    except BaseException as error:  # A model's own code may raise anything, also SystemExit.
-        code = _tell(error, command, values, how, streams)
+    except BaseException as error:  # The code of a model may raise anything, also SystemExit.
+        code = _report(error, command, values, how, streams)
     else:
         code = 0
     streams.close()
@@ -81,19 +81,19 @@ def answer(
 
 
 def _require_folder() -> None:
-    """Refuse a working folder that was removed: libraries below torch end the process there.
+    """Refuse a working folder that was removed: libraries that torch uses end the process in it.
 
     Raises:
-        InputError: It was.
+        InputError: The folder was removed.
     """
     try:
         os.getcwd()
     except OSError as error:
-        raise InputError("The working folder is no longer there.", "Change to another folder.") from error
+        raise InputError("The working folder no longer exists.", "Change to another folder.") from error
 
 
-def _place_of_plot(how: Answering) -> Path | None:
-    """Return where the plot goes, from the root: a model's code may change the working folder.
+def _place_of_plot(how: Output) -> Path | None:
+    """Return the absolute path of the plot: the code of a model may change the working folder.
 
     Raises:
         SettingsError: The name is empty or has no known ending.
@@ -101,7 +101,7 @@ def _place_of_plot(how: Answering) -> Path | None:
     if how.plot is None:
         return None
     if how.plot == "":
-        raise SettingsError("--plot is empty.", "Give it the name of a file.")
+        raise SettingsError("--plot is empty.", "Give the name of a file.")
     from sharpcli.files import from_root
 
     _figures().check_format(Path(how.plot))
@@ -109,26 +109,26 @@ def _place_of_plot(how: Answering) -> Path | None:
 
 
 def _figures() -> ModuleType:
-    """Import the renderer, and with it matplotlib, which takes its defaults from the working folder if it finds any there."""
+    """Import the figures and matplotlib, which would read a matplotlibrc in the working folder."""
     import importlib.util
 
-    found = importlib.util.find_spec("matplotlib")
-    assert found is not None
-    assert found.origin is not None
-    asked = os.environ.pop("MPLBACKEND", None)  # Of a notebook, say; files need none, and a wrong one ends the import.
+    spec = importlib.util.find_spec("matplotlib")
+    assert spec is not None
+    assert spec.origin is not None
+    backend = os.environ.pop("MPLBACKEND", None)  # Files need no backend, and an unknown one ends the import.
     try:
-        with contextlib.chdir(Path(found.origin).parent / "mpl-data"):
+        with contextlib.chdir(Path(spec.origin).parent / "mpl-data"):
             from sharpcli.render import figures
     finally:
-        if asked is not None:
-            os.environ["MPLBACKEND"] = asked
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
     return figures
 
 
 def _compute(
-    compute: Callable[[Any], Iterable[Any]], chosen: Any, how: Answering, streams: Streams
+    compute: Callable[[Any], Iterable[Any]], chosen: Any, how: Output, streams: Streams
 ) -> tuple[list[Any], IncompleteError | None]:
-    """Return the results, and what else has failed."""
+    """Return the results, and the error of a part that has failed."""
     from sharpcli import progress
     from sharpcli.render.console import TerminalListener
 
@@ -137,7 +137,7 @@ def _compute(
     results: list[Any] = []
     with shown as listener, prints, progress.listening(listener):
         try:
-            results.extend(compute(chosen))  # One by one, so that those before an error are there.
+            results.extend(compute(chosen))  # One by one, so that results before an error are in the list.
         except KeyboardInterrupt:
             raise
         except IncompleteError as error:
@@ -149,9 +149,7 @@ def _compute(
     return results, None
 
 
-def _text(
-    command: str, results: list[Any], how: Answering, plural: str, streams: Streams, failed: IncompleteError | None
-) -> str:
+def _text(command: str, results: list[Any], how: Output, plural: str, streams: Streams, failed: IncompleteError | None) -> str:
     if how.json:
         from sharpcli.results import document
 
@@ -174,26 +172,26 @@ def _print(text: str, streams: Streams) -> None:
         raise _ReaderGoneError from error
     except OSError as error:
         raise InputError(
-            f"Cannot write the answer to stdout: {error.strerror or error}.", "Send it to another file or disk."
+            f"Cannot write the results to stdout: {error.strerror or error}.", "Redirect stdout to another file or disk."
         ) from error
 
 
-def _draw(results: list[Any], plot: Path, how: Answering, streams: Streams) -> None:
+def _draw(results: list[Any], plot: Path, how: Output, streams: Streams) -> None:
     from sharpcli.files import write_bytes
-    from sharpcli.render.console import console, tell
+    from sharpcli.render.console import console, write_message
 
     write_bytes(plot, _figures().draw(results, plot))
     if not how.quiet:
-        tell(console(streams.messages), f"Plot written to {how.plot}")
+        write_message(console(streams.messages), f"Plot written to {how.plot}")
 
 
-def _tell(error: BaseException, command: str, values: dict[str, Any], how: Answering, streams: Streams) -> int:
-    """Write what has gone wrong, and return the exit code."""
-    told = failure(error if isinstance(error, KeyboardInterrupt) else received() or error, command, values)
+def _report(error: BaseException, command: str, values: dict[str, Any], how: Output, streams: Streams) -> int:
+    """Write an error, and return its exit code."""
+    known = failure(error if isinstance(error, KeyboardInterrupt) else received() or error, command, values)
     if how.debug:
         cause = error.cause if isinstance(error, IncompleteError) else error
         streams.messages.write("".join(traceback.format_exception(cause)))
-    from sharpcli.render.console import tell_error
+    from sharpcli.render.console import write_error
 
-    tell_error(streams.messages, told.message, told.hint)
-    return told.code
+    write_error(streams.messages, known.message, known.hint)
+    return known.code

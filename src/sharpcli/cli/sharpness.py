@@ -20,7 +20,7 @@ def command(
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """Sharpness by Keskar's definition (φ in full space and in a random subspace), or by any other: --measure, --list."""
+    """Sharpness: Keskar's φ in full space and in random subspaces, or another measure (see --measure and --list)."""
 
     def compute(settings: SharpnessSettings) -> Iterable[Any]:
         if settings.list:

@@ -12,7 +12,7 @@ _received: list[int] = []
 
 
 def listen() -> None:
-    """Let SIGTERM, which clusters send, and SIGHUP, of a closed terminal, do what Ctrl-C does; ignored ones stay ignored."""
+    """Handle SIGTERM (sent by clusters) and SIGHUP (of a closed terminal) like Ctrl-C; ignored signals stay ignored."""
     for name in _SIGNALS:
         number = getattr(signal, name, None)  # Windows has no SIGHUP.
         if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
@@ -20,7 +20,7 @@ def listen() -> None:
 
 
 def received() -> Stopped | None:
-    """Return what the last signal has raised; parts of torch that run in C make other errors of it."""
+    """Return the exception of the last signal; C code of torch may have replaced it by another error."""
     return Stopped(_received[-1]) if _received else None
 
 

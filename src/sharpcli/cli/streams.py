@@ -1,4 +1,4 @@
-"""The answer and the messages, each on a stream of its own that nothing else writes to."""
+"""Separate streams for the results and for the messages, which no other code writes to."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import TextIO
 
 _WIDTHS = ("COLUMNS", "TERMINAL_WIDTH")
-_NARROWEST = 10  # Columns below which no table can be told.
+_NARROWEST = 10  # Smallest width of a table in columns.
 _STDOUT, _STDERR = 1, 2
-CLOSED_PIPE = 141  # Exit code where the reader has gone away: 128 + SIGPIPE, as of a process that the signal ends.
+CLOSED_PIPE = 141  # Exit code if the reader has closed the pipe: 128 + SIGPIPE.
 
 
 @dataclass(frozen=True)
 class Streams:
-    """Where the answer and the messages go.
+    """The streams for results and messages.
 
     Attributes:
-        apart: Whether all that is printed goes to stderr already.
+        apart: Whether prints of other code are redirected to stderr already.
     """
 
     answer: TextIO
@@ -28,17 +28,17 @@ class Streams:
     apart: bool
 
     def close(self) -> None:
-        """Close both, if they are our own; what a full or closed stream has not taken is dropped."""
+        """Close both if `apart`; output that a full or closed stream has not taken is discarded."""
         for stream in (self.answer, self.messages) if self.apart else ():
             with contextlib.suppress(OSError):
                 stream.close()
 
 
 class _Forgiving(io.FileIO):
-    """A file for messages: what cannot be written, such as to a full disk, is left out, and the work goes on."""
+    """A file for messages: a message that cannot be written, such as to a full disk, is discarded without an error."""
 
     def write(self, data: object) -> int:
-        """Write bytes, or drop them."""
+        """Write bytes, or discard them."""
         try:
             return super().write(data) or 0  # type: ignore[arg-type]
         except OSError:
@@ -46,12 +46,12 @@ class _Forgiving(io.FileIO):
 
 
 def repair() -> None:
-    """Open what the caller of the process has closed, and drop widths of no use; done before anything else.
+    """Open standard streams that the parent process has closed, and remove invalid widths from the environment.
 
-    The first file that is opened would else take the place of a closed stream, and prints would go into it.
+    Without this the first opened file would get the number of a closed stream, and prints would be written into it.
 
     Raises:
-        OSError: stdout is closed, so there is no place for an answer.
+        OSError: stdout is closed, so results cannot be written.
     """
     closed = [number for number in (0, _STDOUT, _STDERR) if not _is_open(number)]
     for number in closed:
@@ -71,10 +71,10 @@ def repair() -> None:
 
 
 def apart() -> Streams:
-    """Return streams for the answer and the messages, and send to stderr whatever else prints, in Python or in C.
+    """Return streams for results and messages, and redirect all other prints, of Python and of C code, to stderr.
 
-    This stays so until the process ends: a thread or an exit handler of a model's code may print at any time. Where the
-    two streams are not those of the process, as in a test, only Python's own prints are sent away.
+    This lasts until the process ends: a thread or an exit handler of a model may print at any time. If the two streams
+    are not those of the process, as in a test, only prints of Python are redirected.
     """
     given = Streams(_plain(sys.stdout), _plain(sys.stderr), apart=False)
     if (_number(sys.stdout), _number(sys.stderr)) != (_STDOUT, _STDERR):
@@ -88,7 +88,7 @@ def apart() -> Streams:
 
 
 def _plain(stream: TextIO) -> TextIO:
-    """Let letters that the stream's encoding lacks become question marks."""
+    """Replace characters that the encoding of a stream does not have by question marks."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
     return stream

@@ -17,12 +17,12 @@ NAME = "surface"
 @with_options(SurfaceSettings, plot=True)
 def command(
     checkpoints: Annotated[
-        list[str], typer.Argument(metavar="CKPT [B C]", help="One checkpoint, or three; a run folder for --axes pca.")
+        list[str], typer.Argument(metavar="CKPT [B C]", help="One checkpoint or three; a run folder for --axes pca.")
     ],
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """The loss over a plane: around a checkpoint, through three, or in the principal plane of a run."""
+    """Loss on a plane: around one checkpoint, through three checkpoints, or the principal plane of a run."""
 
     def compute(settings: SurfaceSettings) -> Sequence[Any]:
         from sharpcli.analyses.surface import surface

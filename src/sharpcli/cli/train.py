@@ -28,19 +28,19 @@ def _is_typed(context: typer.Context, name: str) -> bool:
 
 
 def _check_run(run: str, settings: TrainSettings) -> None:
-    """Refuse a folder that is not to be gone on with."""
+    """Refuse a folder that cannot be continued."""
     if not settings.resume:
         raise SettingsError(
-            f"'{run}' is named, but train takes the name of a folder only with --resume.",
-            "For the folder of a new run say --out.",
+            f"'{run}' is given, but train takes a folder as an argument only with --resume.",
+            "Give the folder of a new run with --out.",
         )
     if settings.out not in (None, run):
-        raise SettingsError(f"The folder to go on with is {run}, but --out is {settings.out}.", "Give one of the two.")
+        raise SettingsError(f"The run to continue is {run}, but --out is {settings.out}.", "Give one of the two.")
     if not Path(run).expanduser().is_dir():
-        raise InputError(f"There is no folder '{run}' to go on with.", "Check the path, or begin a run with --out.")
+        raise InputError(f"There is no folder '{run}' to continue.", "Check the path, or start a new run with --out.")
 
 
-HELP = f"""Train small-batch, large-batch or full-batch, by hand or by the recipe of a paper.
+HELP = f"""Train with small-batch, large-batch or full-batch updates, or by the recipe of a paper.
 
 {chr(10).join(f"* {name}: {plugins.summary('training/modes', name)}" + chr(10) for name in plugins.names("training/modes"))}
 Built-in models: {_listed("models/architectures")}. Data: {_listed("datasets/readers")}. Recipes: --list-recipes."""
@@ -50,12 +50,13 @@ Built-in models: {_listed("models/architectures")}. Data: {_listed("datasets/rea
 def command(
     context: typer.Context,
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="With --resume: the folder to go on with; all settings are in it.")
+        str | None,
+        typer.Argument(metavar="[RUN]", help="With --resume: the folder of the run to continue. It holds all settings."),
     ] = None,
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """Train small-batch, large-batch or full-batch, by hand or by the recipe of a paper."""
+    """Train with small-batch, large-batch or full-batch updates, or by the recipe of a paper."""
     typed = [name for name in values if _is_typed(context, name)]
 
     def compute(settings: TrainSettings) -> Sequence[Any]:
@@ -70,7 +71,7 @@ def command(
             _check_run(run, settings)
             require_run(Path(run).expanduser())
             settings = replace(settings, out=run)
-        if settings.resume:  # What was typed must agree with what is in the folder, also where it is a default.
+        if settings.resume:  # Options on the command line must agree with those in the folder, also if they equal a default.
             return [train(**{name: getattr(settings, name) for name in {*typed, "out"}})]
         return [train(settings)]
 

@@ -1,4 +1,4 @@
-"""A line that the parser cannot read ends as every other error does: one sentence, one hint, exit code 2."""
+"""Errors of the command line parser, written as all other errors: one sentence, one hint, exit code 2."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typer.core import TyperCommand, TyperGroup
 
 from sharpcli.errors import SettingsError, best_guess
 
-# Typer brings a click of its own, or takes the one that is installed.
+# Typer includes a copy of click, or uses the installed one.
 _USAGE: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 _KINDS = {
-    "int": "a whole number",
-    "integer": "a whole number",
+    "int": "an integer",
+    "integer": "an integer",
     "float": "a number",
     "boolean": "yes or no",
     "bool": "yes or no",
 }
-_PANELS = 80  # Columns from which the panels of --help cut nothing.
+_PANELS = 80  # Smallest width at which the panels of --help cut nothing.
 
 
-class OneCommand(TyperCommand):
-    """A command whose help is folded where the terminal is too narrow for panels."""
+class Command(TyperCommand):
+    """A command whose help is folded if the terminal is too narrow for panels."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -61,25 +61,25 @@ class Commands(TyperGroup):
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()  # type: ignore[attr-defined]
             else:
-                from sharpcli.render.console import tell_error
+                from sharpcli.render.console import write_error
 
-                told = _told(error, self, words)
-                tell_error(sys.stderr, told.message, told.hint)
+                known = _settings_error(error, self, words)
+                write_error(sys.stderr, known.message, known.hint)
             sys.exit(SettingsError.exit_code)
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code
 
 
-def _make_narrow(command: OneCommand | Commands, formatter: Any) -> None:
+def _make_narrow(command: Command | Commands, formatter: Any) -> None:
     width = shutil.get_terminal_size().columns
     if width < _PANELS:
         command.rich_markup_mode = None
         formatter.width = width - 2
 
 
-def _told(error: Any, commands: Commands, words: Sequence[str]) -> SettingsError:
-    """Return an error of the parser in our words."""
+def _settings_error(error: Any, commands: Commands, words: Sequence[str]) -> SettingsError:
+    """Return an error of the parser as an error of sharpcli."""
     name = next((word for word in words if word in commands.commands), "")
     command: Any = commands.commands[name] if name else commands
     line = f"sharpcli {name}".strip()
@@ -91,27 +91,29 @@ def _told(error: Any, commands: Commands, words: Sequence[str]) -> SettingsError
             f"There is no option {error.option_name}.", _guess(error.option_name.lstrip("-"), names, f"'{line} --help'", "--")
         )
     if kind == "MissingParameter" and error.param is not None:
-        return SettingsError(f"{_shown(error.param)} is missing.", f"Write it like '{_example(line, command)}'.")
+        return SettingsError(f"{_display_name(error.param)} is missing.", f"Write it like '{_example(line, command)}'.")
     if kind == "BadOptionUsage":
         return _misused(error.option_name, message, command)
     if kind == "BadParameter" and error.param is not None:
-        found = re.fullmatch(r"'(.*)' is not a valid (\w+)\.?", message, re.DOTALL)
-        what = f"is '{found[1]}', which is not {_KINDS.get(found[2], found[2])}" if found else f"cannot be read: {message}"
-        return SettingsError(f"{_shown(error.param)} {what}.", f"'{line} --help' says what it takes.")
+        parts = re.fullmatch(r"'(.*)' is not a valid (\w+)\.?", message, re.DOTALL)
+        reason = f"is '{parts[1]}', which is not {_KINDS.get(parts[2], parts[2])}" if parts else f"cannot be read: {message}"
+        return SettingsError(f"{_display_name(error.param)} {reason}.", f"See '{line} --help' for the values that it takes.")
     if unknown := re.match(r"No such command '(.*?)'", message):
         return SettingsError(
             f"There is no command called '{unknown[1]}'.", _guess(unknown[1], commands.commands, "'sharpcli --help'")
         )
     if extra := re.match(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)", message):
         return SettingsError(
-            f"'{extra[1]}' is more than {name or 'sharpcli'} takes.", f"Write it like '{_example(line, command)}'."
+            f"Too many arguments for {name or 'sharpcli'}: '{extra[1]}'.",
+            f"Write it like '{_example(line, command)}'.",
         )
     return SettingsError(message, f"See '{line} --help'.")
 
 
 def _guess(word: str, known: Iterable[str], where: str, dashes: str = "") -> str:
     guess = best_guess(word, known)
-    return f"Did you mean {dashes}{guess}? {where} lists all." if guess else f"{where} lists all."
+    listing = f"See {where} for {'all options' if dashes else 'all commands'}."
+    return f"Did you mean {dashes}{guess}? {listing}" if guess else listing
 
 
 def _misused(flag: str, message: str, command: Any) -> SettingsError:
@@ -121,12 +123,12 @@ def _misused(flag: str, message: str, command: Any) -> SettingsError:
     return SettingsError(f"{flag} needs a value.", f"Write it like {flag} {metavar}.")
 
 
-def _shown(parameter: Any) -> str:
+def _display_name(parameter: Any) -> str:
     return str(
         parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.human_readable_name
     )
 
 
 def _example(line: str, command: Any) -> str:
-    places = [_shown(parameter) for parameter in command.params if parameter.param_type_name == "argument"]
+    places = [_display_name(parameter) for parameter in command.params if parameter.param_type_name == "argument"]
     return " ".join([line, *places, "[OPTIONS]"])

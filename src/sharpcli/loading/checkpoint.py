@@ -111,7 +111,7 @@ def rebuild(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings
     smoothing = checkpoint.metadata.get("plan", {}).get("label_smoothing", 0)
     if smoothing and unit_logits(loss):
         progress.warn(
-            f"{checkpoint.path} was trained with label smoothing {smoothing:g}; what is measured is the plain cross-entropy, "
-            "whose gradient does not vanish there."
+            f"{checkpoint.path} was trained with label smoothing {smoothing:g}. The measured loss is cross-entropy without "
+            "smoothing, whose gradient is not 0 at these weights."
         )
     return LoadedCheckpoint(checkpoint, model, data, loss, runtime, settings)

@@ -18,8 +18,8 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
     spec, arguments, _ = given_or_recorded(checkpoint, "data", settings.data, settings.data_arg)
     if spec is None:
         raise InputError(
-            f"{checkpoint.path} does not say which data it was trained on.",
-            "Name them with --data, such as --data cifar10 or --data npz:FILE.",
+            f"{checkpoint.path} does not name the data of its training.",
+            "Give them with --data, such as --data cifar10 or --data npz:FILE.",
         )
     if settings.data is None and runs_code(spec):
         raise InputError(
@@ -43,7 +43,7 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
         raise
     fingerprint = checkpoint.metadata.get("data", {}).get("fingerprint")
     if settings.data is None and fingerprint is not None and fingerprint != data.fingerprint():
-        progress.warn(f"The data '{spec}' are not the ones {checkpoint.path} was trained on: their fingerprint differs.")
+        progress.warn(f"The data '{spec}' are not the training data of {checkpoint.path}: the fingerprints differ.")
     return data
 
 
@@ -64,8 +64,8 @@ def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, 
     if recorded is not None:
         if transform_runs_code(recorded):
             raise InputError(
-                f"{checkpoint.path} was trained with the transform {recorded}, which is never run because a file names it.",
-                f"If you trust that code, say so: --transform {recorded}.",
+                f"{checkpoint.path} was trained with the transform {recorded}, but code that a file names is never run.",
+                f"If you trust this code, add --transform {recorded}.",
             )
         return str(recorded)
     images = spec.lower().startswith("folder:") and not any(text.startswith(("raw=", "size=")) for text in arguments)
@@ -76,8 +76,8 @@ def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, 
     own = model if model.lower().startswith(TIMM) else own
     if own is None:
         raise InputError(
-            f"{checkpoint.path} does not say what was done to its images before the model, and the numbers depend on it.",
-            "Name it: --transform mean=A,B,C,std=A,B,C,resize=N,crop=N, --transform torchvision:WEIGHTS, or --transform none "
+            f"{checkpoint.path} does not say how its images were transformed, and the numbers depend on it.",
+            "Give it: --transform mean=A,B,C,std=A,B,C,resize=N,crop=N, --transform torchvision:WEIGHTS, or --transform none "
             "for pixels from 0 to 1.",
         )
     return own

@@ -41,14 +41,14 @@ def check_loss(
     if comparable and stored is not None and not same:
         progress.warn(
             f"{loaded.checkpoint.path} was stored with {split} loss {stored:.6g}, but it is {evaluation.loss:.6g} here: "
-            "model, data or loss differ from those it was trained with."
+            "model, data or loss are not those of its training."
         )
     if evaluation.loss == 0:
-        progress.warn(f"The {split} loss is exactly 0 in {loaded.settings.dtype}; curvature means nothing there.")
+        progress.warn(f"The {split} loss is exactly 0 in {loaded.settings.dtype}; its curvature has no meaning.")
     elif evaluation.loss < _TINY and loaded.settings.dtype == "float64":
         progress.warn(
-            f"The {split} loss is {evaluation.loss:.2g}: even float64 has lost digits of such probabilities, and there is "
-            "no wider type to measure by, so intervals may be too narrow."
+            f"The {split} loss is {evaluation.loss:.2g}: float64 has lost digits of the probabilities, and the rounding "
+            "error cannot be measured in a wider type, so intervals may be too narrow."
         )
     if loaded.checkpoint.metadata.get("step") != 0:  # Initial weights have learned nothing.
         doubt = implausible(objective, evaluation, as_stored=same)

@@ -23,13 +23,13 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
     spec, arguments, own = given_or_recorded(checkpoint, "model", settings.model, settings.model_arg)
     if spec is None:
         raise InputError(
-            f"{checkpoint.path} does not say which model its weights belong to.",
-            "Name it with --model: a built-in name, torchvision:NAME or file.py:fn.",
+            f"{checkpoint.path} does not name the model of its weights.",
+            "Give it with --model: a built-in name, torchvision:NAME or file.py:fn.",
         )
     if settings.model is None and runs_code(spec):
         raise InputError(
-            f"{checkpoint.path} needs model code, {spec}, which is never run because a file names it.",
-            f"If you trust that code, say so: --model {spec}.",
+            f"{checkpoint.path} needs the model code {spec}, but code that a file names is never run.",
+            f"If you trust this code, add --model {spec}.",
         )
     output = settings.output or (checkpoint.metadata.get("model", {}).get("output") if own else None)
     width = num_outputs(loss_name(checkpoint, settings.loss), data, spec)

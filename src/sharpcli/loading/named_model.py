@@ -47,8 +47,8 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
             most, folder = most_parameters(checkpoint), checkpoint.path.parent
             return build_from_library(spec, classes, parse_arguments(arguments), most, folder)
     raise InputError(
-        f"The model '{spec}' is built for a shape and a number of classes, which {checkpoint.path} does not say.",
-        "Name the data with --data.",
+        f"The model '{spec}' needs an input shape and a number of classes, which {checkpoint.path} does not contain.",
+        "Give the data with --data.",
     )
 
 

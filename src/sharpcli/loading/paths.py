@@ -20,7 +20,7 @@ def checkpoint_paths(paths: Sequence[str | Path]) -> list[str | Path]:
     others = [str(path) for path in paths if path not in chosen]
     if not chosen or not others:
         return checkpoints.there(paths)
-    progress.say(f"note: left out, because they are no checkpoints: {', '.join(others)}")
+    progress.say(f"note: left out, because they are not checkpoints: {', '.join(others)}")
     return checkpoints.there(chosen)
 
 

@@ -41,4 +41,4 @@ def blaming(checkpoint: Checkpoint, what: str, *, on_file: bool) -> Iterator[Non
         if not on_file:
             raise
         message = f"{checkpoint.path} records {'data' if what == 'data' else f'a {what}'} that cannot be used: {error.message}"
-        raise InputError(message, f"Say what to use with --{what}.") from error
+        raise InputError(message, f"Give it with --{what}.") from error

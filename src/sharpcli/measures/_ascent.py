@@ -67,7 +67,7 @@ class Ball:
         return place / length if length > 1 else place
 
     def size(self, place: Tensor) -> float:
-        """Return the norm of a place: 1 at the rim."""
+        """Return the norm of a place: 1 on the boundary of the ball."""
         return float(torch.linalg.vector_norm(place.double(), self.norm))
 
     def anywhere(self, theta: Tensor, *seeds: int) -> Tensor:

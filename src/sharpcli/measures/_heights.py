@@ -133,7 +133,7 @@ def _in(objective: Objective, dtype: torch.dtype) -> Objective:
     except Exception as error:  # A foreign model may raise anything.
         precision = str(dtype).removeprefix("torch.")
         raise InputError(
-            f"The model does not run in {precision}, which this measure needs beside its own precision: {first_line(error)}.",
+            f"The model does not run in {precision}, which this measure needs in addition to its --dtype: {first_line(error)}.",
             "Let forward make new tensors in the type of its inputs, such as torch.zeros(..., dtype=x.dtype).",
         ) from error
     return made
@@ -176,6 +176,6 @@ class Rise:
         if rise > rounding:
             return Rise(rise - rounding, base, "")
         if rise <= 0:
-            return Rise(None, base, "No point was found to be higher than the weights.")
-        seen = f"The highest point is {rise:.1e} above the weights, and rounding in float64 may be {rounding:.1e}"
-        return Rise(None, base, f"{seen}: no rise is proved.")
+            return Rise(None, base, "No point with a higher loss than at the weights was found.")
+        seen = f"The largest rise is {rise:.1e}, and the rounding error in float64 may be {rounding:.1e}"
+        return Rise(None, base, f"{seen}: a rise is not proved.")

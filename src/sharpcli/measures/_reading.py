@@ -78,7 +78,7 @@ class Meter:
             loss, gradient = self.objective.loss_and_gradient((self.theta + offset).to(self.theta.dtype))
         except NumericalError as error:
             moved = float(offset.abs().max())
-            error.hint = f"It is not finite where a weight has moved by {moved:.3g}: use a smaller size."
+            error.hint = f"It is not finite after a weight has changed by {moved:.3g}: use a smaller size."
             raise
         self.flat = self.flat and not bool(gradient.any())
         return loss, gradient.to(self.theta.dtype)
@@ -163,11 +163,11 @@ def settled_mean_rise(meter: Meter, direction: Callable[[Tensor, int], Tensor], 
         return rise
     note = ""
     if meter.theta.dtype != torch.float64:
-        note, wide = "The rise is so small that rounding hides it in float32: measured in float64.", meter.widened()
+        note, wide = "The rise is close to the rounding error in float32: measured in float64.", meter.widened()
         rise = mean_rise(wide, direction, samples, size, label)
         meter.take(wide)
         meter = wide
     rounding = 2 * meter.heights.at_weights.of_search
     if rounding and abs(rise.value) <= rounding:
-        note = f"The mean rise is no larger than what rounding does in float64, {rounding:.1e}: nothing is known but its size."
+        note = f"The mean rise is not larger than the rounding error in float64, {rounding:.1e}: its sign is not known."
     return Mean(rise.value, math.hypot(rise.standard_error or 0.0, rounding), note)

@@ -13,7 +13,7 @@ from sharpcli.measures._ascent import Ball, Top
 from sharpcli.measures._heights import Rise
 from sharpcli.measures._reading import Meter
 
-_FLAT = "The gradient is 0 wherever it was tried: the loss is constant there, or too close to 0 even for float64."
+_FLAT = "The gradient is 0 at all points of the search: the loss is constant there, or too close to 0 even for float64."
 Search = Callable[[Meter], tuple[Ball, list[Top]]]
 
 
@@ -58,7 +58,7 @@ def settle(meter: Meter, search: Search) -> Settled:
     errors = heights.errors(ball.within(best.place))
     clear = heights.is_clear(best.loss - seen, errors)
     if not clear and meter.theta.dtype != torch.float64:
-        note = "The rise is so small that rounding hides it in float32: searched again in float64."
+        note = "The rise is close to the rounding error in float32: searched again in float64."
         wide = meter.widened()
         ball, tops = search(wide)
         meter.take(wide)
@@ -66,7 +66,9 @@ def settle(meter: Meter, search: Search) -> Settled:
         errors = wide.heights.errors(ball.within(best.place))
         clear = wide.heights.is_clear(best.loss - seen, errors)
     if not clear:
-        note = "Rounding is not far below the rise even in float64: a bound all the same, but it may be far below the maximum."
+        note = (
+            "The rise is close to the rounding error even in float64: the lower bound holds, but may be far below the maximum."
+        )
     measured = [best] if clear else tops
     rise_of_each = [Rise.to(ball.within(top.place), heights, base, errors if clear else None) for top in measured]
     meter.passes += heights.passes[0] - before

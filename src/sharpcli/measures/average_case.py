@@ -23,7 +23,7 @@ from sharpcli.runtime import gaussian
 DEFINITION = "E f(θ + σ g) - f(θ), g ~ N(0, I); adaptive: g scaled by |θ|, entry by entry"
 INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
 MISLEADS = (
-    "To second order ½ σ² tr H: it grows with the number of parameters, and unless adaptive with the scale of the weights."
+    "To second order ½ σ² tr H: it grows with the number of parameters and, unless adaptive, with the scale of the weights."
 )
 COST = "2 × samples evaluations"
 VARIANTS: tuple[dict[str, object], ...] = ({}, {"adaptive": True, "sigma": 0.1})

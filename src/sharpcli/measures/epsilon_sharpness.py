@@ -39,8 +39,8 @@ from sharpcli.runtime import generator
 
 DEFINITION = "φ = 100 (max f(θ + Az) - f(θ)) / (1 + f(θ)) over |z_i| ≤ ε (|(A⁺θ)_i| + 1)"
 INVARIANT: dict[str, tuple[str, ...]] = {}
-MISLEADS = "A lower bound that grows with P and with ‖θ‖; the + 1 in the box breaks the invariance that the rest suggests."
-COST = "draws × restarts × about 36 gradients, of which 24 are the ascent's, and 2 evaluations in float64 a draw"
+MISLEADS = "A lower bound that grows with P and with ‖θ‖. The + 1 in the box makes it depend on the scale of the weights."
+COST = "draws × restarts × about 36 gradients, 24 of them for the ascent, and 2 evaluations in float64 per draw"
 VARIANTS: tuple[dict[str, object], ...] = ({}, {"solver": "ascent"}, {"subspace": 100})
 _SOLVERS = ("both", "lbfgsb", "ascent")
 _PASSES_OF_A_PRODUCT = 4

@@ -1,4 +1,4 @@
-"""Filter-normalised rise: the mean rise of the loss along random directions whose filters are as long as the weights' own.
+"""Filter-normalised rise: the mean rise of the loss along random directions with the filter norms of the weights.
 
 Reference: Li et al., NeurIPS 2018, section 4 (the directions; the mean rise at one radius stands for their pictures).
 """
@@ -21,9 +21,9 @@ from sharpcli.parameters import filter_normalised
 from sharpcli.results import Reading
 from sharpcli.runtime import gaussian
 
-DEFINITION = "E f(θ + r d) - f(θ), each filter of d scaled to ‖filter of θ‖; biases and norms stay"
+DEFINITION = "E f(θ + r d) - f(θ), each filter of d scaled to ‖filter of θ‖; biases and norm layers do not move"
 INVARIANT = {"": (RELU_PAIRS, BATCH_NORM)}
-MISLEADS = "A few random directions of a space of millions: it sees the trace, not the top of the spectrum."
+MISLEADS = "A few random directions in a space of millions of dimensions: it measures the trace, not the largest eigenvalues."
 COST = "2 × samples evaluations"
 VARIANTS: tuple[dict[str, object], ...] = ({},)
 

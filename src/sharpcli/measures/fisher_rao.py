@@ -17,9 +17,7 @@ from sharpcli.results import Reading
 
 DEFINITION = "‖θ‖_fr = √(θᵀ F θ) = √(E ⟨θ, ∇ℓ_i⟩²), F the empirical Fisher matrix"
 INVARIANT = {"": (RELU_PAIRS, BATCH_NORM)}
-MISLEADS = (
-    "A norm of the function at its weights, not a curvature: it goes to 0 with the gradients of the samples as they are fitted."
-)
+MISLEADS = "It is a norm, not a curvature: it goes to 0 with the gradients of the samples as these are fitted."
 COST = "about 3 gradients; exact"
 VARIANTS: tuple[dict[str, object], ...] = ({},)
 

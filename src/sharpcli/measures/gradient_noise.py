@@ -18,7 +18,7 @@ from sharpcli.results import Reading
 
 DEFINITION = "B = tr Σ / |∇f|², Σ the covariance of the samples' gradients"
 INVARIANT: dict[str, tuple[str, ...]] = {}
-MISLEADS = "At a minimiser |∇f| is nearly 0 and B explodes: read tr Σ then, which is among the details."
+MISLEADS = "At a minimiser |∇f| is nearly 0 and B is very large: use tr Σ there, which is in the details."
 COST = "2 gradients"
 VARIANTS: tuple[dict[str, object], ...] = ({},)
 _ROUNDINGS = 4.0  # Relative to the size of the samples' gradients, which the mean is a sum of.
@@ -67,7 +67,7 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
     return meter.reading(
         trace / square if known else None,
         standard_error=error / square if known else None,
-        note="" if known else "The gradient is 0 but for rounding, and B is divided by its square: read tr Σ.",
+        note="" if known else "The gradient is 0 up to rounding, and B divides by its square: use tr Σ instead.",
         trace_of_covariance=trace,
         squared_gradient=square,
     )

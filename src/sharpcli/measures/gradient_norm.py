@@ -1,4 +1,4 @@
-"""Gradient norm: how far from stationary the weights are, which every other measure presumes they nearly are.
+"""Gradient norm: how far the weights are from a stationary point, which the other measures assume.
 
 Reference: Keskar et al., ICLR 2017, section 2.1 (sharpness is defined around minimisers).
 """
@@ -14,7 +14,7 @@ from sharpcli.results import Reading
 
 DEFINITION = "‖∇f(θ)‖₂"
 INVARIANT: dict[str, tuple[str, ...]] = {}
-MISLEADS = "Not a sharpness: it says how much of a rise in the loss is slope and not curvature."
+MISLEADS = "It is not a sharpness: it shows how much of a rise of the loss is due to the slope instead of the curvature."
 COST = "1 gradient"
 VARIANTS: tuple[dict[str, object], ...] = ({},)
 

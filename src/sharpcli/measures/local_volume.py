@@ -1,4 +1,4 @@
-"""Local volume: how many nats of Gaussian weight noise the quadratic basin does not hold (the log of an Occam factor).
+"""Local volume: minus the log of the share of Gaussian weight noise in the quadratic basin, in nats (Occam factor).
 
 Reference: MacKay, Bayesian Interpolation, 1992 (Occam factor); Chaudhari et al., ICLR 2017, for local entropy.
 """
@@ -20,12 +20,10 @@ from sharpcli.results import Reading
 
 DEFINITION = "-log E exp(-n ½ δᵀH₊δ) over δ ~ N(0, σ² I) = ½ Σ log(1 + n σ² max(λ, 0)), n the number of loss terms"
 INVARIANT: dict[str, tuple[str, ...]] = {}
-MISLEADS = (
-    "Only the quadratic part: negative curvature counts as flat, and σ decides, with the scale of the weights, which λ count."
-)
+MISLEADS = "Only the quadratic part: negative curvature counts as flat. σ and the scale of the weights decide which λ count."
 COST = "about (probes × steps + 40) Hessian products, each 2 to 3 gradients"
 VARIANTS: tuple[dict[str, object], ...] = ({},)
-_OUTLIERS = 10  # Eigenvalues that are found one by one, since a probe sees each of them only by chance.
+_OUTLIERS = 10  # Eigenvalues that are computed exactly, since the probes estimate each of them badly.
 
 
 def read(
@@ -64,4 +62,4 @@ def read(
     meter.passes = 2 * operator.products
     outliers = sum(0.5 * math.log1p(scale * max(float(value), 0.0)) for value in pairs.values[known])
     size = len(theta)
-    return meter.reading(size * integral.value, standard_error=size * integral.standard_error, of_outliers=outliers)
+    return meter.reading(size * integral.value, standard_error=size * integral.standard_error, outlier_part=outliers)

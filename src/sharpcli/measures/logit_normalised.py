@@ -20,7 +20,7 @@ from sharpcli.settings.losses import unit_logits
 LOGIT_SCALE = "rescaled logits"
 DEFINITION = "worst case, ‖δ / |θ|‖∞ ≤ ρ, of the cross-entropy of (z - mean z) / ‖z - mean z‖₂"
 INVARIANT = {"": (RELU_PAIRS, BATCH_NORM, LOGIT_SCALE)}
-MISLEADS = "It is about another loss than the one that was trained: unit logits never fit perfectly, so it stays away from 0."
+MISLEADS = "It measures another loss than the trained one. Unit logits never fit perfectly, so it does not go to 0."
 COST = "restarts × (steps + 12) gradients, and 2 evaluations in float64"
 VARIANTS: tuple[dict[str, object], ...] = ({},)
 
@@ -42,7 +42,10 @@ def read(
     """
     name = unit_logits(objective.loss_name)
     if name is None:
-        raise SettingsError("Logits are only normalised for cross-entropy.", "Leave logit-normalised out, or use --loss ce.")
+        raise SettingsError(
+            "The measure logit-normalised needs cross-entropy without smoothing.",
+            "Leave logit-normalised out, or use --loss ce.",
+        )
     other = replace(objective, criterion=loss_named(name))
     reading = worst_case.read(other, theta, seed=seed, rho=rho, norm=norm, adaptive=True, steps=steps, restarts=restarts)
     options = {"rho": rho, "norm": norm, "steps": steps, "restarts": restarts}

@@ -21,8 +21,8 @@ from sharpcli.runtime import generator
 
 DEFINITION = "mean over batches B of m samples of max f_B(θ + δ) - f_B(θ), ‖δ‖₂ ≤ ρ"
 INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
-MISLEADS = "It rises as m falls, for any weights: compare at one m. A lower bound, batch by batch."
-COST = "(steps + 12) gradients of m samples a batch, and 2 evaluations in float64"
+MISLEADS = "It increases as m decreases, for any weights: compare at the same m. A lower bound in each batch."
+COST = "(steps + 12) gradients of m samples per batch, and 2 evaluations in float64"
 VARIANTS: tuple[dict[str, object], ...] = ({}, {"adaptive": True, "rho": 0.5})
 
 

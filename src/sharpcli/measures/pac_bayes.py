@@ -18,9 +18,7 @@ from sharpcli.runtime import gaussian
 
 DEFINITION = "the largest standard deviation σ with E f(θ + σ g) - f(θ) ≤ target; adaptive: g scaled by |θ|"
 INVARIANT = {"adaptive=true": (RELU_PAIRS, BATCH_NORM)}
-MISLEADS = (
-    "Larger is flatter. σ is a standard deviation, not a variance. The same directions serve every σ, so its error is theirs."
-)
+MISLEADS = "Larger is flatter. σ is a standard deviation, not a variance. All σ use the same random directions."
 COST = "about 15 × 2 × samples evaluations"
 VARIANTS: tuple[dict[str, object], ...] = ({}, {"adaptive": True})
 _GROWTH, _MOST, _FIRST, _LEAST = 2.0, 1e6, 1e-3, 1e-9
@@ -60,8 +58,8 @@ def read(
     if not meter.heights.is_clear(target, meter.heights.at_weights):
         working = meter.widened()
         if target <= 2 * working.heights.at_weights.of_search:
-            return meter.reading(None, note="The target is no larger than what rounding does to the loss in float64.")
-        note = "The target is so small that rounding hides it in float32: measured in float64."
+            return meter.reading(None, note="The target is not larger than the rounding error of the loss in float64.")
+        note = "The target is close to the rounding error in float32: measured in float64."
 
     def direction(theta: Tensor, sample: int) -> Tensor:
         return (theta.abs() if adaptive else 1.0) * gaussian(theta, seed, streams.POSTERIOR_DIRECTIONS, sample)

@@ -78,5 +78,5 @@ def read(
         note=maximum.note,
         lowest_restart=min(maximum.rises),
         highest_restart=max(maximum.rises),
-        at_the_rim=maximum.ball.size(maximum.place),
+        fraction_of_radius=maximum.ball.size(maximum.place),
     )

@@ -1,4 +1,4 @@
-"""Two streams: results to stdout, everything else to stderr."""
+"""Consoles and messages: results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from sharpcli.render.progress_tree import Piece
 def console(stream: IO[str]) -> Console:
     """Return a console on a stream.
 
-    It has the width that COLUMNS says, else that of the terminal; a pipe or a file has no width, so that nothing is folded
-    there. Only a terminal has colours, and none with NO_COLOR.
+    Its width is COLUMNS, else that of the terminal. In a pipe or a file nothing is folded. Only a terminal gets colours, and
+    not with NO_COLOR.
     """
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() and int(columns) else None if stream.isatty() else UNLIMITED
     return Console(file=stream, width=width, highlight=False, markup=False)
 
 
-def tell(to: Console, sentence: str, word: str = "", colour: str = "") -> None:
-    """Write a sentence, folded at words, with a coloured word before it that says what it is."""
+def write_message(to: Console, sentence: str, word: str = "", colour: str = "") -> None:
+    """Write a sentence, folded at words, after a coloured word such as "warning"."""
     start = f"{word}: " if word else ""
     for place, line in enumerate(fold_message(visible(start + sentence), usable(to.width))):
         text = Text(line)
@@ -37,15 +37,15 @@ def tell(to: Console, sentence: str, word: str = "", colour: str = "") -> None:
         to.print(text, soft_wrap=True)
 
 
-def tell_error(stream: IO[str], message: str, hint: str) -> None:
-    """Write what is wrong, and below it what to do."""
+def write_error(stream: IO[str], message: str, hint: str) -> None:
+    """Write an error, and its hint below it."""
     for word, sentence, colour in (("error", message, "red"), ("hint", hint, "cyan")):
         if sentence:
-            tell(console(stream), _ended(sentence), word, colour)
+            write_message(console(stream), _ended(sentence), word, colour)
 
 
 def _ended(sentence: str) -> str:
-    """Return a sentence on one line with one full stop; behind a command at its end there is none, so that it can be copied."""
+    """Return a sentence on one line with one full stop; a command at its end has none, so that it can be copied."""
     text, command = command_of(sentence)
     if command:
         return " ".join(text.split()) + command
@@ -54,13 +54,13 @@ def _ended(sentence: str) -> str:
 
 
 class TerminalListener:
-    """Shows progress as one bar on a terminal, and as lines elsewhere; warnings and notes as lines; all on one stream.
+    """Shows progress as a bar on a terminal and as lines elsewhere, and warnings and notes as lines, all on one stream.
 
-    It is shown within a `with` block, from its first moment on; whatever ends the block, the terminal is as it was before.
+    Progress is shown inside a `with` block. At the end of the block the terminal is restored, also after an exception.
     """
 
     def __init__(self, stream: IO[str] | None = None, *, quiet: bool = False, verbose: bool = False) -> None:
-        """Say nothing but errors if `quiet`; write notes too if `verbose`. Default of the stream: stderr."""
+        """Write no warnings, notes and progress if `quiet`; write notes if `verbose`. The default stream is stderr."""
         stream = stream or sys.stderr
         self.quiet, self.verbose = quiet, verbose
         self.console = console(stream)
@@ -73,7 +73,7 @@ class TerminalListener:
             self._showing = True
             try:
                 self._shown.__enter__()
-            except BaseException:  # Ctrl-C may come in the midst of it.
+            except BaseException:  # Ctrl-C may interrupt it.
                 self.close()
                 raise
         return self
@@ -82,7 +82,7 @@ class TerminalListener:
         self.close()
 
     def close(self) -> None:
-        """Take the bar away and show the cursor again."""
+        """Remove the bar and show the cursor again."""
         if self._showing:
             self._showing = False
             self._shown.__exit__(None, None, None)
@@ -97,7 +97,7 @@ class TerminalListener:
         self._shown.overview.finish(task)
 
     def _line(self, message: str) -> None:
-        """Write a line of its own, which is never folded: logs are searched line by line."""
+        """Write one line, which is never folded: logs are searched line by line."""
         if self.quiet:
             return
         self.console.print(Text.assemble(("progress: ", "cyan"), visible(message)), soft_wrap=True)
@@ -105,14 +105,14 @@ class TerminalListener:
     def warn(self, message: str) -> None:
         """Write a warning."""
         if not self.quiet:
-            tell(self.console, message, "warning", "yellow")
+            write_message(self.console, message, "warning", "yellow")
 
     def say(self, message: str) -> None:
         """Write a sentence."""
         if not self.quiet:
-            tell(self.console, message)
+            write_message(self.console, message)
 
     def note(self, message: str) -> None:
-        """Write a note, if they are wanted."""
+        """Write a note if `verbose`."""
         if self.verbose and not self.quiet:
-            tell(self.console, message, "note", "cyan")
+            write_message(self.console, message, "note", "cyan")

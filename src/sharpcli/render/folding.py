@@ -10,8 +10,8 @@ from rich.cells import cell_len
 
 UNLIMITED = 1_000_000  # Columns of a pipe or a file: nothing is folded there.
 _NARROWEST = 20  # Columns that every layout may use, however narrow the terminal says it is.
-_KEPT = "\N{NO-BREAK SPACE}"  # A space at which no line ends.
-_ALONE = 0.5  # Share of the width up to which a quotation is kept on one line.
+_NO_BREAK = "\N{NO-BREAK SPACE}"  # A space at which no line ends.
+_ALONE = 0.5  # A quotation up to this share of the width stays on one line.
 _QUOTED = re.compile(r"(?<![\w'])'[^'\n]*'(?!\w)")
 _BOUND = re.compile(
     r"(?:(?<![^ (])\S{1,8} )?[=≥≤] \S+"  # P = 26506
@@ -21,40 +21,40 @@ _BOUND = re.compile(
     r"|\[[-−\d][^\[\]]*\]"  # An interval.
     r"|(?<![^ ])--[a-z]\S* [^\s-]\S*"  # An option with its value.
 )
-_COMMAND = ": sharpcli "  # What begins a command at the end of a message.
+_COMMAND = ": sharpcli "  # The start of a command at the end of a message.
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 def usable(width: int) -> int:
-    """Return a width that something can be laid out in."""
+    """Return the width, but at least the smallest that the layouts can use."""
     return max(width, _NARROWEST)
 
 
-def kept(text: str) -> str:
-    """Return a name such that no line ends at a space in it."""
-    return text.replace(" ", _KEPT)
+def unbroken(text: str) -> str:
+    """Return a name whose spaces do not end a line."""
+    return text.replace(" ", _NO_BREAK)
 
 
 def visible(text: str) -> str:
     """Return a text with its control characters as escapes: a name in a file cannot steer the terminal."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def fold(text: str, width: int, *, hang: int = 2) -> list[str]:
     """Return the lines of a text, each folded at words; a word is broken only if it alone is longer than the width.
 
-    A number stays with its unit and its ±, an option with its value, and a short quotation is one word.
+    A number stays on one line with its unit and its ±, an option with its value; a short quotation counts as one word.
 
     Args:
-        text: Sentences; spaces at the beginning of a line stay.
+        text: Sentences; spaces at the beginning of a line are preserved.
         width: Columns.
-        hang: Columns by which what is folded is moved to the right.
+        hang: Indent in columns of the continued lines.
     """
     return [part for line in text.split("\n") for part in _folded(line, max(width, 1), hang)]
 
 
 def fold_command(command: str, width: int) -> list[str]:
-    """Return the lines of a command for a shell, which can be copied as they are; a word too long is broken, too."""
+    """Return the lines of a shell command, which can be copied and run; a word that is too long is broken."""
     indent = command[: len(command) - len(command.lstrip())]
     if cell_len(command) <= width:
         return [command]
@@ -65,20 +65,20 @@ def fold_command(command: str, width: int) -> list[str]:
             now = indent + 4 * " "
         now += (" " if now.strip() else "") + word
         while cell_len(now) + 2 > width:
-            head, rest = _shell_split(now, width - 1)
+            head, tail = _shell_split(now, width - 1)
             lines.append(f"{head}\\")
-            now = rest
+            now = tail
     return [*lines, now]
 
 
 def command_of(text: str) -> tuple[str, str]:
-    """Return a message without the command at its end, and that with the colon before it; "" where there is none."""
+    """Return a message without the command at its end, and the command with the colon before it; "" if there is none."""
     sentence, colon, command = text.rpartition(_COMMAND)
     return (sentence, f"{colon}{command}") if colon and ". " not in command else (text, "")
 
 
 def fold_message(text: str, width: int) -> list[str]:
-    """Return the lines of a message; a command at its end that does not fit gets lines of its own, which can be copied."""
+    """Return the lines of a message; a command at its end that does not fit is on separate lines, which can be copied."""
     lines = fold(text, width)
     sentence, command = command_of(text)
     if len(lines) == 1 or not command:
@@ -90,7 +90,7 @@ def fold_message(text: str, width: int) -> list[str]:
 
 
 def _shell_words(command: str) -> Iterator[str]:
-    """List the words of a command, an option with its value as one."""
+    """Yield the words of a command; an option and its value are one word."""
     option = ""
     for word in map(shlex.quote, shlex.split(command)):
         if option and word.startswith("-"):
@@ -106,10 +106,10 @@ def _shell_words(command: str) -> Iterator[str]:
 
 
 def _shell_split(line: str, width: int) -> tuple[str, str]:
-    """Return two parts of a line that a shell reads as one word each, or as one where a line ends in between."""
+    """Split a line so that a shell joins the two parts to the same words again."""
     indent = line[: len(line) - len(line.lstrip())]
     *before, word = shlex.split(line)
-    start = indent + "".join(f"{shlex.quote(one)} " for one in before)
+    start = indent + "".join(f"{shlex.quote(part)} " for part in before)
     count = width
     while count > 1 and cell_len(start + shlex.quote(word[:count])) > width:
         count -= 1
@@ -119,7 +119,7 @@ def _shell_split(line: str, width: int) -> tuple[str, str]:
 def _folded(line: str, width: int, hang: int) -> list[str]:
     indent = " " * (len(line) - len(line.lstrip(" ")))
     if cell_len(line) <= width:
-        return [line.replace(_KEPT, " ").rstrip()]
+        return [line.replace(_NO_BREAK, " ").rstrip()]
     lines, now, after = [], indent, indent + " " * hang
     for word in _words(line, width):
         joined = now + (" " if now.strip() else "") + word
@@ -134,22 +134,22 @@ def _folded(line: str, width: int, hang: int) -> list[str]:
             head, tail = _split(now, width)
             lines.append(head)
             now = after + tail
-    return [part.replace(_KEPT, " ").rstrip() for part in (*lines, now)]
+    return [part.replace(_NO_BREAK, " ").rstrip() for part in (*lines, now)]
 
 
 def _words(line: str, width: int) -> list[str]:
-    """Return what no line ends inside of."""
+    """Return the words of a line, inside of which no line ends."""
 
-    def whole(found: re.Match[str]) -> str:
-        text = found[0].rstrip(" ")
-        return (kept(text) if cell_len(text) <= _ALONE * width else text) + " " * (len(found[0]) - len(text))
+    def join(match: re.Match[str]) -> str:
+        text = match[0].rstrip(" ")
+        return (unbroken(text) if cell_len(text) <= _ALONE * width else text) + " " * (len(match[0]) - len(text))
 
-    bound = _BOUND.sub(whole, _QUOTED.sub(whole, line))
+    bound = _BOUND.sub(join, _QUOTED.sub(join, line))
     return [word for word in bound.split(" ") if word]
 
 
 def _split(text: str, width: int) -> tuple[str, str]:
-    """Return the part of a text that fits, and the rest."""
+    """Split a text after the part that fits into the width."""
     count = width
     while cell_len(text[:count]) > width:
         count -= 1
@@ -157,12 +157,12 @@ def _split(text: str, width: int) -> tuple[str, str]:
 
 
 def longest_word(text: str, width: int = UNLIMITED) -> int:
-    """Return the columns that a text takes when it is folded as narrowly as it can be."""
+    """Return the width of the longest word of a text."""
     return max((cell_len(word) for line in text.split("\n") for word in _words(line, width)), default=0)
 
 
 def shortened(names: Sequence[str], limit: int) -> list[str]:
-    """Return names of at most so many columns, with the middle left out, such that different names stay different."""
+    """Return names of at most `limit` columns, with their middle removed; different names stay different."""
     if max(map(cell_len, names), default=0) <= limit:
         return list(names)
     for share in (0.4, 0.25, 0.6, 0.75, 0.1):

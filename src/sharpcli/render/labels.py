@@ -1,4 +1,4 @@
-"""Names for rows and lines that tell checkpoints apart."""
+"""Names of rows and lines, different for different checkpoints."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def distinct(subjects: Sequence[Subject]) -> list[str]:
 
 
 def loss_label(loss_function: str) -> str:
-    """Return what an axis of losses is called."""
+    """Return the label of an axis of losses."""
     return "loss (half squared error)" if loss_function.partition(":")[0] == "mse" else "loss (nats)"
 
 
 def plane(result: SurfaceResult, name: str) -> str:
-    """Return what the plane of a surface lies around, through or along, for a checkpoint of some name."""
+    """Return the position of the plane of a surface in words; `name` is the name of its checkpoint."""
     if result.explained:
         return f"in the principal plane of the run of {name}"
     if result.marks:

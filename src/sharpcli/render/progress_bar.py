@@ -1,4 +1,4 @@
-"""What is done and how long the rest takes: one bar on a terminal, lines where there is none."""
+"""Progress of a command and its remaining time: one bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rich.text import Text
 from sharpcli.render.progress_tree import Overview, Piece
 
 _HALF_A_MINUTE = 30.0
-_LEAST_APART, _SHARE_APART = 1.0, 0.02  # Seconds between two lines, at least, and in parts of the time so far.
-_ECHO = 3  # Columns left free: what a terminal writes at Ctrl-C must not begin another row.
+_LEAST_APART, _SHARE_APART = 1.0, 0.02  # Smallest time between two lines: in seconds, and as a fraction of the elapsed time.
+_ECHO = 3  # Free columns for what a terminal writes at Ctrl-C.
 _SHORTEST, _LONGEST = 8, 30  # Columns of the bar.
 _EVERY = 4  # Drawings a second.
 
 
 class Bar:
-    """One line at the bottom of a terminal that shows the work of a whole command."""
+    """One line at the bottom of a terminal that shows the progress of a command."""
 
     def __init__(self, console: Console) -> None:
-        """Show nothing yet."""
+        """Show nothing before the `with` block."""
         self.overview = Overview(on_evaluation=lambda: None)
         self._console = console
         self._live = Live(self, console=console, transient=True, refresh_per_second=_EVERY)
@@ -38,11 +38,11 @@ class Bar:
         self._live.stop()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Give what fits into one line: first what of how much, then how long, then details, the bar in what is left."""
+        """Yield what fits into one line: the task, then times, then details; the bar gets the remaining columns."""
         width = max(min(options.max_width, console.width) - _ECHO, 1)
         overview = self.overview
         right = f"{100 * overview.fraction():3.0f} %"
-        left, places, details = _told(overview)
+        left, places, details = _described(overview)
         if (seconds := overview.seconds_left()) is not None:
             right = _if_it_fits(right, f"{right}  {_clock(seconds)} left", width - _SHORTEST)
         left = _if_it_fits(left, ", ".join([*places, left]), width - len(right) - _SHORTEST - 2)
@@ -51,7 +51,7 @@ class Bar:
             if longer == left:
                 break
             left = longer
-            if not number:  # How much of this part is done comes first, then how long all took so far.
+            if not number:  # The progress of this task comes first, then the elapsed time.
                 right = _if_it_fits(right, f"{_clock(overview.elapsed())}  {right}", width - len(left) - _SHORTEST - 2)
         room = width - len(right) - 1
         left = left if len(left) <= room else left[: max(room - 1, 0)] + "…" if room > 1 else ""
@@ -67,10 +67,10 @@ class Bar:
 
 
 class Lines:
-    """A line for an evaluation, and one every half minute, where there is no terminal to draw on."""
+    """A line for each evaluation, and one every half minute, if there is no terminal."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
-        """Write nothing yet."""
+        """Write nothing before the `with` block."""
         self.overview = Overview(on_evaluation=self._evaluated)
         self._write, self._last = write, 0.0
         self._ended = threading.Event()
@@ -84,34 +84,34 @@ class Lines:
         self._thread.join(timeout=1.0)
 
     def _evaluated(self) -> None:
-        """Write a line, unless the last one was just before."""
+        """Write a line, unless the last one is too recent."""
         elapsed = self.overview.elapsed()
         if elapsed - self._last >= max(_LEAST_APART, min(_SHARE_APART * elapsed, _HALF_A_MINUTE)):
-            self._tell()
+            self._write_line()
 
     def _watch(self) -> None:
-        """Write a line whenever half a minute has passed without any, also in the midst of one long product."""
+        """Write a line after each half minute without one, also during one long product."""
         while not self._ended.wait(max(self._last + _HALF_A_MINUTE - self.overview.elapsed(), 0.01)):
             if self.overview.elapsed() - self._last >= _HALF_A_MINUTE:
-                self._tell()
+                self._write_line()
 
-    def _tell(self) -> None:
+    def _write_line(self) -> None:
         overview = self.overview
         self._last = overview.elapsed()
-        left, places, details = _told(overview)
-        time = f"{_clock(self._last)} passed"
+        left, places, details = _described(overview)
+        time = f"{_clock(self._last)} elapsed"
         if (seconds := overview.seconds_left()) is not None:
             time += f", about {_clock(seconds)} left"
-        with suppress(OSError, ValueError):  # Nobody reads any more, or the stream was closed; the work goes on.
-            self._write("; ".join([", ".join([*places, left, *details]), f"{100 * overview.fraction():.0f} % of all", time]))
+        with suppress(OSError, ValueError):  # The stream was closed; the work continues.
+            self._write("; ".join([", ".join([*places, left, *details]), f"{100 * overview.fraction():.0f} % done", time]))
 
 
-def _told(overview: Overview) -> tuple[str, list[str], list[str]]:
-    """Return the innermost task, where it is among others, and more about it."""
+def _described(overview: Overview) -> tuple[str, list[str], list[str]]:
+    """Return the innermost task, its position among others, and details."""
     path = overview.path() or [overview.root]
     *outer, last = path
     named = last.label
-    if last.has_parts or not last.units and last.total is not None:  # Between two of the tasks within.
+    if last.has_parts or not last.units and last.total is not None:  # Between two inner tasks.
         outer, named = path, ""
     places = [place for place in map(_place, outer) if place]
     details = [f"{key.replace('_', ' ')} {_number(value)}" for key, value in list(last.fields.items()) if value is not None]
@@ -123,7 +123,7 @@ def _told(overview: Overview) -> tuple[str, list[str], list[str]]:
 
 
 def _place(piece: Piece) -> str:
-    """Return which of several a task is at, such as "checkpoint 1 of 2"; the whole name where it is in a part."""
+    """Return the position of a task among several, such as "checkpoint 1 of 2"; "" for a single task."""
     if piece.total is None or piece.units:
         return ""
     if piece.total <= 1:
@@ -143,9 +143,8 @@ def _number(value: object) -> str:
 
 def _clock(seconds: float) -> str:
     """Return seconds as H:MM:SS, or with days."""
-    whole = round(seconds)
-    days, rest = divmod(whole, 86400)
-    return f"{days} d " * bool(days) + f"{rest // 3600}:{rest // 60 % 60:02}:{rest % 60:02}"
+    days, within_day = divmod(round(seconds), 86400)
+    return f"{days} d " * bool(days) + f"{within_day // 3600}:{within_day // 60 % 60:02}:{within_day % 60:02}"
 
 
 def _if_it_fits(now: str, longer: str, room: int) -> str:

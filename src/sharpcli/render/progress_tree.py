@@ -1,4 +1,4 @@
-"""How much of a command's work is done and how much is left: a tree of tasks, measured in one unit."""
+"""The work of a command that is done and that remains: a tree of tasks, measured in one unit."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-_WINDOW = 30.0  # Seconds by which the speed is measured.
-_PATIENCE = 0.5  # Seconds that a drawing waits for the tree.
-_APART = 0.1  # Seconds between two measurements of it.
+_WINDOW = 30.0  # Seconds over which the speed is measured.
+_PATIENCE = 0.5  # Seconds that a drawing waits for the lock of the tree.
+_APART = 0.1  # Seconds between two samples of the speed.
 
 
 @dataclass(eq=False)
 class Piece:
-    """One task, within another one.
+    """One task, which may contain other tasks.
 
     Attributes:
-        label: What it is.
-        total: Units it has, or is likely to have; None if that is not known.
-        units: What is counted; "" where the work is in the tasks within.
-        done: Units that are done.
-        scale: Work of a unit.
-        planned: Tasks to come within, by label, with their work.
-        above: The task that it is a part of.
-        within: The task under way within.
-        spent: Work that was done here in this sitting; `before` in sittings before.
-        size: Work that was thought to be here at the start.
+        label: Name of the task.
+        total: Number of units, exact or expected; None if it is not known.
+        units: Name of the units; "" if the work is in inner tasks.
+        done: Number of units that are done.
+        scale: Work of one unit.
+        planned: Inner tasks that have not started, by label, with their work.
+        above: The outer task.
+        within: The inner task that is running.
+        spent: Work that this process has done here; `before`: work of earlier processes.
+        size: Expected work at the start.
         expected: Whether the total is a guess.
-        measured: Whether the scale is that of what was done.
-        has_parts: Whether tasks within were planned.
-        fields: What else is shown.
+        measured: Whether the scale was measured.
+        has_parts: Whether inner tasks were planned.
+        fields: Details that are shown.
     """
 
     overview: Overview
@@ -55,26 +55,26 @@ class Piece:
         """Count units that are done."""
         with self.overview.lock:
             self.done += amount
-            if self.total is not None and self.done > self.total:  # Some searches are made again, more precisely.
+            if self.total is not None and self.done > self.total:  # Some searches are repeated with higher precision.
                 self.total, self.expected = self.done, True
             self.fields |= fields
             if self.units:
                 self.spent += amount * self.scale
-            elif self.done and not self.planned and self.spent:  # What one piece took, the others are likely to take.
+            elif self.done and not self.planned and self.spent:  # Other units are expected to take the same time.
                 self.scale, self.measured = self.spent / self.done, True
             self.overview.moved()
 
     def expect(self, left: float) -> None:
-        """Set how many units are likely to be left."""
+        """Set the expected number of remaining units."""
         self.total, self.expected = self.done + max(left, 0.0), True
 
     def evaluated(self, **fields: object) -> None:
-        """Take note of what was evaluated."""
+        """Record the result of an evaluation."""
         self.fields |= fields
         self.overview.evaluated()
 
     def left(self) -> float:
-        """Return the work that is left."""
+        """Return the remaining work."""
         inner = 0.0 if self.within is None else self.within.left()
         if self.planned or self.within is not None and self.total is None:
             return sum(list(self.planned.values())) + inner
@@ -83,29 +83,29 @@ class Piece:
         units = max(self.total - self.done, 0.0)
         if self.within is None:
             return units * self.scale
-        # Before the first of a row is done, the others are likely to take what that seems to take.
+        # Before the first unit is done, the others are expected to take as long as it seems to take.
         scale = self.scale if self.measured else max(self.scale, self.within.gone() + inner)
         return max(units - 1, 0.0) * scale + inner
 
     def gone(self) -> float:
-        """Return the work that was done in this sitting."""
+        """Return the work that this process has done."""
         return self.spent + (0.0 if self.within is None else self.within.gone())
 
     def earlier(self) -> float:
-        """Return the work that was done in sittings before."""
+        """Return the work that earlier processes have done."""
         return self.before + (0.0 if self.within is None else self.within.earlier())
 
 
 class Overview:
-    """All the work of a command.
+    """All work of a command.
 
     Attributes:
-        on_evaluation: Called when something was evaluated.
-        lock: Held while the tree changes or is read: a bar is drawn in a thread of its own.
+        on_evaluation: Called after each evaluation.
+        lock: Held while the tree changes or is read, since the bar is drawn in another thread.
     """
 
     def __init__(self, on_evaluation: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin: nothing is known yet."""
+        """Start without any task."""
         self._clock, self.on_evaluation = clock, on_evaluation
         self.lock = threading.RLock()
         self.began = self._last = clock()
@@ -114,7 +114,7 @@ class Overview:
         self._furthest = 0.0
 
     def start(self, label: str, total: float | None, *, units: str, done: float, parts: Mapping[str, float]) -> Piece:
-        """Begin a task within the innermost one that is under way."""
+        """Start a task inside the innermost running task."""
         with self.lock:
             return self._started(label, total, units=units, done=done, parts=parts)
 
@@ -127,11 +127,11 @@ class Overview:
             scale = size / total
         piece = Piece(self, label, total, units, done, scale, dict(parts), above, size, has_parts=bool(parts))
         piece.before = done * scale if units else 0.0
-        if above.units:  # What is counted there includes this.
+        if above.units:  # The units of the outer task include this task.
             piece.above = None
             return piece
         above.within = piece
-        self.root.label = "finishing"  # What is shown when it has ended.
+        self.root.label = "finishing"  # Shown after this task has ended.
         if not self.root.gone():
             self._samples.clear()
             self._samples.append((self._clock(), 0.0))
@@ -139,7 +139,7 @@ class Overview:
 
     @staticmethod
     def _planned(above: Piece, label: str) -> float | None:
-        """Return the work that was planned for a task, and forget it and what was to come before."""
+        """Return the planned work of a task, and remove it and the earlier tasks from the plan."""
         if label not in above.planned:
             return None
         while True:
@@ -149,33 +149,33 @@ class Overview:
                 return work
 
     def finish(self, piece: Piece) -> None:
-        """End a task, with all that is still within it."""
+        """End a task and its inner tasks."""
         above = piece.above
         with self.lock:
             if above is not None and above.within is piece:
                 above.spent += piece.gone()
                 above.before += piece.earlier()
-                if not above.units and not above.measured:  # A row of pieces, the first of which is about to be counted.
+                if not above.units and not above.measured:  # The first of several equal tasks, which is counted next.
                     above.scale = max(above.scale, above.spent)
                 above.within = None
 
     def innermost(self) -> Piece:
-        """Return the task under way that holds no other."""
+        """Return the innermost running task."""
         piece = self.root
         while piece.within is not None:
             piece = piece.within
         return piece
 
     def path(self) -> list[Piece]:
-        """Return the tasks under way, from the outermost to the innermost; empty before the first."""
-        found, piece = [], self.root.within
+        """Return the running tasks, from the outermost to the innermost; empty before the first."""
+        running, piece = [], self.root.within
         while piece is not None:
-            found.append(piece)
+            running.append(piece)
             piece = piece.within
-        return found
+        return running
 
     def moved(self) -> None:
-        """Take note of when how much was done."""
+        """Record the time and the work that is done."""
         now = self._clock()
         if not self._samples or now - self._samples[-1][0] >= _APART:
             self._samples.append((now, self.root.gone()))
@@ -184,27 +184,27 @@ class Overview:
         self._last = now
 
     def evaluated(self) -> None:
-        """Take note that something was evaluated."""
+        """Report an evaluation."""
         self.on_evaluation()
 
     def fraction(self) -> float:
-        """Return the part of all work that is done; it never falls, though more work may be found to be needed."""
-        if self.lock.acquire(timeout=_PATIENCE):  # Ctrl-C in the midst of a change may leave it held.
+        """Return the fraction of the work that is done. It never decreases, also if more work turns out to be needed."""
+        if self.lock.acquire(timeout=_PATIENCE):  # Ctrl-C during a change may leave it locked.
             try:
                 done = self.root.gone() + self.root.earlier()
-                whole = done + self.root.left()
-                if self.root.within is not None and whole:
-                    self._furthest = max(self._furthest, done / whole)
+                total = done + self.root.left()
+                if self.root.within is not None and total:
+                    self._furthest = max(self._furthest, done / total)
             finally:
                 self.lock.release()
         return min(self._furthest, 1.0)
 
     def elapsed(self) -> float:
-        """Return the seconds since the beginning."""
+        """Return the seconds since the start."""
         return self._clock() - self.began
 
     def seconds_left(self) -> float | None:
-        """Return how long the rest is likely to take; None before anything is known of the speed."""
+        """Return the expected remaining time in seconds; None before the speed is known."""
         if not self.lock.acquire(timeout=_PATIENCE):
             return None
         try:

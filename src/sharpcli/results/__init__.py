@@ -1,9 +1,9 @@
-"""What the commands answer: plain numbers in frozen dataclasses, versioned JSON. Standard library only."""
+"""Results of the commands: plain numbers in frozen dataclasses, and versioned JSON. Standard library only."""
 
 from sharpcli.estimate import Estimate
 from sharpcli.results.base import SCHEMA, Conditions, Result, Subject, document, plain
 from sharpcli.results.compare import CompareResult, CompareRow
-from sharpcli.results.distance import Displacement, DistanceResult, Growth, GrowthFit, LayerDistance, Way
+from sharpcli.results.distance import Displacement, DistanceResult, Growth, GrowthFit, LayerDistance, Trajectory
 from sharpcli.results.hessian import Bound, Count, DataBar, Density, Eigenvalue, HessianResult, Layer, Moments, Parts
 from sharpcli.results.inspect import Check, InspectResult, RunRow, RunsResult
 from sharpcli.results.interpolate import Curve, PathCurvature, PathResult
@@ -38,7 +38,7 @@ __all__ = [
     "GrowthFit",
     "SurfaceResult",
     "TrainRow",
-    "Way",
+    "Trajectory",
     "TrainResult",
     "Subject",
     "Conditions",

@@ -1,4 +1,4 @@
-"""What every answer has in common, and the JSON document that answers become."""
+"""The common part of all results, and the JSON document that contains them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCHEMA = "sharpcli/2"
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Which weights a result is about, and what is known of how they were made."""
+    """The weights of a result: their file and the settings of their training, as far as these are known."""
 
     path: str
     sha256: str
@@ -35,12 +35,12 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Under what conditions the numbers of a result hold.
+    """The conditions under which the numbers of a result were computed.
 
     Attributes:
-        loss_function: Its name with its options, and the axis of the classes where outputs have more than two.
-        output: Which part of the model's answer is its outputs; None where that is a tensor.
-        preprocessing: What was done to the inputs between the file and the model, in words.
+        loss_function: Its name with its options, and the axis of the classes if outputs have more than two axes.
+        output: Key of the outputs in the dict or tuple that the model returns; None if it returns a tensor.
+        preprocessing: Transformation of the inputs between file and model, as a formula or in words.
     """
 
     split: str
@@ -58,7 +58,7 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The root of every answer: settings and provenance travel with the numbers."""
+    """Base class of all results, with settings and provenance."""
 
     settings: dict[str, Any]
     provenance: dict[str, Any]
@@ -66,7 +66,7 @@ class Result:
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the answer alone as plain JSON values; a number that is not finite becomes None."""
+        """Return the result without settings, provenance and warnings as plain JSON values; NaN and infinity become None."""
         answer = plain(asdict(self))
         for key in ("settings", "provenance", "warnings"):
             del answer[key]
@@ -74,7 +74,7 @@ class Result:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON knows it: tuples as lists, a number that is not finite as None."""
+    """Return a value as JSON types: tuples become lists, NaN and infinity None."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -85,11 +85,10 @@ def plain(value: Any) -> Any:
 
 
 def document(command: str, results: list[Result], plural: str, *, status: str = "ok", several: bool = False) -> str:
-    """Return one JSON document for the answer of a command.
+    """Return one JSON document for the results of a command.
 
-    With one result, "result" is that result; with several, or if `several` were asked for, it is {plural: [...]}. Each
-    keeps its own place; settings, versions and warnings are beside it. `status` is "ok", or "incomplete" where something
-    else that was asked for has failed after the answer was computed.
+    With one result, "result" is this result; with several, or with `several`, it is {plural: [...]}. Settings, versions and
+    warnings are separate keys. `status` is "ok", or "incomplete" if a later part of the command has failed.
     """
     answers = [result.to_dict() for result in results]
     return json.dumps(

@@ -1,4 +1,4 @@
-"""What `compare` answers."""
+"""Results of `compare`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sharpcli.results.base import Result, Subject
 
 @dataclass(frozen=True, kw_only=True)
 class CompareRow:
-    """One checkpoint beside others; what could not be measured is None and `notes` says why."""
+    """The row of one checkpoint; a number that could not be measured is None, and `notes` has the reason."""
 
     checkpoint: Subject
     train_loss: float
@@ -34,7 +34,7 @@ class CompareRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareResult(Result):
-    """One row a checkpoint; the numbers of samples are None where rows differ in them."""
+    """One row per checkpoint; the numbers of samples are None if they differ between rows."""
 
     rows: tuple[CompareRow, ...]
     epsilon: float

@@ -1,4 +1,4 @@
-"""What `distance` answers."""
+"""Results of `distance`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sharpcli.results.base import Result, Subject
 
 @dataclass(frozen=True, kw_only=True)
 class LayerDistance:
-    """How far one tensor went."""
+    """Distance of one tensor from its initial values."""
 
     name: str
     size: int
@@ -35,10 +35,10 @@ class GrowthFit:
 
 @dataclass(frozen=True, kw_only=True)
 class Growth:
-    """Distances against updates with both fits; `preferred` is None where Akaike's criterion does not tell them apart.
+    """Distances against updates with both fits; `preferred` is None if Akaike's criterion (AIC) does not distinguish them.
 
-    `aic_difference` is that of the power law minus that of the logarithm: greater than 0 speaks for the logarithm.
-    Distances of one run are not independent, so the criterion is surer of itself than it should be.
+    `aic_difference` is the AIC of the power law minus that of the logarithm: above 0 it favours the logarithm. Distances
+    of one run are not independent, so the criterion is overconfident.
     """
 
     steps: tuple[int, ...]
@@ -50,11 +50,12 @@ class Growth:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """The way through the saved steps of a run: how long it is, and how much it turns.
+class Trajectory:
+    """The straight segments that join the initial weights and the saved steps of a run: their lengths and directions.
 
-    `straightness` is displacement over length, 1 for a straight line. `turns` are the cosines of the angle between each
-    stretch and the next.
+    `length` is the sum of the lengths, `stretches`; `displacement` is the distance from the initial weights to the last step.
+    `straightness` is displacement over length, 1 for a straight line. `turns` are the cosines of the angles between each
+    segment and the next.
     """
 
     length: float
@@ -66,7 +67,7 @@ class Way:
 
 @dataclass(frozen=True, kw_only=True)
 class Displacement:
-    """How far the weights of one checkpoint are from the reference, all Euclidean, over parameters only."""
+    """Euclidean distance of the parameters of one checkpoint from the reference weights."""
 
     path: str
     step: int | None
@@ -83,8 +84,8 @@ class Displacement:
 class DistanceResult(Result):
     """Weight distance from initialization, of one checkpoint or along the saved steps of a run.
 
-    `known_by` says what told parameters from buffers: "model", "record", or "names and values", which is a guess. `ties`
-    are further names of parameters, each with the one that it is counted under.
+    `known_by` says how parameters were separated from buffers: "model", "record", or "names and values", which is a guess.
+    `ties` maps further names of tied parameters to the name that is counted.
     """
 
     checkpoint: Subject
@@ -101,5 +102,5 @@ class DistanceResult(Result):
     max_change: float
     layers: tuple[LayerDistance, ...]
     steps: tuple[Displacement, ...]
-    way: Way | None = None
+    trajectory: Trajectory | None = None
     growth: Growth | None = None

@@ -1,4 +1,4 @@
-"""What `hessian` answers."""
+"""Results of `hessian`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from sharpcli.results.base import Conditions, Result, Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Eigenvalue:
-    """One eigenvalue: some exact eigenvalue lies in the `interval`, at least value ± (residual + noise floor + rounding).
+    """One eigenvalue: an exact eigenvalue lies in the `interval`, at least value ± (residual + noise floor + rounding).
 
     `index` is 1 for the largest (with --which LM: largest in magnitude) and -1 for the smallest. `residual` is ‖Hv - value·v‖
-    of the products that were made, for ‖v‖ = 1; where `verified`, of a fresh product. The `verdict` is certified,
-    noise-limited, budget-limited or refused; a refused one has no interval.
+    for ‖v‖ = 1, from stored products, or from a new product if `verified`. The `verdict` is certified, noise-limited,
+    budget-limited or refused; a refused eigenvalue has no interval.
 
-    Where `index_confirmed`, the eigenvalue of that very index lies in the `interval`, with the result's `index_probability`
-    over the random vectors; the interval is then as wide as that takes. Where not, eigenvalues in the interval have an index
-    within the `index_range`, its end towards the middle of the spectrum with that probability; it is None where it could not be
-    bounded. The range is index to index where it is confirmed. Wherever the `index_interval` is not None, the eigenvalue of
-    the index lies in it, again with that probability: None also where magnitude decides and even its sign is not told.
+    If `index_confirmed`, the eigenvalue of exactly this index lies in the `interval`, with the `index_probability` of the
+    result over the random vectors; the interval is widened for this if necessary. Otherwise the eigenvalues in the interval
+    have an index within the `index_range`; its end towards the middle of the spectrum holds with that probability, and is None
+    if it could not be bounded. The `index_interval` contains the eigenvalue of the index with the same probability; it is None
+    if there is no such bound, also if magnitude decides and the sign is not known.
     """
 
     index: int
@@ -36,7 +36,7 @@ class Eigenvalue:
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """A number that no eigenvalue is beyond, with the stated probability over the random start."""
+    """A bound on all eigenvalues, which holds with this probability over the random start."""
 
     value: float
     probability: float
@@ -44,12 +44,12 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class DataBar:
-    """How far the first eigenvalue depends on which samples it was measured on.
+    """How much the first eigenvalue depends on the samples.
 
     `standard_error` is that of vᵀHv as a mean over `groups` random groups of the analysed samples, at the fixed top vector
-    v. With --samples, `held_out` is vᵀHv on samples of the split that were left out (biased low: v was fitted elsewhere), the
-    in-sample value is biased high, and the `bracket` between them, two standard errors wider at each end, is for the
-    eigenvalue over the whole split.
+    v. With --samples, `held_out` is vᵀHv on other samples of the split (biased low, since v was computed on the analysed
+    ones), and the in-sample value is biased high. The `bracket` between the two, extended by two standard errors at each
+    end, is for the eigenvalue over all samples of the split.
     """
 
     standard_error: float
@@ -62,9 +62,9 @@ class DataBar:
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Trace, Frobenius norm, and two ways to count the directions that matter.
+    """Trace, Frobenius norm, and two measures of rank.
 
-    `effective_rank` is tr(H)² / ‖H‖_F², `stable_rank` ‖H‖_F² / λ², with λ the eigenvalue of largest magnitude that was found.
+    `effective_rank` is tr(H)² / ‖H‖_F², `stable_rank` ‖H‖_F² / λ², with λ the listed eigenvalue of largest magnitude.
     """
 
     trace: Estimate
@@ -77,7 +77,7 @@ class Moments:
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """How many of the P eigenvalues are above a threshold."""
+    """The number of eigenvalues above a threshold."""
 
     threshold: float
     count: Estimate
@@ -87,9 +87,9 @@ class Count:
 class Density:
     """The spectral density: quadrature nodes with their weights, which sum to one, and curves with 95 % bands.
 
-    The bands are over the probes: they tell the chance in them, not the resolution of their nodes, which `counts` allow for.
-    `grid` are eigenvalues; `cdf` is the fraction of eigenvalues up to each of them; `density` is blurred by a Gaussian as wide
-    as `width` on the scale asinh(λ / `linear_width`), so that it integrates to one over that scale.
+    The bands cover the randomness of the probes, not the resolution of their nodes; the intervals of `counts` cover both.
+    `grid` are eigenvalues; `cdf` is the fraction of eigenvalues up to each of them; `density` is smoothed by a Gaussian of
+    standard deviation `width` on the scale asinh(λ / `linear_width`), so that it integrates to one over that scale.
     """
 
     nodes: tuple[float, ...]
@@ -111,9 +111,9 @@ class Density:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The diagonal block of one layer: its own largest eigenvalue and trace, and its part in the whole's top eigenvector.
+    """The diagonal block of one layer: its largest eigenvalue and its trace.
 
-    `share` is the squared length of the top eigenvector's part in this layer; shares sum to one.
+    `share` is the part of the squared norm of the first eigenvector of the full matrix in this layer; shares sum to one.
     """
 
     name: str
@@ -128,7 +128,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """λmax as vᵀHv = vᵀGv + vᵀ(H - G)v: Gauss-Newton matrix G and the rest, which the residuals of the fit weigh."""
+    """λmax as vᵀHv = vᵀGv + vᵀ(H - G)v: a part of the Gauss-Newton matrix G, and a remainder (`rest`)."""
 
     hessian: float
     ggn: float
@@ -137,15 +137,16 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True)
 class HessianResult(Result):
-    """Eigenvalues of the Hessian (or of what `operator` names) of the mean loss, and what else was asked for.
+    """Eigenvalues of the Hessian, or of the matrix that `operator` names, of the mean loss, and further estimates.
 
-    `noise_floor` is the largest disagreement between a product and what earlier products say it should be, `rounding` the
-    allowance for what repeats and so does not show: 10 ε ‖H‖, or twice what some samples in float64 show. Both are part of
-    every interval.
+    `noise_floor` is the largest difference between a product and its value predicted by earlier products. `rounding` is the
+    allowance for errors that repeat in every product: 10 ε ‖H‖, or twice the error on some samples against float64. Both are
+    part of every interval.
     `stability_threshold` is 2/lr at the run's peak learning rate, `sharpness_ratio` is λmax over
     it; `last_stability_threshold` is 2/lr at the rate of the last update, which a decaying schedule
     drives to infinity. `momentum_threshold` is the limit with the run's Nesterov momentum β,
-    (2 + 2β) / ((1 + 2β) lr), which lies below 2/lr. None where a limit means nothing: unknown or zero rate, or Adam.
+    (2 + 2β) / ((1 + 2β) lr), which lies below 2/lr. These are None if they have no meaning: for an
+    unknown or zero rate, or Adam.
     """
 
     checkpoint: Subject

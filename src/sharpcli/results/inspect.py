@@ -1,4 +1,4 @@
-"""What `inspect` answers, of a file and of the runs in a folder."""
+"""Results of `inspect`, for a file and for the runs in a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sharpcli.results.base import Result, Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question about a file and its answer; `passed` is None where it could not be asked."""
+    """One check of a file; `passed` is None if the check could not be made."""
 
     name: str
     passed: bool | None
@@ -19,10 +19,10 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow:
-    """What has become of a run: "finished", "interrupted" or "diverged", in a sentence too.
+    """The state of a run, "finished", "interrupted" or "diverged", also as a sentence.
 
-    `step` counts the updates that were taken, or says at which it diverged. `checkpoint` is what to name for its weights, as
-    they are after `checkpoint_step` updates, and `go_on` the command that goes on with it; None where there is none.
+    `step` is the number of updates, or the update at which the run diverged. `checkpoint` is the path of its weights after
+    `checkpoint_step` updates, and `go_on` the command that continues the run; each is None if there is none.
     """
 
     folder: str
@@ -46,11 +46,11 @@ class RunsResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class InspectResult(Result):
-    """What is in a file and whether it can be analysed.
+    """The contents of a file, and whether it can be analysed.
 
-    `known_by` says what told parameters from buffers: "model", "record", or "names and values", which is a guess. `ties`
-    are further names of parameters, each with the one that it is counted under; `left_out` is what no model takes. `run`
-    tells of the run whose folder was named; None for a file.
+    `known_by` says how parameters were separated from buffers: "model", "record", or "names and values", which is a guess.
+    `ties` maps further names of tied parameters to the name that is counted; `left_out` are tensors that no model takes.
+    `run` is the state of the run if a folder was given; None for a file.
     """
 
     checkpoint: Subject

@@ -1,4 +1,4 @@
-"""What `interpolate` answers."""
+"""Results of `interpolate`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sharpcli.results.base import Result, Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Loss and accuracy along a path on one split. A loss that is not finite is a gap (None in JSON).
+    """Loss and accuracy along a path on one split. A loss that is not finite is None in JSON.
 
     `barrier` is the largest rise of the loss over the straight line between the two ends, within
     0 <= α <= 1; it is 0 where the loss never rises above that line.
@@ -29,7 +29,7 @@ class PathCurvature:
     """Curvature at each point of a path, of the loss on the first split.
 
     `along` is the second difference of the loss in units of weight length, dᵀHd of the unit direction d of a straight
-    path, so at most `lambda_max` but for the width of the differences; None at both ends and on other paths.
+    path; it is at most `lambda_max` up to the error of the differences. It is None at both ends and on other paths.
     """
 
     lambda_max: tuple[float | None, ...]
@@ -42,7 +42,7 @@ class PathResult(Result):
     """Loss and accuracy along one path; α = 0 is `start`, α = 1 is `end`. `barrier` is that of the first split.
 
     `straight_barrier` is that of the linear path at the same points, for a Bézier curve that was trained around it.
-    `aligned_share` is the share of hidden units that were moved, where the end was aligned with the start.
+    `aligned_share` is the share of hidden units of the end that the alignment with the start has permuted.
     """
 
     start: Subject

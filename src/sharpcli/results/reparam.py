@@ -1,4 +1,4 @@
-"""What `reparam` answers."""
+"""Results of `reparam`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sharpcli.results.base import Result, Subject
 
 @dataclass(frozen=True, kw_only=True)
 class ReparamResult(Result):
-    """What was rescaled; `difference` is the largest change of an output, relative to the largest output."""
+    """The rescaled layer; `difference` is the largest deviation from the expected outputs, relative to the largest output."""
 
     checkpoint: Subject
     written: str

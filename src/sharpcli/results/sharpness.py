@@ -1,4 +1,4 @@
-"""What the measures of sharpness answer."""
+"""Results of the measures of sharpness."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Measurement:
     """One ε-sharpness. `phi` is a percentage and a lower bound of the true maximum; None if a search failed.
 
     In a random subspace it is the mean over draws of the subspace, `phi_of_draws`, with its standard error;
-    each draw is the best of its L-BFGS-B solves (`phi_of_restarts`, draw by draw) and of its sign ascents
-    (`phi_of_sign_ascent`). `evaluations` counts points, `passes` passes over the data, a gradient as two. The rise is
-    that of the best point in float64, less what rounding may have added. `note` says why a search failed, or that it was
+    each draw is the largest value of its L-BFGS-B solves (`phi_of_restarts`, draw by draw) and of its sign ascents
+    (`phi_of_sign_ascent`). `evaluations` counts points, `passes` passes over the data; a gradient is two passes. `rise` is
+    that of the best point in float64, minus a bound on the rounding error. `note` says why a search failed, or that it was
     made in float64.
     """
 
@@ -41,11 +41,10 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What one measure says. `value` is None where it failed, which is never told as 0.
+    """The result of one measure. `value` is None if the measure failed.
 
-    `bound` is "lower" where an inexact search gave the value, None where it is exact or an estimate with a standard
-    error. `passes` counts passes over the data, a gradient as two. `note` says why there is no value, or what a reader of
-    the value must know.
+    `bound` is "lower" if the value comes from an inexact search, None if it is exact or an estimate with a standard error.
+    `passes` counts passes over the data; a gradient is two passes. `note` says why there is no value, or qualifies it.
     """
 
     measure: str
@@ -64,7 +63,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureRow:
-    """A measure that `sharpness` knows: what it is, when it does not change, when it misleads, what it costs."""
+    """A measure of `sharpness`: its definition, invariances, limitations and cost."""
 
     name: str
     summary: str
@@ -85,7 +84,7 @@ class MeasuresResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class SharpnessResult(Result):
-    """Keskar's ε-sharpness for each box size and subspace, and the readings of other measures that were asked for."""
+    """Keskar's ε-sharpness for each box size and subspace, and the readings of other measures."""
 
     checkpoint: Subject
     conditions: Conditions

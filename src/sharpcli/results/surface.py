@@ -1,4 +1,4 @@
-"""What `surface` answers."""
+"""Results of `surface`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sharpcli.results.base import Conditions, Result, Subject
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A point that a plane was made from, at its coordinates in the plane."""
+    """A marked point: a checkpoint or a saved step, with its coordinates in the plane."""
 
     name: str
     alpha: float
@@ -19,10 +19,10 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceResult(Result):
-    """Losses over a plane, by row β and column α; one that is not finite is a gap (None in JSON).
+    """Losses over a plane, by row β and column α; a loss that is not finite is None in JSON.
 
     `lengths` are the Euclidean lengths of the axes, `explained` the share of a trajectory's variance along each,
-    `eigenvalues` those of the Hessian along each, where they apply.
+    `eigenvalues` those of the Hessian along each; both are empty for other axes.
     """
 
     checkpoint: Subject

@@ -1,4 +1,4 @@
-"""What training answers."""
+"""Results of `train`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sharpcli.results.base import Result
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRow:
-    """What one run ended with, or an average of its weights (`average` names its kind, and is None for the last weights)."""
+    """The end of one run, or an average of its weights (`average` names its kind; it is None for the last weights)."""
 
     name: str
     mode: str
@@ -33,7 +33,7 @@ class TrainRow:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult(Result):
-    """What was trained, one row a run, and what to type next; `init_sha256` is None if runs began at different weights."""
+    """One row per run, and the next commands; `init_sha256` is None if the runs started from different weights."""
 
     run: str
     init_sha256: str | None
@@ -45,9 +45,9 @@ class TrainResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeRow:
-    """A recipe of a paper: what it sets, as one would type it, and where that comes from.
+    """A recipe of a paper: its settings as command line options, and its source.
 
-    `changes` is the same in short, where it extends another recipe.
+    `changes` is the same in short, relative to the recipe that it extends.
     """
 
     name: str
@@ -61,6 +61,6 @@ class RecipeRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipesResult(Result):
-    """Every recipe that `train` knows."""
+    """All recipes of `train`."""
 
     rows: tuple[RecipeRow, ...]

@@ -1,4 +1,4 @@
-"""What a user may choose: frozen dataclasses, checked once, from which the command line is made.
+"""Settings of the commands: frozen dataclasses, checked once, from which the command line is made.
 
 Every field carries its own help text; `sharpcli.cli.options` turns the fields of a class into the
 options of a command, so a setting is written down in one place. Standard library only.

@@ -1,4 +1,4 @@
-"""What a user may choose: frozen dataclasses, checked once, from which the command line is made.
+"""Settings of the commands: frozen dataclasses, checked once, from which the command line is made.
 
 Every field carries its own help text; `sharpcli.cli.options` turns the fields of a class into the
 options of a command, so a setting is written down in one place. Standard library only.
@@ -19,33 +19,33 @@ from sharpcli.settings.losses import LOSSES, LossSpec
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("float32", "float64")
 SPLITS = ("train", "test")
-TOLERANCE = 1e-3  # Of every eigenvalue, relative, where none is given.
-PATH_BN_POLICIES = ("recompute", "eval")  # Of BatchNorm statistics between checkpoints.
+TOLERANCE = 1e-3  # Default relative tolerance of an eigenvalue.
+PATH_BN_POLICIES = ("recompute", "eval")  # BatchNorm statistics between checkpoints.
 REPEATED = (
     "model_arg",
     "data_arg",
     "params",
     "sweep",
     "measure",
-)  # One value a time; the other tuples are one text with commas.
+)  # Options that are repeated for several values; other tuples are one text with commas.
 
 
 _Settings = TypeVar("_Settings", bound="SubjectSettings")
 
 
 def option(default: Any, text: str, metavar: str | None = None, panel: str | None = None) -> Any:
-    """Declare a setting with its default, its help text, what to call its value and where it stands in `--help`."""
+    """Declare a setting: its default, its help text, the name of its value, and its panel in `--help`."""
     return field(default=default, metadata={"help": text, "metavar": metavar, "panel": panel})
 
 
 def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str, Any]) -> _Settings:
-    """Return settings that were given whole or by their fields.
+    """Return settings that are given as an object or by their fields.
 
     Raises:
-        SettingsError: Both were given, or a field is unknown.
+        SettingsError: Both are given, or a field is unknown.
     """
     if settings is not None and options:
-        raise SettingsError("Settings and options are both given.", "Put the options into the settings.")
+        raise SettingsError("Settings and options are both given.", "Give one of the two.")
     known = {entry.name for entry in fields(kind)}
     for name in options:
         if name not in known:
@@ -54,7 +54,7 @@ def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str,
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Tell whether a value is of a plain type or of one of a union; a whole number is a number, a bool is neither."""
+    """Tell whether a value has a type or one type of a union; an int is accepted as a float, a bool is not a number."""
     kinds = get_args(hint) or (hint,)
     if isinstance(value, bool):
         return bool in kinds
@@ -63,19 +63,19 @@ def _fits(value: object, hint: Any) -> bool:
 
 def _wrong_type(name: str, value: object) -> SettingsError:
     return SettingsError(
-        f"--{name.replace('_', '-')} cannot be {value!r}, which is of the wrong type.",
-        "See the command's --help for what it takes.",
+        f"--{name.replace('_', '-')} cannot be {value!r}: it has the wrong type.",
+        "See --help of the command for the values that it takes.",
     )
 
 
 def require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a value of an option that is not one of the allowed ones."""
+    """Refuse a value of an option that is not allowed."""
     if value not in allowed:
-        raise SettingsError(f"--{name} is '{value}', which is not a choice.", closest(value, allowed))
+        raise SettingsError(f"--{name} cannot be '{value}'.", closest(value, allowed))
 
 
 def require_at_least(name: str, value: float | None, least: float, *, strictly: bool = False) -> None:
-    """Refuse a number of an option below its least, or not finite; None is no number."""
+    """Refuse a number below `least`, or not finite; None is accepted."""
     if value is None:
         return
     if not math.isfinite(value):
@@ -87,51 +87,53 @@ def require_at_least(name: str, value: float | None, least: float, *, strictly: 
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectSettings:
-    """Which model, data and loss to use, and on what machine. Shared by every command.
+    """Which model, data, loss and device to use. Shared by every command.
 
-    `former_names` maps names that options had before to their present ones; the command line still takes them.
+    `former_names` maps former names of options to the present ones; the command line still accepts the former ones.
     """
 
     former_names: ClassVar[Mapping[str, str]] = {}
 
     model: str | None = option(
-        None, "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr. Default: as the checkpoint says.", "SPEC"
+        None,
+        "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr. Default: the one that the checkpoint names.",
+        "SPEC",
     )
-    model_arg: tuple[str, ...] = option((), "Argument for the model, such as width=32. Repeat for several.", "KEY=VALUE")
+    model_arg: tuple[str, ...] = option((), "Argument of the model, such as width=32. Repeat for several.", "KEY=VALUE")
     weights: str | None = option(
         None,
-        "Which weights of a file that holds several sets, such as state_dict_ema; FILE::KEY says it of one file.",
+        "Key of the weights to use in a file that holds several sets, such as state_dict_ema. FILE::KEY is for one file only.",
         "KEY",
     )
     data: str | None = option(
         None,
         "Data: fashion-mini, mnist, cifar10, ..., npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn. "
-        "Default: as the checkpoint says.",
+        "Default: the data that the checkpoint names.",
         "SPEC",
     )
-    data_arg: tuple[str, ...] = option((), "Argument for the data set, such as size=32. Repeat for several.", "KEY=VALUE")
+    data_arg: tuple[str, ...] = option((), "Argument of the data set, such as size=32. Repeat for several.", "KEY=VALUE")
     transform: str | None = option(
         None,
-        "What is done to images: mean=X,std=X with resize=N,crop=N; none; torchvision:WEIGHTS; timm:NAME; or file.py:fn. "
-        "Default: as in training.",
+        "Transform of images: mean=X,std=X with resize=N,crop=N; none; torchvision:WEIGHTS; timm:NAME; or file.py:fn. "
+        "Default: that of the training.",
         "SPEC",
     )
-    data_root: str = option("data", "Folder that holds torchvision's data sets.", "PATH")
-    download: bool = option(False, "Let torchvision download a missing data set.")
+    data_root: str = option("data", "Folder with the data sets of torchvision.", "PATH")
+    download: bool = option(False, "Let torchvision download a data set that is missing.")
     loss: str | None = option(
         None,
-        "ce (cross-entropy), mse (half the squared error) or bce (binary, for one logit or several labels); options behind a "
-        "colon: ce:class_axis=1|last, smoothing=X, ignore_index=N; bce:pos_weight=X. Default: as the checkpoint says, else ce.",
+        "ce (cross-entropy), mse (half the squared error) or bce (binary cross-entropy). Options: "
+        "ce:class_axis=1|last,smoothing=X,ignore_index=N, bce:pos_weight=X. Default: that of the checkpoint, else ce.",
         "NAME[:OPTIONS]",
     )
     output: str | None = option(
         None,
-        "Which part of the model's answer is the outputs, where it is a dict or a tuple: a key, or a number from 0.",
+        "The outputs, if the model returns a dict or a tuple: a key, or an index from 0.",
         "KEY",
     )
-    device: str = option("auto", "auto, cpu, cuda (cuda:1 for the second one) or mps.", "NAME")
-    dtype: str = option("float32", "float32 or float64; sums are float64 either way.", "NAME")
-    seed: int = option(0, "Seed of every random number.", "N")
+    device: str = option("auto", "auto, cpu, cuda (cuda:1 for the second GPU) or mps.", "NAME")
+    dtype: str = option("float32", "float32 or float64. Sums over samples are always in float64.", "NAME")
+    seed: int = option(0, "Seed of all random numbers.", "N")
 
     def __post_init__(self) -> None:
         self._settle()
@@ -145,7 +147,7 @@ class SubjectSettings:
             raise SettingsError(f"--seed {self.seed} is too large.", "Use a number below 2**63.")
 
     def _settle(self) -> None:
-        """Take a single value, a list or a text with commas where several values are meant, and check every type."""
+        """Convert fields with several values from a single value, a list or a text with commas, and check every type."""
         hints = get_type_hints(type(self))
         for name in (entry.name for entry in fields(self)):
             value, hint = getattr(self, name), hints[name]
@@ -170,13 +172,17 @@ class SubjectSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AnalysisSettings(SubjectSettings):
-    """What every analysis shares: which part of the data, and how much of it at a time."""
+    """Settings of every analysis: the split, the number of samples, and the samples per pass."""
 
     _splits: ClassVar[tuple[str, ...]] = SPLITS
     former_names: ClassVar[Mapping[str, str]] = {"batch_size": "chunk_size"}
     split: str = option("train", "Split whose mean loss is analysed: train or test.", "NAME")
-    samples: int | None = option(None, "Analyse a seeded random subset of this many samples. Default: all.", "N")
-    chunk_size: int | None = option(None, "Samples a pass holds at once; never changes the answer. Default: automatic.", "N")
+    samples: int | None = option(
+        None, "Analyse a random subset of this many samples, drawn with --seed. Default: all samples.", "N"
+    )
+    chunk_size: int | None = option(
+        None, "Samples per forward and backward pass. It changes memory and time, never the result. Default: automatic.", "N"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

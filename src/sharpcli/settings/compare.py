@@ -1,4 +1,4 @@
-"""What `compare` may be asked for."""
+"""Settings of `compare`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ METRICS = ("hessian", "sharpness", "distance")
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings(AnalysisSettings):
-    """Which numbers stand beside each other."""
+    """What to measure of each checkpoint."""
 
     metrics: tuple[str, ...] = option(
-        METRICS, "What to measure beside losses, accuracies and gaps: hessian, sharpness, distance.", "NAME[,NAME]"
+        METRICS, "What to measure in addition to losses, accuracies and gaps: hessian, sharpness, distance.", "NAME[,NAME]"
     )
-    epsilon: float = option(1e-3, "Box size ε of the full-space ε-sharpness.", "E")
-    tol: float = option(TOLERANCE, "Tolerance of the largest eigenvalue, relative.", "X")
-    init: str | None = option(None, "Reference weights of the distance. Default: those of each checkpoint's run.", "FILE")
+    epsilon: float = option(1e-3, "Box size ε of the ε-sharpness in full space.", "E")
+    tol: float = option(TOLERANCE, "Relative tolerance of the largest eigenvalue.", "X")
+    init: str | None = option(None, "Initial weights for the distance. Default: those of each checkpoint's run.", "FILE")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""What `distance` may be asked for."""
+"""Settings of `distance`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from sharpcli.settings.base import AnalysisSettings, option, require_at_least
 
 @dataclass(frozen=True, kw_only=True)
 class DistanceSettings(AnalysisSettings):
-    """From where to measure. Only weights are read; a model that is named tells parameters from buffers."""
+    """Which weights to measure from. Only weights are read; a given model separates parameters from buffers."""
 
-    init: str | None = option(None, "Reference weights. Default: the initial weights of the checkpoint's own run.", "FILE")
-    per_layer: bool = option(False, "Add one row a tensor, with the mean and the largest relative distance of its filters.")
-    fit_from: int = option(1, "First update of a run that the fits of log t and t^p count.", "N")
-    fit_to: int | None = option(None, "Last one, such as the last at the first learning rate. Default: all.", "N")
+    init: str | None = option(None, "Initial weights to measure from. Default: those of the checkpoint's run.", "FILE")
+    per_layer: bool = option(False, "Add one row per tensor, with the mean and the largest relative distance of its filters.")
+    fit_from: int = option(1, "First update that the fits of log t and t^p use.", "N")
+    fit_to: int | None = option(
+        None,
+        "Last update that the fits use, such as the last one before the learning rate drops. Default: the end of the run.",
+        "N",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

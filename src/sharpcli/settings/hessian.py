@@ -1,4 +1,4 @@
-"""What `hessian` may be asked for."""
+"""Settings of `hessian`."""
 
 from __future__ import annotations
 
@@ -21,58 +21,68 @@ _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 @dataclass(frozen=True, kw_only=True)
 class HessianSettings(AnalysisSettings):
-    """Which part of the spectrum to find, of which matrix, and how far to go for it."""
+    """Which eigenvalues to compute, of which matrix, and the limits on products, time and memory."""
 
     _splits = (*SPLITS, "both")
-    topk: int = option(5, "How many eigenvalues at the end that --which names; 0 leaves them out.", "K")
-    bottomk: int = option(0, "How many of the smallest (most negative) as well, from the same Krylov space.", "K")
-    which: str = option("LA", "LA: largest, SA: smallest, LM: largest in magnitude.", "END")
-    tol: float = option(TOLERANCE, "Certify each eigenvalue to this fraction of itself.", "X")
-    max_hvp: int | None = option(
-        None, "Most products that Lanczos may use. Default: 4 per eigenvalue + 100, and 200 more with --bottomk.", "N"
+    topk: int = option(5, "Number of eigenvalues at the end of the spectrum that --which names; 0 for none.", "K")
+    bottomk: int = option(
+        0, "Number of smallest (most negative) eigenvalues to compute as well, from the same Krylov space.", "K"
     )
-    max_minutes: float | None = option(None, "Most minutes that a search may take.", "X")
+    which: str = option("LA", "LA (largest), SA (smallest) or LM (largest in magnitude).", "END")
+    tol: float = option(TOLERANCE, "Relative tolerance: each eigenvalue is certified to this fraction of its value.", "X")
+    max_hvp: int | None = option(
+        None, "Maximum number of products for Lanczos. Default: 100 + 4 per eigenvalue; 200 more for --bottomk, SA or LM.", "N"
+    )
+    max_minutes: float | None = option(None, "Maximum number of minutes for each search.", "X")
     memory: str | None = option(
         None,
-        "Memory for Lanczos vectors, and what they leave of it for graphs, such as 2GiB; with less it restarts, and "
-        "differentiates anew. Default: 40 and 30 % of what is free.",
+        "Memory for Lanczos vectors, then for stored graphs, such as 2GiB. A smaller value costs more products or more time. "
+        "Default: 40 % of the free memory for vectors, 30 % for graphs.",
         "SIZE",
     )
-    certify: str = option("ends", "Multiply once more to measure the residual of: ends (first and last), or all.", "WHICH")
+    certify: str = option("ends", "Which residuals to compute again from a new product: ends (first and last) or all.", "WHICH")
     confirm: int = option(
-        8, "Most products to bound what may have been missed, so that each index is confirmed with probability 0.99.", "N"
+        8,
+        "Maximum number of products that test whether eigenvalues were missed, to confirm each index with probability 0.99.",
+        "N",
     )
-    operator: str = option("hessian", "hessian, ggn (Gauss-Newton), fisher or empirical-fisher.", "NAME")
+    operator: str = option("hessian", "Matrix: hessian, ggn (Gauss-Newton), fisher or empirical-fisher.", "NAME")
     engine: str = option(
         "auto",
-        "How products come about: auto (the fastest measured), double-backward, fused, linearize (traced), "
-        "forward-over-reverse (keeps nothing in memory), or difference (of float64 gradients: first derivatives only).",
+        "How products are computed: auto (the fastest), double-backward, fused, linearize (traced), "
+        "forward-over-reverse (keeps no graph) or difference (of float64 gradients; no second derivatives).",
         "NAME",
     )
     compile: str = option(
-        "auto", "on: compile linearize or forward-over-reverse by torch.compile, for seconds to minutes; auto: off.", "WHEN"
+        "auto",
+        "on (torch.compile for linearize and forward-over-reverse, takes seconds to minutes), off or auto (off).",
+        "WHEN",
     )
     params: tuple[str, ...] = option(
-        (), "Only the parameters whose names match, such as 'conv*.weight'. Repeat for several.", "GLOB"
+        (), "Only parameters whose names match this pattern, such as 'conv*.weight'. Repeat for several.", "GLOB"
     )
     bn: str = option(
         "eval",
-        "BatchNorm: eval (stored statistics), recompute (from the analysed samples), batch (of fixed random blocks).",
+        "BatchNorm statistics: eval (stored), recompute (over the analysed samples) or batch (over fixed random blocks).",
         "NAME",
     )
-    bn_block: int = option(128, "Samples in a block for --bn batch.", "N")
-    split: str = option("train", "Split whose mean loss is analysed: train, test, or both side by side.", "NAME")
-    trace: bool = option(False, "Also trace, Frobenius norm and effective rank, with 95 % intervals.")
-    trace_tol: float = option(0.02, "Half-width of the trace's 95 % interval to aim for, relative.", "X")
-    density: bool = option(False, "Also the spectral density, by stochastic Lanczos quadrature.")
-    probes: int = option(6, "Random vectors of the density.", "N")
-    density_steps: int = option(40, "Products for each of them.", "N")
-    above: tuple[float, ...] = option((), "Count the eigenvalues above these thresholds (implies --density).", "X[,X]")
-    ggn_split: bool = option(False, "Also split λmax into its Gauss-Newton part and the rest.")
-    per_layer: bool = option(False, "Also λmax and trace of each layer's own block.")
-    along_run: bool = option(False, "All saved checkpoints of each run folder, each search started from the one before.")
+    bn_block: int = option(128, "Samples per block for --bn batch.", "N")
+    split: str = option("train", "Split whose mean loss is analysed: train, test or both.", "NAME")
+    trace: bool = option(False, "Also estimate trace, Frobenius norm and effective rank, with 95 % intervals.")
+    trace_tol: float = option(0.02, "Relative half-width to reach for the 95 % interval of the trace.", "X")
+    density: bool = option(False, "Also estimate the spectral density, by stochastic Lanczos quadrature.")
+    probes: int = option(6, "Random vectors (probes) for the density.", "N")
+    density_steps: int = option(40, "Lanczos steps per probe of the density.", "N")
+    above: tuple[float, ...] = option(
+        (), "Also estimate how many eigenvalues are above each threshold (implies --density).", "X[,X]"
+    )
+    ggn_split: bool = option(False, "Also split λmax into its Gauss-Newton part and the remainder.")
+    per_layer: bool = option(False, "Also compute λmax and trace of the diagonal block of each layer.")
+    along_run: bool = option(
+        False, "Analyse all saved checkpoints of each run folder; each search starts from the previous eigenvectors."
+    )
     vectors: str | None = option(None, "Write the eigenvectors to this safetensors file.", "FILE")
-    state: str | None = option(None, "Keep the search in this folder, and go on from it if it holds one.", "FOLDER")
+    state: str | None = option(None, "Save the search in this folder, and continue a search that is saved there.", "FOLDER")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,51 +107,59 @@ class HessianSettings(AnalysisSettings):
         traced = ("linearize", "forward-over-reverse")
         if self.operator != "hessian" and (self.engine in traced or self.compile == "on"):
             raise SettingsError(
-                f"--operator {self.operator} goes by double backward or differences only.",
+                f"--operator {self.operator} is computed by double backward or differences only.",
                 "Use --engine auto, fused or difference, and no --compile.",
             )
         if self.compile == "on" and self.engine not in ("auto", *traced):
             raise SettingsError(
-                "--compile on is for linearize and forward-over-reverse; torch cannot compile double backward.",
+                "--compile on needs the engine linearize or forward-over-reverse; torch cannot compile double backward.",
                 "Add --engine forward-over-reverse, or leave --compile out.",
             )
 
     def _check_counts(self) -> None:
         wanted = self.topk + self.bottomk
         if not wanted and not self.trace and not self.has_density():
-            raise SettingsError("--topk 0 leaves nothing to do.", "Ask for --trace, --density or at least --topk 1.")
+            raise SettingsError("--topk 0 leaves nothing to compute.", "Add --trace, --density or at least --topk 1.")
         if not wanted and (self.per_layer or self.ggn_split or self.vectors or self.state):
-            raise SettingsError("--topk 0 leaves no eigenvector to work with.", "Use --topk 1 or more.")
+            raise SettingsError(
+                "--per-layer, --ggn-split, --vectors and --state need an eigenvector, but --topk is 0.", "Use --topk 1 or more."
+            )
         if self.max_hvp is not None and self.max_hvp < max(wanted, 1):
             raise SettingsError(
-                f"--max-hvp {self.max_hvp} is less than the {wanted} eigenvalues asked for.",
-                f"Lanczos needs at least one product an eigenvalue; leave --max-hvp out, or try {4 * wanted + 100}.",
+                f"--max-hvp {self.max_hvp} is less than the number of eigenvalues, {wanted}.",
+                f"Lanczos needs at least one product per eigenvalue; leave --max-hvp out, or try {4 * wanted + 100}.",
             )
         if self.bn == "batch" and self.chunk_size is not None:
-            raise SettingsError("With --bn batch a pass holds one block of --bn-block samples.", "Leave --chunk-size out.")
+            raise SettingsError(
+                "With --bn batch a pass holds one block of --bn-block samples, but --chunk-size is given.",
+                "Leave --chunk-size out.",
+            )
         if self.ggn_split and self.operator != "hessian":
             raise SettingsError(
-                f"--ggn-split is about the Hessian, not {self.operator}.", "Leave --operator or --ggn-split out."
+                f"--ggn-split needs --operator hessian, but it is {self.operator}.", "Leave --operator or --ggn-split out."
             )
         if not all(map(math.isfinite, self.above)):
-            raise SettingsError("--above holds a number that is not finite.", "Give thresholds like --above 1,10.")
+            raise SettingsError("--above contains a number that is not finite.", "Give thresholds like --above 1,10.")
         if self.which == "SA" and self.bottomk:
-            raise SettingsError("--which SA asks for the smallest already.", "Use --topk for how many, and no --bottomk.")
+            raise SettingsError(
+                "--which SA and --bottomk both mean the smallest eigenvalues.",
+                "Give their number with --topk, and leave --bottomk out.",
+            )
 
     def matrix(self) -> dict[str, Any]:
-        """Return what of the settings makes another matrix of the same model and data."""
+        """Return the settings that select the matrix, apart from model and data."""
         return {"bn": self.bn, "bn_block": self.bn_block, "params": self.params}
 
     def has_density(self) -> bool:
-        """Tell whether the density is asked for, or anything that needs it."""
+        """Tell whether the density is needed."""
         return self.density or bool(self.above)
 
     def expected_products(self) -> int:
-        """Return about how many products all that is asked for will take."""
+        """Return the expected number of products."""
         return int(sum(self.parts()[part] for part in ("search", "trace", "density")))
 
     def parts(self) -> dict[str, float]:
-        """Return what there is to do, in order, each with the products that it is likely to take."""
+        """Return the parts of the computation in their order, each with its expected number of products."""
         wanted = self.topk + self.bottomk
         return {
             "open": 1.0,
@@ -155,23 +173,23 @@ class HessianSettings(AnalysisSettings):
         }
 
     def most_products(self) -> int:
-        """Return the budget of Hessian-vector products, those that verify not counted."""
+        """Return the maximum number of products, without those of the verification."""
         both = self.bottomk > 0 or self.which != "LA"
         return 4 * (self.topk + self.bottomk) + 100 + 200 * both if self.max_hvp is None else self.max_hvp
 
     def most_seconds(self) -> float | None:
-        """Return the budget of seconds for each search, or None if there is none."""
+        """Return the maximum number of seconds for each search, or None if there is no limit."""
         return None if self.max_minutes is None else 60 * self.max_minutes
 
     def memory_bytes(self) -> int | None:
-        """Return the memory for Lanczos vectors in bytes, or None if it was not limited.
+        """Return the memory for Lanczos vectors in bytes, or None if it is not limited.
 
         Raises:
-            SettingsError: It is not a size.
+            SettingsError: The text is not a size.
         """
         if self.memory is None:
             return None
-        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(?:i?b)?\s*", self.memory.lower())
-        if not found or not 0 < float(found[1]) < 1e12:
+        size = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?)(?:i?b)?\s*", self.memory.lower())
+        if not size or not 0 < float(size[1]) < 1e12:
             raise SettingsError(f"--memory '{self.memory}' is not a size.", "Write it like 500MiB or 2GiB.")
-        return int(float(found[1]) * _UNITS[found[2]])
+        return int(float(size[1]) * _UNITS[size[2]])

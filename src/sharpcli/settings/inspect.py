@@ -1,4 +1,4 @@
-"""What `inspect` may be asked for."""
+"""Settings of `inspect`."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from sharpcli.settings.base import AnalysisSettings
 
 @dataclass(frozen=True, kw_only=True)
 class InspectSettings(AnalysisSettings):
-    """What to check a file against."""
+    """The model, data and loss that a file is checked with."""

@@ -1,4 +1,4 @@
-"""What `interpolate` may be asked for."""
+"""Settings of `interpolate`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,29 @@ PATHS = ("linear", "arc", "bezier")
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolateSettings(AnalysisSettings):
-    """Where on the path between two solutions to evaluate, and how."""
+    """The path between two solutions, and the points on it."""
 
     _splits = (*SPLITS, "both")
-    range: str = option("-0.5:1.5", "Range of α; 0 is A and 1 is B, and both are always included.", "LO:HI")
-    points: int = option(21, "Evenly spaced values of α, ends included.", "N")
-    path: str = option("linear", "linear; arc: sin(απ/2)·B + cos(απ/2)·A; bezier: curved, its control point trained.", "NAME")
-    bezier_steps: int = option(500, "Steps of Adam that train the control point.", "N")
-    bezier_batch: int = option(128, "Samples a step.", "N")
-    split: str = option("both", "train, test or both.", "NAME")
-    bn: str = option(
-        "recompute", "BatchNorm statistics along the path: recompute them at each point, or eval (stored ones, mixed).", "NAME"
+    range: str = option("-0.5:1.5", "Range of α; α = 0 is A and α = 1 is B, and both are always included.", "LO:HI")
+    points: int = option(21, "Number of equally spaced values of α, both ends of the range included.", "N")
+    path: str = option(
+        "linear",
+        "linear, arc (sin(απ/2)·B + cos(απ/2)·A) or bezier (a quadratic curve whose control point is trained).",
+        "NAME",
     )
-    align: bool = option(False, "Permute B's hidden units to match A's first (weight matching; same function).")
+    bezier_steps: int = option(500, "Steps of Adam that train the control point of a Bézier curve.", "N")
+    bezier_batch: int = option(128, "Samples per step of Adam.", "N")
+    split: str = option("both", "Split to evaluate: train, test or both.", "NAME")
+    bn: str = option(
+        "recompute",
+        "BatchNorm statistics along the path: recompute (at each point) or eval (interpolate the stored ones).",
+        "NAME",
+    )
+    align: bool = option(
+        False, "First permute the hidden units of B to match those of A (weight matching). B computes the same function."
+    )
     curvature: bool = option(
-        False, "Also λmax of the Hessian at each point, and the curvature of the loss along a straight path."
+        False, "Also compute λmax of the Hessian at each point, and the curvature of the loss along a linear path."
     )
 
     def __post_init__(self) -> None:

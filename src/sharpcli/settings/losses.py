@@ -1,4 +1,4 @@
-"""Losses as words: `ce`, `mse`, `bce`, and their options, such as `ce:class_axis=1,smoothing=0.1`. Standard library only."""
+"""Losses as text: `ce`, `mse`, `bce`, and their options, such as `ce:class_axis=1,smoothing=0.1`. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 from sharpcli.errors import SettingsError, closest
 
 LOSSES = ("ce", "mse", "bce")
-IGNORED = -100  # What torch calls ignore_index, with its default.
-UNIT_LOGITS = "ce-unit-logits"  # Of a measure; nobody can ask for it.
-_LARGEST = 2**63  # No tensor holds a larger whole number.
-LAST, FIRST = -1, 1  # The two places that the axis of the classes has.
+IGNORED = -100  # torch's default of ignore_index.
+UNIT_LOGITS = "ce-unit-logits"  # For a measure only; --loss does not accept it.
+_LARGEST = 2**63  # No tensor holds a larger integer.
+LAST, FIRST = -1, 1  # The two possible axes of the classes.
 
 _OPTIONS = {
     "ce": ("class_axis", "smoothing", "ignore_index"),
@@ -26,14 +26,14 @@ _AXES = {"1": FIRST, "last": LAST, "-1": LAST}
 
 @dataclass(frozen=True)
 class LossSpec:
-    """A loss and its options. `str` of it is the shortest text that `parse` reads back.
+    """A loss and its options. `str` gives the shortest text that `parse` reads back.
 
     Attributes:
         name: "ce", "mse" or "bce".
-        class_axis: Axis of the outputs that the classes count along: 1, -1 (the last), or None where the shapes decide.
+        class_axis: Axis of the classes in the outputs: 1, -1 (the last), or None if the shapes decide.
         smoothing: Share of a target that is spread over all classes, 0 to below 1.
-        ignore_index: A further integer target that is no loss term, beside -100.
-        pos_weight: What a positive element of "bce" counts, in negative ones.
+        ignore_index: An integer target without a loss term, in addition to -100.
+        pos_weight: Weight of a positive element of "bce"; a negative element has weight 1.
     """
 
     name: str
@@ -49,17 +49,17 @@ class LossSpec:
         Raises:
             SettingsError: There is no such loss, it has no such option, or a value is out of range.
         """
-        name, colon, rest = text.partition(":")
+        name, colon, options = text.partition(":")
         if name not in _OPTIONS:
             raise SettingsError(
                 f"There is no loss called '{name}' for --loss.", closest(_SAME.get(name.lower(), name.lower()), LOSSES)
             )
-        if colon and not rest:
-            raise SettingsError(f"The loss '{text}' has no option behind its colon.", _known(name))
-        if name == "ce" and _is_number(rest):
-            rest = f"smoothing={rest}"
+        if colon and not options:
+            raise SettingsError(f"The loss '{text}' has no option after its colon.", _known(name))
+        if name == "ce" and _is_number(options):
+            options = f"smoothing={options}"
         spec, given = LossSpec(name), set[str]()
-        for part in rest.split(",") if rest else ():
+        for part in options.split(",") if options else ():
             option, equals, value = (word.strip() for word in part.partition("="))
             if not equals and option in _OPTIONS[name]:
                 raise SettingsError(f"The loss option {option} in '{text}' has no value.", _known(name))
@@ -68,8 +68,8 @@ class LossSpec:
             if option in given:
                 raise SettingsError(f"The loss '{text}' has the option {option} twice.", "Give each option once.")
             given.add(option)
-            found: dict[str, Any] = {option: _value(option, value)}
-            spec = replace(spec, **found)
+            change: dict[str, Any] = {option: _value(option, value)}
+            spec = replace(spec, **change)
         return spec
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ def smoothed(name: str, share: float) -> str:
     if not share:
         return name
     if spec.name != "ce" or spec.smoothing:
-        raise SettingsError("--label-smoothing is for --loss ce only.", "Leave it out, or use --loss ce without smoothing.")
+        raise SettingsError("--label-smoothing needs --loss ce without smoothing.", "Leave it out, or use --loss ce.")
     return str(replace(spec, smoothing=share))
 
 
@@ -102,7 +102,7 @@ def unit_logits(name: str) -> str | None:
 def _known(name: str) -> str:
     examples = {"class_axis": "class_axis=1|last", "smoothing": "smoothing=X", "ignore_index": "ignore_index=N"}
     words = [examples.get(option, f"{option}=X") for option in _OPTIONS[name]]
-    return f"It has {', '.join(words)}; write {name}:{words[0].partition('|')[0]}."
+    return f"Its options are {', '.join(words)}, as in {name}:{words[0].partition('|')[0]}."
 
 
 def _is_number(text: str) -> bool:
@@ -116,16 +116,14 @@ def _is_number(text: str) -> bool:
 def _value(option: str, text: str) -> int | float:
     if option == "class_axis":
         if text not in _AXES:
-            raise SettingsError(
-                f"class_axis cannot be '{text}'.", "It is 1, as torch's cross_entropy lays outputs out, or last."
-            )
+            raise SettingsError(f"class_axis cannot be '{text}'.", "Use 1, the axis of torch's cross_entropy, or last.")
         return _AXES[text]
     try:
         number = int(text) if option == "ignore_index" else float(text)
         if option == "ignore_index" and abs(number) >= _LARGEST:
             raise ValueError
     except ValueError:
-        kind = "a whole number" if option == "ignore_index" else "a number"
+        kind = "an integer" if option == "ignore_index" else "a number"
         raise SettingsError(f"The loss option {option} cannot be '{text}'.", f"It takes {kind}.") from None
     if option == "smoothing" and not 0 <= number < 1:
         raise SettingsError(f"smoothing is {text}, but must be from 0 to below 1.", "Write it like ce:smoothing=0.1.")

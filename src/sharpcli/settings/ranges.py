@@ -11,7 +11,7 @@ def bounds_of(text: str) -> tuple[float, float]:
     """Return the ends of a range LO:HI.
 
     Raises:
-        SettingsError: It is not LO:HI with LO < HI, both finite.
+        SettingsError: The text is not LO:HI with LO < HI, both finite.
     """
     low, _, high = text.partition(":")
     try:
@@ -20,7 +20,7 @@ def bounds_of(text: str) -> tuple[float, float]:
         raise SettingsError(f"--range '{text}' is not LO:HI.", "Write it as --range -0.5:1.5.") from None
     if not all(map(math.isfinite, bounds)) or bounds[0] >= bounds[1]:
         raise SettingsError(
-            f"--range {text} does not rise from a lower to a higher number.",
-            f"Turn it round: --range {high}:{low}." if bounds[0] > bounds[1] else "Write it as --range -0.5:1.5.",
+            f"--range {text}: the first number must be less than the second.",
+            f"Swap the numbers: --range {high}:{low}." if bounds[0] > bounds[1] else "Write it as --range -0.5:1.5.",
         )
     return bounds

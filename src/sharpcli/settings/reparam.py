@@ -1,4 +1,4 @@
-"""What `reparam` may be asked for."""
+"""Settings of `reparam`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from sharpcli.settings.base import AnalysisSettings, option, require_at_least
 
 @dataclass(frozen=True, kw_only=True)
 class ReparamSettings(AnalysisSettings):
-    """What to rescale."""
+    """Which layer to rescale, and by which factor."""
 
-    factor: float = option(2.0, "What to multiply the layer by, greater than 0.", "X")
+    factor: float = option(2.0, "Factor that multiplies the layer, greater than 0.", "X")
     layer: str | None = option(
-        None, "Layer to multiply, as the checkpoint names it. Default: the first; the last for --logits.", "NAME"
+        None, "Layer to multiply, by its name in the checkpoint. Default: the first; with --logits the last.", "NAME"
     )
-    into: str | None = option(None, "Layer that takes the factor back. Default: the next one.", "NAME")
-    logits: bool = option(False, "Multiply the logits instead: no prediction changes, but the loss does.")
+    into: str | None = option(None, "Layer that is divided by the factor. Default: the next one.", "NAME")
+    logits: bool = option(False, "Multiply the logits: predictions stay the same, the loss changes.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least("factor", self.factor, 0, strictly=True)
         if self.logits and self.into:
-            raise SettingsError("--logits takes nothing back, but --into is given.", "Give one of the two.")
+            raise SettingsError("--logits divides no layer, but --into is given.", "Give one of the two.")

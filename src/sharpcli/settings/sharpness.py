@@ -1,4 +1,4 @@
-"""What `sharpness` may be asked for."""
+"""Settings of `sharpness`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from sharpcli.settings.base import AnalysisSettings, option, require_at_least
 
 @dataclass(frozen=True, kw_only=True)
 class SharpnessSettings(AnalysisSettings):
-    """Which definitions of sharpness to measure; without any, Keskar's ε-sharpness in the boxes that are given."""
+    """Which measures of sharpness to compute; by default Keskar's ε-sharpness in the given boxes."""
 
     measure: tuple[str, ...] = option(
-        (), "A measure by name with its options, NAME[:OPTION=VALUE,...], or all. Repeat for several.", "NAME[:...]"
+        (), "Measure with its options, NAME[:OPTION=VALUE,...], or all. Repeat for several.", "NAME[:...]"
     )
-    list: bool = option(False, "Print every measure with definition, invariances, cost and paper, and end.")
+    list: bool = option(False, "List all measures with definition, invariances, cost and paper, and exit.")
     epsilon: tuple[float, ...] = option((1e-3, 5e-4), "Box sizes ε, separated by commas.", "E[,E]")
     subspace: tuple[int, ...] = option(
-        (0, 100), "Dimensions p of the random subspace, separated by commas; 0 is the full space.", "P[,P]"
+        (0, 100), "Dimensions p of the random subspaces, separated by commas; 0 is the full space.", "P[,P]"
     )
-    iterations: int = option(10, "L-BFGS-B iterations of each solve (10 in the paper).", "N")
-    restarts: int = option(2, "L-BFGS-B solves and sign ascents, each from a random start; the best counts.", "N")
-    eigenvector: bool = option(False, "One more full-space solve, started towards the top eigenvector of the Hessian.")
-    draws: int = option(3, "Random subspaces of each dimension; phi is the mean over them.", "N")
+    iterations: int = option(10, "Iterations per L-BFGS-B solve (10 in the paper).", "N")
+    restarts: int = option(2, "Random starts for L-BFGS-B, and as many for sign ascent; the largest result counts.", "N")
+    eigenvector: bool = option(
+        False, "Add one L-BFGS-B solve in full space that starts along the top eigenvector of the Hessian."
+    )
+    draws: int = option(3, "Random subspaces per dimension; φ is the mean over them.", "N")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,7 +33,7 @@ class SharpnessSettings(AnalysisSettings):
             if not values:
                 raise SettingsError(f"--{name} is empty.", f"Give --{name} at least one value.")
             if len(set(values)) < len(values):
-                raise SettingsError(f"--{name} names the same value twice.", "Give each value once.")
+                raise SettingsError(f"--{name} contains the same value twice.", "Give each value once.")
         for value in self.epsilon:
             require_at_least("epsilon", value, 0, strictly=True)
         for dimension in self.subspace:
@@ -42,6 +44,6 @@ class SharpnessSettings(AnalysisSettings):
         for name in ("epsilon", "subspace", "iterations", "restarts", "eigenvector", "draws"):
             if self.measure and getattr(self, name) != getattr(SharpnessSettings, name):
                 raise SettingsError(
-                    f"--{name} is of the measurement without --measure.",
-                    f"Write it into the measure, as in --measure epsilon-sharpness:{name}=...",
+                    f"--{name} has no effect on --measure.",
+                    f"Give it as an option of the measure, as in --measure epsilon-sharpness:{name}=...",
                 )

@@ -1,4 +1,4 @@
-"""What `surface` may be asked for."""
+"""Settings of `surface`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ AXES = ("random", "eigen", "pca")
 
 @dataclass(frozen=True, kw_only=True)
 class SurfaceSettings(AnalysisSettings):
-    """Which plane to look at, and how finely."""
+    """Which plane to evaluate, and on which grid."""
 
-    axes: str = option("random", "random (filter-normalised), eigen (of the Hessian) or pca (of a run's saved steps).", "NAME")
-    range: str | None = option(None, "Range of both coordinates. Default: -1:1, or what the marked points need.", "LO:HI")
+    axes: str = option(
+        "random",
+        "Directions: random (filter-normalised), eigen (eigenvectors of the Hessian) or pca (of the saved steps of a run).",
+        "NAME",
+    )
+    range: str | None = option(
+        None, "Range of both coordinates. Default: -1:1, or a range that contains the marked points.", "LO:HI"
+    )
     points: int = option(25, "Points along each axis.", "N")
-    bn: str = option("recompute", "BatchNorm statistics at each point: recompute them, or eval (those stored).", "NAME")
-    state: str | None = option(None, "Keep the points in this file as they come, and go on from there.", "FILE")
+    bn: str = option("recompute", "BatchNorm statistics: recompute (at each point) or eval (stored).", "NAME")
+    state: str | None = option(None, "Save the computed points in this file, and continue from it if it exists.", "FILE")
 
     def __post_init__(self) -> None:
         super().__post_init__()

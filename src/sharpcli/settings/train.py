@@ -1,4 +1,4 @@
-"""What `train` may be asked for."""
+"""Settings of `train`."""
 
 from __future__ import annotations
 
@@ -18,131 +18,153 @@ AUTO = "auto"
 NONE = "none"
 
 _rate = partial(option, panel="Learning rate and length")
-_method = partial(option, panel="Methods (each combines with the others)")
+_method = partial(option, panel="Methods (all can be combined)")
 _data = partial(option, panel="Data order and augmentation")
-_keep = partial(option, panel="What is kept and tracked")
+_keep = partial(option, panel="Evaluation and saving")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(SubjectSettings):
-    """How to train. What is None is filled in by the recipe, then by the mode (`sharpcli.training.modes`)."""
+    """How to train. The recipe, then the mode (`sharpcli.training.modes`), replaces None by a value."""
 
     model: str | None = option("convnet", "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr.", "SPEC")
     data: str | None = option("fashion-mini", "Data: a built-in name, npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn.", "SPEC")
     loss: str | None = option(
         None,
-        "ce (cross-entropy), mse (half the squared error) or bce (binary), with options such as bce:pos_weight=2. "
-        "Default: the recipe's, else ce.",
+        "ce (cross-entropy), mse (half the squared error) or bce (binary cross-entropy), with options as in bce:pos_weight=2. "
+        "Default: that of the recipe, else ce.",
         "NAME[:OPTIONS]",
     )
     mode: tuple[str, ...] = option(
         (AUTO,),
-        "sgd, largebatch, fullbatch; several, separated by commas, start from the same initial weights. "
-        "Default: as the recipe says, else sgd.",
+        "sgd, largebatch or fullbatch. Several, separated by commas, start from the same initial weights. "
+        "Default: that of the recipe, else sgd.",
         "NAME[,NAME]",
     )
     recipe: tuple[str, ...] = option(
         (),
-        "Settings of a paper by name; several start from the same weights. Any other option overrides.",
+        "Recipe (settings of a paper). Several start from the same initial weights. Other options override its settings.",
         "NAME[,NAME]",
     )
-    list_recipes: bool = option(False, "Print every recipe with what it sets and its source, and end.")
+    list_recipes: bool = option(False, "List all recipes with their settings and sources, and exit.")
     sweep: tuple[str, ...] = option(
         (),
-        "Train once for each value, such as lr=0.01,0.1 or seed=0,1,2. Repeat for a grid.",
+        "Train one run per value, such as lr=0.01,0.1 or seed=0,1,2. Repeat for a grid.",
         "OPTION=VALUES",
     )
     out: str | None = option(None, "Folder of the run. Default: runs/MODEL-DATA-sSEED.", "PATH")
     overwrite: bool = option(False, "Replace an existing run.")
     resume: bool = option(False, "Continue an interrupted run from its last saved state.")
     init_from: str | None = option(
-        None, "Start from these weights, such as a saved step of another run, instead of random ones.", "FILE"
+        None, "Start from these weights, such as a saved step of another run, instead of random weights.", "FILE"
     )
 
-    batch_size: int | None = option(None, "Samples an update averages over.", "N")
-    chunk_size: int | None = option(None, "Samples held at once; changes the gradient by rounding only.", "N")
+    batch_size: int | None = option(None, "Samples per update.", "N")
+    chunk_size: int | None = option(
+        None, "Samples per forward and backward pass. It changes the gradient by rounding only.", "N"
+    )
     optimizer: str | None = option(None, "sgd or adam.", "NAME")
     momentum: float | None = option(None, "Momentum of SGD; β1 of Adam.", "X")
     momentum_rule: str | None = option(None, "nesterov or polyak (heavy ball). Default: nesterov.", "NAME")
-    weight_decay: float | None = option(None, "L2 penalty added to the gradient; never part of the loss that is reported.", "X")
-    clip: float | None = option(None, "Clip the L2 norm of the mean gradient, before weight decay; 0 is off.", "X")
-    amp: bool | None = option(None, "Train in mixed precision (bfloat16 passes, weights and sums as ever).")
+    weight_decay: float | None = option(
+        None, "Coefficient of the L2 penalty in the gradient. The reported loss does not include it.", "X"
+    )
+    clip: float | None = option(None, "Maximum L2 norm of the mean gradient, before weight decay; 0 for no clipping.", "X")
+    amp: bool | None = option(
+        None, "Train in mixed precision: forward and backward passes in bfloat16, weights and sums as without it."
+    )
 
     channels_last: bool | None = option(
-        None, "Lay images out with channels last: 1.2 times faster with BatchNorm on a CPU, slower with GroupNorm."
+        None, "Use the memory format channels_last: 1.2 times faster with BatchNorm on a CPU, slower with GroupNorm."
     )
 
-    epochs: float | None = _rate(None, "Passes over the training set.", "X")
-    steps: int | None = _rate(None, "Updates, instead of --epochs.", "N")
+    epochs: float | None = _rate(None, "Number of passes over the training set.", "X")
+    steps: int | None = _rate(None, "Number of updates, instead of --epochs.", "N")
     stop_train_loss: float | None = _rate(
-        None, "Stop once the loss over the whole training set is at most this; evaluates more often when near. 0: never.", "X"
+        None,
+        "Stop when the loss over the training set is at most this value; evaluated more often near it. 0 for no stop.",
+        "X",
     )
     lr: float | None = _rate(None, "Peak learning rate.", "X")
-    lr_scale: str | None = _rate(
-        None, "Scale --lr by the batch size over --base-batch: none, sqrt (Hoffer 2017) or linear.", "NAME"
-    )
-    base_batch: int | None = _rate(None, "Batch size that --lr and --epochs were chosen for. Default: 64.", "N")
-    regime_adapt: bool | None = _rate(
-        None, "Stretch the run to the updates that --base-batch would make in --epochs (Hoffer 2017)."
-    )
+    lr_scale: str | None = _rate(None, "Scale --lr with batch size / --base-batch: none, sqrt (Hoffer 2017) or linear.", "NAME")
+    base_batch: int | None = _rate(None, "Batch size for which --lr and --epochs were chosen. Default: 64.", "N")
+    regime_adapt: bool | None = _rate(None, "Train for as many updates as --base-batch would take in --epochs (Hoffer 2017).")
     schedule: str | None = _rate(
-        None, "cosine, constant, linear, step (see --drops) or swa: constant, then linear to --final-lr, then constant.", "NAME"
+        None,
+        "cosine, constant, linear, step (see --drops) or swa (constant, then linear to --final-lr, then constant).",
+        "NAME",
     )
     drops: str | None = _rate(
         None,
-        "Where the step schedule drops, EPOCH:FACTOR,... of the peak. Default: 0.1 at 1/2, 0.01 at 3/4.",
+        "Drops of the step schedule: EPOCH:FACTOR,... of the peak rate. Default: 0.1 at 1/2 and 0.01 at 3/4 of it.",
         "LIST",
     )
-    schedule_steps: int | None = _rate(None, "Updates from warm-up to the schedule's end, which --steps may cut.", "N")
-    final_lr: float | None = _rate(None, "Where the schedule ends, as a fraction of the peak. Default: 0; swa: 0.5.", "X")
-    warmup: float | None = _rate(None, "Updates of linear warm-up: their number, or below 1 their fraction.", "X")
+    schedule_steps: int | None = _rate(
+        None, "Number of updates from the end of warm-up to the end of the schedule. --steps may end the run earlier.", "N"
+    )
+    final_lr: float | None = _rate(
+        None, "Final learning rate of the schedule, as a fraction of the peak. Default: 0; 0.5 for swa.", "X"
+    )
+    warmup: float | None = _rate(None, "Length of the linear warm-up in updates, or below 1 as a fraction of the run.", "X")
 
     ghost_bn: int | None = _method(
         None,
-        "Samples that BatchNorm normalises by themselves, and that --grad-penalty is taken over. "
-        "Default: the batch; 128 in full batch.",
+        "Samples per block: BatchNorm normalises each block separately, and --grad-penalty is computed per block. "
+        "Default: the batch; 128 with fullbatch.",
         "N",
     )
     grad_penalty: float | None = _method(
         None, "Strength β of the gradient penalty (lr β/8) |∇L_B|² of each block B (Geiping 2022: 0.5).", "X"
     )
     sam: float | None = _method(None, "Radius of sharpness-aware minimization (Foret 2021: 0.05).", "X")
-    asam: float | None = _method(None, "Radius of its scale-invariant version (Kwon 2021: 2).", "X")
+    asam: float | None = _method(
+        None, "Radius of adaptive sharpness-aware minimization, which is scale-invariant (Kwon 2021: 2).", "X"
+    )
     proximal: float | None = _method(
-        None, "Strength λ of conservative training, min f_B(x) + λ/2 |x - x_k|², a few steps an update (Keskar 2017).", "X"
+        None,
+        "Strength λ of conservative training: each update minimizes f_B(x) + λ/2 |x - x_k|² in a few steps (Keskar 2017).",
+        "X",
     )
-    proximal_steps: int | None = _method(None, "Steps of the optimizer an update of --proximal. Default: 3.", "N")
+    proximal_steps: int | None = _method(None, "Optimizer steps per update with --proximal. Default: 3.", "N")
     adversarial: float | None = _method(
-        None, "Train on inputs moved by this much along the sign of their gradient (FGSM, Goodfellow 2015).", "X"
+        None, "Train on inputs shifted by this size along the sign of their gradient (FGSM, Goodfellow 2015).", "X"
     )
-    label_smoothing: float | None = _method(None, "Share of a target spread over all classes; reported losses stay plain.", "X")
+    label_smoothing: float | None = _method(
+        None, "Share of each target that is spread over all classes. Reported losses are without smoothing.", "X"
+    )
     example_noise: float | None = _method(
-        None, "Weigh each example's gradient by z ~ N(1, σ²): multiplicative noise (Hoffer 2017).", "σ"
+        None, "Multiply the gradient of each example by a draw from N(1, σ²) (Hoffer 2017).", "σ"
     )
     coordinate_noise: float | None = _method(
-        None, "Multiply each coordinate of the mean gradient by N(1, σ²), before clipping (as Geiping 2022 tries).", "σ"
+        None, "Multiply each coordinate of the mean gradient by a draw from N(1, σ²), before clipping (Geiping 2022).", "σ"
     )
-    additive_noise: float | None = _method(None, "Add N(0, σ²) to each coordinate of the mean gradient, before clipping.", "σ")
+    additive_noise: float | None = _method(
+        None, "Add a draw from N(0, σ²) to each coordinate of the mean gradient, before clipping.", "σ"
+    )
     average: tuple[str, ...] = _method(
         (),
-        "Also keep averages: tail:0.5 (mean from half of the run), ema:0.999, swa:0.75 (mean of ends of epochs); or none.",
+        "Also save averaged weights: tail:0.5 (last half of the run), ema:0.999, swa:0.75 (epochs of the last quarter); none.",
         "NAME:X[,...]",
     )
 
     shuffle: str | None = _data(
-        None, "epoch (anew each pass), once (blocks drawn once) or replacement. Default: epoch; once in full batch.", "NAME"
+        None, "epoch (a new order each epoch), once (fixed blocks) or replacement. Default: epoch; once with fullbatch.", "NAME"
     )
-    augment: tuple[str, ...] = _data((), "flip, crop, shift, rotate: random, anew for each pass; or none.", "NAME[,NAME]")
+    augment: tuple[str, ...] = _data((), "flip, crop, shift, rotate (drawn again in each epoch) or none.", "NAME[,NAME]")
     augment_copies: int | None = _data(
-        None, "Draw --augment once, in N copies of the data: a full batch takes all, small batches one copy a pass.", "N"
+        None,
+        "Draw --augment once for N copies of the data. A full batch uses all copies, small batches one copy per epoch.",
+        "N",
     )
 
-    eval_every: int | None = _keep(None, "Updates between two evaluations. Default: an epoch; 10 for fullbatch.", "N")
-    save_every: int | None = _keep(None, "Keep a checkpoint step-N.pt every N updates.", "N")
+    eval_every: int | None = _keep(None, "Updates between two evaluations. Default: one epoch; 10 with fullbatch.", "N")
+    save_every: int | None = _keep(None, "Save a checkpoint step-N.pt every N updates.", "N")
     track_sharpness: int | None = _keep(
-        None, "Every N updates, λmax of the loss that is descended (its data, BatchNorm blocks, smoothing) against 2/lr.", "N"
+        None,
+        "Every N updates record λmax of the training objective (with its data, BatchNorm blocks and smoothing) and 2/lr.",
+        "N",
     )
-    state_seconds: float = _keep(20.0, "Seconds between two saves of the state that --resume continues from.", "X")
+    state_seconds: float = _keep(20.0, "Seconds between two saves of the state that --resume needs.", "X")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -177,7 +199,7 @@ class TrainSettings(SubjectSettings):
             drops_of(self.drops)
 
     def _check_numbers(self) -> None:
-        """Refuse what is out of range."""
+        """Refuse numbers that are out of range."""
         positive = ("epochs", "lr", "state_seconds")
         counts = (
             "steps", "batch_size", "chunk_size", "eval_every", "save_every", "base_batch", "schedule_steps", "ghost_bn",
@@ -197,12 +219,12 @@ class TrainSettings(SubjectSettings):
 
 
 def named(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what a list of names holds; "none" alone, which takes back what a recipe sets, is nothing."""
+    """Return a list of names; the single word "none", which undoes a setting of a recipe, stands for no names."""
     return () if words == (NONE,) else words
 
 
 def average_of(text: str) -> tuple[str, float]:
-    """Read "tail:0.5" and its like.
+    """Read an average such as "tail:0.5".
 
     Raises:
         SettingsError: An unknown kind, or a number that is missing or not at least 0 and below 1.
@@ -224,7 +246,7 @@ def drops_of(text: str) -> tuple[tuple[float, float], ...]:
     """Read "81:0.1,122:0.01" as pairs of epoch and factor of the peak learning rate.
 
     Raises:
-        SettingsError: It is no such list, or its epochs do not rise.
+        SettingsError: The text is no such list, or its epochs do not increase.
     """
     try:
         pairs = tuple((float(epoch), float(factor)) for epoch, factor in (part.split(":") for part in text.split(",")))

@@ -17,7 +17,7 @@ from sharpcli.checkpoints import Checkpoint, Parts
 from sharpcli.errors import InputError
 from sharpcli.files import Range
 from sharpcli.loading import named_model, subject_of
-from sharpcli.results import Displacement, DistanceResult, Growth, LayerDistance, Way
+from sharpcli.results import Displacement, DistanceResult, Growth, LayerDistance, Trajectory
 from sharpcli.runtime import Runtime
 from sharpcli.settings import DistanceSettings, chosen
 
@@ -32,8 +32,8 @@ class _Line(TypedDict):
 def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, **options: object) -> DistanceResult:
     """Measure ‖w - w₀‖₂ over all parameters, in float64; a tied tensor counts once, buffers do not count.
 
-    Of a run folder it also tells the length of the way through the saved steps, and whether distances grow as log t
-    or as a power of t: by distances.jsonl where training has written it, else by the saved steps.
+    For a run folder the result also has the length of the trajectory through the saved steps, and says whether distances grow
+    as log t or as a power of t. The distances are those of distances.jsonl if training has written it, else of the saved steps.
 
     Args:
         checkpoint: File, or run folder; a run folder also gives its saved steps.
@@ -75,7 +75,7 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
             max_change=whole.max_change,
             layers=whole.layers,
             steps=along,
-            way=_way([start, *between]),
+            trajectory=_trajectory([start, *between]),
             growth=_growth(final, _lines(place, along, settings), settings),
             **record.fields(runtime),
         )
@@ -111,7 +111,7 @@ def _parameters(sources: list[Checkpoint], model: nn.Module | None) -> list[Part
     for source, parts in zip(sources, parameters, strict=True):
         parts.require_finite(source.path)
     if not parameters[0].num_parameters:
-        raise InputError(f"{sources[0].address} holds no parameters.", "Give a file with floating-point weights.")
+        raise InputError(f"{sources[0].address} contains no parameters.", "Give a file with floating-point weights.")
     if (guess := parameters[0].guess) is not None:
         progress.warn(guess)
     return parameters
@@ -140,24 +140,22 @@ def _growth(final: Checkpoint, lines: list[dict[str, Any]], settings: DistanceSe
     fit = growth(lines, settings.fit_from, settings.fit_to)
     schedule = final.metadata.get("plan", {}).get("schedule")
     if fit is None and (settings.fit_from > 1 or settings.fit_to is not None):
-        progress.warn("There are too few distances between --fit-from and --fit-to for a fit.")
+        progress.warn("There are too few distances between --fit-from and --fit-to to fit log t and t^p.")
     if fit is None or schedule in (None, "constant") or settings.fit_to is not None:
         return fit
-    caution = (
-        f" The learning rate changed meanwhile ({schedule}): Hoffer's claim is about the phase of one high rate, see --fit-to."
-    )
+    caution = f" The learning rate changed ({schedule}), but Hoffer's claim is about a constant high rate: see --fit-to."
     return replace(fit, sentence=fit.sentence + caution)
 
 
-def _way(along: list[Parts]) -> Way | None:
-    """Measure the way from the start through the saved steps."""
+def _trajectory(along: list[Parts]) -> Trajectory | None:
+    """Measure the trajectory from the initial weights through the saved steps; None if there are no steps."""
     if len(along) < 2:
         return None
     places = [torch.cat([_flat(tensor) for tensor in one.parameters.values()]) for one in along]
     stretches = [after - before for before, after in itertools.pairwise(places)]
     lengths = [float(stretch.norm()) for stretch in stretches]
     gone = float((places[-1] - places[0]).norm())
-    return Way(
+    return Trajectory(
         length=sum(lengths),
         displacement=gone,
         straightness=gone / sum(lengths) if sum(lengths) else None,

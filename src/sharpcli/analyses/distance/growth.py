@@ -94,7 +94,7 @@ def _sentence(fits: tuple[GrowthFit, GrowthFit], better: GrowthFit, difference: 
         f"log t: {log.parameters['a']:.4g} + {log.parameters['b']:.4g} log t, R² = {log.r_squared:.4f}; "
         f"power: {power.parameters['c']:.4g} t^{power.parameters['p']:.3f}, R² = {power.r_squared:.4f}; {count} points"
     )
-    names = {"log": "the logarithm (Hoffer et al. 2017)", "power": "the power law"}
+    names = {"log": "log t (Hoffer et al. 2017)", "power": "the power law"}
     if difference < _TELLING:
-        return f"The data do not tell the logarithm from the power law (AIC differs by {difference:.1f}). {sentence}."
-    return f"The data prefer {names[better.form]}, by {difference:.1f} of AIC. {sentence}."
+        return f"The data do not distinguish log t from the power law (AIC difference {difference:.1f}). {sentence}."
+    return f"The data prefer {names[better.form]} (AIC difference {difference:.1f}). {sentence}."

@@ -59,7 +59,7 @@ def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **o
     """
     settings = chosen(HessianSettings, settings, options)
     if settings.split == "both" or settings.along_run:
-        raise SettingsError("hessian() answers for one checkpoint and one split.", "Use hessian_all() for several.")
+        raise SettingsError("hessian() takes one checkpoint and one split.", "Use hessian_all() for several.")
     with _held(settings):
         return _analyse(checkpoint, settings, planner_for(settings), None)[0]
 
@@ -80,7 +80,7 @@ def hessian_all(
     files_of = [_saved(place) if settings.along_run else [Path(place)] for place in checkpoint_paths(places)]
     count = len(splits) * sum(map(len, files_of))
     if settings.vectors and count > 1:
-        raise SettingsError("--vectors names one file, but there are several analyses.", "Write them one by one.")
+        raise SettingsError("--vectors is one file, but there are several analyses.", "Run one analysis per command.")
     planner, warm = planner_for(settings), dict[tuple[int, str], Tensor | None]()
 
     def one(run: int, path: Path, split: str, place: str | None) -> HessianResult:

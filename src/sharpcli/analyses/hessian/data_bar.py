@@ -50,7 +50,7 @@ class DataBarMeter:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # The model may raise anything; no answer is given up for this bar.
-            progress.warn(f"The samples left out are not measured: {reason(error)}")
+            progress.warn(f"The held-out samples are not measured: {reason(error)}")
             release_memory(error, self._loaded.runtime)
             return alone
         if held_out is None:

@@ -64,16 +64,17 @@ def advice(pairs: Eigenpairs, settings: HessianSettings) -> str:
     if "refused" in pairs.verdicts:
         return f"Nothing is certified: {pairs.trust.refusal}."
     if "budget-limited" in pairs.verdicts:
-        what = {"products": "--max-hvp", "seconds": "--max-minutes"}.get(pairs.ended, "--max-hvp or --memory")
+        option = {"products": "--max-hvp", "seconds": "--max-minutes"}.get(pairs.ended, "--max-hvp or --memory")
         count = pairs.verdicts.count("budget-limited")
-        kept = " (with --state the same search goes on)" if not settings.state else ""
+        resumable = " (with --state the search can be continued)" if not settings.state else ""
         spent = pairs.steps + pairs.confirmations
         return (
-            f"{count} eigenvalues are not certified, since the search was cut short after {spent} products: raise {what}{kept}."
+            f"Not certified: {count} of {len(pairs.verdicts)} eigenvalues, since the search ended after {spent} products. "
+            f"Increase {option}{resumable}."
         )
-    other = ": try --dtype float64" if settings.dtype == "float32" else ", and more products would not help"
+    remedy = "Try --dtype float64." if settings.dtype == "float32" else "More products do not help."
     count = pairs.verdicts.count("noise-limited")
-    return f"{count} intervals are as narrow as the noise of {settings.dtype} products allows{other}."
+    return f"The noise of {settings.dtype} products limits the accuracy of {count} eigenvalues. {remedy}"
 
 
 def stability(subject: Subject, pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _SELF_CHECK = 1e-5  # Relative difference allowed between a path's end and the c
 def interpolate(
     start: str | Path, end: str | Path, settings: InterpolateSettings | None = None, **options: object
 ) -> PathResult:
-    """Evaluate the loss on the way from one checkpoint (α = 0) to another (α = 1).
+    """Evaluate the loss along a path from one checkpoint (α = 0) to another (α = 1).
 
     The linear path is (1-α)·A + α·B; the arc is cos(απ/2)·A + sin(απ/2)·B; a Bézier curve is
     (1-α)²·A + 2α(1-α)·C + α²·B, with C trained so that the loss along it is small. With BatchNorm its
@@ -111,7 +111,7 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
     """
     paths = checkpoint_paths(paths)
     if len(paths) < 2:
-        raise SettingsError("Interpolation needs two checkpoints.", "Name both ends: sharpcli interpolate A B.")
+        raise SettingsError("Interpolation needs two checkpoints.", "Give both ends: sharpcli interpolate A B.")
     pairs = itertools.combinations(paths, 2)
     return run_each([partial(interpolate, start, end, settings) for start, end in pairs], "pair")
 
@@ -134,7 +134,7 @@ def _aligned(
     inputs = second.data.train.inputs[:_SAMPLES]
     if not output_difference(model, second.model, inputs) <= _SELF_CHECK:
         raise InputError(
-            f"Permuting the units of {second.checkpoint.path} changes what it computes.", "Leave --align out for this model."
+            f"Permuting the units of {second.checkpoint.path} changes its outputs.", "Leave --align out for this model."
         )
     return replace(second, model=model), share
 

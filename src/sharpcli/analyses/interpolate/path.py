@@ -112,8 +112,8 @@ class WeightPath:
                 check_loss(loaded, own, stored, split)
                 if not math.isclose(alone.loss, along.loss, rel_tol=_SELF_CHECK, abs_tol=1e-7):
                     raise NumericalError(
-                        f"At α = {alpha:g} the path gives {split} loss {along.loss:.6g}, "
-                        f"but {loaded.checkpoint.path} by itself gives {alone.loss:.6g}.",
+                        f"At α = {alpha:g} the path has {split} loss {along.loss:.6g}, "
+                        f"but {loaded.checkpoint.path} alone has {alone.loss:.6g}.",
                         "The curve cannot be trusted; please report this with both files.",
                     )
                 if not losses_agree(stored.loss, alone.loss):
@@ -137,7 +137,7 @@ def _mixed_constants(first: LoadedCheckpoint, second: LoadedCheckpoint, *, recom
     )
     if names and (recomputes or not finite):
         raise InputError(
-            f"The ends differ in what is not trained ({listed}), which cannot be mixed"
+            f"The ends differ in tensors that are not trained ({listed}), which cannot be interpolated"
             f"{' while BatchNorm statistics are recomputed' if recomputes else ''}.",
             "Use --bn eval." if recomputes else "Name checkpoints that differ in weights only.",
         )

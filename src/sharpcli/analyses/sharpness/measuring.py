@@ -92,7 +92,7 @@ def applicable_measures(measures: Sequence[RequestedMeasure], objective: Objecti
     for one in measures:
         too_large = one.options.get("subspace", 0) > objective.space.dimension
         if too_large or (one.name == "logit-normalised" and unit_logits(objective.loss_name) is None):
-            progress.warn(f"{one.name} is left out: it does not fit this model and loss.")
+            progress.warn(f"{one.name} is left out: it cannot be computed for this model and loss.")
         else:
             kept.append(one)
     return kept

@@ -28,7 +28,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
     """Evaluate the loss on a grid in a plane.
 
     One checkpoint is the centre of two random or two eigenvector axes; three span the plane through them; a run folder
-    with saved steps gives the principal plane of its way. Coarse points come first, the others between them later, and
+    with saved steps gives the principal plane of its trajectory. Coarse points come first, the others between them later, and
     with `state` they are kept as they come.
 
     Args:
@@ -49,7 +49,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
     paths = checkpoint_paths(paths)
     if len(paths) not in (1, 3):
         raise SettingsError(
-            f"A surface needs one checkpoint or three, not {len(paths)}.", "Name one, or three that span a plane."
+            f"A surface needs one checkpoint or three, not {len(paths)}.", "Give one, or three that span a plane."
         )
     # From the root: a model's code may change the working folder.
     state = None if settings.state is None else files.from_root(settings.state)
@@ -104,7 +104,7 @@ def _loaded(paths: Sequence[str | Path], settings: SurfaceSettings) -> list[Load
         require_compatible(loaded[0], other)
         if constants := different_constants(loaded[0], other):
             raise InputError(
-                f"The checkpoints differ in what is not trained, such as '{constants[0]}', and a plane holds weights only.",
+                f"The checkpoints differ in tensors that are not trained, such as '{constants[0]}'.",
                 "Name checkpoints that differ in weights only.",
             )
     if len(loaded) == 3 and settings.bn == "eval" and batch_norms(loaded[0].model):

@@ -63,7 +63,7 @@ class KeptGrid:
 
     def __init__(self, path: Path | None, identity: dict[str, Any], seconds: Callable[[], float] = lambda: 0.0) -> None:
         """Describe the file; `identity` says which surface it is of, and no file is used where `path` is None."""
-        other, damaged = "Use the settings that it was begun with, or another --state.", "Use another --state."
+        other, damaged = "Use the same settings as before, or another --state.", "Use another --state."
         self._state: SavedState | None = None
         if path is not None:
             self._state = SavedState(path, identity, work="surface", if_other=other, if_damaged=damaged)
@@ -83,7 +83,7 @@ class KeptGrid:
         if any(part.shape != shape or part.layout != torch.strided for part in (losses, done)) or (
             (losses.dtype, done.dtype) != (torch.float64, torch.bool)
         ):
-            raise self._state.unusable(f"its points are none of a grid of the shape {shape}")
+            raise self._state.unusable(f"its points are not on a grid of the shape {shape}")
         self.before = points["seconds"]
         return losses.numpy().copy(), done.numpy().copy()
 

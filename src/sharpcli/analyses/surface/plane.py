@@ -84,10 +84,12 @@ def plane_through(points: Sequence[Tensor], labels: Sequence[str]) -> Plane:
     upward = rest - along * across
     height = float(upward.double().norm())
     if length == 0 or height <= _SMALL * float(rest.double().norm() + length):
-        raise InputError("The three checkpoints lie on one line, which spans no plane.", "Name three different ones.")
+        raise InputError(
+            "The three checkpoints lie on one line, which spans no plane.", "Give three checkpoints that are not on one line."
+        )
     axes = torch.stack([across, upward * (length / height)])
     marks = ((labels[0], 0.0, 0.0, 0.0), (labels[1], 1.0, 0.0, 0.0), (labels[2], along, height / length, 0.0))
-    return Plane(first, axes, (f"α, from {labels[0]} to {labels[1]}", "β, at right angles, of the same length"), marks)
+    return Plane(first, axes, (f"α, from {labels[0]} to {labels[1]}", "β, orthogonal to α, of the same length"), marks)
 
 
 def principal_plane(steps: Sequence[Tensor], labels: Sequence[str]) -> Plane:
@@ -102,7 +104,7 @@ def principal_plane(steps: Sequence[Tensor], labels: Sequence[str]) -> Plane:
     rows = torch.stack([step - origin for step in steps[:-1]]).double()
     _, sizes, directions = torch.linalg.svd(rows, full_matrices=False)
     if float(sizes[1]) <= _SMALL * float(sizes[0]):
-        raise InputError("The saved steps lie on one line, which spans no plane.", "Save more of them.")
+        raise InputError("The saved steps lie on one line, which spans no plane.", "Save more steps.")
     axes = directions[:2]
     total = float(sizes.square().sum())
     marks = []

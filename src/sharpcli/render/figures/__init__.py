@@ -1,4 +1,4 @@
-"""Results as figures. Every line differs in marker and dash, not in colour alone, so print in grey is readable."""
+"""Results as figures. Every line differs in marker and dash, not in colour alone, so a print in grey is readable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMATS = ("png", "pdf", "svg")
 
 
 def check_format(path: Path) -> None:
-    """Refuse a file name whose ending is no picture, before any work is done.
+    """Refuse a file name with an unknown ending, before any work is done.
 
     Raises:
         SettingsError: The ending is not png, pdf or svg.
@@ -34,7 +34,7 @@ def check_format(path: Path) -> None:
 
 
 def draw(results: Sequence[Result], path: Path) -> bytes:
-    """Return the figure of a command's answers in the format that the path's ending names.
+    """Return the figure of the results in the format of the path's ending.
 
     Raises:
         SettingsError: The ending is unknown, or there is nothing to draw.
@@ -45,7 +45,7 @@ def draw(results: Sequence[Result], path: Path) -> bytes:
     metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[ending]
     with _own_style():
         figure = _DRAWERS[type(results[0])](results)
-        for text in figure.findobj(Text):  # A file's name may hold bytes that are no letters.
+        for text in figure.findobj(Text):  # The name of a file may contain bytes that are not text.
             text.set_text(text.get_text().encode("utf-8", "replace").decode())
         figure.savefig(buffer, format=ending, dpi=150, metadata=metadata)
     return buffer.getvalue()
@@ -53,9 +53,9 @@ def draw(results: Sequence[Result], path: Path) -> bytes:
 
 @contextmanager
 def _own_style() -> Iterator[None]:
-    """Draw by matplotlib's own defaults, whatever a matplotlibrc or a model's code has set, and take every text as it is.
+    """Use the defaults of matplotlib, independent of a matplotlibrc and of model code, and take every text literally.
 
-    Names of checkpoints are no formulas, although they may hold dollar signs.
+    Names of checkpoints are not formulas, although they may contain dollar signs.
     """
     with rc_context():
         rcParams.update({name: value for name, value in rcParamsDefault.items() if name != "backend"})

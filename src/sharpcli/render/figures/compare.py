@@ -13,7 +13,7 @@ from sharpcli.results import CompareResult, CompareRow
 
 
 def draw_compare(results: Sequence[CompareResult]) -> Figure:
-    """Draw each measure against the generalization gap, one panel a measure."""
+    """Draw each measure against the generalization gap, one panel per measure."""
     result = results[0]
     measures: dict[str, Callable[[CompareRow], float | None]] = {
         "λmax of the Hessian": lambda row: row.lambda_max,
@@ -22,7 +22,7 @@ def draw_compare(results: Sequence[CompareResult]) -> Figure:
     }
     shown = {name: get for name, get in measures.items() if any(get(row) is not None for row in result.rows)}
     if not shown:
-        raise SettingsError("There is no measure to draw.", "Ask for one with --metrics hessian,sharpness,distance.")
+        raise SettingsError("There is no measure to draw.", "Add one with --metrics hessian,sharpness,distance.")
     names = distinct([row.checkpoint for row in result.rows])
     figure = Figure(figsize=(1 + 3.6 * len(shown), 3.9), layout="constrained")
     grid = figure.subplots(1, len(shown), squeeze=False)[0]

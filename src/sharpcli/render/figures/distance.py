@@ -13,11 +13,11 @@ from sharpcli.results import DistanceResult
 
 
 def draw_distances(results: Sequence[DistanceResult]) -> Figure:
-    """Draw distance from initialization against the update, with both fits, and below what the fits leave over."""
+    """Draw distance from initialization against the update, with both fits, and below the residuals of the fits."""
     if not any(result.steps or result.growth for result in results):
         raise SettingsError(
-            "There is nothing along a run to draw.",
-            "Name a run folder with saved steps or distances.jsonl, or leave --plot out.",
+            "There are no distances along a run to draw.",
+            "Give a run folder with saved steps or distances.jsonl, or leave --plot out.",
         )
     fitted = any(result.growth for result in results)
     figure = Figure(figsize=(6.4, 6.4 if fitted else 4.4), layout="constrained")
@@ -27,16 +27,18 @@ def draw_distances(results: Sequence[DistanceResult]) -> Figure:
     for name, result, style in zip(names, results, styles(), strict=False):
         points = {**style, "linestyle": "none"}
         if result.growth is None:
-            axes.plot([one.step or 0 for one in result.steps], [one.distance for one in result.steps], label=name, **style)
+            axes.plot([step.step or 0 for step in result.steps], [step.distance for step in result.steps], label=name, **style)
             continue
-        found = result.growth
-        axes.plot(found.steps, found.distances, label=name, **points)
-        for fit, dash in zip(found.fits, ("-", ":"), strict=True):
-            values = [distance - left for distance, left in zip(found.distances, fit.residuals, strict=True)]
+        growth = result.growth
+        axes.plot(growth.steps, growth.distances, label=name, **points)
+        for fit, dash in zip(growth.fits, ("-", ":"), strict=True):
+            values = [distance - left for distance, left in zip(growth.distances, fit.residuals, strict=True)]
             shown = "log t" if fit.form == "log" else f"t^{fit.parameters['p']:.2f}"
             label = f"{name}: {shown}, R² {fit.r_squared:.3f}"
-            axes.plot(found.steps, values, color=style["color"], linestyle=dash, label=label)
-            grid[1].plot(found.steps, fit.residuals, color=style["color"], linestyle=dash, marker=".", label=f"{name}: {shown}")
+            axes.plot(growth.steps, values, color=style["color"], linestyle=dash, label=label)
+            grid[1].plot(
+                growth.steps, fit.residuals, color=style["color"], linestyle=dash, marker=".", label=f"{name}: {shown}"
+            )
     axes.set_xscale("log")
     axes.set(ylabel="distance ‖w − w₀‖₂", title="Weight distance from initialization")
     finish(axes)

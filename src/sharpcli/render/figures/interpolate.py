@@ -19,7 +19,7 @@ _WIDTH = 4.4  # Of one path, in inches.
 
 
 def draw_paths(results: Sequence[PathResult]) -> Figure:
-    """Draw the paths, and beside those of several pairs the matrix of barriers; of very many pairs the matrices alone."""
+    """Draw the paths, and for several pairs the matrix of barriers; for more than three pairs only the matrices."""
     if len(results) == 1:
         figure = Figure(figsize=(1.6 + _WIDTH, _height(results)), layout="constrained")
         _paths(figure, results)
@@ -60,9 +60,9 @@ def _matrix(axes: Axes, results: Sequence[PathResult], split: str) -> None:
 
 
 def _paths(figure: FigureBase, results: Sequence[PathResult]) -> None:
-    """Draw loss and accuracy along each path, train and test, one column a path."""
-    bent = any(result.curvature for result in results)
-    grid = figure.subplots(2 + bent, len(results), sharex="col", sharey="row", squeeze=False)
+    """Draw loss and accuracy along each path, train and test, one column per path."""
+    curved = any(result.curvature for result in results)
+    grid = figure.subplots(2 + curved, len(results), sharex="col", sharey="row", squeeze=False)
     everywhere = [loss for result in results for curve in result.curves for loss in curve.loss if math.isfinite(loss)]
     logarithmic = min(everywhere) > 0 and max(everywhere) > _LOG_RATIO * min(everywhere)
     for column, result in enumerate(results):
@@ -102,9 +102,9 @@ def _shown(barrier: float | None) -> str:
     return "–" if barrier is None else f"{barrier:.3g}"
 
 
-def _curvatures(found: PathCurvature) -> list[tuple[str, list[float]]]:
+def _curvatures(curvature: PathCurvature) -> list[tuple[str, list[float]]]:
     """Return the lines of the panel of curvature, gaps as NaN."""
-    lines = {"λmax of the Hessian": found.lambda_max, "along the path": found.along}
+    lines = {"λmax of the Hessian": curvature.lambda_max, "along the path": curvature.along}
     return [
         (name, [math.nan if value is None else value for value in values])
         for name, values in lines.items()

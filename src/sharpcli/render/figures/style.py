@@ -1,4 +1,4 @@
-"""What figures have in common: line styles that print in grey, a grid of panels, tick marks, legends beside the data."""
+"""Common parts of figures: line styles that print in grey, a grid of panels, tick marks, legends outside the data."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from matplotlib.transforms import ScaledTranslation
 
 Panel = Callable[[Axes], None]
 
-# Okabe and Ito's colours, which differ in lightness too; beside each a marker and a dash. The three lengths
-# have no common factor, so that lines are told apart by any two of them for longer than by one.
+# Okabe and Ito's colours, which differ in lightness too; each line also has a marker and a dash. The three lengths
+# have no common factor, so that combinations repeat as late as possible.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)))
@@ -27,9 +27,9 @@ _MOST_TICKS = 8
 
 
 def styles() -> Iterator[dict[str, Any]]:
-    """Yield what a line looks like, for one line after the other."""
-    looks = zip(cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES), strict=False)
-    return ({"color": colour, "marker": marker, "linestyle": dash, "markersize": 4} for colour, marker, dash in looks)
+    """Return an endless iterator of line styles."""
+    combined = zip(cycle(_COLOURS), cycle(_MARKERS), cycle(_DASHES), strict=False)
+    return ({"color": colour, "marker": marker, "linestyle": dash, "markersize": 4} for colour, marker, dash in combined)
 
 
 def faded(colour: str, strength: float) -> tuple[float, ...]:
@@ -38,7 +38,7 @@ def faded(colour: str, strength: float) -> tuple[float, ...]:
 
 
 def finish(axes: Axes) -> None:
-    """Give a panel its grid, and a legend where there is room."""
+    """Give a panel a grid and a legend."""
     mesh(axes)
     axes.legend(frameon=True, fontsize=8)
 
@@ -64,16 +64,16 @@ def legend_below(axes: Axes) -> None:
         axes.legend(handles, labels, ncols=columns, frameon=False, fontsize=8, **place)
 
 
-def lay_out(rows: Sequence[Sequence[Panel]], heights: Sequence[float], *, beside: float = 0.4) -> Figure:
+def lay_out(rows: Sequence[Sequence[Panel]], heights: Sequence[float], *, margin: float = 0.4) -> Figure:
     """Draw rows of one or two panels each; the single panel of a row is as wide as the row.
 
     Args:
         rows: Functions that draw a panel.
         heights: Of each row, in parts of the usual height.
-        beside: Height for what is above and below the panels, in inches.
+        margin: Height above and below the panels, in inches.
     """
     columns = max(map(len, rows))
-    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * sum(heights) + beside), layout="constrained")
+    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * sum(heights) + margin), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1, hspace=0.03)  # type: ignore[union-attr, call-arg]
     grid = figure.add_gridspec(len(rows), columns, height_ratios=list(heights))
     for place, row in enumerate(rows):
@@ -87,9 +87,9 @@ def mark_decades(axis: Axis, low: float, high: float, linear: float) -> None:
 
     Args:
         axis: The axis, whose scale is log (then `low` is positive), symlog or asinh.
-        low: Smallest number in sight.
-        high: Largest one.
-        linear: Where the linear part ends; there are no marks within it but 0.
+        low: Lower limit of the axis.
+        high: Upper limit of the axis.
+        linear: End of the linear part, in which only 0 is marked.
     """
     first = math.ceil(math.log10(max(linear, low)) - 1e-9)
     last = math.floor(math.log10(max(abs(low), abs(high), linear)) + 1e-9)
@@ -100,12 +100,12 @@ def mark_decades(axis: Axis, low: float, high: float, linear: float) -> None:
     marks = [sign * power for sign in signs for power in powers if low <= sign * power <= high]
     if len(marks) < 3:  # Less than two decades: 1, 2 and 5 in each.
         every = [digit * 10.0**exponent for exponent in range(first - 1, last + 1) for digit in (1, 2, 5)]
-        marks = [sign * one for sign in signs for one in every if low <= sign * one <= high and one >= linear]
+        marks = [sign * mark for sign in signs for mark in every if low <= sign * mark <= high and mark >= linear]
     set_marks(axis, sorted([*marks, *([0.0] if low <= 0 <= high else [])]))
 
 
 def set_marks(axis: Axis, marks: Sequence[float], labels: Sequence[str] | None = None) -> None:
-    """Mark an axis at these places and no other."""
+    """Mark an axis at these places only."""
     axis.set_major_locator(FixedLocator(list(marks)))
     axis.set_minor_locator(NullLocator())
     names = dict(zip(marks, labels or [plain_number(mark) for mark in marks], strict=True))
@@ -113,13 +113,13 @@ def set_marks(axis: Axis, marks: Sequence[float], labels: Sequence[str] | None =
 
 
 def plain_ticks(axis: Axis) -> None:
-    """Write the numbers of a logarithmic axis as one reads them: matplotlib would write formulas, which are off here."""
+    """Write plain numbers on a logarithmic axis, instead of the formulas of matplotlib, which are disabled here."""
     axis.set_major_formatter(FuncFormatter(lambda place, _: plain_number(place)))
     axis.set_minor_formatter(NullFormatter())
 
 
 def plain_number(value: float) -> str:
-    """Return a number as one reads it: 0.01 and 100, but 1e-5 and 1e6."""
+    """Return a number as text: 0.01 and 100, but 1e-5 and 1e6."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
     digits, exponent = f"{value:.3g}".split("e") if "e" in f"{value:.3g}" else f"{value:.2e}".split("e")

@@ -16,7 +16,7 @@ _LOG_RATIO = 30.0  # A loss that varies by more than this factor is coloured by 
 
 
 def draw_surface(results: Sequence[SurfaceResult]) -> Figure:
-    """Draw contours, with the marks and the way through them, beside a relief; what is not finite stays white."""
+    """Draw contours, with the marked points, next to a relief; points with a loss that is not finite are white."""
     result = results[0]
     losses = numpy.array([[math.nan if value is None else value for value in row] for row in result.loss], dtype=float)
     finite = losses[numpy.isfinite(losses)]
@@ -34,8 +34,8 @@ def draw_surface(results: Sequence[SurfaceResult]) -> Figure:
     axes.plot(0, 0, marker="+", color="red", markersize=11, markeredgewidth=2, linestyle="none")
     if result.marks:
         places = [(mark.alpha, mark.beta) for mark in result.marks]
-        way = "-" if result.explained else "none"  # A run goes from point to point; three solutions do not.
-        axes.plot(*zip(*places, strict=True), color="red", marker="o", markersize=3.5, linewidth=0.9, linestyle=way)
+        line = "-" if result.explained else "none"  # Only the steps of a run are joined.
+        axes.plot(*zip(*places, strict=True), color="red", marker="o", markersize=3.5, linewidth=0.9, linestyle=line)
         for mark in result.marks if len(result.marks) <= 4 else (result.marks[0], result.marks[-1]):
             axes.annotate(
                 mark.name, (mark.alpha, mark.beta), textcoords="offset points", xytext=(6, 5), fontsize=8, color="white"

@@ -35,12 +35,12 @@ from sharpcli.results import (
     TrainResult,
 )
 
-# What a terminal that knows ASCII only gets in place of some signs; others become question marks.
+# Replacements for signs on a terminal with ASCII only; other signs become question marks.
 _PLAIN = str.maketrans("─–−…×‖₀", "---~x|0")
 
 
 def show(results: Sequence[Result], to: Console) -> None:
-    """Write the answers of one command, in lines of the console's width; in a pipe or a file nothing is folded."""
+    """Write the results of one command in lines of the console's width; in a pipe or a file nothing is folded."""
     drawn = [part for result in results for part in _DRAWERS[type(result)](result)]
     if len(results) > 1 and type(results[0]) in _SUMMARIES:
         drawn += _SUMMARIES[type(results[0])](results)
@@ -57,7 +57,7 @@ def show(results: Sequence[Result], to: Console) -> None:
 
 
 def _lines(part: Part, width: int) -> list[Text]:
-    """Return the lines of a part of an answer."""
+    """Return the lines of one part of a result."""
     if isinstance(part, Table):
         return _title(part.title, width) + lay_out(part, width)
     if isinstance(part, Facts):

@@ -1,16 +1,16 @@
-"""The table of several checkpoints beside each other."""
+"""The table that compares several checkpoints."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
 from sharpcli.render.labels import distinct
-from sharpcli.render.tables.parts import Part, between, dim, new_table, number, percent, plus_minus
+from sharpcli.render.tables.parts import Part, dim, inputs_and_outputs, new_table, number, percent, plus_minus
 from sharpcli.results import CompareResult
 
 
 def draw_compare(result: CompareResult) -> list[Part]:
-    """Return a row a checkpoint."""
+    """Return a table with one row per checkpoint."""
     table = new_table(
         "Comparison",
         "checkpoint", "train loss", "train accuracy", "test loss", "test accuracy", "gap", "lambda max", "phi", "distance",
@@ -31,8 +31,10 @@ def draw_compare(result: CompareResult) -> list[Part]:
             number(row.batch_size),
             number(row.updates),
         )
-    samples = f"{result.num_train} train and {result.num_test} test samples" if result.num_train else "not the same samples"
-    conditions = {f"; {row.loss_function}{between(row.preprocessing, row.output)}" for row in result.rows}
+    samples = (
+        f"{result.num_train} train and {result.num_test} test samples" if result.num_train else "numbers of samples differ"
+    )
+    conditions = {f"; {row.loss_function}{inputs_and_outputs(row.preprocessing, row.output)}" for row in result.rows}
     note = dim(
         f"gap = test loss − train loss ± standard error; lambda max of the Hessian; phi = ε-sharpness, ε = {result.epsilon:g}, "
         f"full space, percent, both on the {result.settings['split']} split; distance = ‖w−w₀‖; "

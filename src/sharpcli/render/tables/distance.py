@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from sharpcli.render.folding import kept
-from sharpcli.render.tables.parts import Part, Table, dim, new_table, number, told_by
-from sharpcli.results import DistanceResult, LayerDistance
+from sharpcli.render.folding import unbroken
+from sharpcli.render.tables.parts import Part, Table, dim, identified_by, new_table, number
+from sharpcli.results import DistanceResult, LayerDistance, Trajectory
 
 
 def draw_distance(result: DistanceResult) -> list[Part]:
-    """Return distances in all, per layer, along a run."""
-    table = new_table(f"Distance of {kept(result.checkpoint.path)} from {kept(result.reference)}", "quantity", "value")
+    """Return tables of the distance in total, per layer and along a run."""
+    table = new_table(f"Distance of {unbroken(result.checkpoint.path)} from {unbroken(result.reference)}", "quantity", "value")
     rows = {
         "distance ‖w−w₀‖": result.distance, "relative to ‖w₀‖": result.relative, "cosine(w, w₀)": result.cosine,
         "norm ‖w‖": result.norm, "init norm ‖w₀‖": result.init_norm, "max change": result.max_change,
@@ -25,37 +25,45 @@ def draw_distance(result: DistanceResult) -> list[Part]:
         parts.append(_layers(result.layers))
     if result.steps:
         steps = new_table("Along the saved steps", "step", "distance", "relative", "cosine", left=0)
-        for one in result.steps:
-            steps.add_row(number(one.step), number(one.distance), number(one.relative), number(one.cosine))
+        for step in result.steps:
+            steps.add_row(number(step.step), number(step.distance), number(step.relative), number(step.cosine))
         parts.append(steps)
-    if result.way is not None:
-        turns = ", ".join(number(turn, 3) for turn in result.way.turns)
-        parts.append(dim(
-            f"way through the saved steps {result.way.length:.5g}, displacement {result.way.displacement:.5g} "
-            f"(straightness {number(result.way.straightness, 3)}){f'; cosines of its turns: {turns}' if turns else ''}"
-        ))  # fmt: skip
+    if result.trajectory is not None:
+        parts.append(dim(_trajectory(result.trajectory)))
     if result.growth is not None:
         parts.append(Text(result.growth.sentence))
-    ties = f"; tied tensors once ({len(result.ties)})" if result.ties else ""
+    ties = f"; {len(result.ties)} tied tensors are counted once" if result.ties else ""
     return [
         *parts,
-        dim(f"over {result.num_parameters} parameters, {told_by(result.known_by)}{ties}; buffers are not parameters"),
+        dim(f"over {result.num_parameters} parameters ({identified_by(result.known_by)}), without buffers{ties}"),
         Text(),
     ]
 
 
+def _trajectory(trajectory: Trajectory) -> str:
+    """Return length, displacement and turns of the trajectory of a run."""
+    turns = ", ".join(number(turn, 3) for turn in trajectory.turns)
+    return (
+        f"trajectory through the saved steps: length {trajectory.length:.5g}, displacement {trajectory.displacement:.5g}, "
+        f"straightness {number(trajectory.straightness, 3)}"
+        + (f"; cosines between successive segments: {turns}" if turns else "")
+    )
+
+
 def _layers(layers: Sequence[LayerDistance]) -> Table:
-    columns = ("name", "size", "norm", "distance", "relative", "cosine", "filters", "relative of filters, mean", "max")
-    table = new_table("Per layer", *columns)
-    for one in layers:
+    table = new_table(
+        "Per layer",
+        "name", "size", "norm", "distance", "relative", "cosine", "filters", "filter relative mean", "filter relative max",
+    )  # fmt: skip
+    for layer in layers:
         values = (
-            one.norm,
-            one.distance,
-            one.relative,
-            one.cosine,
-            one.filters,
-            one.filter_relative_mean,
-            one.filter_relative_max,
+            layer.norm,
+            layer.distance,
+            layer.relative,
+            layer.cosine,
+            layer.filters,
+            layer.filter_relative_mean,
+            layer.filter_relative_max,
         )
-        table.add_row(one.name, str(one.size), *map(number, values))
+        table.add_row(layer.name, str(layer.size), *map(number, values))
     return table

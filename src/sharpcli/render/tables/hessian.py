@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from sharpcli.render.folding import kept
+from sharpcli.render.folding import unbroken
 from sharpcli.render.labels import MATRICES, distinct
 from sharpcli.render.tables.parts import Part, between_bounds, conditions_line, dim, few, heading, new_table, number
-from sharpcli.results import DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments
+from sharpcli.results import DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments, Parts
 
 _USES = {"lanczos": "Lanczos", "ggn split": "Gauss-Newton split"}
-_SOUGHT = {"LM": "Eigenvalues of largest magnitude", "SA": "Smallest eigenvalues"}
-_LEFT_OUT = ("not selected", "frozen", "tied")  # Why a parameter is no part of θ.
-_PRINTED = 1e-5  # Relative width of an interval that six digits do not show.
+_TITLES = {"LM": "Eigenvalues of largest magnitude", "SA": "Smallest eigenvalues"}
+_EXCLUDED = ("not selected", "frozen", "tied")  # Reasons why a parameter is not part of θ.
+_NEGLIGIBLE = 1e-5  # Relative width of an interval that six digits do not show.
 _STYLES = {"certified": "", "noise-limited": "yellow", "budget-limited": "yellow", "refused": "red"}
 
 
 def draw_hessian(result: HessianResult) -> list[Part]:
-    """Return one answer, most important first."""
+    """Return the tables and sentences of one result, the most important first."""
     letter = MATRICES[result.operator][1]
     lines: list[Part] = []
     if result.eigenvalues:
@@ -30,21 +30,18 @@ def draw_hessian(result: HessianResult) -> list[Part]:
     lines.append(conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm))
     lines += [dim(text) for text in (*_trust(result), _data(result.data_bar, letter), *_stability(result)) if text]
     if result.parts:
-        part = result.parts
-        lines.append(
-            Text(f"λ = {part.hessian:.5g} = {part.ggn:.5g} Gauss-Newton + {part.rest:.4g} rest, at the first eigenvector")
-        )
+        lines.append(Text(_split(result.parts)))
     if result.moments:
         lines += _moments(result.moments, letter)
     if result.density:
         lines += _density(result.density, result.conditions.num_parameters)
     if result.layers:
         lines.append(_layers(result.layers))
-        lines.append(dim("share of v1: of the squared length of the first eigenvector of the whole"))
+        lines.append(dim("share of v1: fraction of ‖v₁‖² in the layer, where v₁ is the first eigenvector of the full matrix"))
     if result.dead_parameters:
-        lines += [dim(text) for text in _dead(result.dead_parameters)]
+        lines += [dim(text) for text in _without_curvature(result.dead_parameters)]
     if vectors := result.settings.get("vectors"):
-        lines.append(Text(f"Eigenvectors written to {kept(vectors)}"))
+        lines.append(Text(f"Eigenvectors written to {unbroken(vectors)}"))
     lines.append(dim(_effort(result)))
     if result.advice:
         lines.append(Text(result.advice, style="yellow"))
@@ -52,70 +49,70 @@ def draw_hessian(result: HessianResult) -> list[Part]:
 
 
 def draw_side_by_side(results: Sequence[HessianResult]) -> list[Part]:
-    """Return one row an analysis, for several splits, checkpoints or steps."""
-    made = new_table(
+    """Return a table with one row per result, for several splits, checkpoints or steps."""
+    table = new_table(
         "Side by side",
         "checkpoint",
         "step",
         "split",
         "loss",
         "lambda max",
-        "certain to",
+        "interval",
         "verdict",
         "2/lr",
         "trace",
         "products",
     )
     for name, result in zip(distinct([result.checkpoint for result in results]), results, strict=True):
-        top = next((one for one in result.eigenvalues if one.index == 1), None)
-        made.add_row(
+        top = next((eigenvalue for eigenvalue in result.eigenvalues if eigenvalue.index == 1), None)
+        table.add_row(
             name,
             number(result.checkpoint.step),
             result.conditions.split,
             number(result.loss),
-            "–" if top is None else _certain(top.value, top.interval)[0],
-            "–" if top is None else _certain(top.value, top.interval)[1],
+            "–" if top is None else _with_interval(top.value, top.interval)[0],
+            "–" if top is None else _with_interval(top.value, top.interval)[1],
             top.verdict if top else "–",
             number(result.stability_threshold),
             _estimate(result.moments.trace) if result.moments else "–",
             str(result.products),
         )
-    return [made, Text()]
+    return [table, Text()]
 
 
 def _eigenvalues(result: HessianResult) -> Part:
-    made = new_table(
-        f"{_SOUGHT.get(str(result.settings.get('which')), 'Eigenvalues')} of {_subject(result)}",
-        "index", "value", "certain to", "residual", "verdict",
+    table = new_table(
+        f"{_TITLES.get(str(result.settings.get('which')), 'Eigenvalues')} of {_subject(result)}",
+        "index", "value", "interval", "residual", "verdict",
     )  # fmt: skip
-    for one in result.eigenvalues:
-        made.add_row(
-            _index(one),
-            *_certain(one.value, one.interval),
-            f"{one.residual:.1e}" + ("" if one.verified else "*"),
-            Text(one.verdict, style=_STYLES[one.verdict]),
+    for eigenvalue in result.eigenvalues:
+        table.add_row(
+            _index(eigenvalue),
+            *_with_interval(eigenvalue.value, eigenvalue.interval),
+            f"{eigenvalue.residual:.1e}" + ("" if eigenvalue.verified else "*"),
+            Text(eigenvalue.verdict, style=_STYLES[eigenvalue.verdict]),
         )
-    return made
+    return table
 
 
 def _subject(result: HessianResult) -> str:
-    """Return the matrix, the part of it, and the checkpoint, in words."""
-    globs = ", ".join(f"'{kept(glob)}'" for glob in result.settings.get("params", ()))
+    """Return the name of the matrix, the selected block and the checkpoint."""
+    globs = ", ".join(f"'{unbroken(glob)}'" for glob in result.settings.get("params", ()))
     block = f"the block {globs} of " if globs else ""
     return f"{block}the {MATRICES[result.operator][0]} of {heading(result.checkpoint)}"
 
 
-def _index(one: Eigenvalue) -> str:
-    """Return which eigenvalue a row is, as far as that is known."""
-    if one.index_confirmed:
-        return str(one.index)
-    if one.index_range is None or one.index_range[1] is None:
-        return f"{one.index}?"
-    return f"{one.index_range[0]} to {one.index_range[1]}"
+def _index(eigenvalue: Eigenvalue) -> str:
+    """Return the index of an eigenvalue: "3" if it is confirmed, "3 to 5" if it is bounded, "3?" if it is not."""
+    if eigenvalue.index_confirmed:
+        return str(eigenvalue.index)
+    if eigenvalue.index_range is None or eigenvalue.index_range[1] is None:
+        return f"{eigenvalue.index}?"
+    return f"{eigenvalue.index_range[0]} to {eigenvalue.index_range[1]}"
 
 
 def _bound(value: float, digits: int, *, above: bool) -> str:
-    """Return a bound in so many digits, rounded to the side on which it still holds."""
+    """Return a bound with this number of digits, rounded outwards so that it still holds."""
     text = f"{value:.{digits}g}"
     if not math.isfinite(value) or (float(text) >= value if above else float(text) <= value):
         return text
@@ -123,8 +120,8 @@ def _bound(value: float, digits: int, *, above: bool) -> str:
     return f"{float(text) + (unit if above else -unit):.{digits}g}"
 
 
-def _certain(value: float, interval: tuple[float, float] | None) -> tuple[str, str]:
-    """Return a value in as many digits as its interval gives meaning to, and half the width of that, rounded up."""
+def _with_interval(value: float, interval: tuple[float, float] | None) -> tuple[str, str]:
+    """Return a value with the digits that its interval determines, and the half-width of the interval, rounded up."""
     if interval is None:
         return f"{value:.6g}", "–"
     radius = max(value - interval[0], interval[1] - value)
@@ -141,22 +138,24 @@ def _trust(result: HessianResult) -> list[str]:
     lines = []
     if result.ceiling and result.floor:
         chance = f"probability {result.ceiling.probability:g} over the random start"
-        above = f"no eigenvalue of {_matrix(result)} above {_bound(result.ceiling.value, 7, above=True)}"
+        above = _bound(result.ceiling.value, 7, above=True)
         if result.operator == "hessian":
-            below = f"none below {_bound(result.floor.value, 5, above=False)}"
-            lines.append(f"{above}, {below} (each with {chance})")
-        else:  # A sum of squares.
-            lines.append(f"{above} (with {chance}), none below 0")
+            below, holds = _bound(result.floor.value, 5, above=False), f"each bound holds with {chance}"
+        else:  # The matrix is positive semidefinite.
+            below, holds = "0", f"the upper bound holds with {chance}"
+        lines.append(f"all eigenvalues of {_matrix(result)} are between {below} and {above} ({holds})")
     if result.noise_floor is not None and result.rounding is not None and result.orthogonality is not None:
-        starred = any(not one.verified for one in result.eigenvalues)
+        starred = any(not eigenvalue.verified for eigenvalue in result.eigenvalues)
         lines.append(
-            f"each interval holds an exact eigenvalue; half its width is at least residual + noise floor "
-            f"{result.noise_floor:.1e} + rounding {result.rounding:.1e}; basis orthogonal to {result.orthogonality:.0e}"
-            + ("; * residual from products kept, --certify all computes it again" if starred else "")
+            f"each interval contains an exact eigenvalue; its half-width is at least residual + noise floor "
+            f"({result.noise_floor:.1e}) + rounding ({result.rounding:.1e}); the basis is orthogonal to within "
+            f"{result.orthogonality:.0e}"
+            + ("; *: residual from stored products; --certify all computes new products" if starred else "")
         )
     if result.index_probability is not None and result.eigenvalues:
         lines.append(
-            f"each index is right with probability {result.index_probability:.2g} over the random vectors" + _doubts(result)
+            f"the indices are correct with probability {result.index_probability:.2g} over the random vectors"
+            + _unconfirmed(result)
         )
     return lines
 
@@ -166,37 +165,47 @@ def _matrix(result: HessianResult) -> str:
     return f"{part}the {MATRICES[result.operator][0]}"
 
 
-def _dead(reasons: dict[str, str]) -> list[str]:
-    """Return which parameters have no curvature, and which were left out, by reason."""
+def _without_curvature(reasons: dict[str, str]) -> list[str]:
+    """Return one sentence per reason: the parameters that have no curvature, and those that are not part of θ."""
     names: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         word, tied, owner = reason.partition(" to ")
         names.setdefault(word, []).append(f"{name}{tied}{owner}")
-    parts = {word: names.pop(word) for word in _LEFT_OUT if word in names}
+    excluded = {word: names.pop(word) for word in _EXCLUDED if word in names}
     return [
-        *(f"{word}, and so without curvature: {', '.join(found)}" for word, found in names.items()),
-        *(f"{word}: {few(found)}" for word, found in parts.items()),
+        *(f"no curvature ({word}): {', '.join(parameters)}" for word, parameters in names.items()),
+        *(f"{word}: {few(parameters)}" for word, parameters in excluded.items()),
     ]
 
 
-def _doubts(result: HessianResult) -> str:
-    """Return what rows without an index of their own stand for."""
-    texts = [_index(one) for one in result.eigenvalues if not one.index_confirmed]
-    ranges = "; i to j: an eigenvalue with one of these indices" if any("to" in text for text in texts) else ""
-    open_ended = (
-        "; ?: an eigenvalue is there, perhaps of a later index (--confirm)" if any("?" in text for text in texts) else ""
+def _unconfirmed(result: HessianResult) -> str:
+    """Return the meaning of the indices that are not confirmed."""
+    texts = [_index(eigenvalue) for eigenvalue in result.eigenvalues if not eigenvalue.index_confirmed]
+    bounded = "; i to j: the index is one of these" if any("to" in text for text in texts) else ""
+    not_bounded = (
+        "; i?: the index is i or later, since eigenvalues may have been missed (a larger --confirm may bound it)"
+        if any("?" in text for text in texts)
+        else ""
     )
-    return ranges + open_ended
+    return bounded + not_bounded
+
+
+def _split(parts: Parts) -> str:
+    """Return the two parts of λ."""
+    return (
+        f"λ = {parts.hessian:.5g} at the first eigenvector is the sum of a Gauss-Newton part {parts.ggn:.5g} and a remainder "
+        f"{parts.rest:.4g}"
+    )
 
 
 def _data(bar: DataBar | None, letter: str) -> str:
     if bar is None:
         return ""
-    text = f"sampling error of the first value ± {bar.standard_error:.3g} ({bar.groups} groups of the samples)"
+    text = f"sampling error of the first eigenvalue ± {bar.standard_error:.3g} ({bar.groups} groups of samples)"
     if bar.bracket is not None and bar.held_out is not None:
         text += (
-            f"; on {bar.held_out_samples} samples left out vᵀ{letter}v = {bar.held_out:.4g} ± {bar.held_out_standard_error:.2g}"
-            f"; for the whole split between {bar.bracket[0]:.4g} and {bar.bracket[1]:.4g}"
+            f"; on {bar.held_out_samples} held-out samples vᵀ{letter}v = {bar.held_out:.4g} ± {bar.held_out_standard_error:.2g}"
+            f"; for all samples of the split between {bar.bracket[0]:.4g} and {bar.bracket[1]:.4g}"
         )
     return text
 
@@ -205,51 +214,53 @@ def _stability(result: HessianResult) -> list[str]:
     if result.stability_threshold is None or result.sharpness_ratio is None or result.lambda_max is None:
         return []
     return [
-        f"λmax = {result.lambda_max:.4g} against 2/lr = {result.stability_threshold:.4g} at the peak rate "
+        f"λmax = {result.lambda_max:.4g}; 2/lr = {result.stability_threshold:.4g} at the peak learning rate "
         f"{number(result.learning_rate)} (ratio {result.sharpness_ratio:.3g}); "
-        f"2/lr = {number(result.last_stability_threshold)} at the rate of the last update; with its "
+        f"2/lr = {number(result.last_stability_threshold)} at the last update; with "
         f"{'Polyak' if result.checkpoint.momentum_rule == 'polyak' else 'Nesterov'} momentum "
-        f"{number(result.checkpoint.momentum)} the limit is {number(result.momentum_threshold)}, not 2/lr"
+        f"{number(result.checkpoint.momentum)} the stability limit is {number(result.momentum_threshold)} instead of 2/lr"
     ]
 
 
-def _moments(found: Moments, letter: str) -> list[Part]:
-    ranks = f"effective rank tr²/‖{letter}‖_F² = {found.effective_rank:.4g}"
-    if found.stable_rank is not None:
-        ranks += f", stable rank ‖{letter}‖_F²/λ² = {found.stable_rank:.4g}"
+def _moments(moments: Moments, letter: str) -> list[Part]:
+    ranks = f"effective rank tr²/‖{letter}‖_F² = {moments.effective_rank:.4g}"
+    if moments.stable_rank is not None:
+        ranks += f", stable rank ‖{letter}‖_F²/λ² = {moments.stable_rank:.4g}"
     return [
-        Text(f"trace {_estimate(found.trace)}, ‖{letter}‖_F {_estimate(found.frobenius_norm)} (95 % intervals)"),
-        dim(f"{ranks}; {found.method}, {found.trace.samples} probes"),
+        Text(f"trace {_estimate(moments.trace)}, ‖{letter}‖_F {_estimate(moments.frobenius_norm)} (95 % intervals)"),
+        dim(f"{ranks}; {moments.method}, {moments.trace.samples} probes"),
     ]
 
 
-def _density(found: Density, size: int) -> list[Part]:
-    lines: list[Part] = [Text(f"eigenvalues above {one.threshold:g}: {_estimate(one.count)} of {size}") for one in found.counts]
-    lines.append(dim(f"density from {found.probes} probes of {found.steps} products; see it with --plot"))
+def _density(density: Density, size: int) -> list[Part]:
+    lines: list[Part] = [
+        Text(f"eigenvalues above {count.threshold:g}: {_estimate(count.count)} of {size}") for count in density.counts
+    ]
+    lines.append(dim(f"spectral density from {density.probes} probes of {density.steps} products each; --plot draws it"))
     return lines
 
 
 def _layers(layers: Sequence[Layer]) -> Part:
-    made = new_table(
-        "Each layer's own block", "layer", "parameters", "lambda max", "residual", "verdict", "trace", "share of v1"
+    table = new_table(
+        "Diagonal block of each layer", "layer", "parameters", "lambda max", "residual", "verdict", "trace", "share of v1"
     )
-    for one in layers:
-        made.add_row(
-            one.name,
-            str(one.num_parameters),
-            f"{one.lambda_max:.5g}",
-            f"{one.residual:.1e}",
-            Text(one.verdict, style=_STYLES[one.verdict]),
-            _estimate(one.trace),
-            f"{100 * one.share:.1f} %",
+    for layer in layers:
+        table.add_row(
+            layer.name,
+            str(layer.num_parameters),
+            f"{layer.lambda_max:.5g}",
+            f"{layer.residual:.1e}",
+            Text(layer.verdict, style=_STYLES[layer.verdict]),
+            _estimate(layer.trace),
+            f"{100 * layer.share:.1f} %",
         )
-    return made
+    return table
 
 
-def _estimate(found: Estimate) -> str:
-    if not found.samples and found.upper - found.lower <= _PRINTED * abs(found.value):
-        return f"{found.value:.6g}"
-    return between_bounds(found.value, found.lower, found.upper)
+def _estimate(estimate: Estimate) -> str:
+    if not estimate.samples and estimate.upper - estimate.lower <= _NEGLIGIBLE * abs(estimate.value):
+        return f"{estimate.value:.6g}"
+    return between_bounds(estimate.value, estimate.lower, estimate.upper)
 
 
 def _effort(result: HessianResult) -> str:

@@ -1,23 +1,23 @@
-"""Tables of what is in a file, and of the runs in a folder."""
+"""Tables of the contents of a file, and of the runs in a folder."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
-from sharpcli.render.folding import kept
-from sharpcli.render.tables.parts import Command, Facts, Part, few, new_table, number, told_by
+from sharpcli.render.folding import unbroken
+from sharpcli.render.tables.parts import Command, Facts, Part, few, identified_by, new_table, number
 from sharpcli.results import InspectResult, RunsResult
 
 
 def draw_inspect(result: InspectResult) -> list[Part]:
-    """Return tensors, checks and verdict."""
+    """Return tables of tensors and checks, and the verdict."""
     subject = result.checkpoint
     known = {
         "tensors": f"{result.num_tensors} ({', '.join(result.dtypes)})",
-        "parameters": f"{result.num_parameters} ({told_by(result.known_by)})",
-        "tied": few([f"{name} is {owner}" for name, owner in result.ties.items()]) if result.ties else None,
+        "parameters": f"{result.num_parameters} ({identified_by(result.known_by)})",
+        "tied": few([f"{name} to {owner}" for name, owner in result.ties.items()]) if result.ties else None,
         "buffers": few(result.buffers) if result.buffers else None,
-        "left out": few(result.left_out) if result.left_out else None,
+        "not used": few(result.left_out) if result.left_out else None,
         "weights": subject.weights, "weights sha256": subject.sha256[:16],
         "model": subject.model, "data": subject.data, "mode": subject.mode, "updates": subject.step, "seed": subject.seed,
         "batch size": subject.batch_size, "optimizer": subject.optimizer, "peak lr": subject.learning_rate,
@@ -30,21 +30,21 @@ def draw_inspect(result: InspectResult) -> list[Part]:
     for check in result.checks:
         answer = {True: "yes", False: "NO", None: "–"}[check.passed]
         checks.add_row(check.name, answer, check.detail)
-    verdict = "This file can be analysed." if result.analysable else "This file cannot be analysed as it stands."
+    verdict = "This file can be analysed." if result.analysable else "This file cannot be analysed."
     sentences = [Text(result.run.sentence)] if result.run else []
-    title = f"{kept(subject.path)}: {result.container}"
+    title = f"{unbroken(subject.path)}: {result.container}"
     return [Facts(title, facts), tensors, checks, *sentences, Text(verdict, style="bold"), Text()]
 
 
 def draw_runs(result: RunsResult) -> list[Part]:
-    """Return a row a run: what has become of it, and what to name or to type."""
+    """Return one row per run with its state and its checkpoint, and the commands that continue unfinished runs."""
     if len(result.rows) == 1:
         (row,) = result.rows
         parts: list[Part] = [Text(row.sentence)]
         if row.state == "interrupted" and row.checkpoint:
             parts.append(Text(f"Its last saved step is {row.checkpoint}."))
     else:
-        table = new_table(f"Runs in {result.folder}", "run", "state", "updates", "of", "checkpoint to name", left=2)
+        table = new_table(f"Runs in {result.folder}", "run", "state", "updates", "planned updates", "checkpoint", left=2)
         for row in result.rows:
             table.add_row(row.folder, row.state, number(row.step), number(row.steps), row.checkpoint or "–")
         parts = [table]

@@ -1,4 +1,4 @@
-"""From a table to lines of a given width: whole, turned, in blocks of columns, or row by row; nothing is cut off."""
+"""From a table to lines of a given width: as it is, transposed, in blocks of columns, or row by row; nothing is cut off."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from sharpcli.render.folding import fold, longest_word, shortened
-from sharpcli.render.tables.parts import NOTHING, Facts, Table
+from sharpcli.render.tables.parts import NO_VALUE, Facts, Table
 
 _INDENT = 2
 _WIDE_GAP, _GAP = 3, 2
-_NAMES = 0.6  # Share of the width for the names of rows, where not all columns fit beside them.
+_NAMES = 0.6  # Share of the width for the names of rows, if not all columns fit next to them.
 _LEAST_NAME = 12  # Columns of a name that is shortened.
 _SENTENCE = 24  # Columns from which a cell may be folded at words.
-_BESIDE = 16  # Columns that a sentence takes at least beside its name.
+_LEAST_VALUE = 16  # Columns that a sentence needs at least next to its name.
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column as it stands: its head, its cells, and whether they are words."""
+    """A column of a table: its head, its cells, and whether these are words."""
 
     head: str
     cells: tuple[Text, ...]
@@ -30,31 +30,31 @@ class _Column:
 
     @cached_property
     def natural(self) -> int:
-        """Columns of the widest cell."""
+        """Width of the widest cell."""
         return max((cell_len(cell.plain) for cell in self.cells), default=0)
 
     @cached_property
     def least(self) -> int:
-        """Columns below which a number would be broken."""
+        """Smallest width that breaks no number."""
         if self.natural <= _SENTENCE:
             return max(self.natural, longest_word(self.head))
         return max(longest_word(self.head), *(longest_word(cell.plain) for cell in self.cells), min(_SENTENCE, self.natural))
 
     @cached_property
-    def whole(self) -> int:
-        """Columns that leave head and cells on one line."""
+    def unfolded(self) -> int:
+        """Width at which the head and all cells are on one line."""
         return max(self.natural, cell_len(self.head))
 
 
 def lay_out(table: Table, width: int) -> list[Text]:
-    """Return the lines of a table, the title not among them.
+    """Return the lines of a table without its title.
 
-    A table that is too wide gets heads of several lines, or its rows become columns if all of them fit, or it is split into
-    blocks of columns, or each row becomes a list. Names of rows that leave no room are shortened in the middle, and
+    A table that is too wide gets heads of several lines, or is transposed if all rows fit as columns, or is split into
+    blocks of columns, or each row becomes a list. Names of rows that are too long are shortened in the middle, and
     listed in full below.
     """
     names, *columns = _columns(table)
-    columns, below = _said_once(columns) if table.once and len(table.rows) > 1 else (columns, "")
+    columns, below = _without_constant_columns(columns) if table.once and len(table.rows) > 1 else (columns, "")
     lines = _fitting(names, columns, width)
     if below:
         lines += [Text(" " * _INDENT + part, style="dim") for part in fold(below, width - _INDENT)]
@@ -62,15 +62,15 @@ def lay_out(table: Table, width: int) -> list[Text]:
 
 
 def lay_out_facts(facts: Facts, width: int, indented: int = _INDENT) -> list[Text]:
-    """Return the lines of named values; a value goes below its name where there is no room beside it."""
+    """Return the lines of named values; a value goes below its name if there is no room next to it."""
     indent, lines = " " * indented, list[str]()
-    beside = max((cell_len(name) for name, _ in facts.rows), default=0)
-    room = width - indented - beside - _GAP
+    widest = max((cell_len(name) for name, _ in facts.rows), default=0)
+    room = width - indented - widest - _GAP
     for name, value in facts.rows:
-        if longest_word(value) <= room and room >= min(_BESIDE, cell_len(value)):
+        if longest_word(value) <= room and room >= min(_LEAST_VALUE, cell_len(value)):
             first, *others = fold(value, room, hang=0)
-            lines.append(f"{indent}{name}{' ' * (beside - cell_len(name) + _GAP)}{first}")
-            lines += [" " * (indented + beside + _GAP) + other for other in others]
+            lines.append(f"{indent}{name}{' ' * (widest - cell_len(name) + _GAP)}{first}")
+            lines += [" " * (indented + widest + _GAP) + other for other in others]
         else:
             lines += [indent + part for part in fold(name, width - indented) if name]
             lines += [indent + "  " + part for part in fold(value, width - indented - 2, hang=0)]
@@ -84,44 +84,44 @@ def _columns(table: Table) -> list[_Column]:
     ]
 
 
-def _said_once(columns: Sequence[_Column]) -> tuple[list[_Column], str]:
-    """Return the columns whose values differ, and a sentence on the others; at least one column is left."""
+def _without_constant_columns(columns: Sequence[_Column]) -> tuple[list[_Column], str]:
+    """Return the columns whose values differ between rows, at least one, and a sentence with the values of the others."""
     same = [column for column in columns if len({cell.plain for cell in column.cells}) == 1]
     if len(same) == len(columns):
         same = same[1:]
-    values = [f"{column.head} {column.cells[0].plain}" for column in same if column.cells[0].plain != NOTHING]
-    missing = [column.head for column in same if column.cells[0].plain == NOTHING]
-    said = [f"in every row: {'; '.join(values)}"] if values else []
-    said += [f"without a value: {', '.join(missing)}"] if missing else []
-    return [column for column in columns if column not in same], "; ".join(said)
+    values = [f"{column.head} {column.cells[0].plain}" for column in same if column.cells[0].plain != NO_VALUE]
+    missing = [column.head for column in same if column.cells[0].plain == NO_VALUE]
+    sentences = [f"in every row: {'; '.join(values)}"] if values else []
+    sentences += [f"no value: {', '.join(missing)}"] if missing else []
+    return [column for column in columns if column not in same], "; ".join(sentences)
 
 
 def _fitting(names: _Column, columns: list[_Column], width: int) -> list[Text]:
     everything = [names, *columns]
-    if _total([column.whole for column in everything], _WIDE_GAP) <= width:
-        return _drawn(everything, [column.whole for column in everything], _WIDE_GAP)
-    names, columns = _told_apart(names, columns)
+    if _total([column.unfolded for column in everything], _WIDE_GAP) <= width:
+        return _drawn(everything, [column.unfolded for column in everything], _WIDE_GAP)
+    names, columns = _with_distinct_names(names, columns)
     everything = [names, *columns]
     for gap in (_WIDE_GAP, _GAP):
         if widths := _widths(everything, width, gap):
             return _drawn(everything, widths, gap)
-    if turned := _turned(names, columns, width, whole=True):
-        return turned
+    if transposed := _transposed(names, columns, width, shorten=False):
+        return transposed
     short, legend = _shortened(names, width)
-    if legend and len(columns) == 1:  # A list is as short, and has whole names.
+    if legend and len(columns) == 1:  # A list is as short, and shows the full names.
         return _row_by_row(names, columns, width)
     if legend:
-        if turned := _turned(names, columns, width, whole=False):
-            return turned
+        if transposed := _transposed(names, columns, width, shorten=True):
+            return transposed
         if widths := _widths([short, *columns], width, _GAP):
             return _drawn([short, *columns], widths, _GAP) + legend
-    if all(_total([short.whole, column.least], _GAP) <= width for column in columns):
+    if all(_total([short.unfolded, column.least], _GAP) <= width for column in columns):
         return _in_blocks(short, columns, width) + legend
     return _row_by_row(names, columns, width)
 
 
-def _told_apart(names: _Column, columns: list[_Column]) -> tuple[_Column, list[_Column]]:
-    """Take columns into the names of rows until no two rows have one name, as far as that goes."""
+def _with_distinct_names(names: _Column, columns: list[_Column]) -> tuple[_Column, list[_Column]]:
+    """Join columns to the names of rows until all names are different; the last column is never joined."""
     while columns[1:] and len({cell.plain for cell in names.cells}) < len(names.cells):
         cells = (
             Text(f"{cell.plain}, {more.plain}", cell.style) for cell, more in zip(names.cells, columns[0].cells, strict=True)
@@ -135,13 +135,13 @@ def _total(widths: Sequence[int], gap: int) -> int:
 
 
 def _widths(columns: Sequence[_Column], width: int, gap: int) -> list[int]:
-    """Return a width for each column, the first one whole; none if they do not fit."""
-    widths = [column.whole if place == 0 else column.least for place, column in enumerate(columns)]
+    """Return a width for each column, the first one unfolded; no widths if they do not fit."""
+    widths = [column.unfolded if place == 0 else column.least for place, column in enumerate(columns)]
     room = width - _total(widths, gap)
     if room < 0:
         return []
     for place, column in sorted(enumerate(columns), key=lambda pair: -pair[1].natural):
-        more = min(room, max(column.whole - widths[place], 0))
+        more = min(room, max(column.unfolded - widths[place], 0))
         widths[place] += more
         room -= more
     return widths
@@ -177,8 +177,8 @@ def _joined(parts: Sequence[Text], columns: Sequence[_Column], widths: Sequence[
     return line
 
 
-def _turned(names: _Column, columns: Sequence[_Column], width: int, *, whole: bool) -> list[Text]:
-    """Return a table whose rows have become columns; nothing if they do not all fit, or not with `whole` names."""
+def _transposed(names: _Column, columns: Sequence[_Column], width: int, *, shorten: bool) -> list[Text]:
+    """Return the transposed table; no lines if it does not fit, or only with shortened names and these are not allowed."""
     count = len(names.cells)
     heads = max((cell_len(column.head) for column in columns), default=0)
     values = [max(cell_len(column.cells[place].plain) for column in columns) for place in range(count)]
@@ -186,15 +186,15 @@ def _turned(names: _Column, columns: Sequence[_Column], width: int, *, whole: bo
     if max(values) > room or min(room, names.natural) < min(_LEAST_NAME, names.natural):
         return []
     short = shortened([cell.plain for cell in names.cells], room)
-    if whole and names.natural > room:
+    if not shorten and names.natural > room:
         return []
     rows = [_Column(name, tuple(column.cells[place] for column in columns), words=False) for place, name in enumerate(short)]
     everything = [_Column(names.head, tuple(Text(column.head) for column in columns), words=True), *rows]
-    return _drawn(everything, [column.whole for column in everything], _GAP) + _legend(names, short, width)
+    return _drawn(everything, [column.unfolded for column in everything], _GAP) + _legend(names, short, width)
 
 
 def _shortened(names: _Column, width: int) -> tuple[_Column, list[Text]]:
-    """Return the names of rows such that they leave room, and the lines that say them in full."""
+    """Return shortened names of rows, and the lines that list them in full."""
     short = shortened([cell.plain for cell in names.cells], max(int(_NAMES * width), _LEAST_NAME))
     cells = tuple(Text(name, style=cell.style) for name, cell in zip(short, names.cells, strict=True))
     return replace(names, cells=cells), _legend(names, short, width)
@@ -202,7 +202,7 @@ def _shortened(names: _Column, width: int) -> tuple[_Column, list[Text]]:
 
 def _legend(names: _Column, short: Sequence[str], width: int) -> list[Text]:
     pairs = {name: cell.plain for name, cell in zip(short, names.cells, strict=True) if name != cell.plain}
-    return lay_out_facts(Facts("", tuple((f"{name} is", whole) for name, whole in pairs.items()), "dim"), width)
+    return lay_out_facts(Facts("", tuple((f"{name} is", full) for name, full in pairs.items()), "dim"), width)
 
 
 def _in_blocks(names: _Column, columns: Sequence[_Column], width: int) -> list[Text]:

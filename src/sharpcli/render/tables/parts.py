@@ -1,4 +1,4 @@
-"""What answers are made of: tables, named values, sentences, commands; and numbers in words."""
+"""The parts of a printed result: tables, named values, sentences, commands; and the formats of numbers."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from sharpcli.render.folding import kept, visible
+from sharpcli.render.folding import unbroken, visible
 from sharpcli.results import Conditions, Subject
 
-NOTHING = "–"
-_DECIMALS = 8  # Digits up to which numbers with an error are written without an exponent.
-_LISTED = 3  # Names that stand for many.
-_FORMULA = 40  # Characters of a formula that stays on one line.
+NO_VALUE = "–"
+_DECIMALS = 8  # Numbers with an error are written without an exponent up to this number of digits.
+_LISTED = 3  # Names that are listed before "and N more".
+_FORMULA = 40  # Longest formula in characters that is kept on one line.
 
 
 @dataclass
 class Table:
-    """Rows with a name each, and columns.
+    """Rows and columns; the first column holds the names of the rows.
 
     Attributes:
         title: A line above.
-        columns: What stands above each column; the first holds the names of the rows.
+        columns: The heads of the columns.
         left: How many columns, from the first, hold words; the others hold numbers.
-        once: Whether a column with one value in all rows is said once below the table instead.
+        once: Whether a column with the same value in all rows is printed once below the table instead.
         rows: Cells, row by row.
     """
 
@@ -43,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names with a value each, one below the other."""
+    """Named values, one per line."""
 
     title: str
     rows: Sequence[tuple[str, str]]
@@ -66,14 +66,14 @@ def as_text(cell: str | Text, style: str = "") -> Text:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Return a number in few digits; a dash for None."""
+    """Return a number with few digits; a dash for None."""
     if value is None:
-        return NOTHING
+        return NO_VALUE
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def plus_minus(value: float, error: float) -> str:
-    """Return a number and its standard error in two digits, the number in as many decimals."""
+    """Return a number and its standard error: the error with two digits, the number with the same decimals."""
     decimals = 1 - math.floor(math.log10(error)) if math.isfinite(error) and error > 0 else -1
     if 0 <= decimals <= _DECIMALS and abs(value) < 10.0 ** (_DECIMALS - decimals):
         return f"{value:.{decimals}f} ± {error:.{decimals}f}"
@@ -81,7 +81,7 @@ def plus_minus(value: float, error: float) -> str:
 
 
 def between_bounds(value: float, lower: float, upper: float) -> str:
-    """Return a number and its interval, all in as many decimals as give the interval's width three digits."""
+    """Return a number and its interval, with as many decimals as give the width of the interval three digits."""
     width = upper - lower
     decimals = 2 - math.floor(math.log10(width)) if math.isfinite(width) and width > 0 else -1
     if 0 <= decimals <= _DECIMALS and max(abs(value), abs(lower), abs(upper)) < 10.0 ** (_DECIMALS - decimals):
@@ -90,14 +90,14 @@ def between_bounds(value: float, lower: float, upper: float) -> str:
 
 
 def few(names: Sequence[str]) -> str:
-    """Return how many names there are, the first of them, and how many more."""
+    """Return the number of names and the first of them."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"{len(names)} ({', '.join(names[:_LISTED])}{more})"
 
 
 def percent(value: float | None) -> str:
     """Return a fraction as a percentage."""
-    return NOTHING if value is None else f"{100 * value:.2f} %"
+    return NO_VALUE if value is None else f"{100 * value:.2f} %"
 
 
 def new_table(title: str, *columns: str, left: int = 1, once: bool = True) -> Table:
@@ -106,33 +106,33 @@ def new_table(title: str, *columns: str, left: int = 1, once: bool = True) -> Ta
 
 
 def dim(text: str) -> Text:
-    """Return a sentence for those who read on."""
+    """Return a sentence in a dim style."""
     return Text(text, style="dim")
 
 
-def told_by(known_by: str) -> str:
-    """Return what told parameters from buffers, in words."""
-    return {"model": "as the model says", "record": "as the file says"}.get(known_by, "told by names and values")
+def identified_by(known_by: str) -> str:
+    """Return how parameters were separated from buffers."""
+    return f"identified by {({'model': 'the model', 'record': 'the file'}).get(known_by, 'names and values')}"
 
 
 def heading(subject: Subject) -> str:
-    """Return where weights come from."""
+    """Return path, model, data and training mode of a checkpoint."""
     made = ", ".join(part for part in (subject.model, subject.data, subject.mode) if part)
-    return f"{kept(subject.path)}{f' ({made})' if made else ''}"
+    return f"{unbroken(subject.path)}{f' ({made})' if made else ''}"
 
 
 def conditions_line(conditions: Conditions, loss: float, accuracy: float | None, slope: float) -> Text:
-    """Return the conditions that a number about a loss cannot be read without."""
+    """Return the conditions under which a number about a loss was computed."""
     right = "" if accuracy is None else f", accuracy {percent(accuracy)}"
     return dim(
         f"{conditions.split} loss {loss:.4g} ({conditions.loss_function}){right}, gradient norm {slope:.3g}; "
         f"N = {conditions.num_samples}, P = {conditions.num_parameters}; {conditions.dtype} on {conditions.device}, "
-        f"BatchNorm {conditions.batch_norm}{between(conditions.preprocessing, conditions.output)}"
+        f"BatchNorm {conditions.batch_norm}{inputs_and_outputs(conditions.preprocessing, conditions.output)}"
     )
 
 
-def between(preprocessing: str, output: str | None) -> str:
-    """Return what lies between the file and the model, and between the model and its loss."""
-    formula = kept(preprocessing) if len(preprocessing) <= _FORMULA else preprocessing
+def inputs_and_outputs(preprocessing: str, output: str | None) -> str:
+    """Return the preprocessing of the inputs, and which part of the model's output the loss uses."""
+    formula = unbroken(preprocessing) if len(preprocessing) <= _FORMULA else preprocessing
     before = f"; inputs {formula}" if preprocessing else ""
     return before + (f"; outputs '{output}'" if output else "")

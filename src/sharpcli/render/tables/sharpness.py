@@ -16,34 +16,36 @@ from sharpcli.render.tables.parts import (
     plus_minus,
 )
 from sharpcli.results import (
+    Measurement,
     MeasuresResult,
+    Reading,
     SharpnessResult,
 )
 
 
 def draw_sharpness(result: SharpnessResult) -> list[Part]:
-    """Return readings, or Keskar's measurements where no measure was named."""
+    """Return the readings of measures, or Keskar's ε-sharpness if no measure was named."""
     return _readings(result) if result.readings else _measurements(result)
 
 
 def _readings(result: SharpnessResult) -> list[Part]:
     table = new_table(f"Sharpness of {heading(result.checkpoint)}", "measure", "value", "unit", "passes", "seconds")
-    for one in result.readings:
-        sign = "≥ " if one.bound == "lower" and one.value else ""
-        shown = one.status if one.value is None else f"{sign}{_with_error(one.value, one.standard_error)}"
-        table.add_row(one.label, shown, one.unit, str(one.passes), f"{one.seconds:.1f}")
-    told = [
-        dim(f"{one.label}: {', '.join(known)}")
-        for one in result.readings
-        if (known := [f"{key.replace('_', ' ')} {number(value)}" for key, value in one.details.items() if value is not None])
-    ]
-    told += [Text(f"{one.label}: {one.note}") for one in result.readings if one.note]
+    for reading in result.readings:
+        sign = "≥ " if reading.bound == "lower" and reading.value else ""
+        value = reading.status if reading.value is None else f"{sign}{_with_error(reading.value, reading.standard_error)}"
+        table.add_row(reading.label, value, reading.unit, str(reading.passes), f"{reading.seconds:.1f}")
+    remarks = [dim(f"{reading.label}: {', '.join(details)}") for reading in result.readings if (details := _details(reading))]
+    remarks += [Text(f"{reading.label}: {reading.note}") for reading in result.readings if reading.note]
     under = conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm)
     note = dim(
-        "≥: a lower bound from a search, measured in float64; ± standard error over random draws; ‖w‖ = "
-        f"{result.weight_norm:.4g}. What each means, and when it misleads: sharpcli sharpness --list"
+        "≥: lower bound from a search, evaluated in float64; ±: standard error over random draws; ‖w‖ = "
+        f"{result.weight_norm:.4g}. Definitions and limitations: sharpcli sharpness --list"
     )
-    return [table, *told, under, note, Text()]
+    return [table, *remarks, under, note, Text()]
+
+
+def _details(reading: Reading) -> list[str]:
+    return [f"{key.replace('_', ' ')} {number(value)}" for key, value in reading.details.items() if value is not None]
 
 
 def _with_error(value: float | None, error: float | None) -> str:
@@ -51,7 +53,7 @@ def _with_error(value: float | None, error: float | None) -> str:
 
 
 def draw_measures(result: MeasuresResult) -> list[Part]:
-    """Return every measure with what a reader must know."""
+    """Return every measure with its definition, invariances, limitations and cost."""
     parts: list[Part] = []
     for row in result.rows:
         lines = {
@@ -63,7 +65,7 @@ def draw_measures(result: MeasuresResult) -> list[Part]:
     return [
         *parts,
         Text(),
-        Text("Use one with 'sharpcli sharpness CKPT --measure NAME:OPTION=VALUE,...', or all of them with --measure all."),
+        Text("Use a measure with 'sharpcli sharpness CKPT --measure NAME:OPTION=VALUE,...', or all with --measure all."),
     ]
 
 
@@ -73,27 +75,31 @@ def _measurements(result: SharpnessResult) -> list[Part]:
         "subspace", "epsilon", "phi", "phi of L-BFGS-B", "phi of ascent", "rise", "share at bound", "evaluations",
         "status",
     )  # fmt: skip
-    for one in result.measurements:
+    for measurement in result.measurements:
         table.add_row(
-            f"p = {one.subspace}" if one.subspace else "full",
-            f"{one.epsilon:g}",
-            _with_error(one.phi, one.standard_error),
-            ", ".join(number(phi) for phi in one.phi_of_restarts),
-            ", ".join(number(phi) for phi in one.phi_of_sign_ascent),
-            number(one.rise),
-            percent(one.share_at_bound),
-            str(one.evaluations),
-            one.status,
+            _subspace(measurement),
+            f"{measurement.epsilon:g}",
+            _with_error(measurement.phi, measurement.standard_error),
+            ", ".join(number(phi) for phi in measurement.phi_of_restarts),
+            ", ".join(number(phi) for phi in measurement.phi_of_sign_ascent),
+            number(measurement.rise),
+            percent(measurement.share_at_bound),
+            str(measurement.evaluations),
+            measurement.status,
         )
-    told = [
-        Text(f"{f'p = {one.subspace}' if one.subspace else 'full'}, epsilon {one.epsilon:g}: {one.note}")
-        for one in result.measurements
-        if one.note
+    remarks = [
+        Text(f"{_subspace(measurement)}, epsilon {measurement.epsilon:g}: {measurement.note}")
+        for measurement in result.measurements
+        if measurement.note
     ]
     under = conditions_line(result.conditions, result.loss, result.accuracy, result.gradient_norm)
     note = dim(
-        "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the best of all searches in float64; "
+        "phi = 100 (max f − f) / (1 + f), Keskar 2017 eq. 3: a lower bound, the largest value of all searches, in float64; "
         "for p > 0 the mean over random subspaces ± standard error; "
-        f"it grows with P and with ‖w‖ = {result.weight_norm:.4g}, {result.seconds:.1f} s"
+        f"it grows with P and with ‖w‖ = {result.weight_norm:.4g}; {result.seconds:.1f} s"
     )
-    return [table, *told, under, note, Text()]
+    return [table, *remarks, under, note, Text()]
+
+
+def _subspace(measurement: Measurement) -> str:
+    return f"p = {measurement.subspace}" if measurement.subspace else "full"

@@ -1,4 +1,4 @@
-"""Tables of a surface: what it spans and its extremes."""
+"""Tables of a surface: its axes and its extremes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 from rich.text import Text
 
 from sharpcli.render.labels import plane
-from sharpcli.render.tables.parts import Part, between, dim, heading, new_table, number
+from sharpcli.render.tables.parts import Part, dim, heading, inputs_and_outputs, new_table, number
 from sharpcli.results import SurfaceResult
 
 
 def draw_surface(result: SurfaceResult) -> list[Part]:
-    """Return what a surface spans."""
+    """Return tables of the extremes and of the marked points, and the axes."""
     table = new_table(f"Loss surface {plane(result, heading(result.checkpoint))}", "quantity", "value")
     finite = [value for row in result.loss for value in row if math.isfinite(value)]
     rows = {
@@ -34,5 +34,5 @@ def draw_surface(result: SurfaceResult) -> list[Part]:
         parts.append(marks)
     conditions = result.conditions
     about = f"{conditions.split} loss ({conditions.loss_function}), N = {conditions.num_samples}, BatchNorm {result.batch_norm}"
-    about += between(conditions.preprocessing, conditions.output)
+    about += inputs_and_outputs(conditions.preprocessing, conditions.output)
     return [*parts, dim(f"{about}; {result.seconds:.1f} s"), Text()]

@@ -14,8 +14,8 @@ from sharpcli.results import (
 
 
 def draw_train(result: TrainResult) -> list[Part]:
-    """Return a row a run, the files and what to type next."""
-    start = "one set of initial weights" if result.init_sha256 else "several sets of initial weights"
+    """Return one row per run, the files, and the next commands."""
+    start = "the same initial weights" if result.init_sha256 else "different initial weights"
     names = [row.name if row.average is None else f"{row.name} ({row.average})" for row in result.rows]
     table = new_table(
         f"Trained from {start} (P = {result.num_parameters}, {result.device})",
@@ -51,4 +51,4 @@ def draw_recipes(result: RecipesResult) -> list[Part]:
             Facts(source, [(name if not place else "", text) for name, texts in lines for place, text in enumerate(texts)])
         )
         parts += [dim(f"  Networks of the paper: {papers[0].networks}. {papers[0].note}"), Text()]
-    return [*parts, Text("Use one with 'sharpcli train --recipe NAME'; any other option overrides what it sets.")]
+    return [*parts, Text("Use a recipe with 'sharpcli train --recipe NAME'. Other options override its settings.")]

@@ -1,4 +1,4 @@
-"""The answers of `hessian` as one figure of panels: what the results hold decides which."""
+"""The results of `hessian` as one figure; the contents of the results decide which panels it has."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ROW_OF_LAYER = 0.055  # Height of a layer's bar, in panels.
 
 
 def draw_hessian(results: Sequence[HessianResult]) -> Figure:
-    """Draw what the results hold, one or two panels a row.
+    """Draw the contents of the results, one or two panels per row.
 
     Raises:
-        SettingsError: They hold neither eigenvalues nor a density.
+        SettingsError: The results contain neither eigenvalues nor a density.
     """
     runs = runs_of(results)
     lines = course(runs) if runs else side_by_side(results)
@@ -36,7 +36,7 @@ def draw_hessian(results: Sequence[HessianResult]) -> Figure:
         rows.append(list(panels))
         heights.append(height)
 
-    with_values = [line for line in lines if line.found()]
+    with_values = [line for line in lines if line.finite()]
     dense = few([line for line in lines if line.result.density])
     if with_values:
         searched = [partial(draw_search, lines=with_values)] if any(history_of(line) for line in with_values) else []
@@ -48,26 +48,26 @@ def draw_hessian(results: Sequence[HessianResult]) -> Figure:
         height = max(1.0, _ROW_OF_LAYER * len(results[0].layers))
         add(height, partial(draw_layers, line=lines[0]), partial(draw_shares, line=lines[0]))
     if not rows:
-        raise SettingsError("There is nothing to draw.", "Ask for eigenvalues with --topk 1 or more, or for --density.")
-    figure = lay_out(rows, heights, beside=0.4 if len(by_name(lines)) == 1 else 0.8)
+        raise SettingsError("There is nothing to draw.", "Add --density, or compute eigenvalues with --topk 1 or more.")
+    figure = lay_out(rows, heights, margin=0.4 if len(by_name(lines)) == 1 else 0.8)
     figure.suptitle(textwrap.fill(_headline(lines), round(11 * figure.get_figwidth())), fontsize=11)
     _name_lines(figure, lines)
     return figure
 
 
 def _headline(lines: Sequence[Line]) -> str:
-    """Return what all results have in common: the matrix, the numbers of samples and parameters, and the name of only one."""
+    """Return the common part of all results: the matrix, the numbers of samples and parameters, and a common name."""
     first, names = lines[0].result, list(by_name(lines))
     matrix = MATRICES[first.operator][0]
     parts = [f"{matrix[0].upper()}{matrix[1:]}" + (f" of {names[0]}" if len(names) == 1 else "")]
     for letter, field in (("N", "num_samples"), ("P", "num_parameters")):
-        found = {getattr(line.result.conditions, field) for line in lines}
-        parts += [f"{letter}\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{found.pop()}"] if len(found) == 1 else []
+        values = {getattr(line.result.conditions, field) for line in lines}
+        parts += [f"{letter}\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{values.pop()}"] if len(values) == 1 else []
     return ", ".join(parts)
 
 
 def _name_lines(figure: Figure, lines: Sequence[Line]) -> None:
-    """Name the lines below the figure, where there are several."""
+    """Name the lines below the figure if there are several."""
     named = by_name(lines)
     if len(named) == 1:
         return

@@ -1,4 +1,4 @@
-"""The spectral density as figures: the density itself, and how many eigenvalues are above a number."""
+"""The spectral density as figures: the density, and the number of eigenvalues above λ."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sharpcli.render.figures.style import faded, legend_below, mark_decades, mes
 from sharpcli.results import Density
 
 _BAND = 0.25  # Strength of the colour of a 95 % band.
-_MOST_BANDS = 4  # Bands of more lines than these would hide one another, and are left out.
-_FLOOR = 0.3  # The axis ends at this part of what a single eigenvalue is as high as.
+_MOST_BANDS = 4  # With more lines the bands would hide each other and are not drawn.
+_FLOOR = 0.3  # The axis ends at this fraction of the height of a single eigenvalue.
 
 
 def draw_density(axes: Axes, lines: Sequence[Line]) -> None:
-    """Draw the density on an axis that is linear about zero and logarithmic beyond, and the eigenvalues found as stems."""
+    """Draw the density on an axis that is linear around zero and logarithmic elsewhere, and eigenvalues as stems."""
     shown = [(line, line.result.density) for line in lines if line.result.density]
     linear = max(density.linear_width for _, density in shown)
     lone = min(_lone(line) for line in lines if line.result.density)
@@ -27,7 +27,7 @@ def draw_density(axes: Axes, lines: Sequence[Line]) -> None:
     for line, density in shown:
         scale = [_stretch(value, density.linear_width, linear) for value in density.grid]
         curve, least, most = (
-            [one * factor for one, factor in zip(part, scale, strict=True)]
+            [value * factor for value, factor in zip(part, scale, strict=True)]
             for part in (density.density, density.density_lower, density.density_upper)
         )
         _band(axes, line, least, most, among=len(shown))
@@ -41,22 +41,22 @@ def draw_density(axes: Axes, lines: Sequence[Line]) -> None:
     mark_decades(axes.yaxis, _FLOOR * lone, 3 * peak, _FLOOR * lone)
     axes.axvspan(-linear, linear, color="0.94", zorder=0, label=f"axis linear, |λ| < {plain_number(_short(linear))}")
     first = shown[0][0]
-    if any(line.found() for line, _ in shown):
-        axes.plot([], [], label="found: height 1 / (P σ √2π)", **_grey(first, filled=True))
+    if any(line.finite() for line, _ in shown):
+        axes.plot([], [], label="listed eigenvalue: height 1 / (P σ √2π)", **_grey(first, filled=True))
     _explain_lines(axes, [line for line, _ in shown])
     axes.set(xlabel="eigenvalue λ", ylabel="share of eigenvalues per unit of ln |λ|")
-    axes.set_title(f"Spectral density (blur σ = {100 * shown[0][1].width:.0f} %)", fontsize=11)
+    axes.set_title(f"Spectral density (smoothing σ = {100 * shown[0][1].width:.0f} %)", fontsize=11)
     mesh(axes)
     legend_below(axes)
 
 
 def has_positive_part(density: Density) -> bool:
-    """Tell whether there is anything to count above zero on a logarithmic axis."""
+    """Tell whether a density has eigenvalues to count on a logarithmic axis."""
     return max(density.nodes, default=0.0) > density.linear_width
 
 
 def draw_count(axes: Axes, lines: Sequence[Line]) -> None:
-    """Draw how many eigenvalues are above λ, from the density, and the certified ones, whose number is exact."""
+    """Draw the number of eigenvalues above λ from the density, and the exact number from certified eigenvalues."""
     shown = [(line, line.result.density) for line in lines if line.result.density and has_positive_part(line.result.density)]
     for line, density in shown:
         size = line.result.conditions.num_parameters
@@ -65,12 +65,13 @@ def draw_count(axes: Axes, lines: Sequence[Line]) -> None:
         )
         _band(axes, line, least, most, among=len(shown))
         axes.plot(density.grid, above, color=line.colour, linestyle=line.style["linestyle"], linewidth=1.3)
-        ranked = sorted((one for one in line.found() if one.index > 0 and one.value > 0), key=lambda one: -one.value)
-        exact = [(one.value, rank) for rank, one in enumerate(ranked, 1) if one.verdict == "certified"]
+        positive = (each for each in line.finite() if each.index > 0 and each.value > 0)
+        ranked = sorted(positive, key=lambda eigenvalue: -eigenvalue.value)
+        exact = [(eigenvalue.value, rank) for rank, eigenvalue in enumerate(ranked, 1) if eigenvalue.verdict == "certified"]
         axes.plot([value for value, _ in exact], [rank for _, rank in exact], **line.markers(filled=True, size=4))
-        for one in (one for one in density.counts if one.threshold > 0):
-            error = [[max(one.count.value - one.count.lower, 0)], [max(one.count.upper - one.count.value, 0)]]
-            axes.errorbar(one.threshold, one.count.value, yerr=error, color=line.colour, marker="x", markersize=7, capsize=3)
+        for threshold, count in ((entry.threshold, entry.count) for entry in density.counts if entry.threshold > 0):
+            error = [[max(count.value - count.lower, 0)], [max(count.upper - count.value, 0)]]
+            axes.errorbar(threshold, count.value, yerr=error, color=line.colour, marker="x", markersize=7, capsize=3)
     axes.set(xscale="log", yscale="log")
     low, high = min(density.linear_width for _, density in shown), 1.6 * max(max(density.nodes) for _, density in shown)
     most_of_all = max(line.result.conditions.num_parameters for line, _ in shown)
@@ -78,8 +79,9 @@ def draw_count(axes: Axes, lines: Sequence[Line]) -> None:
     mark_decades(axes.xaxis, low, high, low)
     mark_decades(axes.yaxis, 0.6, 1.6 * most_of_all, 0.6)
     first = shown[0][0]
-    if any(one.verdict == "certified" and one.index > 0 and one.value > 0 for line, _ in shown for one in line.found()):
-        axes.plot([], [], label="certified: k are λₖ or more", **_grey(first, filled=True))
+    everything = [eigenvalue for line, _ in shown for eigenvalue in line.finite()]
+    if any(each.verdict == "certified" and each.index > 0 and each.value > 0 for each in everything):
+        axes.plot([], [], label="certified: exact count", **_grey(first, filled=True))
     _explain_lines(axes, [line for line, _ in shown])
     if any(density.counts for _, density in shown):
         axes.plot([], [], color="0.4", marker="x", linestyle="none", label="--above, 95 % interval")
@@ -97,19 +99,19 @@ def _band(axes: Axes, line: Line, least: Sequence[float], most: Sequence[float],
 
 
 def _explain_lines(axes: Axes, lines: Sequence[Line]) -> None:
-    """Say in the legend what the bands are, and which step of a run each line is."""
+    """Explain the bands and the steps of a run in the legend."""
     if len(lines) <= _MOST_BANDS:
         axes.fill_between([], [], color="0.8", label="95 % band over the probes")
     if any(line.strength < 1 for line in lines):
         for line in lines:
-            look = {"color": line.colour, "linestyle": line.style["linestyle"], "linewidth": 1.3}
-            axes.plot([], [], label=f"step {line.result.checkpoint.step}", **look)
+            style = {"color": line.colour, "linestyle": line.style["linestyle"], "linewidth": 1.3}
+            axes.plot([], [], label=f"step {line.result.checkpoint.step}", **style)
 
 
 def _stems(axes: Axes, line: Line, floor: float) -> None:
-    """Draw each eigenvalue found as a stem as high as a single eigenvalue is after the blur."""
+    """Draw each listed eigenvalue as a stem with the height of a single smoothed eigenvalue."""
     for filled in (True, False):
-        values = [one.value for one in line.found() if (one.verdict == "certified") is filled]
+        values = [each.value for each in line.finite() if (each.verdict == "certified") is filled]
         if values:
             top = _lone(line)
             axes.vlines(values, floor, top, color=line.colour, linewidth=0.7, alpha=0.7)

@@ -1,4 +1,4 @@
-"""Eigenvalues as figures: against their index, along a run, and how the search for them converged."""
+"""Eigenvalues as figures: against their index, along a run, and the convergence of the search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MANY_STEPS = 16  # More points along a run than these are drawn smaller.
 _IN_SIGHT = 3.0  # 2/lr is drawn up to this multiple of the largest eigenvalue.
 _NARROW = 5.0  # Numbers of sizes within this factor are drawn on a linear axis.
 _TINY = 1e-3  # Part of the largest size below which an axis with both signs is linear in any case.
-_FAINT = 0.5  # Strength of the colour of what is beside the point.
+_FAINT = 0.5  # Strength of the colour of all but the first eigenvalue.
 _ALL_MARKED = 13  # Indices up to this number are all marked on their axis,
 _LOOSEST = 0.01  # A search does not stop at a larger relative residual, whatever the tolerance.
 _MOST_MARKS = 11  # or else so many of them.
@@ -27,16 +27,22 @@ _MOST_MARKS = 11  # or else so many of them.
 
 def draw_eigenvalues(axes: Axes, lines: Sequence[Line]) -> None:
     """Draw eigenvalue against index: the largest from the left, the smallest at the right end, after a gap."""
-    every = [one for line in lines for one in line.found()]
-    top, bottom = max(max(one.index for one in every), 0), max(max(-one.index for one in every), 0)
+    every = [eigenvalue for line in lines for eigenvalue in line.finite()]
+    top, bottom = max(max(eigenvalue.index for eigenvalue in every), 0), max(max(-eigenvalue.index for eigenvalue in every), 0)
     gap = max(1, round(0.1 * (top + bottom))) if top and bottom else 0
     size, step = top + gap + bottom, min(0.16, 0.6 / len(lines))
     for place, line in enumerate(lines):
         shift = step * (place - (len(lines) - 1) / 2)
         for sign in (1, -1):
-            end = [one for one in line.found() if one.index * sign > 0]
-            where = [(one.index if sign > 0 else size + 1 + one.index) + shift for one in end]
-            axes.plot(where, [one.value for one in end], color=line.colour, linestyle=line.style["linestyle"], linewidth=0.9)
+            end = [eigenvalue for eigenvalue in line.finite() if eigenvalue.index * sign > 0]
+            where = [(eigenvalue.index if sign > 0 else size + 1 + eigenvalue.index) + shift for eigenvalue in end]
+            axes.plot(
+                where,
+                [eigenvalue.value for eigenvalue in end],
+                color=line.colour,
+                linestyle=line.style["linestyle"],
+                linewidth=0.9,
+            )
             _points(axes, line, where, end)
     if gap:
         axes.axvline(top + (gap + 1) / 2, color="0.75", linewidth=0.8, linestyle=(0, (2, 3)))
@@ -60,33 +66,38 @@ def draw_eigenvalues(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _thresholds(lines: Sequence[Line]) -> dict[float, list[str]]:
-    """Return each 2/lr that is in sight of the eigenvalues, and whose it is."""
-    top = max(one.value for line in lines for one in line.found())
-    found: dict[float, list[str]] = {}
+    """Return each 2/lr that is close enough to the eigenvalues to be drawn, and the names of its runs."""
+    top = max(eigenvalue.value for line in lines for eigenvalue in line.finite())
+    owners: dict[float, list[str]] = {}
     for line in lines:
         threshold = line.result.stability_threshold
         if threshold is not None and 0 < threshold < _IN_SIGHT * top:
-            found[threshold] = list(dict.fromkeys([*found.get(threshold, []), line.owner]))
-    return found
+            owners[threshold] = list(dict.fromkeys([*owners.get(threshold, []), line.owner]))
+    return owners
 
 
 def draw_course(axes: Axes, lines: Sequence[Line]) -> None:
-    """Draw eigenvalues against the step of a run; the first stands out from the others."""
-    every = [one for line in lines for one in line.found()]
-    main = min((one.index for one in every), key=lambda index: (index < 0, abs(index)))
+    """Draw eigenvalues against the step of a run, the first one with a thicker line."""
+    every = [eigenvalue for line in lines for eigenvalue in line.finite()]
+    main = min((eigenvalue.index for eigenvalue in every), key=lambda index: (index < 0, abs(index)))
     steps = sorted({line.result.checkpoint.step or 0 for line in lines})
     thresholds = _thresholds(lines)
     for own in by_name(lines).values():
         style = own[-1].style
-        for index in sorted({one.index for line in own for one in line.found()}, key=lambda index: index == main):
-            found = [(line.result.checkpoint.step or 0, one) for line in own for one in line.found() if one.index == index]
-            look = Line(own[-1].result, "", "", style, 1.0 if index == main else _FAINT)
-            where, values = [step for step, _ in found], [one for _, one in found]
-            wide = 1.6 if index == main else 0.9
-            axes.plot(
-                where, [one.value for one in values], color=look.colour, linestyle=style["linestyle"], linewidth=wide
-            )  # fmt: skip
-            _points(axes, look, where, values, size=(5.5 if index == main else 3) * (0.6 if len(steps) > _MANY_STEPS else 1))
+        for index in sorted(
+            {eigenvalue.index for line in own for eigenvalue in line.finite()}, key=lambda index: index == main
+        ):
+            points = [
+                (line.result.checkpoint.step or 0, eigenvalue)
+                for line in own
+                for eigenvalue in line.finite()
+                if eigenvalue.index == index
+            ]
+            curve = Line(own[-1].result, "", "", style, 1.0 if index == main else _FAINT)
+            where, values = [step for step, _ in points], [eigenvalue for _, eigenvalue in points]
+            wide, heights = 1.6 if index == main else 0.9, [eigenvalue.value for eigenvalue in values]
+            axes.plot(where, heights, color=curve.colour, linestyle=style["linestyle"], linewidth=wide)
+            _points(axes, curve, where, values, size=(5.5 if index == main else 3) * (0.6 if len(steps) > _MANY_STEPS else 1))
         limits = [(line.result.checkpoint.step or 0, line.result.stability_threshold) for line in own]
         limits = [(step, limit) for step, limit in limits if limit in thresholds]
         if limits:
@@ -104,7 +115,7 @@ def draw_course(axes: Axes, lines: Sequence[Line]) -> None:
     _scale_values(axes, lines, list(thresholds))
     axes.set(xlabel="updates", ylabel=f"eigenvalue of the {MATRICES[lines[0].result.operator][0]}")
     axes.set_title("Eigenvalues along the run", fontsize=11)
-    others = sorted({one.index for one in every} - {main}, key=lambda index: (index < 0, abs(index)))
+    others = sorted({eigenvalue.index for eigenvalue in every} - {main}, key=lambda index: (index < 0, abs(index)))
     axes.plot([], [], color="0.3", linewidth=1.6, label=f"k = {plain_number(main)}")
     if others:
         axes.plot([], [], color="0.7", linewidth=0.9, label="k = " + ", ".join(_spans(others)))
@@ -121,13 +132,17 @@ def _spans(indices: Sequence[int]) -> Iterator[str]:
             yield " to ".join(dict.fromkeys(ends))
 
 
-def _points(axes: Axes, line: Line, where: Sequence[float], ones: Sequence[Eigenvalue], size: float = 5) -> None:
+def _points(axes: Axes, line: Line, where: Sequence[float], eigenvalues: Sequence[Eigenvalue], size: float = 5) -> None:
     """Draw eigenvalues with their bars: filled where certified, hollow otherwise."""
     for filled in (True, False):
-        chosen = [(place, one) for place, one in zip(where, ones, strict=True) if (one.verdict == "certified") is filled]
+        chosen = [
+            (place, eigenvalue)
+            for place, eigenvalue in zip(where, eigenvalues, strict=True)
+            if (eigenvalue.verdict == "certified") is filled
+        ]
         if chosen:
-            bars = list(zip(*(_reach(one) for _, one in chosen), strict=True))
-            values = [one.value for _, one in chosen]
+            bars = list(zip(*(_reach(eigenvalue) for _, eigenvalue in chosen), strict=True))
+            values = [eigenvalue.value for _, eigenvalue in chosen]
             axes.errorbar(
                 [place for place, _ in chosen],
                 values,
@@ -138,29 +153,29 @@ def _points(axes: Axes, line: Line, where: Sequence[float], ones: Sequence[Eigen
             )
 
 
-def _reach(one: Eigenvalue) -> tuple[float, float]:
-    """Return how far the bar of an eigenvalue goes down and up: over its interval, or its residual if it has none."""
-    low, high = one.interval or (one.value - one.residual, one.value + one.residual)
-    down, up = (max(end, 0.0) if math.isfinite(end) else 0.0 for end in (one.value - low, high - one.value))
+def _reach(eigenvalue: Eigenvalue) -> tuple[float, float]:
+    """Return the lengths of the error bar below and above an eigenvalue: its interval, or its residual if it has none."""
+    low, high = eigenvalue.interval or (eigenvalue.value - eigenvalue.residual, eigenvalue.value + eigenvalue.residual)
+    down, up = (max(end, 0.0) if math.isfinite(end) else 0.0 for end in (eigenvalue.value - low, high - eigenvalue.value))
     return down, up
 
 
 def _explain_points(axes: Axes, lines: Sequence[Line], every: Sequence[Eigenvalue]) -> None:
-    """Say in the legend what filled and hollow points and bars are, and how long the longest bar is."""
+    """Explain filled points, hollow points and bars in the legend, with the length of the longest bar."""
     grey = Line(lines[0].result, "", "", {**lines[0].style, "color": "#555555"})
-    verdicts = list(dict.fromkeys(one.verdict for one in every))
+    verdicts = list(dict.fromkeys(eigenvalue.verdict for eigenvalue in every))
     hollow = [verdict for verdict in verdicts if verdict != "certified"]
     if "certified" in verdicts:
         axes.plot([], [], label="certified", **grey.markers(filled=True))
     if hollow:
         axes.plot([], [], label=", ".join(hollow), **grey.markers(filled=False))
     bar: dict[str, Any] = {**grey.markers(filled=True, size=8), "marker": "|", "markeredgewidth": 1}
-    for word, ones in (
-        ("interval", [one for one in every if one.interval]),
-        ("residual", [one for one in every if not one.interval]),
+    for word, eigenvalues in (
+        ("interval", [eigenvalue for eigenvalue in every if eigenvalue.interval]),
+        ("residual", [eigenvalue for eigenvalue in every if not eigenvalue.interval]),
     ):
-        if ones:
-            longest = plain_number(_rounded_up(max(max(_reach(one)) for one in ones)))
+        if eigenvalues:
+            longest = plain_number(_rounded_up(max(max(_reach(eigenvalue)) for eigenvalue in eigenvalues)))
             axes.plot([], [], label=f"bar: {word}, at most ± {longest}", **bar)
 
 
@@ -169,7 +184,7 @@ def _short(value: float) -> str:
 
 
 def _rounded_up(value: float) -> float:
-    """Return a number of two digits that is not less."""
+    """Return the number rounded up to two digits."""
     if value <= 0:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(value)) - 1)
@@ -178,13 +193,13 @@ def _rounded_up(value: float) -> float:
 
 def _scale_values(axes: Axes, lines: Sequence[Line], more: Sequence[float]) -> None:
     """Choose the axis for eigenvalues: linear, logarithmic, or logarithmic on both sides of zero."""
-    every = [one for line in lines for one in line.found()]
-    sizes = [size for size in (*(max(abs(one.value), *_reach(one)) for one in every), *more) if size]
-    lowest = min(one.value - _reach(one)[0] for one in every)
-    if any(one.value <= 0 for one in every):
+    every = [eigenvalue for line in lines for eigenvalue in line.finite()]
+    sizes = [size for size in (*(max(abs(eigenvalue.value), *_reach(eigenvalue)) for eigenvalue in every), *more) if size]
+    lowest = min(eigenvalue.value - _reach(eigenvalue)[0] for eigenvalue in every)
+    if any(eigenvalue.value <= 0 for eigenvalue in every):
         axes.axhline(0, color="0.6", linewidth=0.8)
     if not sizes or max(sizes) < _NARROW * min(sizes):
-        axes.ticklabel_format(axis="y", useOffset=False)  # An offset in a corner is overlooked.
+        axes.ticklabel_format(axis="y", useOffset=False)  # An offset in a corner is easily missed.
         return
     if lowest > 0:
         axes.set_yscale("log")

@@ -13,7 +13,7 @@ from sharpcli.results import Layer
 
 
 def draw_layers(axes: Axes, line: Line) -> None:
-    """Draw the largest eigenvalue of each layer's own block as a bar, the first layer on top."""
+    """Draw the largest eigenvalue of each layer's diagonal block as a bar, the first layer on top."""
     layers = line.result.layers
     values = [layer.lambda_max for layer in layers]
     bars = axes.barh(
@@ -23,16 +23,16 @@ def draw_layers(axes: Axes, line: Line) -> None:
         if layer.verdict != "certified":
             bar.set(facecolor="white", edgecolor=line.colour, hatch="////")
     for place, layer in enumerate(layers):
-        reach = max(layer.lambda_max + layer.residual, 0.0)  # The number is beside the bar, on the side without names.
+        reach = max(layer.lambda_max + layer.residual, 0.0)  # The number is next to the bar, on the side without names.
         _write_beside(axes, reach, place, plain_number(float(f"{layer.lambda_max:.3g}")))
     if line.result.lambda_max is not None and math.isfinite(line.result.lambda_max):
-        label = f"of the whole matrix, {line.result.lambda_max:.3g}"
+        label = f"full matrix, {line.result.lambda_max:.3g}"
         axes.axvline(line.result.lambda_max, color="0.3", linestyle=":", linewidth=1.2, label=label)
     hollow = ", ".join(dict.fromkeys(layer.verdict for layer in layers if layer.verdict != "certified"))
     if hollow:
         axes.barh([0], [0], color="white", edgecolor=line.colour, hatch="////", label=hollow)
     axes.margins(x=0.15)
-    axes.set(xlabel="largest eigenvalue of the layer's own block", ylabel="layer")
+    axes.set(xlabel="largest eigenvalue of the diagonal block", ylabel="layer")
     axes.set_title("Layers", fontsize=11)
     _name_layers(axes, layers)
     legend_below(axes)
@@ -52,7 +52,7 @@ def draw_shares(axes: Axes, line: Line) -> None:
 
 
 def _write_beside(axes: Axes, where: float, place: int, text: str) -> None:
-    """Write right of the end of a bar, over whatever line is there."""
+    """Write a text right of the end of a bar, over lines."""
     white = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
     axes.annotate(text, (where, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, bbox=white)
 

@@ -1,4 +1,4 @@
-"""Which line of a figure each answer of `hessian` is: its name, its look, and whether it is a step of a run."""
+"""The lines of a figure: for each result of `hessian` its name, its style, and whether it is a step of a run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sharpcli.render.figures.style import faded, styles
 from sharpcli.render.labels import distinct
 from sharpcli.results import Eigenvalue, HessianResult
 
-_RUN = 3  # Distinct steps from which results are the course of a run.
-_FAINT = 0.5  # Strength of the colour of what came early.
+_RUN = 3  # Results with at least this number of distinct steps are drawn along the run.
+_FAINT = 0.5  # Strength of the colour of the first steps.
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Line:
     Attributes:
         result: What is drawn.
         owner: Short name of the checkpoint or run.
-        name: The same with what tells it from the other lines.
+        name: `owner` with the split, and the loss if there is one line per result.
         style: Colour, marker and dash.
         strength: Part of the colour that is not white.
     """
@@ -42,12 +42,12 @@ class Line:
     def markers(self, *, filled: bool, size: float = 5) -> dict[str, Any]:
         """Return how points are drawn: filled is certified, hollow is not."""
         fill = self.colour if filled else "white"
-        look = {"color": self.colour, "markerfacecolor": fill, "markeredgecolor": self.colour}
-        return {**look, "marker": self.style["marker"], "markersize": size, "linestyle": "none"}
+        style = {"color": self.colour, "markerfacecolor": fill, "markeredgecolor": self.colour}
+        return {**style, "marker": self.style["marker"], "markersize": size, "linestyle": "none"}
 
-    def found(self) -> list[Eigenvalue]:
-        """Return the eigenvalues that are numbers."""
-        return [one for one in self.result.eigenvalues if math.isfinite(one.value)]
+    def finite(self) -> list[Eigenvalue]:
+        """Return the eigenvalues that are finite."""
+        return [eigenvalue for eigenvalue in self.result.eigenvalues if math.isfinite(eigenvalue.value)]
 
 
 def runs_of(results: Sequence[HessianResult]) -> dict[tuple[str, str], list[HessianResult]]:
@@ -70,7 +70,7 @@ def side_by_side(results: Sequence[HessianResult]) -> list[Line]:
 
 
 def course(runs: dict[tuple[str, str], list[HessianResult]]) -> list[Line]:
-    """Return a line for each result, of one name and look a run, fainter the earlier."""
+    """Return a line for each result; lines of one run have one name and style, and earlier ones are fainter."""
     folders = dict.fromkeys(PurePath(folder) for folder, _ in runs)
     choices = ([folder.name, f"{folder.parent.name}/{folder.name}", str(folder)] for folder in folders)
     names = next((level for level in zip(*choices, strict=True) if len(set(level)) == len(folders)), ())
@@ -86,11 +86,11 @@ def course(runs: dict[tuple[str, str], list[HessianResult]]) -> list[Line]:
 
 def few(lines: Sequence[Line]) -> list[Line]:
     """Return the first, middle and last step of each run, and all lines that are not part of a run."""
-    few: list[Line] = []
+    chosen: list[Line] = []
     for own in by_name(lines).values():
-        course = own[-1].strength > own[0].strength
-        few += [own[place] for place in sorted({0, len(own) // 2, len(own) - 1})] if course else own
-    return few
+        is_run = own[-1].strength > own[0].strength
+        chosen += [own[place] for place in sorted({0, len(own) // 2, len(own) - 1})] if is_run else own
+    return chosen
 
 
 def by_name(lines: Sequence[Line]) -> dict[str, list[Line]]:
