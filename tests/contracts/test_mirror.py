@@ -17,6 +17,7 @@ SOURCE, TESTS = Path(sharpcli.__file__).parent, Path(__file__).parents[1]
 PACKAGES = ("checkpoints", "files", "kernels", "linalg", "losses", "training")
 ELSEWHERE = {
     **{f"losses/{path.name}": "test_losses.py" for path in (SOURCE / "losses").glob("[a-z]*.py")},
+    "checkpoints/_described.py": "libraries/test_libraries.py",
     "kernels/gemm.py": "kernels/test_bilinear.py",
     "linalg/accuracy.py": "linalg/test_trace.py",
     "linalg/certify.py": "linalg/test_certificate.py",

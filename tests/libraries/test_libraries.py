@@ -132,7 +132,7 @@ def test_a_folder_that_is_damaged_or_says_too_little(sharpcli: Run, texts: dict[
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": None}))
     assert "names no class of the model" in refused()
     (tmp_path / "config.json").unlink()
-    assert "does not say which model" in refused()
+    assert "does not name the model of its weights" in refused()
 
 
 def test_code_that_a_config_names_is_not_run(sharpcli: Run, texts: dict[str, Any], tmp_path: Path):

@@ -228,7 +228,7 @@ def test_torchvision_models_that_do_not_fit(shape: tuple[int, ...]) -> None:
 
 
 def test_which_specs_run_code() -> None:
-    assert [runs_code(spec) for spec in ("a/b.py:f", "pkg.mod:attr", "timm:x")] == [True, True, True]
+    assert [runs_code(spec) for spec in ("a/b.py:f", "pkg.mod:attr", "timmy:x")] == [True, True, True]
     assert [runs_code(spec) for spec in ("convnet", "torchvision:resnet18", "Torchvision:vgg11")] == [False] * 3
 
 
