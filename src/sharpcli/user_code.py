@@ -81,7 +81,7 @@ def errors_named(spec: str, action: str) -> Iterator[None]:
         raise
     except BaseException as error:  # Also SystemExit and GeneratorExit.
         message = f"'{spec}' failed while it was {action}: {described(error)}."
-        raise InputError(message, "Mend that code, or see its traceback with --debug.") from error
+        raise InputError(message, "Correct that code, or see its traceback with --debug.") from error
 
 
 def _import_file(file: Path, spec: str) -> ModuleType:

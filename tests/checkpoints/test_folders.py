@@ -59,7 +59,7 @@ def test_an_interrupted_run_says_how_to_go_on(updates: object, step: int | None,
     files.write_object(folder / "last.pt", {"updates": updates})
     found = run_in(folder)
     assert (found.state, found.step, found.weights_step, found.weights) == ("interrupted", step, 10, folder / "step-10.pt")
-    assert found.hint() == f"Go on with: sharpcli train --resume {folder}"
+    assert found.hint() == f"Continue with: sharpcli train --resume {folder}"
 
 
 def test_several_runs_of_one_command_go_on_together(run: Make):

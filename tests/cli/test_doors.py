@@ -60,7 +60,7 @@ def test_a_folder_without_settings_is_no_run_to_go_on_with(left: list[str], shar
     for name in left:
         shutil.copy(SAMPLE / name, folder / name)
     for place in (folder, folder.parent):
-        refused(sharpcli("train", "--resume", place), 3, "holds no run to go on with", "settings.json")
+        refused(sharpcli("train", "--resume", place), 3, "contains no run to continue", "settings.json")
     assert sorted(path.name for path in folder.iterdir()) == sorted(left)
 
 

@@ -114,7 +114,7 @@ def test_notes_go_to_stderr_and_nothing_else_changes(sharpcli: Run, final: Path,
     assert silent.stderr == ""
     (note,) = said.stderr.splitlines()
     assert note.startswith(PLAIN)
-    assert note.endswith(" s of products: the plainest way, double-backward with 60 at once.")
+    assert note.endswith(" s of products: the default engine, double-backward, with 60 samples per pass.")
     documents = [without(json.loads(answer.stdout), "seconds", "provenance") for answer in (silent, said)]
     assert documents[0] == documents[1]
     assert documents[0]["warnings"] == []
@@ -137,7 +137,7 @@ def test_quiet_wins(sharpcli: Run, final: Path, words: str):
 @pytest.mark.parametrize("engine", WORDS)
 def test_what_was_asked_for_is_noted(sharpcli: Run, final: Path, engine: str):
     said = sharpcli("hessian", final, "--topk", 1, "--engine", engine, "-v")
-    assert said.stderr == f"note: The engine {engine} was asked for.\n"
+    assert said.stderr == f"note: The engine {engine} was requested.\n"
 
 
 def test_checkpoints_of_one_shape_are_planned_once(sharpcli: Run, runs: Path):
@@ -168,7 +168,7 @@ def test_warnings_are_not_notes(sharpcli: Run, final: Path, monkeypatch: pytest.
     warned, both, quiet = (sharpcli(*line, *words) for words in ([], ["-v"], ["-q"]))
     warning = "warning: The engine forward over reverse was off by 0.1; double backward is used instead.\n"
     assert warned.stderr == warning
-    assert both.stderr == f"note: The engine {FORWARD} was asked for.\n{warning}"
+    assert both.stderr == f"note: The engine {FORWARD} was requested.\n{warning}"
     assert quiet.stderr == ""
 
 
@@ -182,4 +182,4 @@ def test_in_a_process_of_its_own(new_process: Run, final: Path):
     said = new_process("hessian", final, "--topk", 1, "--json", "--engine", "fused", "-v")
     assert said.exit_code == 0
     assert json.loads(said.stdout)["result"]["conditions"]["engine"].startswith("fused double backward, verified")
-    assert said.stderr == "note: The engine fused was asked for.\n"
+    assert said.stderr == "note: The engine fused was requested.\n"

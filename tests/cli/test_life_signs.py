@@ -84,7 +84,7 @@ def test_ctrl_c_leaves_the_terminal_clean(machine: Machine, words: list[str], ti
     assert is_clean(shown)
     lines = [line for line in shown.screen.text().splitlines() if not line.startswith("warning: ")]
     assert lines[0].startswith("error: Interrupted")
-    command = "\n".join(lines).partition("hint: Go on with:")[2].replace("\\\n", "")  # A shell reads folded lines as one.
+    command = "\n".join(lines).partition("hint: Continue with:")[2].replace("\\\n", "")  # A shell reads folded lines as one.
     assert shlex.split(command) == ["sharpcli", "train", "--resume", str(tmp_path / "sgd")]
 
 

@@ -273,7 +273,7 @@ def test_ctrl_c_says_how_to_go_on(interrupted: tuple[Path, int, str, str]) -> No
     assert stdout == ""
     error, hint = without_progress(stderr).splitlines()
     assert error.startswith("error: ")
-    assert hint == f"hint: Go on with: sharpcli train --resume {folder / 'sgd'}"
+    assert hint == f"hint: Continue with: sharpcli train --resume {folder / 'sgd'}"
     assert {path.name for path in (folder / "sgd").iterdir()} == {*FILES, "last.pt"} - {"final.pt"}
     assert 0 < lines(folder / "sgd")[-1]["step"] < 3000
 

@@ -53,7 +53,7 @@ def asked(sharpcli: Run, *words: object) -> dict[str, Any]:
 
 def command_in(stderr: str) -> list[str]:
     """Return the words of the command that a hint ends with, as a shell would read them."""
-    program, *words = shlex.split(stderr.partition("hint: Go on with:")[2].replace("\\\n", ""))  # It may be folded.
+    program, *words = shlex.split(stderr.partition("hint: Continue with:")[2].replace("\\\n", ""))  # It may be folded.
     assert program == "sharpcli"
     return words
 
@@ -95,7 +95,7 @@ def test_every_command_says_the_same_of_a_run_without_final_weights(
     error, hint = answer.stderr.splitlines()
     assert error == f"error: {row['sentence']}"
     if state == "interrupted":
-        assert hint == f"hint: Go on with: {row['go_on']}"
+        assert hint == f"hint: Continue with: {row['go_on']}"
     else:
         assert str(folder / "last-good.pt") in hint
 

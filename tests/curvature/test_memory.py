@@ -26,7 +26,7 @@ from tests.nets import NUM_SAMPLES, Limited, exact, images, made_model, normed_m
 
 EXACT = on_device("float64")
 FORWARD = "forward-over-reverse"
-FEWER = "Not enough memory: fewer graphs are kept, so products take longer."
+FEWER = "Not enough memory: fewer graphs are stored, so products take longer."
 ERRORS = {
     "cuda": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
     "cpu": RuntimeError(
@@ -50,7 +50,7 @@ def operator_at(problem: Objective, kind: str = "hessian", **options: Any) -> Cu
 
 def shrunk(*sizes: int) -> list[str]:
     return [
-        f"Not enough memory for {size} samples at once: going on with {fewer}."
+        f"Not enough memory for {size} samples per pass: continuing with {fewer}."
         for size, fewer in zip(sizes, sizes[1:], strict=False)
     ]
 

@@ -102,7 +102,7 @@ def test_a_short_run_goes_the_plainest_way(probes: Any, heard: Listener):
     operator = planned(objective("conv"))
     assert asked == [("double-backward", 48)]
     assert (operator.engine_name, operator.objective.chunk_size) == ("double-backward", 103)
-    assert heard.notes == ["About 3 s of products: the plainest way, double-backward with 103 at once."]
+    assert heard.notes == ["About 3 s of products: the default engine, double-backward, with 103 samples per pass."]
 
 
 @pytest.mark.parametrize(("products", "samples", "count"), [(100, 100, 3), (99, 100, 1), (100, 99, 1)])
@@ -118,7 +118,7 @@ def test_a_small_job_is_short_in_truth(heard: Listener):
     operator = planned(objective("mlp"), products=1)
     assert operator.engine == "double backward"
     assert len(heard.notes) == 1
-    assert heard.notes[0].endswith(" s of products: the plainest way, double-backward with 103 at once.")
+    assert heard.notes[0].endswith(" s of products: the default engine, double-backward, with 103 samples per pass.")
     assert heard.tasks == ["planning", "end of planning"]
 
 
@@ -130,7 +130,7 @@ def test_an_engine_that_was_asked_for_is_not_measured(monkeypatch: pytest.Monkey
     operator = planned(objective("mlp", chunk_size=60), by=Planner(engine), products=10**6)
     assert operator.engine_name == engine
     assert operator.objective.chunk_size == 60
-    assert heard.notes == [f"The engine {engine} was asked for."]
+    assert heard.notes == [f"The engine {engine} was requested."]
     assert heard.warnings == []
 
 
@@ -139,7 +139,7 @@ def test_what_is_to_be_compiled_goes_forward_over_reverse(monkeypatch: pytest.Mo
     monkeypatch.setattr(forward_over_reverse, "compile_whole", lambda run, _: run)
     operator = planned(objective("mlp"), by=Planner(compile="on"))
     assert operator.engine.startswith("forward over reverse, compiled, verified")
-    assert heard.notes == ["The engine forward-over-reverse was asked for."]
+    assert heard.notes == ["The engine forward-over-reverse was requested."]
 
 
 @pytest.mark.parametrize("kind", ["ggn", "fisher", "empirical-fisher"])
@@ -430,8 +430,8 @@ def test_where_memory_runs_out_fewer_samples_are_tried(monkeypatch: pytest.Monke
     operator = planned(problem, products=10**4)
     assert operator.objective.chunk_size <= 26
     assert heard.warnings == [
-        "Not enough memory for 103 samples at once: going on with 52.",
-        "Not enough memory for 52 samples at once: going on with 26.",
+        "Not enough memory for 103 samples per pass: continuing with 52.",
+        "Not enough memory for 52 samples per pass: continuing with 26.",
     ]
     assert relative(operator @ vector_for(problem), exact("hessian", "conv") @ vector_for(problem)) < 1e-12
     assert len(heard.warnings) == 2

@@ -62,7 +62,7 @@ class RunFolder:
         """Return what to do next."""
         if self.state == DIVERGED:
             return f"Use {self.weights}, or train again with a lower --lr."
-        return f"Go on with: {self.go_on}" if self.go_on else ""
+        return f"Continue with: {self.go_on}" if self.go_on else ""
 
 
 class _Command(TypedDict, total=False):
@@ -166,7 +166,7 @@ def _is_run(folder: Path) -> bool:
 def _record(folder: Path) -> dict[str, Any] | None:
     """Return what settings.json says, if it is that of a run."""
     try:
-        record = files.read_json(folder / SETTINGS, dict[str, Any], "Begin the run anew with --overwrite.")
+        record = files.read_json(folder / SETTINGS, dict[str, Any], "Start the run again with --overwrite.")
         return {**files.conform(with_present_names(record), _Record, "settings")}
     except (InputError, files.ContentError):
         return None

@@ -129,7 +129,7 @@ def _taken(place: Path, container: str | None, sets: list[WeightSet], content: A
     if left_out:
         listed = ", ".join(f"'{name}'" for name in left_out[:5])
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
-        progress.warn(f"{place} holds more than weights; left out: {listed}{more}.")
+        progress.warn(f"{place} contains more than weights; left out: {listed}{more}.")
     kind = container or (f"state dict under '{one.key}'" if one.key else "state dict")
     several = len(sets) > 1 or one not in sets
     return Checkpoint(

@@ -258,7 +258,7 @@ class CurvatureOperator(ABC):
         """Keep half as many graphs; where none is kept, let half as many samples pass at once."""
         if len(self._kept):
             self._budget = self._kept.held // 2 if self._kept.held else -1  # Some take nothing that could be counted.
-            progress.warn("Not enough memory: fewer graphs are kept, so products take longer.")
+            progress.warn("Not enough memory: fewer graphs are stored, so products take longer.")
         else:
             self.objective = halved(self.objective)
         self._tie(self.engine_name, self.make(self.engine_name, self.objective, compiled=self._engine.compiled))
@@ -279,7 +279,7 @@ def halved(objective: Objective) -> Objective:
     """
     size = objective.chunk_size
     if size > 1 and objective.bn != "batch":
-        progress.warn(f"Not enough memory for {size} samples at once: going on with {(size + 1) // 2}.")
+        progress.warn(f"Not enough memory for {size} samples per pass: continuing with {(size + 1) // 2}.")
         return replace(objective, chunk_size=(size + 1) // 2)
     what = "one sample" if size == 1 else f"one block of {size} samples"
     raise InputError(

@@ -22,7 +22,7 @@ from sharpcli.trial_passes import num_fusible
 _PROBING = 0.03  # Most of a run's time that measuring may take.
 _PROBES = 8.0  # Products' worth of work in measuring two engines on the same samples.
 _LEAST = 4  # Samples; fewer tell of nothing but overhead.
-_SHORT = 3.0  # Seconds; a shorter run is not worth planning, and goes the plainest way.
+_SHORT = 3.0  # Seconds; a shorter run is not worth planning, and takes the default engine.
 _CLEARLY = 0.95  # An engine that is no faster than this times another is not taken for it.
 _FLAT = 0.9  # The same of four times as many samples at once.
 
@@ -120,7 +120,7 @@ class Planner:
             if "forward-over-reverse" not in kind.engines:
                 raise SettingsError("No engine of this operator can be compiled.", "Leave --compile out.")
             engine = "forward-over-reverse"
-        return Plan(engine, self.compile == "on", objective.chunk_size, (f"The engine {engine} was asked for.",))
+        return Plan(engine, self.compile == "on", objective.chunk_size, (f"The engine {engine} was requested.",))
 
 
 def _within(memory: float, kind: type[CurvatureOperator], objective: Objective, theta: Tensor) -> Objective:
@@ -147,7 +147,8 @@ class _Probing:
             cost = self._cost(plain, size)
             seconds = self.products * objective.num_samples * cost.further
             if seconds < _SHORT:
-                reason = f"About {seconds:.1g} s of products: the plainest way, {plain} with {objective.chunk_size} at once."
+                size = objective.chunk_size
+                reason = f"About {seconds:.1g} s of products: the default engine, {plain}, with {size} samples per pass."
                 return Plan(plain, False, objective.chunk_size, (reason,))
             engine, cost = self._faster(plain, cost, size)
             chunk_size = self._best_size(engine, cost, size) if self.sizes else objective.chunk_size

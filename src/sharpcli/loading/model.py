@@ -24,7 +24,7 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
     if spec is None:
         raise InputError(
             f"{checkpoint.path} does not name the model of its weights.",
-            "Give it with --model: a built-in name, torchvision:NAME or file.py:fn.",
+            "Give it with --model: a built-in name, torchvision:NAME, timm:NAME or file.py:fn.",
         )
     if settings.model is None and runs_code(spec):
         raise InputError(

@@ -111,7 +111,7 @@ def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: 
         if is_out_of_memory(error):
             hint = "Use a machine with more memory, or a smaller model."
         else:
-            hint = "Mend that code." if origin(error) else "Choose another model or other data."
+            hint = "Correct that code." if origin(error) else "Choose another model or other data."
         raise InputError(message, hint) from error
     choose_output(model, answer, output, spec)
     rows = answer if isinstance(answer, torch.Tensor) else tensors_of(answer)[chosen_output(model) or ""]

@@ -96,7 +96,8 @@ class SubjectSettings:
 
     model: str | None = option(
         None,
-        "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr. Default: the one that the checkpoint names.",
+        "Model: a built-in name, torchvision:NAME, timm:NAME, hf[:CLASS], file.py:fn or pkg.mod:attr. "
+        "Default: the one that the checkpoint names.",
         "SPEC",
     )
     model_arg: tuple[str, ...] = option((), "Argument of the model, such as width=32. Repeat for several.", "KEY=VALUE")

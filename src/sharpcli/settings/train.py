@@ -27,7 +27,9 @@ _keep = partial(option, panel="Evaluation and saving")
 class TrainSettings(SubjectSettings):
     """How to train. The recipe, then the mode (`sharpcli.training.modes`), replaces None by a value."""
 
-    model: str | None = option("convnet", "Model: a built-in name, torchvision:NAME, file.py:fn or pkg.mod:attr.", "SPEC")
+    model: str | None = option(
+        "convnet", "Model: a built-in name, torchvision:NAME, timm:NAME, file.py:fn or pkg.mod:attr.", "SPEC"
+    )
     data: str | None = option("fashion-mini", "Data: a built-in name, npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn.", "SPEC")
     loss: str | None = option(
         None,

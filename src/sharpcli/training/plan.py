@@ -204,7 +204,7 @@ def _batch_size(mode: str, batch: int, num_train: int) -> int:
         raise SettingsError(f"--batch-size {batch} is more than the {num_train} training samples.", f"Use at most {num_train}.")
     if mode == "fullbatch" and batch != num_train:
         raise SettingsError(
-            f"--batch-size {batch} is not the whole training set, which is what fullbatch means.",
+            f"--batch-size {batch} is not the size of the training set, which fullbatch needs.",
             "Use --chunk-size for the samples held at once, or --mode sgd.",
         )
     return batch

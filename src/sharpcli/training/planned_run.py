@@ -248,7 +248,7 @@ class PlannedRun:
         try:
             return files.conform(read.metadata, Ended, "metadata")
         except files.ContentError as error:
-            raise InputError(f"{read.path} is not the end of a run: {error}.", "Train it anew with --overwrite.") from error
+            raise InputError(f"{read.path} is not the end of a run: {error}.", "Train it again with --overwrite.") from error
 
     def _row(
         self, file: str, updates: int, stopped_by: str, final: dict[str, Any], seconds: float, average: str | None

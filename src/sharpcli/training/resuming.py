@@ -85,7 +85,7 @@ def adding_resume_command(places: Sequence[Path]) -> Iterator[None]:
     except KeyboardInterrupt as stopped:
         commands = [command for command in map(checkpoints.how_to_go_on, places) if command]
         if commands and not hasattr(stopped, "__notes__"):
-            stopped.add_note(f"Go on with: {commands[0]}")
+            stopped.add_note(f"Continue with: {commands[0]}")
         raise
 
 
@@ -97,7 +97,7 @@ def require_run(folder: Path) -> None:
     """
     if not run_folders(folder):
         raise InputError(
-            f"'{folder}' holds no run to go on with: there is no {checkpoints.SETTINGS} in it.",
+            f"'{folder}' contains no run to continue: {checkpoints.SETTINGS} is missing.",
             "Name the folder of a run, or begin one with --out and --overwrite.",
         )
 
@@ -112,13 +112,13 @@ def _command(run: Path) -> TrainSettings:
     """Return the settings of the command that began a run; before they were written down, those of the run itself."""
     place = run / checkpoints.SETTINGS
     try:
-        record = files.read_json(place, dict[str, Any], "Begin the run anew with --overwrite.")
+        record = files.read_json(place, dict[str, Any], "Start the run again with --overwrite.")
         known = {entry.name for entry in fields(TrainSettings)}
         command = record.get("command") or record["settings"]
         return TrainSettings(**{name: value for name, value in command.items() if name in known})
     except (InputError, ValueError, LookupError, TypeError, AttributeError, SettingsError) as error:
         raise InputError(
-            f"{place} does not hold the settings of a run that can be read.", "Begin the run anew with --overwrite."
+            f"{place} does not hold the settings of a run that can be read.", "Start the run again with --overwrite."
         ) from error
 
 

@@ -15,7 +15,7 @@ from sharpcli.errors import InputError, first_line
 from sharpcli.saved_state import SavedState
 
 _OTHER = "Leave other settings out: sharpcli train --resume RUN needs none; or use --overwrite."
-_ANEW = "Train it anew with --overwrite."
+_ANEW = "Train it again with --overwrite."
 _SLOTS = {"sgd": ("momentum_buffer",), "adam": ("step", "exp_avg", "exp_avg_sq")}
 
 _Count = Annotated[int, files.Range(0)]

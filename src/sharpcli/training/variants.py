@@ -43,7 +43,7 @@ def variants(settings: TrainSettings) -> list[Variant]:
     sweeps = [_swept(text) for text in settings.sweep]
     keys = [key for key, _ in sweeps]
     if len(set(keys)) < len(keys):
-        raise SettingsError("--sweep names the same option twice.", "Give all its values at once, such as lr=0.01,0.1.")
+        raise SettingsError("--sweep names the same option twice.", "Give all its values in one --sweep, such as lr=0.01,0.1.")
     if "batch_size" in keys and len(settings.mode) > 1:
         raise _same_batches()
     all_variants = []

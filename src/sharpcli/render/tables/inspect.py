@@ -50,5 +50,5 @@ def draw_runs(result: RunsResult) -> list[Part]:
         parts = [table]
     commands = list(dict.fromkeys(row.go_on for row in result.rows if row.go_on))
     if commands:
-        parts += [Text("Go on with:"), *(Command(f"  {command}") for command in commands)]
+        parts += [Text("Continue with:"), *(Command(f"  {command}") for command in commands)]
     return [*parts, Text()]

@@ -1,4 +1,4 @@
-"""Full-batch descent: the exact mean gradient over the training set, one update a pass, clipped.
+"""Full-batch descent: the exact mean gradient over the training set, one update per epoch, clipped.
 
 Reference: Geiping et al., ICLR 2022: longer training with warm-up, momentum and gradient clipping.
 """

@@ -1,4 +1,4 @@
-"""Large-batch SGD: 10 % of the training set a batch; twice the learning rate and the epochs of small-batch SGD.
+"""Large-batch SGD: batches of 10 % of the training set; twice the learning rate and the epochs of small-batch SGD.
 
 Reference: Keskar et al., ICLR 2017, section 2.2: the large-batch regime is a tenth of the training data.
 """
