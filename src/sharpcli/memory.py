@@ -9,7 +9,8 @@ The memory is what is free on the device when a part begins, or the limit that t
 | the graph in the making | no bound: fewer samples pass at once if it fails | the other half |
 | samples of one pass | 256 MiB on a CPU, a sixteenth on a GPU | the same |
 
-The parts together leave a fifth of the free memory: for the model, temporary tensors of torch, and other programs.
+From 2.5 GiB of free memory on, the parts together leave a fifth of it: for the model, temporary tensors of torch, and other
+programs. With a limit, graphs get an eighth of it also where vectors take all; XTrace holds some 100 vectors beside the plan.
 """
 
 from __future__ import annotations

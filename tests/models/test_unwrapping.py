@@ -47,6 +47,7 @@ WRAPPED: dict[str, Callable[[Tied], nn.Module]] = {
 }
 
 
+@pytest.mark.cpu  # DataParallel moves a model to the GPU.
 @pytest.mark.parametrize("name", WRAPPED)
 def test_the_module_inside_is_used(name: str) -> None:
     model = Tied()

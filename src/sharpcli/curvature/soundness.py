@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -24,6 +24,7 @@ from sharpcli.curvature.difference import Difference
 from sharpcli.curvature.engine import Engine
 from sharpcli.errors import InputError, SharpcliError, first_line, is_out_of_memory
 from sharpcli.graphs import explained, require_twice_differentiable
+from sharpcli.modules import private_copy
 from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
 from sharpcli.runtime import generator
@@ -34,6 +35,7 @@ _SECOND = 1e-4  # Relative difference of two right products, in one tensor.
 _BESIDE = 1e-7  # The same in parts of the whole product: what rounding leaves in a tensor of little curvature.
 _GAPS = 10  # Times the disagreement of the two steps that a difference may be off by.
 _ROUNDINGS = 100  # Units of rounding in a loss or a gradient.
+_STAIRCASE = 1e-12  # Of a loss in float64 on another device, in parts of the largest output.
 _FIRST = 1e-5  # Difference of two right slopes, in parts of |gradient| |vector|.
 _SLOPE_STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # Of the length of each tensor.
 
@@ -57,7 +59,7 @@ class Finding(NamedTuple):
     remark: str
 
 
-_found: WeakKeyDictionary[nn.Module, dict[object, Finding]] = WeakKeyDictionary()
+_findings: WeakKeyDictionary[nn.Module, dict[object, Finding]] = WeakKeyDictionary()
 
 
 def settle(kind: Kind, objective: Objective, theta: Tensor, engine: str) -> tuple[str, str]:
@@ -72,7 +74,7 @@ def settle(kind: Kind, objective: Objective, theta: Tensor, engine: str) -> tupl
     Raises:
         InputError: The gradient is not the derivative of the loss, or the engine that was asked for cannot be right.
     """
-    known = _found.setdefault(objective.model, {})
+    known = _findings.setdefault(objective.model, {})
     if kind not in known:
         try:
             known[kind] = examine(kind, objective, theta)
@@ -81,15 +83,45 @@ def settle(kind: Kind, objective: Objective, theta: Tensor, engine: str) -> tupl
                 raise
             return engine, "not compared with differences, for lack of memory"
     finding = known[kind]
+    if engine == DIFFERENCE:
+        require_fine_rounding(objective, theta)
     if engine == DIFFERENCE or finding.usable:
         return engine, "" if engine == DIFFERENCE else finding.remark
     if engine != "auto":
         raise InputError(f"{finding.remark}.", "Use --engine difference, which needs first derivatives only.")
+    require_fine_rounding(objective, theta)
     progress.warn(
         f"{finding.remark}; products are central differences of float64 gradients instead, and their measured error is part of "
         "the noise floor."
     )
     return DIFFERENCE, ""
+
+
+def require_fine_rounding(objective: Objective, theta: Tensor) -> None:
+    """Refuse differences where a GPU rounds a float64 operation of the model as float32.
+
+    Such a loss is a staircase in the weights: two small steps agree on a derivative that is wrong. torch's weight_norm on
+    CUDA is one: it keeps norms in float32. The CPU has no such operation, so the loss there tells.
+
+    Raises:
+        InputError: The loss over a few samples differs from that on the CPU by more than rounding.
+    """
+    if objective.runtime.device.type == "cpu":
+        return
+    here = objective.widened(objective.few())
+    runtime = replace(here.runtime, device=torch.device("cpu"))
+    inputs, targets = here.inputs.cpu(), here.targets.cpu()
+    there = replace(here, model=private_copy(here.model).cpu(), runtime=runtime, inputs=inputs, targets=targets)
+    with torch.no_grad():
+        losses = [place.loss(theta.double().to(place.runtime.device)) for place in (here, there)]
+        outputs = there.outputs(there.space.split(theta.double().cpu()), inputs, {})
+    size = abs(losses[1]) + float(outputs.abs().max())
+    if abs(losses[0] - losses[1]) > _STAIRCASE * size:
+        raise InputError(
+            f"Double backward is wrong for this model, and its loss in float64 on {objective.runtime.device} is rounded as "
+            "float32, so differences are wrong, too.",
+            "Use --device cpu.",
+        )
 
 
 def examine(kind: Kind, objective: Objective, theta: Tensor) -> Finding:
