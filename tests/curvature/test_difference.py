@@ -71,40 +71,10 @@ def test_a_step_that_is_too_long_would_show(monkeypatch: pytest.MonkeyPatch):
     plain = operator_of("hessian", problem, problem.parameters())
     vector = eigenpairs(plain, Wanted(1)).vectors[0]
     monkeypatch.setattr("sharpcli.curvature.difference.STEPS", (1e-2, 1e-3))
-    monkeypatch.setattr("sharpcli.curvature.difference.LARGER_STEPS", ())
     operator = by_differences(problem)
     off = float((operator @ vector - plain @ vector).norm())
     assert off > 1e-3
     assert operator.product_error > off / 10
-
-
-class Rounded(nn.Module):
-    """A hidden layer is rounded as in float32, with the gradient of what is not rounded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last, self.rounds = nn.Linear(64, 8), nn.Linear(8, 4), True
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = torch.tanh(self.first(inputs.flatten(1)))
-        return self.last(hidden + (hidden.float().double() - hidden).detach() if self.rounds else hidden)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_steps_grow_where_a_model_rounds_more_coarsely_than_float64(seed: int, monkeypatch: pytest.MonkeyPatch):
-    """As torch's weight_norm does on CUDA: with a step of 1e-6 at most, rounding is a percent of a product."""
-    torch.manual_seed(seed)
-    model = Rounded().double()
-    problem = Objective.of(model, *images(seed), runtime=EXACT)
-    model.rounds = False
-    smooth = Objective.of(model, *images(seed), runtime=EXACT)
-    wanted = operator_of("hessian", smooth, smooth.parameters()) @ vector_for(smooth)
-    operator = by_differences(problem)
-    found, length = operator @ vector_for(problem), float(vector_for(problem).norm())
-    assert relative(found, wanted) < 1e-4
-    assert float((found - wanted).norm()) / length <= 3 * operator.product_error
-    monkeypatch.setattr("sharpcli.curvature.difference.LARGER_STEPS", ())
-    assert relative(by_differences(problem) @ vector_for(problem), wanted) > 1e-3
 
 
 def test_what_products_are_uncertain_by_is_part_of_every_interval():

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sharpcli import progress
 from sharpcli.curvature import soundness
+from sharpcli.curvature.hessian import HessianOperator
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.errors import InputError, NumericalError
@@ -135,6 +136,41 @@ class ByHand(nn.Module):
         return functional.linear(inputs, weight, self.bias)
 
 
+class Stepped(ByHand):
+    """The same with norms that are kept in float32, as torch does on CUDA; its gradient is that of the smooth function."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        norm = self.direction.norm(dim=1, keepdim=True)
+        norm = norm + (norm.float().double() - norm).detach()
+        return functional.linear(inputs, self.length * self.direction / norm, self.bias)
+
+
+def is_staircase(problem: Objective) -> bool:
+    return soundness._Comparison.of(HessianOperator, problem, problem.parameters()).is_staircase()
+
+
+@pytest.mark.cpu
+def test_a_loss_that_is_a_staircase_is_told_from_others(monkeypatch: pytest.MonkeyPatch):
+    """Small steps agree with each other on a wrong product there, so that nothing else tells."""
+
+    def between(layer: nn.Module) -> Objective:
+        return problem_of(nn.Sequential(nn.Flatten(), layer, nn.Tanh(), nn.Linear(4, 4)))
+
+    stepped, smooth = between(Stepped()), between(ByHand())
+    assert is_staircase(stepped)
+    with pytest.raises(InputError, match="is rounded as float32"):
+        made(stepped, "difference")
+    vector, wanted = vector_for(smooth), made(smooth)[0] @ vector_for(smooth)
+    with monkeypatch.context() as patch:  # What would be answered otherwise.
+        patch.setattr(soundness, "require_fine_rounding", lambda *_: None)
+        assert relative(made(stepped, "difference")[0] @ vector, wanted) > 1e-3
+    assert not is_staircase(smooth)
+    for name in NETS:
+        assert not is_staircase(objective(name))
+    for function in (torch.relu, functional.hardsigmoid, functional.hardswish, torch.abs, torch.round):
+        assert not is_staircase(problem_of(Through(function)))
+
+
 @pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm], ids=["old", "parametrized"])
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
 def test_weight_norm_of_torch_is_right_whichever_way(norm: Any):
@@ -144,7 +180,7 @@ def test_weight_norm_of_torch_is_right_whichever_way(norm: Any):
     assert torch.equal(problem.parameters(), usual.parameters())
     vector = vector_for(usual)
     if DEVICE.type == "cuda":  # It keeps norms in float32, so that differences are wrong, too, and agree with each other.
-        with pytest.raises(InputError, match="rounded as float32"):
+        with pytest.raises(InputError, match="is rounded as float32"):
             made(problem)
         return
     operator, messages = made(problem)

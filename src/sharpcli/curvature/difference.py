@@ -3,14 +3,13 @@
 (g(θ + tv) - g(θ - tv)) / 2t is Jv up to t², where nothing between the two points has a kink, and up to the rounding of g
 divided by t. Each kink between them, such as of a ReLU, adds its jump divided by 2t. So t must be small against the
 distance to the next kink and large against rounding. No step is right for all data. It is chosen for each chunk of
-samples by itself: steps fall by a factor of ten until two of them agree. If none do and the largest two agree best, an
-operation of the model rounds more coarsely than float64, and steps grow instead. The disagreement of the two steps that are
-used is the uncertainty of the product, and it is added up for the certificate.
+samples by itself: steps fall by a factor of ten until two of them agree. How far those two disagree is what the product
+is uncertain by, and it is added up for the certificate. A loss that is a staircase fools them, since the steps of a rounding
+are larger than theirs; `soundness` refuses it.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -23,9 +22,7 @@ from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
 
 STEPS = tuple(10.0**power for power in range(-6, -12, -1))  # Of the length of θ.
-LARGER_STEPS = (1e-5, 1e-4, 1e-3)  # Against rounding as of float32: torch's weight_norm on CUDA is off by 6e-9 in float64.
-_AGREEMENT = 1e-8  # Relative difference of two steps at which no smaller one is tried,
-_COARSE = 1e-5  # and above which larger ones are, if the largest two agree best.
+_AGREEMENT = 1e-8  # Relative difference of two steps at which no smaller one is tried.
 
 
 class Rule(Protocol):
@@ -102,25 +99,17 @@ class Difference:
         """Return Jv by the two neighbouring steps that agree best."""
         length = float(vector.norm())
         unit = (float(theta.norm()) or 1.0) / length
-        first = larger = self._quotient(chunk, theta, vector, STEPS[0] * unit)
         best: Along | None = None
-        for step, next_step in itertools.pairwise(STEPS):
-            smaller = self._quotient(chunk, theta, vector, next_step * unit)
-            pair = Along(larger, smaller, step)
+        larger = self._quotient(chunk, theta, vector, STEPS[0] * unit)
+        for place in range(1, len(STEPS)):
+            smaller = self._quotient(chunk, theta, vector, STEPS[place] * unit)
+            pair = Along(larger, smaller, STEPS[place - 1])
             if best is None or pair.gap < best.gap or not math.isfinite(best.gap):
                 best = pair
             if pair.gap <= _AGREEMENT * float(smaller.norm()):
-                return best
+                break
             larger = smaller
         assert best is not None
-        rounds = best.step == STEPS[0] and best.gap > _COARSE * float(best.value.norm())
-        smaller = first
-        for step in LARGER_STEPS if rounds else ():
-            larger = self._quotient(chunk, theta, vector, step * unit)
-            pair = Along(larger, smaller, step)
-            if not pair.gap < best.gap:
-                break
-            best, smaller = pair, larger
         return best
 
     def product(self, chunk: Chunk, theta: Tensor, vector: Tensor) -> Tensor:
@@ -136,8 +125,10 @@ class Difference:
     def pair(self, chunk: Chunk, theta: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Return the product by each of the two steps that agree best, the larger one first."""
         quotients = self._along(chunk, theta, vector)
-        self.smallest, self.largest = min(self.smallest or quotients.step, quotients.step), max(self.largest, quotients.step)
-        first, second = (self._rule.finished(self.wide, chunk, theta, along) for along in (quotients.value, quotients.other))
+        step = quotients.step
+        self.smallest, self.largest = min(self.smallest or step, step), max(self.largest, step)
+        both = (quotients.value, quotients.other)
+        first, second = (self._rule.finished(self.wide, chunk, theta, along) for along in both)
         return first, second
 
     def _quotient(self, chunk: Chunk, theta: Tensor, vector: Tensor, step: float) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
@@ -24,7 +24,6 @@ from sharpcli.curvature.difference import Difference
 from sharpcli.curvature.engine import Engine
 from sharpcli.errors import InputError, SharpcliError, first_line, is_out_of_memory
 from sharpcli.graphs import explained, require_twice_differentiable
-from sharpcli.modules import private_copy
 from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
 from sharpcli.runtime import generator
@@ -35,7 +34,6 @@ _SECOND = 1e-4  # Relative difference of two right products, in one tensor.
 _BESIDE = 1e-7  # The same in parts of the whole product: what rounding leaves in a tensor of little curvature.
 _GAPS = 10  # Times the disagreement of the two steps that a difference may be off by.
 _ROUNDINGS = 100  # Units of rounding in a loss or a gradient.
-_STAIRCASE = 1e-12  # Of a loss in float64 on another device, in parts of the largest output.
 _FIRST = 1e-5  # Difference of two right slopes, in parts of |gradient| |vector|.
 _SLOPE_STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # Of the length of each tensor.
 
@@ -84,12 +82,12 @@ def settle(kind: Kind, objective: Objective, theta: Tensor, engine: str) -> tupl
             return engine, "not compared with differences, for lack of memory"
     finding = known[kind]
     if engine == DIFFERENCE:
-        require_fine_rounding(objective, theta)
+        require_fine_rounding(kind, objective, theta)
     if engine == DIFFERENCE or finding.usable:
         return engine, "" if engine == DIFFERENCE else finding.remark
     if engine != "auto":
         raise InputError(f"{finding.remark}.", "Use --engine difference, which needs first derivatives only.")
-    require_fine_rounding(objective, theta)
+    require_fine_rounding(kind, objective, theta)
     progress.warn(
         f"{finding.remark}; products are central differences of float64 gradients instead, and their measured error is part of "
         "the noise floor."
@@ -97,30 +95,20 @@ def settle(kind: Kind, objective: Objective, theta: Tensor, engine: str) -> tupl
     return DIFFERENCE, ""
 
 
-def require_fine_rounding(objective: Objective, theta: Tensor) -> None:
-    """Refuse differences where a GPU rounds a float64 operation of the model as float32.
+def require_fine_rounding(kind: Kind, objective: Objective, theta: Tensor) -> None:
+    """Refuse differences where an operation of the model is rounded as float32, also in float64.
 
     Such a loss is a staircase in the weights: two small steps agree on a derivative that is wrong. torch's weight_norm on
-    CUDA is one: it keeps norms in float32. The CPU has no such operation, so the loss there tells.
+    CUDA is one: it keeps norms in float32.
 
     Raises:
-        InputError: The loss over a few samples differs from that on the CPU by more than rounding.
+        InputError: The loss is a staircase.
     """
-    if objective.runtime.device.type == "cpu":
-        return
-    here = objective.widened(objective.few())
-    runtime = replace(here.runtime, device=torch.device("cpu"))
-    inputs, targets = here.inputs.cpu(), here.targets.cpu()
-    there = replace(here, model=private_copy(here.model).cpu(), runtime=runtime, inputs=inputs, targets=targets)
-    with torch.no_grad():
-        losses = [place.loss(theta.double().to(place.runtime.device)) for place in (here, there)]
-        outputs = there.outputs(there.space.split(theta.double().cpu()), inputs, {})
-    size = abs(losses[1]) + float(outputs.abs().max())
-    if abs(losses[0] - losses[1]) > _STAIRCASE * size:
+    if objective.runtime.device.type != "mps" and _Comparison.of(kind, objective, theta).is_staircase():
         raise InputError(
-            f"Double backward is wrong for this model, and its loss in float64 on {objective.runtime.device} is rounded as "
-            "float32, so differences are wrong, too.",
-            "Use --device cpu.",
+            "The model has no usable second derivative: an operation in it is rounded as float32, also in float64, so that "
+            "differences of gradients are wrong.",
+            "Compute that operation in float64; for torch's weight_norm on a GPU use --device cpu.",
         )
 
 
@@ -209,6 +197,20 @@ class _Comparison:
                 "Look for detach(), rounded or 16-bit numbers in forward, a straight-through estimator or a backward of "
                 "your own: such a model has no Hessian.",
             )
+
+    def is_staircase(self) -> bool:
+        """Tell whether differences of losses agree with the gradient over large steps, and over no small one.
+
+        A smooth loss agrees over small steps, too, and one with kinks agrees over small steps rather than over large ones.
+        """
+        wide = self.differences.wide
+        loss, gradient = wide.loss_and_gradient(self.point)
+        vector, size = self._uphill(gradient * wide.num_terms)
+        slope = float(gradient @ vector) * wide.num_terms
+        unit = _ROUNDINGS * torch.finfo(torch.float64).eps * (abs(loss) + self._outputs()[0]) * wide.num_terms
+        steps = _SLOPE_STEPS[:-1]  # The last one has too much rounding to tell.
+        wrong = [abs(self._quotient(vector, step) - slope) > _FIRST * size + unit / step for step in steps]
+        return wrong[-1] and wrong[-2] and not all(wrong)
 
     def _uphill(self, gradient: Tensor) -> tuple[Tensor, float]:
         """Return a vector (P,) that is partly random and partly uphill, as long in each tensor as the weights there.
