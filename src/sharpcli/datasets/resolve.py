@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,7 +19,8 @@ from sharpcli.errors import SettingsError, closest
 from sharpcli.losses import one_hot, refused
 from sharpcli.settings.losses import IGNORED, LossSpec
 
-_WITH_PATH = ("folder", "npz")
+_FILES = ("csv", "npz", "pt", "tokens")
+_WITH_PATH = (*_FILES, "folder")
 _EMBEDDED = "fashion-mini"
 _CODE = "code"
 
@@ -54,11 +56,14 @@ def resolve(
     path_or_root = str(files.expanded(path or root))
     require_kind(name, path_or_root)
     loss_spec = LossSpec.parse(loss)
-    if name == "npz" and loss_spec.ignore_index != IGNORED:
+    if name in ("npz", "pt") and loss_spec.ignore_index != IGNORED:
         arguments = (*arguments, f"ignore_index={loss_spec.ignore_index}")
     options = parse_arguments(arguments)
     if name != _CODE:
-        check_arguments(plugins.load("datasets/readers", name).load, options, reserved=("root", "download", "transform"))
+        load = plugins.load("datasets/readers", name).load
+        check_arguments(load, options, reserved=("root", "download", "transform"))
+        if transform is not None and "transform" not in inspect.signature(load).parameters:
+            raise SettingsError(f"The data '{spec}' are no images, so they take no --transform.", "Leave --transform out.")
     stamp = _stamp(name, Path(path_or_root)) if name in _WITH_PATH else ()
     stamp += tuple(_changed(text) for text in (path, transform or ""))
     where = "" if name == _EMBEDDED else path if name == _CODE else path_or_root
@@ -101,7 +106,11 @@ def _parse(spec: str) -> tuple[str, str]:
     by_letters = {_letters(name): name for name in candidates}
     word = rest if colon else spec
     if _letters(word) not in by_letters:
-        listed = candidates if colon else [*candidates, "folder:PATH", "npz:FILE", "file.py:fn"]
+        listed = (
+            candidates
+            if colon
+            else [*candidates, "folder:PATH", "npz:FILE", "csv:FILE", "pt:FILE", "tokens:FILE", "file.py:fn"]
+        )
         raise SettingsError(f"There is no data set called '{spec}'.", suggestion(spec) or closest(word.lower(), listed))
     return by_letters[_letters(word)], ""
 
@@ -136,7 +145,7 @@ def _stamp(name: str, path: Path) -> tuple[int, ...]:
     """Return numbers that change when the file, or an image of the folder, is rewritten, moved or renamed; () without files."""
     parts = [path / part for part in ("train", "test", "val")]
     paths = (
-        [str(path)] if name == "npz" else [file for part in parts if os.path.isdir(part) for file in files.files_below(part)]
+        [str(path)] if name in _FILES else [file for part in parts if os.path.isdir(part) for file in files.files_below(part)]
     )
     states = ((file, os.stat(file)) for file in paths if os.path.exists(file))
     return tuple(hash((file, state.st_mtime_ns, state.st_size)) for file, state in states)

@@ -10,8 +10,10 @@ from sharpcli.errors import InputError
 def suggestion(spec: str) -> str:
     """Return a hint for a spec that is no data set but a path; "" if there is nothing at that path."""
     path = os.path.expanduser(spec)  # Unlike a Path, it takes any text.
-    if spec.lower().endswith(".npz"):
-        return f"Did you mean npz:{spec}?"
+    schemes = {".npz": "npz", ".csv": "csv", ".npy": "tokens", ".pt": "pt", ".pth": "pt"}
+    scheme = schemes.get(os.path.splitext(spec.lower())[1])
+    if scheme is not None and ":" not in spec:
+        return f"Did you mean {scheme}:{spec}?"
     if os.path.isdir(path):
         return f"Did you mean folder:{spec}?"
     if spec.lower().endswith(".py"):
@@ -20,12 +22,12 @@ def suggestion(spec: str) -> str:
 
 
 def require_kind(name: str, path: str) -> None:
-    """Refuse a folder behind `npz:` and a file behind `folder:`.
+    """Refuse a folder behind `npz:` and its like, and a file behind `folder:`.
 
     Raises:
         InputError: `path` is of the other kind.
     """
-    if name == "npz" and os.path.isdir(path):
-        raise InputError(f"'{path}' is a folder, not an npz file.", f"Did you mean folder:{path}?")
+    if name in ("csv", "npz", "pt", "tokens") and os.path.isdir(path):
+        raise InputError(f"'{path}' is a folder, not a file of {name}:.", f"Did you mean folder:{path}?")
     if name == "folder" and os.path.isfile(path):
         raise InputError(f"'{path}' is a file, not a folder.", suggestion(path))

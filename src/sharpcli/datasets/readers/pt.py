@@ -1,0 +1,70 @@
+"""Your own tensors: pt:FILE, which torch.save wrote: x_train, y_train and so on, or inputs and targets.
+
+Reference: torch.save.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sharpcli import files
+from sharpcli.datasets.arrays import splits_of_arrays
+from sharpcli.datasets.splits import DataSplits
+from sharpcli.datasets.transforms import Transform
+from sharpcli.errors import InputError
+from sharpcli.losses import IGNORED
+
+_WRITE = 'Save {"x_train": inputs, "y_train": targets}, with x_test and y_test if there are some, or (inputs, targets).'
+
+
+def load(
+    root: str,
+    *,
+    download: bool = False,
+    transform: Transform | None = None,
+    tokens: bool = False,
+    ignore_index: int = IGNORED,
+) -> DataSplits:
+    """Read tensors; what they mean is as for npz: files.
+
+    Args:
+        root: The file. Nothing in it is run.
+        download: Not used.
+        transform: What is done to images of bytes (N, C, H, W) in place of the division by 255.
+        tokens: Take integer inputs of any type and shape as tokens.
+        ignore_index: A further target that is ignored, as the loss says.
+
+    Raises:
+        InputError: The file is missing or holds something else, or a type, a length or a number does not fit.
+    """
+    path = Path(root)
+    if not files.is_there(path):
+        raise InputError(f"There is no file '{path}'.", "Check the path behind pt:.")
+    arrays = {name: _array(tensor) for name, tensor in _tensors(path).items()}
+    return splits_of_arrays(arrays, path.stem, root, transform=transform, tokens=tokens, ignore_index=ignore_index)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    content: Any = files.read_object(path)
+    if isinstance(content, dict):
+        parts = {part: content[part] for part in ("train", "test") if part in content} or {
+            part: (content.get(f"x_{part}"), content.get(f"y_{part}")) for part in ("train", "test") if f"x_{part}" in content
+        }
+    else:
+        parts = {"train": content}
+    for pair in parts.values():
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair)):
+            raise InputError(f"'{path}' holds no tensors of inputs and targets.", _WRITE)
+    if "train" not in parts:
+        raise InputError(f"'{path}' holds no training data.", _WRITE)
+    return {f"{axis}_{part}": tensor for part, pair in parts.items() for axis, tensor in zip("xy", pair, strict=True)}
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    tensor = tensor.detach()
+    array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy()
+    return array

@@ -1,0 +1,79 @@
+"""Your own texts as tokens: tokens:FILE, a npy or npz file of whole numbers, of which each next token is the target.
+
+Reference: numpy.save.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharpcli import files
+from sharpcli.arguments import require_at_least
+from sharpcli.datasets.arrays import splits_of_arrays
+from sharpcli.datasets.splits import DataSplits
+from sharpcli.errors import InputError, first_line
+
+
+def load(root: str, *, download: bool = False, length: int = 128, test: str | None = None) -> DataSplits:
+    """Read tokens and pair each with the next one.
+
+    Args:
+        root: A npy file of one array, or a npz file with "train" and, if it has some, "test". An array (M,) is one long
+            text, which is cut into pieces; an array (N, T) holds N texts.
+        download: Not used.
+        length: Tokens of a piece of a long text.
+        test: A second npy file for the test split.
+
+    Returns:
+        Tokens (N, T) and the next tokens (N, T), int64.
+
+    Raises:
+        InputError: The file is missing or no such array, or a text is too short.
+        SettingsError: `length` is below 1.
+    """
+    require_at_least("length", length, 1)
+    paths = {"train": Path(root)} | ({"test": files.expanded(test)} if test else {})
+    texts: dict[str, NDArray[Any]] = {}
+    for part, path in paths.items():
+        texts |= _read(path, part)
+    arrays = {}
+    for part, tokens in texts.items():
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = _pairs(tokens, length, root)
+    vocabulary = max(int(tokens.max()) for tokens in texts.values()) + 1
+    data = splits_of_arrays(arrays, Path(root).stem, root, tokens=True, num_classes=vocabulary)
+    return DataSplits(data.name, data.train, data.test, data.num_classes, "tokens, targets are the next tokens")
+
+
+def _read(path: Path, part: str) -> dict[str, NDArray[Any]]:
+    if not files.is_there(path):
+        raise InputError(f"There is no file '{path}'.", "Check the path behind tokens:.")
+    if path.suffix.lower() == ".npz":
+        arrays = files.read_arrays(path)
+        if "train" not in arrays:
+            raise InputError(f"'{path}' has no array 'train'.", "Store the texts as train and test, or as one npy file.")
+        return {name: arrays[name] for name in ("train", "test") if name in arrays}
+    try:
+        with files.opened(path) as file:
+            return {part: np.lib.format.read_array(file, allow_pickle=False)}
+    except InputError:
+        raise
+    except Exception as error:  # numpy raises errors of several kinds.
+        raise InputError(f"'{path}' cannot be read as a npy file: {first_line(error)}.", "Write it with numpy.save.") from error
+
+
+def _pairs(tokens: NDArray[Any], length: int, place: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    if tokens.dtype.kind not in "iu" or tokens.ndim not in (1, 2):
+        message = f"The tokens in '{place}' have type {tokens.dtype} and shape {tokens.shape}."
+        raise InputError(message, "Store whole numbers, (M,) or (N, T).")
+    if tokens.ndim == 1:
+        count = (len(tokens) - 1) // length
+        if count < 1:
+            raise InputError(f"'{place}' has {len(tokens)} tokens, fewer than one piece.", "Add --data-arg length=N.")
+        return tokens[: count * length].reshape(count, length), tokens[1 : count * length + 1].reshape(count, length)
+    if tokens.shape[1] < 2:
+        raise InputError(f"The texts in '{place}' have one token.", "Give texts of two tokens or more.")
+    return tokens[:, :-1], tokens[:, 1:]

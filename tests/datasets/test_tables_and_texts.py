@@ -1,0 +1,130 @@
+"""`csv:`, `tokens:` and `pt:`: the numbers that are in the file, and one sentence where it holds something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sharpcli.datasets.resolve import resolve
+from sharpcli.datasets.splits import DataSplits
+from sharpcli.errors import InputError, SettingsError
+
+
+def table(tmp_path: Path, text: str, *arguments: str) -> DataSplits:
+    (tmp_path / "t.csv").write_text(text)
+    return resolve(f"csv:{tmp_path / 't.csv'}", root="", arguments=arguments)
+
+
+@pytest.mark.parametrize("head", ["", "a,b,kind\n"])
+def test_a_table_of_classes(tmp_path: Path, head: str):
+    data = table(tmp_path, f"{head}1,2.5,0\n-3,4e1,1\n\n5,6,0\n")
+    assert data.train.inputs.tolist() == [[1, 2.5], [-3, 40], [5, 6]]
+    assert data.train.inputs.dtype == torch.float64
+    assert data.train.targets.tolist() == [0, 1, 0]
+
+
+def test_other_targets(tmp_path: Path):
+    words = table(tmp_path, "1,dog\n2,cat\n3,dog\n")
+    assert words.train.targets.tolist() == [1, 0, 1]
+    values = table(tmp_path, "x,y\n1,0.5\n2,1\n")
+    assert values.train.targets.tolist() == [[0.5], [1]]
+    for target in ("kind", "0"):
+        first = table(tmp_path, "kind,a,b\n1,2,3\n0,4,5\n", f"target={target}")
+        assert (first.train.targets.tolist(), first.train.inputs.tolist()) == ([1, 0], [[2, 3], [4, 5]])
+    (tmp_path / "more.csv").write_text("9,cat\n")
+    both = table(tmp_path, "1,dog\n2,cat\n", f"test={tmp_path / 'more.csv'}")
+    assert both.part("test").targets.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "words"),
+    [
+        ("", (), "is empty"),
+        ("1,2\n3\n", (), "Line 2 of .* has 1 cells, not 2"),
+        ("a,b\n1,2\nx,2\n", (), "Line 3 of .* has 'x', which is no number"),
+        ("1\n2\n", (), "has one column"),
+        ("a,b\n1,2\n", ("target=c",), "no column 'c'"),
+        ("a,b\n1,2\n", ("target=7",), "none of the number 7"),
+        ("1,nan\n2,1\n", (), "NaN"),
+        ("1,-1\n2,1\n", (), "class -1"),
+    ],
+)
+def test_tables_that_are_none(tmp_path: Path, text: str, arguments: tuple[str, ...], words: str):
+    with pytest.raises(InputError, match=words):
+        table(tmp_path, text, *arguments)
+
+
+def test_a_long_text_is_cut_into_pieces(tmp_path: Path):
+    np.save(tmp_path / "t.npy", np.arange(11, dtype=np.uint16))
+    data = resolve(f"tokens:{tmp_path / 't.npy'}", root="", arguments=("length=4",))
+    assert data.train.inputs.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert data.train.targets.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert data.preprocessing == "tokens, targets are the next tokens"
+    with pytest.raises(InputError, match="11 tokens, fewer than one piece"):
+        resolve(f"tokens:{tmp_path / 't.npy'}", root="")
+
+
+def test_several_texts(tmp_path: Path):
+    texts = np.arange(6).reshape(2, 3)
+    np.savez(tmp_path / "t.npz", train=texts, test=texts + 1)
+    data = resolve(f"tokens:{tmp_path / 't.npz'}", root="")
+    assert data.train.inputs.tolist() == [[0, 1], [3, 4]]
+    assert data.part("test").targets.tolist() == [[2, 3], [5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.ones(9), "type float64"),
+        (np.ones((2, 2, 2), int), "shape"),
+        (np.array([[1], [2]]), "one token"),
+        (np.array([3, -1, 2]), "-1"),
+    ],
+)
+def test_texts_that_are_none(tmp_path: Path, array: np.ndarray, words: str):
+    np.save(tmp_path / "t.npy", array)
+    with pytest.raises(InputError, match=words):
+        resolve(f"tokens:{tmp_path / 't.npy'}", root="", arguments=("length=1",))
+
+
+X, Y = torch.arange(8.0).reshape(4, 2), torch.tensor([0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [(X, Y), {"train": (X, Y), "test": (X, Y)}, {"x_train": X, "y_train": Y}, {"x_train": X.bfloat16(), "y_train": Y}],
+)
+def test_tensors(tmp_path: Path, content: object):
+    torch.save(content, tmp_path / "d.pt")
+    data = resolve(f"pt:{tmp_path / 'd.pt'}", root="")
+    assert torch.equal(data.train.inputs, X)
+    assert torch.equal(data.train.targets, Y)
+
+
+@pytest.mark.parametrize("content", [X, {"x_train": X}, {"test": (X, Y)}, {"weights": X}, (X, "y"), "x"])
+def test_files_that_hold_no_data(tmp_path: Path, content: object):
+    torch.save(content, tmp_path / "d.pt")
+    with pytest.raises(InputError, match="holds no t"):
+        resolve(f"pt:{tmp_path / 'd.pt'}", root="")
+
+
+@pytest.mark.parametrize("spec", ["csv:gone.csv", "tokens:gone.npy", "pt:gone.pt"])
+def test_missing_files_and_names_without_a_scheme(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="There is no file"):
+        resolve(spec, root="")
+    with pytest.raises(SettingsError, match="no data set called") as caught:
+        resolve(spec.partition(":")[2], root="")
+    assert caught.value.hint == f"Did you mean {spec}?"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        resolve(f"{spec.partition(':')[0]}:folder", root="")
+
+
+def test_only_images_take_a_transform(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("1,0\n2,1\n")
+    with pytest.raises(SettingsError, match="take no --transform"):
+        resolve(f"csv:{tmp_path / 't.csv'}", root="", transform="none")
