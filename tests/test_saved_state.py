@@ -85,6 +85,13 @@ def test_a_renewed_seal_does_not_make_up_for_a_wrong_type(written: Path):
     assert caught.value.hint == DAMAGED
 
 
+def test_a_state_without_its_seal(written: Path):
+    change_state(written, lambda content: content.pop("seal"), sealed=False)
+    assert state(written, sealed=False).read(Content)["count"] == 3
+    with pytest.raises(InputError, match="it was changed after it was written"):
+        state(written).read(Content)
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path):
     (tmp_path / "x.pt").write_text("nothing")
     with pytest.raises(InputError, match="holds no survey that can be continued"):

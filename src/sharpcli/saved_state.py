@@ -39,6 +39,7 @@ class SavedState:
         if_other: str,
         if_damaged: str,
         place: Path | None = None,
+        sealed: bool = True,
         upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     ) -> None:
         """Name the file and the work.
@@ -50,10 +51,11 @@ class SavedState:
             if_other: What the user can do if it is the state of other work, as a sentence.
             if_damaged: The same if the state cannot be used at all.
             place: What messages name. Default: the file.
+            sealed: Whether a state without a seal is refused; runs of checkpoint format 1 have none.
             upgrade: Turns an identity that an earlier version wrote into one of today.
         """
         self.path, self.identity = path, dict(identity)
-        self._work, self._place, self._upgrade = work, place or path, upgrade
+        self._work, self._place, self._sealed, self._upgrade = work, place or path, sealed, upgrade
         self._if_other, self._if_damaged = if_other, if_damaged
         self._written = False
 
@@ -79,7 +81,7 @@ class SavedState:
         except files.ContentError as error:
             raise self.unusable(str(error)) from error
         self.require_same(saved)
-        if _SEAL in stored and stored[_SEAL] != seal_of(stored):  # Runs of checkpoint format 1 have none.
+        if (self._sealed or _SEAL in stored) and stored.get(_SEAL) != seal_of(stored):
             raise self.unusable("it was changed after it was written")
         self._written = True
         return content

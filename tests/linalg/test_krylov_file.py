@@ -149,3 +149,13 @@ def test_one_flipped_bit_of_a_basis_is_told_as_damage(tmp_path: Path):
     rows.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
         eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {}))
+
+
+def test_a_search_of_an_earlier_version_is_left_as_it_is(tmp_path: Path):
+    for name in ("search.npz", "basis-0.raw"):
+        (tmp_path / name).write_bytes(b"as it was")
+    with pytest.raises(InputError, match="an earlier version of sharpcli wrote it"):
+        eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {}))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("search.npz", "basis-0.raw"), b"as it was"
+    )

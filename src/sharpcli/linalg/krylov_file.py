@@ -23,7 +23,7 @@ from sharpcli.linalg.krylov import Frame, Krylov
 from sharpcli.linalg.search import SearchState
 from sharpcli.saved_state import SavedState, checksum
 
-_STATE = "search.pt"
+_STATE, _FORMER_STATE = "search.pt", "search.npz"  # The latter up to format 3.
 _FORMAT = 4
 _SCALARS = ("products", "draws", "scale", "asymmetry", "orthogonality", "diagonal", "off_diagonal", "unbroken")
 
@@ -99,11 +99,13 @@ class KrylovFile:
         """Bring back a decomposition, and return the state of the search; {} if the folder holds none.
 
         Raises:
-            InputError: The folder holds a damaged search.
+            InputError: The folder holds a damaged search, or one of an earlier version.
             SettingsError: It holds the search of another problem.
         """
         saved = self._state.read(_Search)
         if saved is None:
+            if files.is_there(self.folder / _FORMER_STATE):
+                raise self._state.unusable("an earlier version of sharpcli wrote it")
             return {}
         try:
             size = _require_shapes(saved, krylov.dimension)

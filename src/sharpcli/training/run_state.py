@@ -125,7 +125,9 @@ def _saved(folder: Path, identity: Mapping[str, Any]) -> SavedState:
             present["plan"] = {name: value for name, value in plan.items() if name in known}
         return present
 
-    return SavedState(folder / STATE, identity, work="run", if_other=_OTHER, if_damaged=_ANEW, place=folder, upgrade=upgrade)
+    return SavedState(
+        folder / STATE, identity, work="run", if_other=_OTHER, if_damaged=_ANEW, place=folder, sealed=False, upgrade=upgrade
+    )
 
 
 def require_like(tensor: Tensor, own: Tensor, name: str) -> None:
