@@ -39,10 +39,22 @@ def test_other_targets(tmp_path: Path):
     assert both.part("test").targets.tolist() == [0]
 
 
+def test_the_first_row_is_a_sample_if_it_has_a_number(tmp_path: Path):
+    assert len(table(tmp_path, "dog,1,2\ncat,3,4\n", "target=0").train) == 2
+    assert len(table(tmp_path, "kind,a,b\ncat,3,4\ndog,1,2\n", "target=0").train) == 2
+    quoted = table(tmp_path, '1,"two\nlines"\n2,one\n')
+    assert quoted.train.targets.tolist() == [1, 0]
+    assert table(tmp_path, "x,y\n1,2\n2,4\n", "values=True").train.targets.tolist() == [[2], [4]]
+    ignored = resolve(f"csv:{tmp_path / 't.csv'}", root="", loss="ce:ignore_index=4")
+    assert ignored.train.targets.tolist() == [2, -100]
+
+
 @pytest.mark.parametrize(
     ("text", "arguments", "words"),
     [
         ("", (), "is empty"),
+        ("NA,1,0\n2,3,1\n", (), "Line 1 of .* has 'NA'"),
+        ("1,2\n\n\nx,2\n", (), "Line 4 of .* has 'x'"),
         ("1,2\n3\n", (), "Line 2 of .* has 1 cells, not 2"),
         ("a,b\n1,2\nx,2\n", (), "Line 3 of .* has 'x', which is no number"),
         ("1\n2\n", (), "has one column"),
@@ -128,3 +140,17 @@ def test_only_images_take_a_transform(tmp_path: Path):
     (tmp_path / "t.csv").write_text("1,0\n2,1\n")
     with pytest.raises(SettingsError, match="take no --transform"):
         resolve(f"csv:{tmp_path / 't.csv'}", root="", transform="none")
+
+
+def test_a_sparse_tensor_is_no_array(tmp_path: Path):
+    torch.save((X.to_sparse(), Y), tmp_path / "d.pt")
+    with pytest.raises(InputError, match="no plain array"):
+        resolve(f"pt:{tmp_path / 'd.pt'}", root="")
+
+
+def test_a_second_file_that_changed_is_read_again(tmp_path: Path):
+    (tmp_path / "more.csv").write_text("9,1\n")
+    assert table(tmp_path, "1,0\n2,1\n", f"test={tmp_path / 'more.csv'}").part("test").inputs.tolist() == [[9]]
+    (tmp_path / "more.csv").write_text("10,1\n")
+    again = resolve(f"csv:{tmp_path / 't.csv'}", root="", arguments=(f"test={tmp_path / 'more.csv'}",))
+    assert again.part("test").inputs.tolist() == [[10]]

@@ -56,6 +56,11 @@ def text(): return [{"input_ids": ids, "attention_mask": torch.ones(4, 5)}]
 def labelled(): return [{"input_ids": ids, "labels": ids.clone()}]
 def classified(): return [{"input_ids": ids, "labels": torch.tensor([0, 1, 0, 1])}]
 
+def yields():
+    for start in (0, 4, 8): yield x[start : start + 4], y[start : start + 4]
+def partly(): return [{"input_ids": ids, "labels": ids.clone()}, {"input_ids": ids, "labels": torch.full_like(ids, -100)}]
+def padded(): return x, torch.where(y == 2, -1, y)
+
 def nothing(): return None
 def random(): return [(torch.randn(4, 3), torch.zeros(4, dtype=torch.long)) for _ in range(2)] if 0 else Noise()
 class Noise(Dataset):
@@ -95,6 +100,7 @@ def loaded(code: Path, name: str, *arguments: str, transform: str | None = None)
         "batches",
         "shuffled",
         "words",
+        "yields",
         "both",
         "named",
         "keras",
@@ -138,6 +144,19 @@ def test_texts(code: Path):
     data = loaded(code, "classified")
     assert torch.equal(data.train.inputs, ids)
     assert data.train.targets.tolist() == [0, 1, 0, 1]
+
+
+def test_a_batch_that_is_ignored_is_shifted_like_the_others(code: Path):
+    data = loaded(code, "partly")
+    assert data.train.inputs.shape == data.train.targets.shape == (8, 4)
+    assert int((data.train.targets == -100).sum()) == 16
+
+
+def test_targets_that_the_loss_ignores(code: Path):
+    data = resolve(f"{code}:padded", root="", loss="ce:ignore_index=-1")
+    assert data.train.targets.tolist() == [-100 if label == 2 else label for label in Y.tolist()]
+    with pytest.raises(InputError, match="classes run from -1"):
+        loaded(code, "padded")
 
 
 def test_images_of_bytes_need_a_transform(code: Path):

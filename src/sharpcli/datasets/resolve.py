@@ -5,22 +5,22 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from sharpcli import files, plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.datasets.splits import DataSplits
-from sharpcli.datasets.suggestions import require_kind, suggestion
+from sharpcli.datasets.suggestions import FILES, require_kind, suggestion
 from sharpcli.datasets.transforms import transform_named
 from sharpcli.datasets.user_data import load_from_code
 from sharpcli.errors import SettingsError, closest
 from sharpcli.losses import one_hot, refused
-from sharpcli.settings.losses import IGNORED, LossSpec
+from sharpcli.settings.losses import LossSpec
 
-_FILES = ("csv", "npz", "pt", "tokens")
-_WITH_PATH = (*_FILES, "folder")
+_WITH_PATH = (*FILES, "folder")
 _EMBEDDED = "fashion-mini"
 _CODE = "code"
 
@@ -37,8 +37,9 @@ def resolve(
     """Load a data set; return the one that was loaded last if name, options and files are the same.
 
     Args:
-        spec: A name in any case and with any dashes, `torchvision:NAME`, `folder:PATH`, `npz:FILE`, or code of the user,
-            `file.py:name` or `pkg.mod:name`, which is run; see `datasets.user_data`.
+        spec: A name in any case and with any dashes, `torchvision:NAME`, `folder:PATH`, a file behind its scheme (`csv:`,
+            `npz:`, `pt:`, `tokens:`), or code of the user, `file.py:name` or `pkg.mod:name`, which is run; see
+            `datasets.user_data`.
         root: Folder of the downloaded data sets; `~` is expanded here and in the spec's path.
         download: Fetch a torchvision data set that is missing.
         arguments: Options as "key=value" texts.
@@ -55,19 +56,20 @@ def resolve(
     name, path = _parse(spec)
     path_or_root = str(files.expanded(path or root))
     require_kind(name, path_or_root)
-    loss_spec = LossSpec.parse(loss)
-    if name in ("npz", "pt") and loss_spec.ignore_index != IGNORED:
-        arguments = (*arguments, f"ignore_index={loss_spec.ignore_index}")
-    options = parse_arguments(arguments)
+    loss_spec, options = LossSpec.parse(loss), parse_arguments(arguments)
+    given: dict[str, object] = {}
     if name != _CODE:
         load = plugins.load("datasets/readers", name).load
-        check_arguments(load, options, reserved=("root", "download", "transform"))
-        if transform is not None and "transform" not in inspect.signature(load).parameters:
+        check_arguments(load, options, reserved=("root", "download", "transform", "ignore_index"))
+        if transform is not None and not _takes(load, "transform"):
             raise SettingsError(f"The data '{spec}' are no images, so they take no --transform.", "Leave --transform out.")
+    if name == _CODE or _takes(load, "ignore_index"):
+        given["ignore_index"] = loss_spec.ignore_index
     stamp = _stamp(name, Path(path_or_root)) if name in _WITH_PATH else ()
+    stamp += _stamp(FILES[0], files.expanded(str(options["test"]))) if name in FILES and options.get("test") else ()
     stamp += tuple(_changed(text) for text in (path, transform or ""))
     where = "" if name == _EMBEDDED else path if name == _CODE else path_or_root
-    data = _load(name, where, download, tuple(arguments), transform, stamp)
+    data = _load(name, where, download, tuple(arguments), transform, tuple(given.items()), stamp)
     targets = data.train.targets
     # Where the inputs have as long an axis, a class for each token is possible, and the model's outputs tell.
     if loss_spec.name != "bce" and one_hot(targets) and targets.shape[1] not in data.train.inputs.shape[1:]:
@@ -78,14 +80,31 @@ def resolve(
 # One data set is enough for several checkpoints trained on it, and two large ones may not fit in memory.
 @lru_cache(maxsize=1)
 def _load(
-    name: str, root: str, download: bool, texts: tuple[str, ...], transform: str | None, stamp: tuple[int, ...]
+    name: str,
+    root: str,
+    download: bool,
+    texts: tuple[str, ...],
+    transform: str | None,
+    given: tuple[tuple[str, object], ...],
+    stamp: tuple[int, ...],
 ) -> DataSplits:
-    given = {} if transform is None else {"transform": transform_named(transform)}
+    keywords: dict[str, Any] = dict(given)
+    if transform is not None:
+        keywords["transform"] = transform_named(transform)
     if name == _CODE:
-        return load_from_code(root, parse_arguments(texts), **given)
+        return load_from_code(root, parse_arguments(texts), **keywords)
     module = plugins.load("datasets/readers", name)
-    splits: DataSplits = module.load(root, download=download, **given, **parse_arguments(texts))
+    splits: DataSplits = module.load(root, download=download, **keywords, **parse_arguments(texts))
     return splits
+
+
+def _takes(load: Callable[..., object], parameter: str) -> bool:
+    return parameter in inspect.signature(load).parameters
+
+
+def is_of_images(spec: str) -> bool:
+    """Tell whether a spec names a set or a folder of images, whose pixels a transform changes."""
+    return spec.partition(":")[0].lower() not in FILES and not runs_code(spec)
 
 
 def _parse(spec: str) -> tuple[str, str]:
@@ -106,11 +125,8 @@ def _parse(spec: str) -> tuple[str, str]:
     by_letters = {_letters(name): name for name in candidates}
     word = rest if colon else spec
     if _letters(word) not in by_letters:
-        listed = (
-            candidates
-            if colon
-            else [*candidates, "folder:PATH", "npz:FILE", "csv:FILE", "pt:FILE", "tokens:FILE", "file.py:fn"]
-        )
+        schemes = ["folder:PATH", *(f"{scheme}:FILE" for scheme in FILES), "file.py:fn"]
+        listed = candidates if colon else [*candidates, *schemes]
         raise SettingsError(f"There is no data set called '{spec}'.", suggestion(spec) or closest(word.lower(), listed))
     return by_letters[_letters(word)], ""
 
@@ -126,9 +142,12 @@ def runs_code(spec: str) -> bool:
 def _can_be_imported(source: str) -> bool:
     """Tell whether there is a file or a module in front of the colon; if not, the word is a misspelt scheme."""
     top = source.partition(".")[0]
-    return (
-        source.endswith(".py") or Path(f"{top}.py").is_file() or Path(top).is_dir() or importlib.util.find_spec(top) is not None
-    )
+    if source.endswith(".py") or Path(f"{top}.py").is_file() or Path(top).is_dir():
+        return True
+    try:
+        return importlib.util.find_spec(top) is not None
+    except ValueError:  # Such as of __main__.
+        return False
 
 
 def _changed(text: str) -> int:
@@ -145,7 +164,7 @@ def _stamp(name: str, path: Path) -> tuple[int, ...]:
     """Return numbers that change when the file, or an image of the folder, is rewritten, moved or renamed; () without files."""
     parts = [path / part for part in ("train", "test", "val")]
     paths = (
-        [str(path)] if name in _FILES else [file for part in parts if os.path.isdir(part) for file in files.files_below(part)]
+        [str(path)] if name in FILES else [file for part in parts if os.path.isdir(part) for file in files.files_below(part)]
     )
     states = ((file, os.stat(file)) for file in paths if os.path.exists(file))
     return tuple(hash((file, state.st_mtime_ns, state.st_size)) for file, state in states)

@@ -6,12 +6,14 @@ import os
 
 from sharpcli.errors import InputError
 
+FILES = ("csv", "npz", "pt", "tokens")  # Readers of one file, by their schemes.
+_ENDINGS = {".npz": "npz", ".csv": "csv", ".npy": "tokens", ".pt": "pt", ".pth": "pt"}
+
 
 def suggestion(spec: str) -> str:
     """Return a hint for a spec that is no data set but a path; "" if there is nothing at that path."""
     path = os.path.expanduser(spec)  # Unlike a Path, it takes any text.
-    schemes = {".npz": "npz", ".csv": "csv", ".npy": "tokens", ".pt": "pt", ".pth": "pt"}
-    scheme = schemes.get(os.path.splitext(spec.lower())[1])
+    scheme = _ENDINGS.get(os.path.splitext(spec.lower())[1])
     if scheme is not None and ":" not in spec:
         return f"Did you mean {scheme}:{spec}?"
     if os.path.isdir(path):
@@ -27,7 +29,7 @@ def require_kind(name: str, path: str) -> None:
     Raises:
         InputError: `path` is of the other kind.
     """
-    if name in ("csv", "npz", "pt", "tokens") and os.path.isdir(path):
+    if name in FILES and os.path.isdir(path):
         raise InputError(f"'{path}' is a folder, not a file of {name}:.", f"Did you mean folder:{path}?")
     if name == "folder" and os.path.isfile(path):
         raise InputError(f"'{path}' is a file, not a folder.", suggestion(path))

@@ -3,7 +3,8 @@
 The name is a function without required arguments, or the data themselves. They are one of
 
 - `{"train": part, "test": part}`, where "val" or "validation" stand for "test", or `(train, test)`;
-- an object with `train_dataloader` and perhaps `test_dataloader` or `val_dataloader`, as Lightning's data modules have;
+- an object with `train_dataloader` and perhaps `val_dataloader` or, without it, `test_dataloader`, as a data module of
+  Lightning has;
 - one part, which is then the training data;
 
 and a part is a map-style or iterable Dataset, a DataLoader, or inputs and targets as two arrays or tensors. A sample or a
@@ -31,20 +32,23 @@ from sharpcli.losses import IGNORED
 from sharpcli.user_code import errors_named, imported, public_callables
 
 _BATCH = 64
-_TRAIN, _TEST = ("train", "training"), ("test", "val", "valid", "validation", "eval")
+_BY_NAME = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation", "eval")}
 _INPUTS = ("pixel_values", "input_ids", "inputs", "input", "x", "images", "image", "features", "data")
 _TARGETS = ("labels", "label", "targets", "target", "y", "classes")
 _PLAIN = {"attention_mask": 1, "token_type_ids": 0}  # Further entries that say nothing where all numbers are this one.
 _SHAPES = "Let a batch be (inputs, targets), or a dictionary with pixel_values, input_ids or inputs, and labels or targets."
 
 
-def load_from_code(spec: str, options: Mapping[str, object], transform: Transform | None = None) -> DataSplits:
+def load_from_code(
+    spec: str, options: Mapping[str, object], transform: Transform | None = None, ignore_index: int = IGNORED
+) -> DataSplits:
     """Import what a spec names, and return its data as tensors.
 
     Args:
         spec: `file.py:name` or `pkg.mod:name`.
         options: Keyword arguments of the function.
         transform: What is done to images of bytes (N, C, H, W).
+        ignore_index: An integer target that is ignored, in addition to -100.
 
     Raises:
         InputError: The code cannot be imported or fails, or answers with no data.
@@ -63,15 +67,15 @@ def load_from_code(spec: str, options: Mapping[str, object], transform: Transfor
         elif options:
             raise SettingsError(f"'{spec}' is no function, so it takes no --data-arg.", "Leave --data-arg out.")
         with errors_named(spec, "read"):
-            parts = {name: _Read.of(part, spec, name) for name, part in _parts(answer, spec).items()}
-    splits = {name: read.split(spec, name, transform) for name, read in parts.items()}
+            parts = {name: _Read.of(part, spec, name) for name, part in _parts(answer).items()}
+    splits = {name: read.split(spec, name, transform, ignore_index) for name, read in parts.items()}
     words = [transform.words if transform else f"as {spec} gives them", *dict.fromkeys(read.remark for read in parts.values())]
     text = transform.text if transform else ""
     classes = _num_classes(list(splits.values()))
     return DataSplits(spec, splits["train"], splits.get("test"), classes, ", ".join(filter(None, words)), text)
 
 
-def _parts(answer: Any, spec: str) -> dict[str, Any]:
+def _parts(answer: Any) -> dict[str, Any]:
     """Return the training data under "train", and the test data, if there are some, under "test"."""
     if hasattr(answer, "train_dataloader"):
         return _of_module(answer)
@@ -85,9 +89,6 @@ def _parts(answer: Any, spec: str) -> dict[str, Any]:
     if isinstance(answer, tuple) and len(answer) == 2 and not all(_is_array(part) for part in answer):
         return {"train": answer[0], "test": answer[1]}
     return {"train": answer}
-
-
-_BY_NAME = {"train": _TRAIN, "test": _TEST}
 
 
 def _of_module(module: Any) -> dict[str, Any]:
@@ -117,13 +118,12 @@ class _Read:
         """Read a part from its first sample to its last."""
         inputs: list[Tensor] = []
         targets: list[Tensor] = []
-        remark, count = "", len(part) if hasattr(part, "__len__") else 0
+        texts = False
         for number, batch in enumerate(_batches(part, spec)):
-            some, wanted, remark = _pair(batch, spec)
-            if number == 0 and not _is_array_pair(part):
-                samples = len(getattr(part, "dataset", part)) if count else 0
-                each = some[0].nbytes if len(some) else 0
-                require_memory(2 * samples * each, f"The {samples} samples of '{spec}'", "Return fewer samples.")
+            some, wanted, texts = _pair(batch, spec)
+            if number == 0 and not _is_array_pair(part) and len(some):
+                count = len(getattr(part, "dataset", part)) if hasattr(part, "__len__") else 0
+                require_memory(2 * count * some[0].nbytes, f"The {count} samples of '{spec}'", "Return fewer samples.")
             inputs.append(some)
             targets.append(wanted)
         if not inputs:
@@ -134,9 +134,20 @@ class _Read:
             raise InputError(
                 f"Samples of '{spec}' have different shapes, {one} and {other}.", "Let all samples have one shape; pad texts."
             )
-        return _Read(torch.cat(inputs), torch.cat(targets), remark)
+        read = _Read(torch.cat(inputs), torch.cat(targets), "")
+        return read.shifted() if texts else read
 
-    def split(self, spec: str, name: str, transform: Transform | None) -> Split:
+    def shifted(self) -> _Read:
+        """Return each next token as the target if the targets are the tokens themselves, else the same.
+
+        Causal language models of Hugging Face take labels at the places of their tokens, and shift them by themselves.
+        """
+        same = self.targets.shape == self.inputs.shape and self.inputs.ndim == 2
+        if not same or not bool(((self.targets == self.inputs) | (self.targets == IGNORED)).all()):
+            return self
+        return _Read(self.inputs[:, :-1], self.targets[:, 1:], "targets are the next tokens")
+
+    def split(self, spec: str, name: str, transform: Transform | None, ignore_index: int) -> Split:
         """Return the checked split."""
         inputs = self.inputs
         if inputs.dtype == torch.uint8 and transform is not None:
@@ -157,7 +168,7 @@ class _Read:
                 f"The {name} data of '{spec}' have {len(inputs)} inputs and {len(self.targets)} targets.",
                 "Give every input one target.",
             )
-        return Split(inputs, _targets(self.targets))
+        return Split(inputs, _targets(self.targets, ignore_index))
 
 
 def _batches(part: Any, spec: str) -> Iterator[Any]:
@@ -175,9 +186,9 @@ def _batches(part: Any, spec: str) -> Iterator[Any]:
         loader = part  # Batches.
     else:
         raise InputError(f"'{spec}' answers with {_described(part)}, which is no data.", _SHAPES)
-    first = next(iter(loader), None)
+    again = None if isinstance(loader, Iterator) else next(iter(loader), None)  # An iterator is read once only.
     for number, batch in enumerate(loader):
-        if number == 0 and not isinstance(part, Iterator) and not _same(_tensors(first), _tensors(batch)):
+        if number == 0 and again is not None and not _same(_tensors(again), _tensors(batch)):
             raise InputError(
                 f"'{spec}' gives other numbers for the same samples each time they are read.",
                 "Take augmentation and shuffling out: an analysis is over fixed samples.",
@@ -194,16 +205,16 @@ def _is_data_set(part: Any) -> bool:
     return hasattr(part, "__getitem__") and hasattr(part, "__len__") and not isinstance(part, tuple | Mapping | str)
 
 
-def _pair(batch: Any, spec: str) -> tuple[Tensor, Tensor, str]:
-    """Return inputs and targets of a batch, and a remark on how they were made, or ""."""
+def _pair(batch: Any, spec: str) -> tuple[Tensor, Tensor, bool]:
+    """Return inputs and targets of a batch, and whether the inputs are called tokens."""
     if isinstance(batch, Mapping):
         return _of_mapping(batch, spec)
     if isinstance(batch, tuple | list) and len(batch) == 2 and all(_is_array(part) for part in batch):
-        return _tensor(batch[0]), _tensor(batch[1]), ""
+        return _tensor(batch[0]), _tensor(batch[1]), False
     raise InputError(f"A batch of '{spec}' is {_described(batch)}.", _SHAPES)
 
 
-def _of_mapping(batch: Mapping[str, Any], spec: str) -> tuple[Tensor, Tensor, str]:
+def _of_mapping(batch: Mapping[str, Any], spec: str) -> tuple[Tensor, Tensor, bool]:
     entries = {name: _tensor(value) for name, value in batch.items() if _is_array(value)}
     names = [next((name for name in known if name in entries), None) for known in (_INPUTS, _TARGETS)]
     inputs_name, targets_name = names
@@ -216,19 +227,14 @@ def _of_mapping(batch: Mapping[str, Any], spec: str) -> tuple[Tensor, Tensor, st
                 f"A batch of '{spec}' has a further input, '{name}', and models are given one.",
                 "Leave it out of the batch, or let the model take it from its one input.",
             )
-    inputs = entries[inputs_name]
-    labels = inputs if targets_name is None else entries[targets_name]
-    if tokens and labels.shape == inputs.shape and bool(((labels == inputs) | (labels == IGNORED)).all()):
-        # Causal language models of Hugging Face take labels at the places of their tokens, and shift them by themselves.
-        return inputs[:, :-1], labels[:, 1:], "targets are the next tokens"
-    return inputs, labels, ""
+    return entries[inputs_name], entries[targets_name or inputs_name], tokens
 
 
-def _targets(targets: Tensor) -> Tensor:
+def _targets(targets: Tensor, ignore_index: int) -> Tensor:
     if targets.is_floating_point():
         values = targets if targets.dtype == torch.float64 else targets.float()
         return values.reshape(len(values), -1)
-    return targets.long()
+    return targets.long().masked_fill(targets == ignore_index, IGNORED)
 
 
 def _num_classes(splits: Sequence[Split]) -> int:

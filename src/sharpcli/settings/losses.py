@@ -56,7 +56,7 @@ class LossSpec:
             )
         if colon and not options:
             raise SettingsError(f"The loss '{text}' has no option after its colon.", _known(name))
-        if name == "ce" and _is_number(options):
+        if name == "ce" and is_number(options):
             options = f"smoothing={options}"
         spec, given = LossSpec(name), set[str]()
         for part in options.split(",") if options else ():
@@ -105,7 +105,8 @@ def _known(name: str) -> str:
     return f"Its options are {', '.join(words)}, as in {name}:{words[0].partition('|')[0]}."
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Tell whether a text is a number as Python writes it."""
     try:
         float(text)
     except ValueError:

@@ -6,6 +6,7 @@ Reference: RFC 4180.
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,20 @@ from sharpcli import files
 from sharpcli.datasets.arrays import splits_of_arrays
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError, closest
+from sharpcli.losses import IGNORED
+from sharpcli.settings.losses import is_number
 
 
-def load(root: str, *, download: bool = False, target: str | int | None = None, test: str | None = None) -> DataSplits:
-    """Read a table of numbers; a first row with a cell that is no number holds the names of the columns.
+def load(
+    root: str,
+    *,
+    download: bool = False,
+    target: str | int | None = None,
+    values: bool = False,
+    test: str | None = None,
+    ignore_index: int = IGNORED,
+) -> DataSplits:
+    """Read a table of numbers; a first row without a number among its inputs holds the names of the columns.
 
     Targets that are whole numbers are classes counted from 0, other numbers are values to regress on, and words are classes
     in the order of the alphabet.
@@ -28,7 +39,9 @@ def load(root: str, *, download: bool = False, target: str | int | None = None, 
         root: The file, in UTF-8.
         download: Not used.
         target: Name or number, from 0, of the column of targets. Default: the last one.
+        values: Take whole numbers as values to regress on, too.
         test: A second file, of the same columns, for the test split.
+        ignore_index: A further class that is ignored, as the loss says.
 
     Returns:
         Inputs (N, columns - 1), float64; classes (N,) or values (N, 1).
@@ -38,72 +51,67 @@ def load(root: str, *, download: bool = False, target: str | int | None = None, 
     """
     paths = {"train": Path(root)} | ({"test": files.expanded(test)} if test else {})
     tables = {part: _read(path, target) for part, path in paths.items()}
-    words = sorted({word for _, column in tables.values() for word in column if not _is_number(word)})
+    words = sorted({word for _, column in tables.values() for word in column if not is_number(word)})
     arrays: dict[str, NDArray[Any]] = {}
     for part, (inputs, column) in tables.items():
-        arrays[f"x_{part}"], arrays[f"y_{part}"] = inputs, _targets(column, words)
-    return splits_of_arrays(arrays, Path(root).stem, root)
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = inputs, _targets(column, words, values=values)
+    return splits_of_arrays(arrays, Path(root).stem, root, ignore_index=ignore_index)
 
 
 def _read(path: Path, target: str | int | None) -> tuple[NDArray[np.float64], list[str]]:
     """Return the inputs (N, columns - 1) and the cells of the target."""
+    rows = _rows(path)
+    if not rows:
+        raise InputError(f"'{path}' has no rows.", "Give the file of the samples.")
+    _, first = rows[0]
+    width, place = len(first), _place(path, target, [cell.strip() for cell in first])
+    if isinstance(target, str) or not any(is_number(cell) for index, cell in enumerate(first) if index != place):
+        rows = rows[1:]
+    numbers = np.empty((len(rows), width - 1))
+    for index, (line, row) in enumerate(rows):
+        if len(row) != width:
+            raise InputError(f"Line {line} of '{path}' has {len(row)} cells, not {width}.", "Give every row all its cells.")
+        cells = row[:place] + row[place + 1 :]
+        wrong = next((cell for cell in cells if not is_number(cell)), None)
+        if wrong is not None:
+            raise InputError(f"Line {line} of '{path}' has '{wrong}', which is no number.", "Encode words as numbers.")
+        numbers[index] = [float(cell) for cell in cells]
+    return numbers, [row[place].strip() for _, row in rows]
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return the rows that are not empty, each with the number of its last line."""
     if not files.is_there(path):
         raise InputError(f"There is no file '{path}'.", "Check the path behind csv:.")
     try:
         with files.opened(path) as file:
-            rows = [row for row in csv.reader(file.read().decode("utf-8-sig").splitlines()) if row]
+            reader = csv.reader(io.StringIO(file.read().decode("utf-8-sig"), newline=""))
+            return [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"'{path}' cannot be read as a table: {error}.", "Store it as comma-separated values in UTF-8."
-        ) from error
-    if not rows:
-        raise InputError(f"'{path}' has no rows.", "Give the file of the samples.")
-    names = [] if all(map(_is_number, rows[0][:-1])) and (len(rows) == 1 or _alike(rows)) else rows.pop(0)
-    width = len(names or rows[0])
-    place = _place(path, target, names, width)
-    numbers = np.empty((len(rows), width - 1))
-    for index, row in enumerate(rows):
-        line = index + 1 + bool(names)
-        if len(row) != width:
-            raise InputError(f"Line {line} of '{path}' has {len(row)} cells, not {width}.", "Give every row all its cells.")
-        cells = row[:place] + row[place + 1 :]
-        wrong = next((cell for cell in cells if not _is_number(cell)), None)
-        if wrong is not None:
-            raise InputError(f"Line {line} of '{path}' has '{wrong}', which is no number.", "Encode words as numbers.")
-        numbers[index] = [float(cell) for cell in cells]
-    return numbers, [row[place].strip() for row in rows]
+        hint = "Store it as comma-separated values in UTF-8."
+        raise InputError(f"'{path}' cannot be read as a table: {error}.", hint) from error
 
 
-def _alike(rows: list[list[str]]) -> bool:
-    """Tell whether the last cell of the first row is a sample's, not a name: a number, or a word that comes again."""
-    return _is_number(rows[0][-1]) or rows[0][-1] in {row[-1] for row in rows[1:]}
-
-
-def _place(path: Path, target: str | int | None, names: list[str], width: int) -> int:
+def _place(path: Path, target: str | int | None, names: list[str]) -> int:
+    """Return the number of the column of targets; `names` is the first row."""
+    width = len(names)
     if width < 2:
         raise InputError(f"'{path}' has one column.", "Give inputs and a target.")
     if target is None:
         return width - 1
-    if isinstance(target, int):
-        if not 0 <= target < width:
-            raise InputError(f"'{path}' has {width} columns, and none of the number {target}.", "Count columns from 0.")
-        return target
-    if target not in names:
-        raise InputError(f"'{path}' has no column '{target}'.", closest(target, names) if names else "Give its number.")
-    return names.index(target)
+    if isinstance(target, str):
+        if target not in names:
+            raise InputError(f"'{path}' has no column '{target}'.", closest(target, names))
+        return names.index(target)
+    if not 0 <= target < width:
+        raise InputError(f"'{path}' has {width} columns, and none of the number {target}.", "Count columns from 0.")
+    return target
 
 
-def _targets(column: list[str], words: list[str]) -> NDArray[Any]:
+def _targets(column: list[str], words: list[str], *, values: bool) -> NDArray[Any]:
     if words:
         known = {word: number for number, word in enumerate(words)}
         return np.array([known.get(cell, -1) for cell in column])
     numbers = np.array([float(cell) for cell in column])
-    return numbers.astype(np.int64) if bool((numbers == np.round(numbers)).all()) else numbers
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    whole = not values and bool(((numbers == np.round(numbers)) & (np.abs(numbers) < 2**53)).all())
+    return numbers.astype(np.int64) if whole else numbers

@@ -30,10 +30,7 @@ def load(
 ) -> DataSplits:
     """Read four arrays, or two without a test split; shapes stay, so that grey images for a ConvNet must be (N, 1, H, W).
 
-    Bytes (uint8 inputs) are divided by 255, floats are used as they stand, and nothing is standardised.
-    Other integers (N,) or (N, T) are tokens, which a model looks up: a text of T tokens is a row of (N, T).
-    Integer targets (N,), or (N, T) with one for each token, are classes counted from 0, and -100 is ignored;
-    float targets (N,) or (N, K) are values to regress on, or labels.
+    What the numbers mean is that of `datasets.arrays.splits_of_arrays`.
 
     Args:
         root: The file. Pickled objects in it are refused.

@@ -15,7 +15,7 @@ from sharpcli import files
 from sharpcli.datasets.arrays import splits_of_arrays
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.datasets.transforms import Transform
-from sharpcli.errors import InputError
+from sharpcli.errors import InputError, first_line
 from sharpcli.losses import IGNORED
 
 _WRITE = 'Save {"x_train": inputs, "y_train": targets}, with x_test and y_test if there are some, or (inputs, targets).'
@@ -29,7 +29,7 @@ def load(
     tokens: bool = False,
     ignore_index: int = IGNORED,
 ) -> DataSplits:
-    """Read tensors; what they mean is as for npz: files.
+    """Read tensors; what the numbers mean is that of `datasets.arrays.splits_of_arrays`.
 
     Args:
         root: The file. Nothing in it is run.
@@ -66,5 +66,9 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 def _array(tensor: Tensor) -> NDArray[Any]:
     tensor = tensor.detach()
-    array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor).numpy()
+    narrow = tensor.is_floating_point() and tensor.itemsize < 4
+    try:
+        array: NDArray[Any] = (tensor.float() if narrow else tensor).numpy()
+    except (TypeError, RuntimeError) as error:  # Such as a sparse tensor.
+        raise InputError(f"The file has a tensor that is no plain array: {first_line(error)}.", _WRITE) from error
     return array

@@ -5,6 +5,7 @@ Reference: numpy.save.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from sharpcli.arguments import require_at_least
 from sharpcli.datasets.arrays import splits_of_arrays
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError, first_line
+from sharpcli.losses import IGNORED
 
 
-def load(root: str, *, download: bool = False, length: int = 128, test: str | None = None) -> DataSplits:
+def load(
+    root: str, *, download: bool = False, length: int = 128, test: str | None = None, ignore_index: int = IGNORED
+) -> DataSplits:
     """Read tokens and pair each with the next one.
 
     Args:
@@ -27,6 +31,7 @@ def load(root: str, *, download: bool = False, length: int = 128, test: str | No
         download: Not used.
         length: Tokens of a piece of a long text.
         test: A second npy file for the test split.
+        ignore_index: A further target that is ignored, as the loss says.
 
     Returns:
         Tokens (N, T) and the next tokens (N, T), int64.
@@ -44,8 +49,8 @@ def load(root: str, *, download: bool = False, length: int = 128, test: str | No
     for part, tokens in texts.items():
         arrays[f"x_{part}"], arrays[f"y_{part}"] = _pairs(tokens, length, root)
     vocabulary = max(int(tokens.max()) for tokens in texts.values()) + 1
-    data = splits_of_arrays(arrays, Path(root).stem, root, tokens=True, num_classes=vocabulary)
-    return DataSplits(data.name, data.train, data.test, data.num_classes, "tokens, targets are the next tokens")
+    data = splits_of_arrays(arrays, Path(root).stem, root, tokens=True, ignore_index=ignore_index, num_classes=vocabulary)
+    return replace(data, preprocessing="tokens, targets are the next tokens")
 
 
 def _read(path: Path, part: str) -> dict[str, NDArray[Any]]:
