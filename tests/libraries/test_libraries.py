@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 from torchvision.datasets import ImageFolder
+from torchvision.models import resnet18
 
 from tests.datasets.test_transforms import picture_folder
 from tests.nets import double_differentiation
@@ -182,3 +184,17 @@ def test_a_net_that_timm_does_not_have(sharpcli: Run, pictures: Path, tmp_path: 
     answer = sharpcli(*words, "--model", "timm:test_vit", "--model-arg", "pretrained=True")
     assert answer.exit_code == 2
     assert "The option 'pretrained' is not taken." in answer.stderr
+
+
+def test_the_number_of_outputs_is_that_of_the_file_in_any_order_of_its_tensors(sharpcli: Run, pictures: Path, tmp_path: Path):
+    """safetensors sorts names, so that the last vector is none of the classifier; and the data have two classes of seven."""
+    torch.manual_seed(0)
+    model = resnet18(num_classes=7)
+    save_file(model.state_dict(), tmp_path / "net.safetensors")
+    torch.save({f"module.{name}": tensor for name, tensor in model.state_dict().items()}, tmp_path / "net.pt")
+    for name in ("net.safetensors", "net.pt"):
+        words = ["--model", "torchvision:resnet18", "--data", f"folder:{pictures}", "--transform", "resize=40,crop=32"]
+        answer = sharpcli("inspect", tmp_path / name, *words, "--json")
+        assert answer.exit_code == 0, answer.stderr
+        alone = sharpcli("distance", tmp_path / name, "--init", tmp_path / name, "--model", "torchvision:resnet18", "--json")
+        assert alone.exit_code == 0, alone.stderr

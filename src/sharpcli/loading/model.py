@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from sharpcli.models.resolve import is_of_library, resolve
 from sharpcli.modules import private_copy
 from sharpcli.plugins import runs_code
 from sharpcli.settings import AnalysisSettings
+from sharpcli.user_code import never_run
 
 _SPARE = 2**24  # Parameters.
 
@@ -27,26 +30,44 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
             "Give it with --model: a built-in name, torchvision:NAME, timm:NAME or file.py:fn.",
         )
     if settings.model is None and runs_code(spec):
-        raise InputError(
-            f"{checkpoint.path} needs the model code {spec}, but code that a file names is never run.",
-            f"If you trust this code, add --model {spec}.",
-        )
+        raise never_run(str(checkpoint.path), "model", spec)
     output = settings.output or (checkpoint.metadata.get("model", {}).get("output") if own else None)
     width = num_outputs(loss_name(checkpoint, settings.loss), data, spec)
-    if is_of_library(spec):
-        # Data need not hold every class that a net of a library tells apart.
-        width = max(width, classes_in_file(checkpoint) or 0)
     asked = settings.model or settings.model_arg or settings.output
-    with torch.random.fork_rng(), blaming(checkpoint, "model", on_file=not asked):
-        return resolve(
-            spec,
-            input_shape=data.input_shape,
-            num_classes=width,
-            arguments=arguments,
-            output=output,
-            most=most_parameters(checkpoint),
-            folder=checkpoint.path.parent,
-        )
+
+    def build(num_classes: int) -> nn.Module:
+        with torch.random.fork_rng():
+            return resolve(
+                spec,
+                input_shape=data.input_shape,
+                num_classes=num_classes,
+                arguments=arguments,
+                output=output,
+                most=most_parameters(checkpoint),
+                folder=checkpoint.path.parent,
+            )
+
+    with blaming(checkpoint, "model", on_file=not asked):
+        return of_width_in_file(checkpoint, build, width) if is_of_library(spec) else build(width)
+
+
+def of_width_in_file(checkpoint: Checkpoint, build: Callable[[int], nn.Module], width: int) -> nn.Module:
+    """Build a net of a library with as many outputs as the file has: data need not hold every class that it tells apart.
+
+    Args:
+        checkpoint: Whose tensors the net is for.
+        build: Builds the net with so many outputs.
+        width: Outputs to begin with.
+    """
+    model = build(width)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    in_file = set()
+    for name, tensor in checkpoint.state.items():
+        # The file's name may have a wrapper's prefix in front.
+        own = name if name in shapes else next((known for known in shapes if name.endswith(f".{known}")), None)
+        if own is not None and tensor.ndim and shapes[own] != tensor.shape and shapes[own][:1] == (width,):
+            in_file.add(len(tensor))
+    return build(in_file.pop()) if len(in_file) == 1 else model
 
 
 def most_parameters(checkpoint: Checkpoint) -> int:
@@ -90,9 +111,3 @@ def _outputs_in_float64(model: nn.Module, inputs: Tensor) -> Tensor:
         except Exception:  # A foreign model may know one precision only.
             outputs = copied(inputs.clone()).double()
     return outputs
-
-
-def classes_in_file(checkpoint: Checkpoint) -> int | None:
-    """Return the length of the last vector in a file: the shift of a classifier's last layer."""
-    vectors = [part for part in checkpoint.state.values() if part.ndim == 1]
-    return len(vectors[-1]) if vectors else None

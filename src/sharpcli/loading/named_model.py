@@ -11,19 +11,21 @@ from sharpcli.arguments import parse_arguments
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError
 from sharpcli.loading.data import load_data
-from sharpcli.loading.model import build_model, classes_in_file, most_parameters
+from sharpcli.loading.model import build_model, most_parameters, of_width_in_file
 from sharpcli.loading.recorded import given_or_recorded
 from sharpcli.models.resolve import build_from_library, is_of_library, resolve
 from sharpcli.models.user_models import build_from_code
 from sharpcli.plugins import runs_code
 from sharpcli.settings import AnalysisSettings
 
+_WIDTH = 1000  # Outputs that a net of a library is first built with: those of ImageNet.
+
 
 def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module | None:
     """Return the freshly built model that the settings name; None if they name none.
 
     The shape of a sample and the number of classes are those of the data that are named, else what the file has on record;
-    a function of the user's is called without, and a model of a library needs only the classes, which its last layer has.
+    a function of the user's is called without, and a model of a library has as many outputs as the file.
 
     Raises:
         InputError: The model cannot be built, or not without data.
@@ -43,9 +45,11 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
             return resolve(spec, input_shape=tuple(shape), num_classes=classes, arguments=arguments, most=most)
         if runs_code(spec):
             return _own_code(spec, arguments)
-        if is_of_library(spec) and (classes := classes_in_file(checkpoint)) is not None:
-            most, folder = most_parameters(checkpoint), checkpoint.path.parent
-            return build_from_library(spec, classes, parse_arguments(arguments), most, folder)
+        if is_of_library(spec):
+            most, options = most_parameters(checkpoint), parse_arguments(arguments)
+            return of_width_in_file(
+                checkpoint, lambda width: build_from_library(spec, width, options, most, checkpoint.path.parent), _WIDTH
+            )
     raise InputError(
         f"The model '{spec}' needs an input shape and a number of classes, which {checkpoint.path} does not contain.",
         "Give the data with --data.",
