@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
@@ -121,3 +123,38 @@ def test_a_model_of_torchvision_over_a_folder_has_the_transform_of_its_weights(
     words = ["--model", "torchvision:squeezenet1_1", "--data", f"folder:{foreign['folder'] / 'pictures'}", "--samples", 2]
     result = result_of(sharpcli("inspect", tmp_path / "net.pt", *words[:4], "--json"))
     assert "SqueezeNet1_1_Weights.IMAGENET1K_V1" in json.dumps(result)
+
+
+@pytest.mark.parametrize("argument", ["size=8", "raw=True"])
+def test_a_run_over_a_folder_with_options_is_analysed(sharpcli: Callable[..., Any], tmp_path: Path, argument: str):
+    pictures = tmp_path / "pictures"
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        place = pictures / ("train" if number % 2 else "test") / ("cat" if number < 4 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / f"{number}.png")
+    words = ["--model", "mlp", "--model-arg", "hidden=4", "--data", f"folder:{pictures}", "--data-arg", argument]
+    assert sharpcli("train", *words, "--steps", 2, "--out", tmp_path).exit_code == 0
+    answer = sharpcli("hessian", tmp_path / "sgd", "--topk", 1)
+    assert answer.exit_code == 0, answer.stderr
+    assert "fingerprint" not in answer.stderr
+
+
+def test_a_size_alone_does_not_name_the_transform(sharpcli: Callable[..., Any], foreign: dict[str, Any]):
+    answer = sharpcli("hessian", *foreign["words"], "--data-arg", "size=16")
+    assert answer.exit_code == 3
+    assert "does not say how its images were transformed" in answer.stderr.replace("\n", " ")
+    assert sharpcli("hessian", *foreign["words"], "--data-arg", "size=16", "--data-arg", "raw=True").exit_code == 0
+
+
+def test_a_recorded_transform_is_for_images_only(sharpcli: Callable[..., Any], tmp_path: Path):
+    """Numbers that the user names are taken as they are; of bytes nobody knows whether they are such images."""
+    words = ["--model", "mlp", "--model-arg", "hidden=4", "--steps", 1, "--out", tmp_path]
+    assert sharpcli("train", *words).exit_code == 0
+    random, targets = np.random.default_rng(0), np.arange(20) % 10
+    np.savez(tmp_path / "floats.npz", x_train=random.normal(size=(20, 1, 28, 28)).astype(np.float32), y_train=targets)
+    np.savez(tmp_path / "bytes.npz", x_train=random.integers(0, 256, (20, 1, 28, 28), dtype=np.uint8), y_train=targets)
+    for name, words in (("floats", "numbers as stored"), ("bytes", "bytes / 255")):
+        answer = sharpcli("hessian", tmp_path / "sgd", "--data", f"npz:{tmp_path / name}.npz", "--topk", 1, "--json")
+        assert result_of(answer)["conditions"]["preprocessing"] == words
+        assert ("add that option" in answer.stderr.replace("\n", " ")) == (name == "bytes")

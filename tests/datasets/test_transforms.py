@@ -155,8 +155,18 @@ def test_images_of_several_sizes_in_folders(tmp_path: Path, parts: tuple[str, ..
         torch.testing.assert_close(data.train.inputs[0], transforms.Compose(steps)(image))
     with pytest.raises(InputError, match="after the transform"):
         resolve(f"folder:{root}", root="", transform="none")
-    with pytest.raises(SettingsError, match="clash with --transform"):
-        resolve(f"folder:{root}", root="", transform="none", arguments=["size=8"])
+    with pytest.raises(SettingsError, match="raw clashes with --transform"):
+        resolve(f"folder:{root}", root="", transform="mean=0.5,std=0.25", arguments=["raw=True"])
+
+
+@pytest.mark.parametrize("arguments", [["size=8"], ["size=8", "raw=True"], ["size=8", "grayscale=True"]])
+def test_what_a_folder_does_by_itself_is_done_again_to_the_last_bit_by_its_text(tmp_path: Path, arguments: list[str]):
+    spec = f"folder:{picture_folder(tmp_path / 'pictures')}"
+    own = resolve(spec, root="", arguments=arguments)
+    again = resolve(spec, root="", arguments=arguments, transform=own.transform)
+    assert own.transform
+    assert torch.equal(own.train.inputs, again.train.inputs)
+    assert own.fingerprint() == again.fingerprint()
 
 
 def test_every_reader_of_images_takes_a_transform(tmp_path: Path):

@@ -15,6 +15,7 @@ from sharpcli.datasets.transforms import Transform
 from sharpcli.errors import InputError
 from sharpcli.losses import IGNORED
 
+DIVIDED = "bytes / 255"  # What is done to uint8 inputs, in words.
 _MOST_AXES = 2  # Tokens have shape (N,) or (N, T).
 
 
@@ -73,7 +74,7 @@ def splits_of_arrays(
 def _preprocessing(array: NDArray[Any], *, tokens: bool) -> str:
     if _is_float(array):
         return "numbers as stored"
-    return "bytes / 255" if array.dtype == np.uint8 and not tokens else "tokens"
+    return DIVIDED if array.dtype == np.uint8 and not tokens else "tokens"
 
 
 def _inputs(key: str, array: NDArray[Any], transform: Transform | None, *, tokens: bool) -> Tensor:

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from sharpcli.datasets.standardisation import BYTE, standardisation_formula, standardise
-from sharpcli.errors import InputError, SettingsError, best_guess, closest, first_line
-from sharpcli.plugins import TIMM, TORCHVISION
+from sharpcli.errors import InputError, SettingsError, best_guess, closest, first_line, guessed
+from sharpcli.optional import required
+from sharpcli.plugins import TIMM, TIMM_LISTS, TORCHVISION
 from sharpcli.user_code import errors_named, imported
 
 NONE = "none"
@@ -69,6 +70,8 @@ class Transform:
         Raises:
             InputError: The transform fails or answers with something else.
         """
+        if self.of_images is not None:
+            return self.of_images(image[None])[0]
         with errors_named(self.text, "applied to an image"):
             numbers = self.of_image(image)
         if not isinstance(numbers, Tensor) or numbers.ndim == 0 or not numbers.is_floating_point():
@@ -169,10 +172,8 @@ def _of_torchvision(text: str) -> Transform:
     try:
         weights = models.get_weight(name)
     except Exception as error:  # torchvision raises errors of several kinds.
-        known = [str(entry) for entry in _all_weights(models)]
-        raise SettingsError(
-            f"torchvision has no weights called '{name}': {first_line(error)}.", _nearest(name, known)
-        ) from error
+        hint = guessed(name, map(str, _all_weights(models)), "Write it like torchvision:ResNet18_Weights.DEFAULT.")
+        raise SettingsError(f"torchvision has no weights called '{name}': {first_line(error)}.", hint) from error
     return _of_function(text, weights.transforms(), f"as for torchvision's {weights}")
 
 
@@ -190,23 +191,12 @@ def _all_weights(models: Any) -> list[Any]:
     return [entry for name in models.list_models(module=models) for entry in models.get_model_weights(name)]
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    guess = best_guess(name, known)
-    return f"Did you mean {guess}?" if guess else "Write it like torchvision:ResNet18_Weights.DEFAULT."
-
-
 def _of_timm(text: str) -> Transform:
-    try:
-        import timm.data  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: PLC0415
-        import timm.models  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: PLC0415
-    except ImportError as error:
-        raise InputError(f"The transform '{text}' needs the package timm.", "Install it: pip install timm.") from error
+    timm = required("timm", f"The transform '{text}'")
     name = text[len(TIMM) :]
     configuration = timm.models.get_pretrained_cfg(name)
     if configuration is None:
-        guess = best_guess(name, timm.list_models())
-        hint = f"Did you mean {guess}?" if guess else "timm.list_models() lists its models."
-        raise SettingsError(f"timm has no model called '{name}'.", hint)
+        raise SettingsError(f"timm has no model called '{name}'.", guessed(name, timm.list_models(), TIMM_LISTS))
     settings = timm.data.resolve_data_config(pretrained_cfg=configuration.to_dict())
     return _of_function(text, timm.data.create_transform(**settings, is_training=False), f"as for timm's {name}")
 

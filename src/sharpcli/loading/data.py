@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from sharpcli import progress
+from sharpcli.arguments import parse_arguments
 from sharpcli.checkpoints import Checkpoint
-from sharpcli.datasets.resolve import resolve, runs_code
+from sharpcli.datasets.arrays import DIVIDED
+from sharpcli.datasets.resolve import is_of_images, resolve, runs_code
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.datasets.transforms import default_of_torchvision, transform_runs_code
 from sharpcli.errors import InputError
 from sharpcli.loading.recorded import blaming, given_or_recorded, loss_name
 from sharpcli.plugins import TIMM, TORCHVISION
 from sharpcli.settings import AnalysisSettings
+from sharpcli.user_code import never_run
 
 
 def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
@@ -22,10 +25,7 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
             "Give them with --data, such as --data cifar10 or --data npz:FILE.",
         )
     if settings.data is None and runs_code(spec):
-        raise InputError(
-            f"{checkpoint.path} needs data code, {spec}, which is never run because a file names it.",
-            f"If you trust that code, say so: --data {spec}.",
-        )
+        raise never_run(str(checkpoint.path), "data", spec)
     loss, transform = loss_name(checkpoint, settings.loss), transform_of(checkpoint, settings, spec, arguments)
     try:
         with blaming(checkpoint, "data", on_file=settings.data is None and not settings.data_arg):
@@ -41,6 +41,7 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
         if settings.data is None:
             error.hint = f"{checkpoint.path} was trained on '{spec}'; say where that is now with --data or --data-root."
         raise
+    _warn_of_other_bytes(checkpoint, data, transform)
     fingerprint = checkpoint.metadata.get("data", {}).get("fingerprint")
     if settings.data is None and fingerprint is not None and fingerprint != data.fingerprint():
         progress.warn(f"The data '{spec}' are not the training data of {checkpoint.path}: the fingerprints differ.")
@@ -50,9 +51,9 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
 def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, arguments: tuple[str, ...]) -> str | None:
     """Return the text of what is done to images; None for what the data set does by itself.
 
-    In this order: what the user names; what the file records; for images of a folder, the evaluation transform of a model
-    of torchvision. A net that was trained elsewhere on a folder of images was trained with a transform that nobody has
-    named, and no choice would be safe.
+    In this order: the transform that the user names; the recorded one, if the data are images; for images of a folder, the
+    evaluation transform of a model of torchvision or timm. A net that was trained elsewhere on a folder of images was
+    trained with a transform that nobody has named, and no choice would be safe.
 
     Raises:
         InputError: The transform is not known, or the file names one that is code.
@@ -61,15 +62,12 @@ def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, 
     if settings.transform is not None:
         return settings.transform
     recorded = record.get("transform") or None
-    if recorded is not None:
+    if recorded is not None and (settings.data is None or spec == record.get("spec") or is_of_images(spec)):
         if transform_runs_code(recorded):
-            raise InputError(
-                f"{checkpoint.path} was trained with the transform {recorded}, but code that a file names is never run.",
-                f"If you trust this code, add --transform {recorded}.",
-            )
+            raise never_run(str(checkpoint.path), "transform", recorded)
         return str(recorded)
-    images = spec.lower().startswith("folder:") and not any(text.startswith(("raw=", "size=")) for text in arguments)
-    if not images or record:
+    folder = spec.lower().startswith("folder:") and parse_arguments(arguments).get("raw") is not True
+    if not folder or record:
         return None
     model = settings.model or str(checkpoint.metadata.get("model", {}).get("spec") or "")
     own = default_of_torchvision(model[len(TORCHVISION) :]) if model.lower().startswith(TORCHVISION) else None
@@ -81,3 +79,13 @@ def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, 
             "for pixels from 0 to 1.",
         )
     return own
+
+
+def _warn_of_other_bytes(checkpoint: Checkpoint, data: DataSplits, transform: str | None) -> None:
+    """Warn where bytes were divided by 255 only, and the net was trained on images with a transform."""
+    recorded = checkpoint.metadata.get("data", {}).get("transform")
+    if recorded and transform is None and data.preprocessing == DIVIDED:
+        progress.warn(
+            f"{checkpoint.path} was trained with --transform {recorded}, but the bytes of '{data.name}' are only divided by "
+            "255. If they are such images, add that option."
+        )

@@ -41,7 +41,7 @@ def load(
     Args:
         root: The folder that holds train/ and test/; a folder val/ is taken where there is no test/.
         download: Not used.
-        transform: What is done to each image in place of the standardisation; then images may have any size.
+        transform: What is done to each image, after `size`, in place of the standardisation.
         size: Squeeze or stretch every image to size x size pixels; None takes them as they are.
         grayscale: One channel instead of three.
         raw: Do not standardise: pixels from 0 to 1, as torchvision's ToTensor makes them.
@@ -56,8 +56,8 @@ def load(
     """
     if size is not None:
         require_at_least("size", size, 1)
-    if transform is not None and (raw or size is not None):
-        raise SettingsError("The data options raw and size clash with --transform.", "Let --transform say all, with resize=N.")
+    if transform is not None and raw and transform.text != NONE:
+        raise SettingsError("The data option raw clashes with --transform.", "Leave raw out; --transform none is the same.")
     folders = [_open(path) for path in _parts(Path(root))]
     if folders[0].classes != folders[1].classes:
         odd = sorted(set(folders[0].classes) ^ set(folders[1].classes))
@@ -68,7 +68,7 @@ def load(
         images = [_decode_all(folder, size, grayscale, colour_changes) for folder in folders]
         numbers, preprocessing, text = _standardised(images, root, raw=raw)
     else:
-        numbers = [_transformed(folder, transform, grayscale, colour_changes) for folder in folders]
+        numbers = [_transformed(folder, transform, size, grayscale, colour_changes) for folder in folders]
         preprocessing, text = transform.words, transform.text
     splits = [Split(part, torch.tensor(folder.targets)) for part, folder in zip(numbers, folders, strict=True)]
     words = ", ".join([preprocessing, *sorted(colour_changes)])
@@ -97,17 +97,17 @@ def _standardised(images: list[Tensor], root: str, *, raw: bool) -> tuple[list[T
     return numbers, f"{formula} by the training images' own statistics", text
 
 
-def _transformed(folder: _Images, transform: Transform, grayscale: bool, colour_changes: set[str]) -> Tensor:
+def _transformed(folder: _Images, transform: Transform, size: int | None, grayscale: bool, colour_changes: set[str]) -> Tensor:
     """Decode and transform image by image; return (N, C, H, W)."""
     numbers: Tensor | None = None
     for index, path in enumerate(folder.paths):
-        image, words = decode(path, size=None, grayscale=grayscale)
+        image, words = decode(path, size=size, grayscale=grayscale)
         colour_changes |= {words} - {""}
         if image.dtype != np.uint8:
             raise InputError(f"The image '{path}' has 16 bits a pixel, and --transform takes 8.", "Leave --transform out.")
-        one = transform.one(torch.from_numpy(np.ascontiguousarray(image)))
+        one = transform.one(torch.from_numpy(np.array(image, order="C")))
         if numbers is None:
-            _require_memory(len(folder.paths), tuple(one.shape), one.nbytes)
+            _require_memory(len(folder.paths), tuple(one.shape), one.nbytes, "Add resize=N,crop=N to --transform.")
             numbers = torch.empty((len(folder.paths), *one.shape))
         elif one.shape != numbers.shape[1:]:
             shapes = f"{tuple(one.shape)}, not {tuple(numbers.shape[1:])}"
@@ -149,7 +149,8 @@ def _decode_all(folder: _Images, size: int | None, grayscale: bool, colour_chang
         image, words = decode(path, size=size, grayscale=grayscale)
         colour_changes |= {words} - {""}
         if pixels is None:
-            _require_memory(len(folder.paths), image.shape, image.nbytes + 4 * image.size)
+            each = image.nbytes + 4 * image.size
+            _require_memory(len(folder.paths), image.shape, each, "Add the data option size=32 or the like.")
             pixels = np.empty((len(folder.paths), *image.shape), dtype=image.dtype)
         elif image.shape != pixels.shape[1:]:
             sizes = f"{image.shape[2]}x{image.shape[1]} pixels, not {pixels.shape[3]}x{pixels.shape[2]}"
@@ -161,7 +162,6 @@ def _decode_all(folder: _Images, size: int | None, grayscale: bool, colour_chang
     return torch.from_numpy(pixels)
 
 
-def _require_memory(count: int, shape: tuple[int, ...], each: int) -> None:
+def _require_memory(count: int, shape: tuple[int, ...], each: int, hint: str) -> None:
     """Refuse more images than memory holds, of so many bytes each."""
-    images = f"{count} images of {shape[2]}x{shape[1]} pixels"
-    require_memory(count * each, images, "Add the data option size=32 or the like.")
+    require_memory(count * each, f"{count} images of the shape {shape}", hint)
