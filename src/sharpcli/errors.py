@@ -114,6 +114,12 @@ def best_guess(word: str, known: Iterable[str]) -> str | None:
     return words[guesses[0]] if guesses else None
 
 
+def guessed(word: str, known: Iterable[str], otherwise: str) -> str:
+    """Return a hint that names the known word most like `word`; for lists that are too long to be shown."""
+    guess = best_guess(word, known)
+    return f"Did you mean {guess}?" if guess else otherwise
+
+
 def message_of(error: BaseException) -> str:
     """Return somebody else's error message; "" if its class, which may be a user's own, fails to tell it."""
     try:

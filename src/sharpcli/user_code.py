@@ -21,6 +21,18 @@ from sharpcli.files import expanded
 from sharpcli.process_settings import restored_afterwards
 
 
+def never_run(owner: str, kind: str, spec: str) -> InputError:
+    """Return the error for code that a file names.
+
+    Args:
+        owner: The file or the run, as the subject of a sentence.
+        kind: "model", "data" or "transform", which is also the option that names it.
+        spec: Of the code.
+    """
+    message = f"{owner} needs the {kind} code {spec}, but code that a file names is never run."
+    return InputError(message, f"If you trust this code, add --{kind} {spec}.")
+
+
 @contextlib.contextmanager
 def imported(spec: str) -> Iterator[tuple[ModuleType, Any]]:
     """Import the module that a spec names; give it, and what it has under the name behind the colon, or None.

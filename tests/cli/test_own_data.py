@@ -60,6 +60,6 @@ def test_a_run_over_own_data_is_trained_and_analysed_only_where_its_code_is_name
     for command in (["hessian", final, "--topk", 1], ["train", "--resume", tmp_path / "sgd"]):
         answer = sharpcli(*command)
         assert answer.exit_code == 3
-        assert "never run because a file names it" in answer.stderr.replace("\n", " ")
+        assert "code that a file names is never run" in answer.stderr.replace("\n", " ")
         named = sharpcli(*command, "--data", f"{code}:loaders")
         assert named.exit_code == 0, named.stderr

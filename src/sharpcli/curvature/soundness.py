@@ -148,6 +148,22 @@ def _failure(kind: Kind, objective: Objective, theta: Tensor) -> str:
     return ""
 
 
+class _Slopes(NamedTuple):
+    """Slopes of the summed loss along one vector.
+
+    Attributes:
+        slope: By the gradient.
+        size: Bounds it, if all entries of the gradient point along the vector.
+        quotients: By differences of losses, over ever smaller steps.
+        roundings: How far rounding may put each of them off.
+    """
+
+    slope: float
+    size: float
+    quotients: list[float]
+    roundings: list[float]
+
+
 @dataclass(frozen=True, eq=False)
 class _Comparison:
     """Where derivatives are compared: on one chunk, at a point (P,) near the weights, along a vector (P,), in float64."""
@@ -177,19 +193,10 @@ class _Comparison:
         Raises:
             InputError: It is not, or there is none.
         """
-        wide = self.differences.wide
-        loss, gradient = wide.loss_and_gradient(self.point)
-        gradient = gradient * wide.num_terms
-        # A cross-entropy near 0 is the difference of two numbers of the size of the logits.
-        outputs, _ = self._outputs()
-        height = (abs(loss) + outputs) * wide.num_terms
-        vector, size = self._uphill(gradient)
-        slope = float(gradient @ vector)
-        quotients = [self._quotient(vector, step) for step in _SLOPE_STEPS]
+        slope, size, quotients, roundings = self._slopes()
         if not all(map(math.isfinite, [slope, size, *quotients])):
             return  # Told where products or losses are made.
-        unit = _ROUNDINGS * torch.finfo(torch.float64).eps * height
-        wrong = _disproved(slope, quotients, [unit / step for step in _SLOPE_STEPS], size)
+        wrong = _disproved(slope, quotients, roundings, size)
         if wrong is not None:
             raise InputError(
                 "The gradient that the model gives is not the derivative of its loss: the loss rises by "
@@ -203,14 +210,23 @@ class _Comparison:
 
         A smooth loss agrees over small steps, too, and one with kinks agrees over small steps rather than over large ones.
         """
+        slope, size, quotients, roundings = self._slopes()
+        off = [
+            abs(quotient - slope) > _FIRST * size + rounding for quotient, rounding in zip(quotients, roundings, strict=True)
+        ]
+        *larger, small, smaller, _ = off  # The last step has too much rounding to tell.
+        return small and smaller and not all(larger)
+
+    def _slopes(self) -> _Slopes:
+        """Return the slope of the summed loss along one vector, by the gradient and by differences of losses."""
         wide = self.differences.wide
         loss, gradient = wide.loss_and_gradient(self.point)
-        vector, size = self._uphill(gradient * wide.num_terms)
-        slope = float(gradient @ vector) * wide.num_terms
+        gradient = gradient * wide.num_terms
+        # A cross-entropy near 0 is the difference of two numbers of the size of the logits.
         unit = _ROUNDINGS * torch.finfo(torch.float64).eps * (abs(loss) + self._outputs()[0]) * wide.num_terms
-        steps = _SLOPE_STEPS[:-1]  # The last one has too much rounding to tell.
-        wrong = [abs(self._quotient(vector, step) - slope) > _FIRST * size + unit / step for step in steps]
-        return wrong[-1] and wrong[-2] and not all(wrong)
+        vector, size = self._uphill(gradient)
+        quotients = [self._quotient(vector, step) for step in _SLOPE_STEPS]
+        return _Slopes(float(gradient @ vector), size, quotients, [unit / step for step in _SLOPE_STEPS])
 
     def _uphill(self, gradient: Tensor) -> tuple[Tensor, float]:
         """Return a vector (P,) that is partly random and partly uphill, as long in each tensor as the weights there.

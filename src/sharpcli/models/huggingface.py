@@ -12,6 +12,7 @@ from torch import nn
 
 from sharpcli.errors import InputError, SettingsError, first_line
 from sharpcli.models.size import require_size
+from sharpcli.optional import required
 
 CONFIG = "config.json"
 OUTPUT = "logits"
@@ -34,12 +35,7 @@ def build_huggingface_model(folder: Path | None, name: str | None, most: int | N
     spec = "hf" if name is None else f"hf:{name}"
     if folder is None or not (folder / CONFIG).is_file():
         raise InputError(f"The model '{spec}' needs a {CONFIG} beside the weights.", "Name the folder that has both.")
-    try:
-        import transformers  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: PLC0415
-    except ImportError as error:
-        raise InputError(
-            f"The model '{spec}' needs the package transformers.", "Install it: pip install transformers."
-        ) from error
+    transformers = required("transformers", f"The model '{spec}'")
     with warnings.catch_warnings(), _quiet(transformers.utils.logging):
         warnings.simplefilter("ignore")  # Of names that transformers has renamed.
         try:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from sharpcli.errors import InputError, SettingsError, best_guess, first_line
+from sharpcli.errors import SettingsError, first_line, guessed
 from sharpcli.models.size import require_size
+from sharpcli.optional import required
+from sharpcli.plugins import TIMM_LISTS as LISTED
 
 
 def build_timm_model(name: str, num_classes: int, options: Mapping[str, object], most: int | None = None) -> nn.Module:
@@ -24,12 +26,9 @@ def build_timm_model(name: str, num_classes: int, options: Mapping[str, object],
         SettingsError: timm has no such model, or cannot build it with these options.
         InputError: timm is not installed, or the model has too many parameters.
     """
-    try:
-        import timm  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: PLC0415
-    except ImportError as error:
-        raise InputError(f"The model 'timm:{name}' needs the package timm.", "Install it: pip install timm.") from error
+    timm = required("timm", f"The model 'timm:{name}'")
     if not timm.is_model(name):
-        raise SettingsError(f"timm has no model called '{name}'.", _nearest(name, timm.list_models()))
+        raise SettingsError(f"timm has no model called '{name}'.", guessed(name, timm.list_models(), LISTED))
     for reserved in ("pretrained", "checkpoint_path"):
         if reserved in options:
             raise SettingsError(f"The option '{reserved}' is not taken.", "The weights are those of the checkpoint.")
@@ -46,8 +45,3 @@ def build_timm_model(name: str, num_classes: int, options: Mapping[str, object],
     except Exception as error:  # timm checks its own options, with exceptions of every kind
         message = f"timm cannot build '{name}' with these options: {first_line(error)}."
         raise SettingsError(message, "See the documentation of timm.create_model.") from error
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    guess = best_guess(name, known)
-    return f"Did you mean {guess}?" if guess else "timm.list_models() lists its models."

@@ -15,6 +15,7 @@ from sharpcli.errors import InputError, SettingsError
 from sharpcli.plugins import runs_code
 from sharpcli.settings import TrainSettings
 from sharpcli.settings.train import AUTO
+from sharpcli.user_code import never_run
 
 # What may differ from sitting to sitting: where things are, and what never changes a weight. What begins where is checked
 # by the weights themselves.
@@ -68,10 +69,7 @@ def resumed_settings(settings: TrainSettings, given: Collection[str], folder: Pa
     for name, is_code in (("model", runs_code), ("data", data_runs_code), ("transform", transform_runs_code)):
         spec = getattr(command, name) or ""
         if is_code(spec) and name not in given:
-            raise InputError(
-                f"The run in {first} needs {name} code, {spec}, which is never run because a file names it.",
-                f"If you trust that code, say so: --{name} {spec}.",
-            )
+            raise never_run(f"The run in {first}", name, spec)
     own = {name: getattr(settings, name) for name in given if name in (*_FREE, *_SELECTING)}
     out = str(folder.parent if alone else folder)
     return replace(command, **{**own, "out": out, "resume": True, "overwrite": False}), folder.name if alone else None

@@ -43,9 +43,8 @@ class WeightPath:
 
     def in_groups(self, alphas: Sequence[float]) -> Iterator[Sequence[float]]:
         """Cut points into groups that are evaluated in one pass."""
-        size = (
-            1 if self.constants else num_together(next(iter(self.objectives.values())))
-        )  # Hooks that use them may not be mapped.
+        # Constants are put in by hooks, which may not work for several weights in one pass.
+        size = 1 if self.constants else num_together(next(iter(self.objectives.values())))
         return (alphas[start : start + size] for start in range(0, len(alphas), size))
 
     def evaluate(self, alphas: Sequence[float], splits: Sequence[str]) -> dict[str, list[Evaluation]]:
