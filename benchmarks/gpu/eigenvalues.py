@@ -13,7 +13,7 @@ from benchmarks.gpu.timing import once, wait
 from benchmarks.progress import tell
 from sharpcli.analyses.hessian import largest
 from sharpcli.curvature.operator import CurvatureOperator
-from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 from sharpcli.settings import HessianSettings

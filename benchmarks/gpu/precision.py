@@ -14,7 +14,7 @@ from benchmarks.progress import tell
 from sharpcli.analyses.hessian import largest
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
-from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 from sharpcli.settings import HessianSettings

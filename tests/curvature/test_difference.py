@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.objective import Objective
 from tests.device import DEVICE, on_device
 from tests.lanes import crossed

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from sharpcli.curvature.hessian import HessianOperator
 from sharpcli.errors import NumericalError
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
 from sharpcli.linalg.trace import deflated_moments
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 from tests.device import DEVICE, on_device

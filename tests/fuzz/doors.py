@@ -9,7 +9,7 @@ from sharpcli.analyses.surface.grid import KeptGrid, fill
 from sharpcli.datasets.resolve import resolve
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.results import document
 from tests.fuzz.material import Material, bowl
 from tests.linalg.spectra import Planted

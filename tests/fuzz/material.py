@@ -12,7 +12,7 @@ from sharpcli import train
 from sharpcli.analyses.surface.grid import KeptGrid, fill
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.training.loop import Run
 from tests.linalg.spectra import Planted, broad
 

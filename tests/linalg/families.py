@@ -9,8 +9,9 @@ import numpy
 import torch
 from torch import Tensor
 
-from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.eigenpairs import Eigenpairs
+from sharpcli.linalg.lanczos import eigenpairs
+from sharpcli.linalg.wanted import Wanted
 from tests.device import DEVICE
 
 Random = numpy.random.Generator

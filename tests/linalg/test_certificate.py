@@ -4,8 +4,9 @@ import numpy
 import pytest
 import torch
 
-from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.eigenpairs import Eigenpairs
+from sharpcli.linalg.lanczos import eigenpairs
+from sharpcli.linalg.wanted import Wanted
 from tests.lanes import slow
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from sharpcli.linalg.complement import Complement
-from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
+from sharpcli.linalg.eigenpairs import Eigenpairs
+from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.ranks import ranks
 from sharpcli.linalg.wanted import Wanted
 from tests.lanes import slow

@@ -10,7 +10,7 @@ from sharpcli.linalg.krylov import Krylov
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.orthogonal import Orthogonalised
 from sharpcli.linalg.probes import random_direction
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.runtime import generator
 from tests.device import DEVICE
 from tests.linalg.spectra import Planted, broad

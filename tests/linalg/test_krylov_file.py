@@ -11,7 +11,7 @@ from torch import Tensor
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from tests.lanes import thinned
 from tests.linalg.spectra import Planted, broad
 from tests.states import change_state

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from tests.device import DEVICE
 from tests.lanes import crossed
 from tests.linalg.spectra import Planted, broad

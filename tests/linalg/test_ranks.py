@@ -6,7 +6,7 @@ import torch
 
 from sharpcli.errors import NumericalError
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from tests.device import DEVICE
 from tests.lanes import slow
 from tests.linalg.families import FAMILIES, Diagonal, Tally, steps

@@ -9,7 +9,9 @@ import torch
 
 from sharpcli import progress
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.search_progress import remaining_products
+from sharpcli.linalg.search_state import Search
+from sharpcli.linalg.wanted import Wanted
 from tests.lanes import crossed
 
 MOST = 5000
@@ -90,3 +92,20 @@ def test_nothing_changes_where_somebody_listens() -> None:
         watched = eigenpairs(operator("power law"), Wanted(5), seed=1)
     assert torch.equal(alone.values, watched.values)
     assert torch.equal(alone.vectors, watched.vectors)
+
+
+def test_remaining_products_are_never_more_than_are_allowed_nor_fewer_than_none():
+    search = Search(confirmations=5)
+    assert remaining_products(search, Wanted(2), 10, confirm=20, max_products=100) == pytest.approx(2 * 2 + 10 - 10 + 20)
+    assert remaining_products(search, Wanted(2), 10, confirm=20, max_products=18) == 3
+    assert remaining_products(search, Wanted(2), 10, confirm=20, max_products=12) == 0
+    search.confirming = True
+    assert remaining_products(search, Wanted(2), 10, confirm=20, max_products=100) == 20
+
+
+def test_remaining_products_follow_how_the_residuals_fall():
+    falling = Search(falls=[[products, 20 - products] for products in range(0, 11)])
+    steeper = Search(falls=[[products, 20 - 1.8 * products] for products in range(0, 11)])
+    left = [remaining_products(search, Wanted(1), 10, confirm=0, max_products=1000) for search in (falling, steeper)]
+    assert 5 < left[0] < 20
+    assert left[1] < left[0]

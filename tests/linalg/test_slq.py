@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sharpcli.errors import NumericalError, SettingsError
-from sharpcli.linalg.slq import SpectralDensity, spectral_density
+from sharpcli.linalg.slq import spectral_density
+from sharpcli.linalg.spectral_density import SpectralDensity
 from sharpcli.linalg.xtrace import xtrace
 from tests.linalg.spectra import Planted, broad, steep
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.objective import Objective
 from tests.device import on_device
 from tests.lanes import thinned

@@ -45,7 +45,7 @@ from torch.nn import functional
 
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
 from sharpcli.settings import HessianSettings

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import sharpcli
 from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.objective import Objective
 from tests.curvature.test_groups import snapshot, switches
 from tests.device import on_device

@@ -14,6 +14,7 @@ Verdict = Literal["certified", "noise-limited", "budget-limited", "refused"]
 
 ORTHOGONAL = 1e-5  # Largest |v_iᵀv_j| of a basis whose Ritz values can be counted; beyond it "ghosts" appear.
 DETERMINISTIC = 1e-2  # Largest disagreement of products, in parts of ‖A‖, of something that can be called an operator.
+SUSPICIOUS = 1e-4  # Asymmetry in parts of ‖A‖ that no rounding explains: there the last product is repeated.
 IMPRECISE = 0.1  # Error of products, in parts of ‖A‖, that leaves no digit to speak of.
 _ROUNDING = 10  # Units of rounding, in parts of ‖A‖, by which a product may be off; 1 to 6 were seen in float32.
 _MEASURED = 2  # Times the error that was measured along a few vectors: other vectors have others.

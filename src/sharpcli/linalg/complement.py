@@ -25,7 +25,7 @@ from sharpcli import streams
 from sharpcli.linalg.ceiling import ends_of
 from sharpcli.linalg.krylov import Krylov, Matrix
 from sharpcli.linalg.orthogonal import orthogonalised
-from sharpcli.linalg.probes import random_direction, require_finite
+from sharpcli.linalg.probes import negligible_length, random_direction, require_finite
 from sharpcli.linalg.reductions import accumulator_of, combine
 from sharpcli.runtime import generator
 
@@ -82,7 +82,7 @@ class Complement:
         blocks = [krylov.basis, self.rows[:size]]
         orthogonal = orthogonalised(krylov.operator @ self.waiting, blocks, near=[krylov.frame.reach, min(size, 2)])
         beta = require_finite(orthogonal.length, krylov.frame.products + size)
-        nothing = 10 * torch.finfo(self.rows.dtype).eps * max(krylov.frame.scale, orthogonal.norm_before)
+        nothing = negligible_length(self.rows.dtype, max(krylov.frame.scale, orthogonal.norm_before))
         ends = size == self.dimension or beta <= nothing
         self.waiting = None if ends else orthogonal.vector.div_(beta)
         # What is no more than rounding may still hide a neighbour; nothing is left only where the space is full.

@@ -26,7 +26,7 @@ from torch import Tensor
 from sharpcli import streams
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.orthogonal import orthogonalised
-from sharpcli.linalg.probes import random_direction, require_finite
+from sharpcli.linalg.probes import negligible_length, random_direction, require_finite
 from sharpcli.linalg.reductions import accumulator_of, combine, norm, project, recombine, square
 from sharpcli.runtime import generator
 
@@ -167,7 +167,7 @@ class Krylov:
         measured = _bordered(frame.measured, frame.coupling[0], column)
         coupling = numpy.column_stack([frame.coupling[1:], waits]) if others else numpy.empty((0, size))
         has_room = size + len(others) < self.dimension
-        nothing = 10 * torch.finfo(self.rows.dtype).eps * scale
+        nothing = negligible_length(self.rows.dtype, scale)
         follows = has_room and beta > nothing
         # A β that is no more than rounding may hide a neighbour; nothing is left only where the space is full.
         last = beta if follows else max(beta, nothing) if has_room else 0.0

@@ -20,7 +20,7 @@ from sharpcli.errors import InputError
 from sharpcli.files import ContentError, Range
 from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Frame, Krylov
-from sharpcli.linalg.search import SearchState
+from sharpcli.linalg.search_state import SearchState
 from sharpcli.saved_state import SavedState, checksum
 
 _STATE, _FORMER_STATE = "search.pt", "search.npz"  # The latter up to format 3.

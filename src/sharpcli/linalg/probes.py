@@ -36,6 +36,16 @@ def require_finite(length: float, count: int) -> float:
     return length
 
 
+def negligible_length(dtype: torch.dtype, scale: float) -> float:
+    """Return the length up to which a residual vector may be rounding alone.
+
+    Args:
+        dtype: Type of the products.
+        scale: ‖A‖, or the longest product seen; the result has its unit.
+    """
+    return 10 * torch.finfo(dtype).eps * scale
+
+
 def random_direction(operator: SymmetricOperator, basis: Tensor, random: torch.Generator) -> Tensor:
     """Draw from the unit sphere of the complement of orthonormal rows (m, P), m < P; return shape (P,)."""
     drawn = torch.randn(operator.shape[0], generator=random, dtype=torch.float64)

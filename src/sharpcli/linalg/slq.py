@@ -7,184 +7,22 @@ what it returns is the quadrature of a measure near the probe's own, which is al
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-
 import numpy
 import torch
-from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh_tridiagonal
-from scipy.special import betainc
-from scipy.stats import norm as gaussian
-from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from sharpcli import progress, streams
 from sharpcli.errors import SettingsError
-from sharpcli.estimate import Estimate
 from sharpcli.linalg.certify import rounding_of
-from sharpcli.linalg.estimates import difference, exact, scaled, student_quantile, widened
 from sharpcli.linalg.operator import SymmetricOperator, product_error
 from sharpcli.linalg.orthogonal import orthogonalised
-from sharpcli.linalg.probes import finite_product, orthonormal_complement, random_direction
+from sharpcli.linalg.probes import finite_product, negligible_length, orthonormal_complement, random_direction
 from sharpcli.linalg.reductions import accumulator_of, dot, project
+from sharpcli.linalg.spectral_density import Array, SpectralDensity
 from sharpcli.runtime import generator
 
-_SAME = 1e-7  # Relative spread of values that differ by rounding alone.
 _NEGLIGIBLE = 1e-16  # Added to a sum of one it is lost.
-
-Array = NDArray[numpy.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class SpectralDensity:
-    """The distribution of the P eigenvalues, as point masses; bands are over the probes.
-
-    Attributes:
-        nodes: Places of the masses, ascending, shape (Q,), in the unit of the operator.
-        weights: Masses, not negative, of sum 1, shape (Q,).
-        probe: Which probe each node comes from, shape (Q,); -1 for an eigenvalue that is known.
-        reach: How far from its node a mass may belong, shape (Q,): the residual of the node in its
-            probe's recurrence, within which there is an eigenvalue, and for all of them at least what
-            noise and rounding may move it by.
-        lowest, highest: Between them is each node by noise and rounding alone, shape (Q,).
-        dimension: P.
-        products: Products with the operator that were spent here.
-    """
-
-    nodes: Array
-    weights: Array
-    probe: NDArray[numpy.int64]
-    reach: Array
-    lowest: Array
-    highest: Array
-    dimension: int
-    products: int
-
-    @property
-    def probes(self) -> int:
-        """Number of probes; 0 if every eigenvalue is known."""
-        return int(self.probe.max()) + 1
-
-    def cdf(self, grid: ArrayLike) -> tuple[Array, Array, Array]:
-        """Return the share of the eigenvalues that is at most each point of a grid (G,), with a band.
-
-        The band is pointwise, 95 %, Student's t over the probes, within [0, 1]. It tells the chance
-        in the probes, not the resolution of their nodes: inside a bulk each probe is a staircase.
-        """
-        points = numpy.asarray(grid, dtype=float)[:, None]
-        estimate, lower, upper = self._band(lambda nodes: (nodes <= points).astype(float))
-        return estimate.clip(0, 1), lower.clip(0, 1), upper.clip(0, 1)
-
-    def count_above(self, threshold: float) -> Estimate:
-        """Return the number of eigenvalues above a threshold, with its 95 % interval.
-
-        A probe is uniform on a sphere of d = P - K dimensions, so the share of it that lies in an
-        eigenspace of c dimensions follows Beta(c/2, (d - c)/2): nothing but c is unknown. The interval
-        holds every c for which the mean share that was found is between the 2.5 % and the 97.5 %
-        quantile (the mean of n shares taken as Beta(nc/2, n(d - c)/2), of the same mean and, to
-        1/d, variance). It covers also where c is 1 and the shares are far from Gaussian, where
-        Student's interval does not. A mass whose reach goes across the threshold may be on either side: the
-        lower end is without it, the upper one with it. So the interval is at its nominal rate where the
-        threshold is in a gap that the nodes resolve, and wider inside a bulk. What is known is
-        counted without chance, but for rounding at the threshold; a part that no node is or reaches into counts 0.
-        """
-        places = numpy.stack([self.nodes - self.reach, self.nodes, self.nodes + self.reach])
-        fewest, known, highest = (int(((self.probe < 0) & above).sum()) for above in places > threshold)
-        size = self.dimension - int((self.probe < 0).sum())
-        if not self.probes:
-            return replace(exact(float(known)), lower=float(fewest), upper=float(highest))
-        shares = self._shares((places > threshold).astype(float)).mean(axis=0).clip(0, 1)  # Rounding leads out of it.
-        least, share, most = (float(part) for part in shares)
-        error = size * math.sqrt(share * (1 - share) / (size / 2 + 1) / self.probes)
-        lower = _beta_count(least, size, self.probes, 0.975)
-        upper = _beta_count(most, size, self.probes, 0.025)
-        return Estimate(
-            value=known + size * share,
-            standard_error=error,
-            lower=fewest + lower,
-            upper=highest + upper,
-            samples=self.probes,
-        )
-
-    def moment(self, order: int) -> Estimate:
-        """Return the mean over all eigenvalues of λ^order, in the unit of the operator to that power.
-
-        Order 1 is tr(A) / P.
-        """
-        return self.mean_of(lambda nodes: nodes**order)
-
-    def mean_of(self, function: Callable[[Array], Array]) -> Estimate:
-        """Return the mean over all eigenvalues of a function of them, by its values at any nodes (Q,).
-
-        A probe is uniform on a sphere of d dimensions, so a function f of mean m over the unknown eigenvalues has in each the
-        variance 2 (mean of f² - m²) / (d + 2), whose parts the nodes tell (Dirichlet). The interval takes the positive and the
-        negative values of f each as a scaled χ² and their difference by Zou and Donner. It allows for the nodes being off.
-        """
-        values = [function(nodes) for nodes in (self.nodes, self.lowest, self.highest)]
-        known, unknown = self.probe < 0, self.probe >= 0
-        inside, share = float(self.weights[known] @ values[0][known]), float(self.weights[unknown].sum())
-        off = float(self.weights @ numpy.abs(numpy.array(values[1:]) - values[0]).max(axis=0))
-        if not self.probes:
-            return widened(exact(inside), off)
-        parts = [self._part(sign * values[0][unknown]) for sign in (1, -1)]
-        lower, upper = difference(*parts[0][::2], *parts[1][::2])
-        error = math.hypot(parts[0][1], parts[1][1])
-        value = parts[0][0] - parts[1][0]
-        return widened(
-            Estimate(
-                value=inside + share * value,
-                standard_error=share * error,
-                lower=inside + share * lower,
-                upper=inside + share * upper,
-                samples=self.probes,
-            ),
-            off,
-        )
-
-    def _part(self, values: Array) -> tuple[float, float, tuple[float, float]]:
-        """Return the mean, its standard error and its interval of what is positive of a function (Q,) at the probes' nodes."""
-        weights = self.weights[self.probe >= 0] / self.weights[self.probe >= 0].sum()
-        positive = values.clip(min=0)
-        value, square = float(weights @ positive), float(weights @ positive**2)
-        size = self.dimension - int((self.probe < 0).sum())
-        variance = max(square - value**2, 0.0) / (size / 2 + 1) / self.probes
-        if variance < (_SAME * value) ** 2:  # One value alone, up to rounding.
-            return value, 0.0, (value, value)
-        return value, math.sqrt(variance), scaled(value, variance)
-
-    def smoothed(self, grid: ArrayLike, width: float) -> tuple[Array, Array, Array]:
-        """Return the density on a grid (G,) after a Gaussian blur of standard deviation `width`, with a band.
-
-        Its integral over all numbers is 1; its unit is one over the operator's. The band is
-        pointwise, 95 %, Student's t over the probes, and not below 0.
-        """
-        points = numpy.asarray(grid, dtype=float)[:, None]
-        estimate, lower, upper = self._band(lambda nodes: gaussian.pdf(points, nodes, width))
-        return estimate, lower.clip(min=0), upper
-
-    def wasserstein(self, eigenvalues: ArrayLike) -> float:
-        """Return the Wasserstein-1 distance to a spectrum (P,) that is known, in the unit of the operator."""
-        return float(wasserstein_distance(self.nodes, numpy.asarray(eigenvalues), self.weights))
-
-    def _shares(self, values: Array) -> Array:
-        """Return the mean (n, G) of values (G, Q) at the nodes, for each probe alone; a probe has mass 1."""
-        shares = [
-            values[:, self.probe == index] @ self.weights[self.probe == index] / self.weights[self.probe == index].sum()
-            for index in range(self.probes)
-        ]
-        return numpy.array(shares).reshape(self.probes, len(values))
-
-    def _band(self, function: Callable[[Array], Array]) -> tuple[Array, Array, Array]:
-        """Return the mean (G,) of what a function makes (G, Q) of nodes (Q,), with a band that allows for those being off."""
-        estimate: Array = function(self.nodes) @ self.weights
-        moved = numpy.stack([estimate, *(function(nodes) @ self.weights for nodes in (self.lowest, self.highest))])
-        half = numpy.zeros(len(estimate))
-        if self.probes:
-            spread = self._shares(function(self.nodes)).std(axis=0, ddof=1) * self.weights[self.probe >= 0].sum()
-            half = student_quantile(self.probes - 1) * spread / math.sqrt(self.probes)
-        return estimate, moved.min(axis=0) - half, moved.max(axis=0) + half
 
 
 def spectral_density(
@@ -278,7 +116,7 @@ class _Quadrature:
             orthogonal = orthogonalised(previous, [self.basis], out=previous)
             beta = orthogonal.length
             # Rounding in the product is relative to the whole operator, also where the rest of it is small.
-            if beta <= 10 * torch.finfo(current.dtype).eps * self.scale:
+            if beta <= negligible_length(current.dtype, self.scale):
                 return
             self.off_diagonal.append(beta)
             previous, current = current, orthogonal.vector.div_(beta)
@@ -334,15 +172,3 @@ def _assembled(
     reach, place = numpy.concatenate(reaches)[order], place[order]
     off = reach.min(initial=numpy.inf)  # What is allowed for everywhere is noise and rounding.
     return SpectralDensity(place, mass[order] / mass.sum(), probe[order], reach, place - off, place + off, size, products)
-
-
-def _beta_count(mean: float, size: int, probes: int, level: float) -> float:
-    """Return the c in [0, size] at which a share of Beta(probes c/2, probes (size - c)/2) is below `mean` at `level`."""
-    if mean <= 0 or mean >= 1:
-        return size * mean
-    low, high = 0.0, float(size)
-    for _ in range(60):  # The chance falls as c grows.
-        middle = (low + high) / 2
-        above = betainc(probes * middle / 2, probes * (size - middle) / 2, mean) > level
-        low, high = (middle, high) if above else (low, middle)
-    return (low + high) / 2

@@ -15,7 +15,7 @@ from sharpcli.linalg.accuracy import Accuracy
 from sharpcli.linalg.estimates import Array, exact, not_below, satterthwaite, student, widened
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.orthogonal import orthogonalised
-from sharpcli.linalg.probes import finite_product, random_direction
+from sharpcli.linalg.probes import finite_product, negligible_length, random_direction
 from sharpcli.linalg.reductions import dot, gram, norm
 from sharpcli.linalg.trace import Moments, multiplied_out, require_enough
 from sharpcli.runtime import generator
@@ -117,7 +117,7 @@ class _Sketch:
         image, length = self._multiply(probe)
         form, orthogonal = dot(probe, image), orthogonalised(image, [basis])
         self.largest = max(self.largest, length)
-        if orthogonal.length <= 10 * torch.finfo(image.dtype).eps * self.largest:
+        if orthogonal.length <= negligible_length(image.dtype, self.largest):
             return False
         self.rows[0, self.size], self.rows[1, self.size] = probe, orthogonal.vector / orthogonal.length
         self.rows[2, self.size] = self._multiply(self.rows[1, self.size])[0]

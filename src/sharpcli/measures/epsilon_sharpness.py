@@ -28,7 +28,7 @@ from sharpcli.curvature.operators import operator_of
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.reductions import accumulator_of, dot, gram, project
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.measures._ascent import NORMS, Ball, Top, climb, num_steps
 from sharpcli.measures._box_search import BoxSearch
 from sharpcli.measures._reading import Meter, require_at_least, require_positive

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
 from sharpcli.linalg.slq import spectral_density
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.measures._reading import Meter, require_at_least
 from sharpcli.objective import Objective
 from sharpcli.results import Reading

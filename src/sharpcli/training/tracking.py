@@ -15,7 +15,7 @@ from sharpcli.curvature.stability import largest_stable
 from sharpcli.files import ContentError
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.reductions import norm
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.losses import smoothed
 from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace

@@ -29,8 +29,8 @@ from sharpcli.curvature.dead_parameters import dead_parameters
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.planner import Planner
 from sharpcli.errors import InputError, SettingsError
+from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.krylov_file import KrylovFile
-from sharpcli.linalg.lanczos import Eigenpairs
 from sharpcli.linalg.reductions import norm
 from sharpcli.loading import LoadedCheckpoint, check_loss, checkpoint_paths, load_checkpoint
 from sharpcli.results import HessianResult, Layer

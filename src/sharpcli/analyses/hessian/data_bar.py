@@ -11,7 +11,7 @@ from sharpcli import progress
 from sharpcli.analyses.partial_results import reason, release_memory
 from sharpcli.curvature.operator import CurvatureOperator, GroupedProduct
 from sharpcli.curvature.operators import operator_of
-from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.loading import LoadedCheckpoint
 from sharpcli.objective import Objective
 from sharpcli.results import DataBar

@@ -16,10 +16,11 @@ from sharpcli.curvature.dead_parameters import dead_parameters
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.accuracy import Accuracy
+from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.estimates import exact, mean, widened
-from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
+from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.reductions import norm
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.loading import LoadedCheckpoint
 from sharpcli.results import Estimate, Layer
 from sharpcli.runtime import generator

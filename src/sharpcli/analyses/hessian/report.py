@@ -8,7 +8,7 @@ from typing import Any
 
 from sharpcli.curvature.stability import largest_stable
 from sharpcli.linalg.ceiling import PROBABILITY
-from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.results import Bound, Eigenvalue, Subject
 from sharpcli.settings import HessianSettings
 

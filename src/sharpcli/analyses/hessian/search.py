@@ -11,9 +11,10 @@ from sharpcli.analyses.hessian.data_bar import DataBarMeter
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.planner import Planner
 from sharpcli.errors import SettingsError
+from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.krylov_file import KrylovFile
-from sharpcli.linalg.lanczos import Eigenpairs, eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.lanczos import eigenpairs
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.loading import LoadedCheckpoint
 from sharpcli.memory import MemoryPlan
 from sharpcli.models.output import chosen_output

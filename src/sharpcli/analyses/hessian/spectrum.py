@@ -10,9 +10,10 @@ import numpy
 
 from sharpcli.curvature.ggn import GGNOperator
 from sharpcli.curvature.operator import CurvatureOperator
-from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.reductions import dot, project
-from sharpcli.linalg.slq import SpectralDensity, spectral_density
+from sharpcli.linalg.slq import spectral_density
+from sharpcli.linalg.spectral_density import SpectralDensity
 from sharpcli.linalg.trace import deflated_moments
 from sharpcli.linalg.xtrace import xtrace
 from sharpcli.objective import Objective

@@ -9,7 +9,7 @@ from safetensors.torch import save
 
 from sharpcli import files
 from sharpcli.errors import SettingsError
-from sharpcli.linalg.lanczos import Eigenpairs
+from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.objective import Objective
 
 _FORMAT = "sharpcli eigenvectors"  # In the metadata: tells such a file from others.

@@ -13,7 +13,7 @@ from sharpcli import streams
 from sharpcli.curvature.operators import operator_of
 from sharpcli.errors import InputError
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.search import Wanted
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.objective import Objective
 from sharpcli.parameters import filter_normalised
 from sharpcli.runtime import gaussian

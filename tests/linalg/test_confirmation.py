@@ -1,4 +1,4 @@
-"""Rounding, overlap and odd sizes, where what is exact on paper is not."""
+"""Indices and bounds under rounding, overlapping intervals and unusual sizes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.orthogonal import orthogonalised
-from sharpcli.linalg.search import Wanted
 from sharpcli.linalg.slq import spectral_density
+from sharpcli.linalg.wanted import Wanted
 from sharpcli.runtime import generator
 
 
