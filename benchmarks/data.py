@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sharpcli.datasets.readers import fashion_mini
+from sharpcli.inputs import main_tensor
 
 # Long, old and stable modules, in alphabetical order; which Python they come from is in the conditions of a run.
 _MODULES = (
@@ -29,7 +30,7 @@ def fashion(count: int, *, side: int = 28, channels: int = 1) -> tuple[Tensor, T
         channels: Equal ones.
     """
     train = fashion_mini.load().train
-    images, classes = train.inputs[:count].float(), train.targets[:count]
+    images, classes = main_tensor(train.inputs)[:count].float(), train.targets[:count]
     if side != 28:
         images = functional.pad(images, (2, 2, 2, 2), value=float(images.min()))
         images = functional.avg_pool2d(images, 32 // side)

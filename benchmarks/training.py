@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.conditions import processor
 from sharpcli.datasets.resolve import resolve as resolve_data
+from sharpcli.inputs import main_tensor
 from sharpcli.losses import LOSSES
 from sharpcli.models.resolve import resolve as resolve_model
 from sharpcli.settings import TrainSettings
@@ -86,7 +87,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     data = resolve_data("fashion-mini", root="")
-    inputs, targets = data.train.inputs[: asked.samples], data.train.targets[: asked.samples]
+    inputs, targets = main_tensor(data.train.inputs)[: asked.samples], data.train.targets[: asked.samples]
     rows = []
     machine = f"{processor()}, torch {torch.__version__}, {asked.threads} threads"
     print(f"{machine}, rounds: {asked.rounds}, {asked.samples} samples of fashion-mini")

@@ -21,6 +21,7 @@ from benchmarks.progress import tell
 from sharpcli import checkpoints, runtime
 from sharpcli.curvature.operators import operator_of
 from sharpcli.datasets.resolve import resolve as resolve_data
+from sharpcli.inputs import main_tensor
 from sharpcli.models.resolve import resolve as resolve_model
 from sharpcli.objective import Objective
 from sharpcli.runtime import Runtime
@@ -64,7 +65,9 @@ def mlp(setting: Setting) -> Problem:
     """Return the sample MLP with its data, as often as gives 50,000 images."""
     checkpoint = checkpoints.read(ROOT / "sample_checkpoints" / "sgd")
     train = resolve_data("fashion-mini", root="").train
-    inputs, targets = (torch.cat([part] * 10)[:50_000].to(setting.device) for part in (train.inputs, train.targets))
+    inputs, targets = (
+        torch.cat([part] * 10)[:50_000].to(setting.device) for part in (main_tensor(train.inputs), train.targets)
+    )
     hidden = ",".join(str(len(weight)) for weight in checkpoint.state.values() if weight.ndim > 1)
     words = (f"hidden={hidden.rpartition(',')[0]}",)
     model = resolve_model("mlp", input_shape=tuple(inputs.shape[1:]), num_classes=10, arguments=words)
@@ -139,7 +142,7 @@ def _objective(problem: Problem, setting: Setting, size: int, dtype: str = "floa
 
 def replace_samples(objective: Objective, count: int) -> Objective:
     """Return the mean loss over the first samples."""
-    return objective.among(torch.arange(count, device=objective.inputs.device))
+    return objective.among(torch.arange(count, device=objective.targets.device))
 
 
 def _error(problem: Problem, setting: Setting, engine: str, vector: Tensor, count: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sharpcli.errors import InputError, SettingsError
+from sharpcli.inputs import Inputs, as_arguments, copied
 from sharpcli.modules import private_copy
 
 POLICIES = ("eval", "recompute", "batch")
@@ -97,7 +98,9 @@ def block_sizes(count: int, block: int) -> list[int]:
     return [*sizes[:-2], sum(sizes[-2:])] if len(sizes) > 1 and sizes[-1] == 1 else sizes
 
 
-def recompute(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor) -> dict[str, Tensor]:
+def recompute(
+    model: nn.Module, parameters: Mapping[str, Tensor], inputs_of: Callable[[slice], Inputs], count: int
+) -> dict[str, Tensor]:
     """Return the running statistics of these inputs at these parameters, by buffer name; the model is left alone.
 
     One pass in blocks of `BN_BLOCK` samples, averaged by number of samples (Garipov et al. 2018,
@@ -106,29 +109,31 @@ def recompute(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor
     Args:
         model: In eval mode.
         parameters: In place of the model's own, by name.
-        inputs: Shape (N, ...).
+        inputs_of: Returns some of the inputs.
+        count: N, the number of samples.
 
     Raises:
         InputError: There is only one sample.
     """
-    copied = private_copy(model)
-    layers = batch_norms(copied)
+    private = private_copy(model)
+    layers = batch_norms(private)
     if not layers:
         return {}
     for layer in layers.values():
         layer.reset_running_stats()
         layer.train()
     names = {f"{name}.{key}" if name else key for name in layers for key in ("running_mean", "running_var")}
-    buffers = {name: buffer.clone() for name, buffer in copied.named_buffers() if name in names}
-    if len(inputs) < 2:
+    buffers = {name: buffer.clone() for name, buffer in private.named_buffers() if name in names}
+    if count < 2:
         raise InputError("One sample has no variance for BatchNorm to normalise by.", "Use more samples, or --bn eval.")
     seen = 0
     with torch.no_grad():
-        for block in torch.split(inputs, block_sizes(len(inputs), BN_BLOCK)):
-            seen += len(block)
+        for size in block_sizes(count, BN_BLOCK):
+            arguments, keywords = as_arguments(copied(inputs_of(slice(seen, seen + size))))
+            seen += size
             for layer in layers.values():
-                layer.momentum = len(block) / seen
-            functional_call(copied, {**parameters, **buffers}, (block.clone(),))
+                layer.momentum = size / seen
+            functional_call(private, {**parameters, **buffers}, arguments, keywords)
     return buffers
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from sharpcli.inputs import Index, Inputs
+
+Read = Callable[[Index], tuple[Inputs, Tensor]]
 
 
 class Chunk(NamedTuple):
     """Samples that are on the device at once; `number` counts the chunks of a pass."""
 
     number: int
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
 
 
@@ -24,11 +30,16 @@ class Group(NamedTuple):
     chunks: Iterator[Chunk]
 
 
-def in_order(inputs: Tensor, targets: Tensor, sizes: list[int]) -> Iterator[Chunk]:
-    """Go once through samples, in chunks of these sizes."""
-    pairs = zip(torch.split(inputs, sizes), torch.split(targets, sizes), strict=True)
-    for number, (some, wanted) in enumerate(pairs):
-        yield Chunk(number, some, wanted)
+def in_order(read: Read, sizes: list[int], *, ahead: bool) -> Iterator[Chunk]:
+    """Go once through samples, in chunks of these sizes.
+
+    Args:
+        read: Returns inputs and targets of some samples, on the device.
+        sizes: Of the chunks.
+        ahead: Whether a thread reads the next chunk while the caller works on this one.
+    """
+    places = [slice(start, end) for start, end in pairwise(accumulate(sizes, initial=0))]
+    yield from _read_ahead(read, places) if ahead else _read(read, places)
 
 
 def each_by_itself(chunks: Iterator[Chunk], count: Callable[[Tensor], int]) -> Iterator[Group]:
@@ -38,10 +49,25 @@ def each_by_itself(chunks: Iterator[Chunk], count: Callable[[Tensor], int]) -> I
 
 
 def at_random(
-    inputs: Tensor, targets: Tensor, *, groups: int, chunk_size: int, random: torch.Generator, count: Callable[[Tensor], int]
+    read: Read, targets: Tensor, *, groups: int, chunk_size: int, random: torch.Generator, count: Callable[[Tensor], int]
 ) -> Iterator[Group]:
     """Go once through samples in groups drawn at random, of sizes as equal as possible, since data may be sorted by class."""
-    order = torch.randperm(len(inputs), generator=random).to(inputs.device)
-    for chosen in torch.tensor_split(order, min(groups, len(inputs))):
-        parts = enumerate(torch.split(chosen, chunk_size))
-        yield Group(count(targets[chosen]), (Chunk(number, inputs[part], targets[part]) for number, part in parts))
+    order = torch.randperm(len(targets), generator=random).to(targets.device)
+    for chosen in torch.tensor_split(order, min(groups, len(targets))):
+        yield Group(count(targets[chosen]), _read(read, torch.split(chosen, chunk_size)))
+
+
+def _read(read: Read, places: Iterable[Index]) -> Iterator[Chunk]:
+    for number, place in enumerate(places):
+        yield Chunk(number, *read(place))
+
+
+def _read_ahead(read: Read, places: list[slice]) -> Iterator[Chunk]:
+    with ThreadPoolExecutor(1, "read") as thread:
+        coming = thread.submit(read, places[0])
+        for number, following in enumerate([*places[1:], None]):
+            inputs, targets = coming.result()
+            if following is not None:
+                coming = thread.submit(read, following)
+            yield Chunk(number, inputs, targets)
+            del inputs, targets

@@ -7,6 +7,7 @@ The memory is what is free on the device when a part begins, or the limit that t
 | Lanczos vectors | 40 % | what they need, at most all |
 | graphs kept from product to product | 30 % | half of the rest, or a sixteenth of all |
 | the graph in the making | no bound: fewer samples pass at once if it fails | the other half |
+| data that stay on the device | a quarter, else they are read chunk by chunk | the same |
 | samples of one pass | 256 MiB on a CPU, a sixteenth on a GPU | the same |
 
 From 2.5 GiB of free memory on, the parts together leave a fifth of it: for the model, temporary tensors of torch, and other
@@ -22,6 +23,7 @@ import torch
 from sharpcli.host_memory import available_memory
 
 _VECTORS = 0.4
+_DATA = 0.25
 _KEPT_GRAPHS = 0.3
 _LEAST_FOR_GRAPHS = 1 / 8  # Of a limit, whatever the vectors take.
 _KEPT_OF_GRAPHS = 1 / 2
@@ -48,6 +50,10 @@ class MemoryPlan:
 
     device: torch.device
     limit: int | None = None
+
+    def holds_data(self, needed: int) -> bool:
+        """Return whether data of so many bytes may stay on the device."""
+        return needed <= _DATA * free_memory(self.device)
 
     def vectors(self, needed: int) -> int:
         """Return the bytes for Lanczos vectors, which need so many if nothing makes them restart."""

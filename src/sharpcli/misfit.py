@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpcli.errors import InputError, SharpcliError, first_line, is_out_of_memory, origin
+from sharpcli.inputs import Inputs, InputSource, are_tokens, described_shapes, first_sample, main_tensor, mapped
 
 _FULL_SCALE = 255
 _TOO_HIGH = re.compile(
@@ -19,12 +20,12 @@ _NO_TOKENS = "Its inputs are whole numbers, taken as tokens; store images as flo
 _BELONG = "Check --model, --model-arg and --data; they must be the ones the weights were trained with."
 
 
-def misfit(error: Exception, inputs: Tensor, runs: Callable[[Tensor], object]) -> InputError:
+def misfit(error: Exception, inputs: Inputs | InputSource, runs: Callable[[Inputs], object]) -> InputError:
     """Return the error for data that a model cannot take.
 
     Args:
         error: What the model or the loss raised.
-        inputs: All samples, (N, ...).
+        inputs: All samples.
         runs: Runs the model on some samples.
 
     Raises:
@@ -33,10 +34,12 @@ def misfit(error: Exception, inputs: Tensor, runs: Callable[[Tensor], object]) -
     if isinstance(error, SharpcliError) or is_out_of_memory(error):
         raise error
     reason, place = first_line(error), origin(error)
-    tokens = not inputs.is_floating_point()
-    if tokens and _TOO_HIGH.search(str(error)) and _works(runs, torch.zeros_like(inputs[:1])):
+    tokens = are_tokens(inputs)
+    zeros = mapped(first_sample(inputs), torch.zeros_like)
+    if tokens and not isinstance(inputs, InputSource) and _TOO_HIGH.search(str(error)) and _works(runs, zeros):
         # A text that is too long for a table of positions fails for the token 0, too.
-        token = int(inputs.min()) if int(inputs.min()) < 0 else int(inputs.max())
+        main = main_tensor(inputs)
+        token = int(main.min()) if int(main.min()) < 0 else int(main.max())
         return InputError(
             f"The data has the token {token}, which the model's table does not have.",
             "Check --model, --model-arg and --data; tokens are counted from 0, and there must be fewer than rows in the table.",
@@ -44,15 +47,13 @@ def misfit(error: Exception, inputs: Tensor, runs: Callable[[Tensor], object]) -
     hint = _NO_TOKENS if tokens else _BELONG
     if "same device" in reason:
         hint = "The model makes a tensor on the CPU in forward: make it on the device of the inputs, or use --device cpu."
-    if not tokens and _AN_INDEX.search(reason) and not _TOO_HIGH.search(reason) and _were_bytes(inputs):
+    if not tokens and _AN_INDEX.search(reason) and not _TOO_HIGH.search(reason) and _were_bytes(main_tensor(inputs)):
         hint = "Bytes are taken as pixels; if they are tokens, add --data-arg tokens=True."
-    return InputError(
-        f"The model cannot take this data (one sample is {tuple(inputs.shape[1:])}): {reason}{f' ({place})' if place else ''}.",
-        hint,
-    )
+    shape, where = described_shapes(inputs), f" ({place})" if place else ""
+    return InputError(f"The model cannot take this data (one sample is {shape}): {reason}{where}.", hint)
 
 
-def _works(runs: Callable[[Tensor], object], inputs: Tensor) -> bool:
+def _works(runs: Callable[[Inputs], object], inputs: Inputs) -> bool:
     try:
         runs(inputs)
     except Exception:  # What a model raises is its own business.

@@ -19,6 +19,19 @@ from torch.func import functional_call
 from sharpcli import batchnorm, graphs, streams
 from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
 from sharpcli.errors import InputError, loss_not_finite
+from sharpcli.inputs import (
+    Index,
+    Inputs,
+    InputSource,
+    as_arguments,
+    chosen,
+    converted,
+    copied,
+    num_samples,
+    sample_size,
+    select,
+    tensors_in,
+)
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.losses import Loss, loss_of, moments
@@ -53,7 +66,7 @@ class Objective:
     model: nn.Module
     space: ParameterSpace
     runtime: Runtime
-    inputs: Tensor
+    inputs: Inputs | InputSource
     targets: Tensor
     criterion: Loss
     chunk_size: int
@@ -66,7 +79,7 @@ class Objective:
     @staticmethod
     def of(
         model: nn.Module,
-        inputs: Tensor,
+        inputs: Inputs | InputSource,
         targets: Tensor,
         *,
         loss: str = "ce",
@@ -80,7 +93,8 @@ class Objective:
 
         Args:
             model: Any module that maps inputs (B, ...) to outputs (B, C), or (B, T, C) for targets (B, T).
-            inputs: Shape (N, ...); integers, such as tokens, stay integers.
+            inputs: Shape (N, ...), or several tensors of this shape, or a source of them; see `sharpcli.inputs`. Integers,
+                such as tokens, stay integers. Inputs that do not fit on the device are moved there chunk by chunk.
             targets: Classes (N,) or (N, T, ...), where -100 is ignored; for "mse" also numbers, for "bce" labels, (N, K).
             loss: "ce", "mse" or "bce", with options as in "ce:smoothing=0.1"; see `LossSpec`.
             runtime: Device and precision. Default: CUDA where there is one, float32.
@@ -104,8 +118,8 @@ class Objective:
         missing = left_out(private, space)
         for name, parameter in private.named_parameters():
             parameter.requires_grad_(name in space.names)  # Constants need no graph.
-        inputs = inputs.to(runtime.device, runtime.dtype if inputs.is_floating_point() else None)
-        targets = targets.to(runtime.device, runtime.dtype if targets.is_floating_point() else None)
+        inputs = _placed(inputs, runtime)
+        targets = _converted_targets(targets, runtime)
         made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, terms, bn, missing)
         made = replace(made, copies_inputs=overwrites_inputs(made))
         saved = saved_bytes_per_sample(made)
@@ -114,12 +128,12 @@ class Objective:
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
             chunk_size = MemoryPlan(runtime.device).samples_per_pass(saved)
-        return replace(made, chunk_size=min(bn_block if bn == "batch" else chunk_size, len(inputs)))
+        return replace(made, chunk_size=min(bn_block if bn == "batch" else chunk_size, len(targets)))
 
     @property
     def num_samples(self) -> int:
         """N, the number of samples."""
-        return len(self.inputs)
+        return len(self.targets)
 
     @property
     def loss_name(self) -> str:
@@ -146,9 +160,28 @@ class Objective:
         """Return the context that every pass through the model runs in."""
         return exact_arithmetic(recurrent=any(isinstance(part, nn.RNNBase) for part in self.model.modules()))
 
+    def samples(self, index: Index) -> tuple[Inputs, Tensor]:
+        """Return inputs and targets of some samples, on the device and in the type of the model."""
+        some = converted(select(self.inputs, index), self.runtime.device, self.runtime.dtype)
+        return some, _converted_targets(self.targets[index], self.runtime)
+
+    def placed(self) -> Objective:
+        """Return the same loss with its data on the device and in the type of the model, where they fit."""
+        return replace(self, inputs=_placed(self.inputs, self.runtime), targets=_converted_targets(self.targets, self.runtime))
+
+    def converted(self, chunk: Chunk) -> Chunk:
+        """Return a chunk of another objective of the same data, on the device and in the type of this model."""
+        inputs = converted(chunk.inputs, self.runtime.device, self.runtime.dtype)
+        return Chunk(chunk.number, inputs, _converted_targets(chunk.targets, self.runtime))
+
     def chunks(self) -> Iterator[Chunk]:
         """Go once through the data, in order."""
-        return in_order(self.inputs, self.targets, self.chunk_sizes)
+        return in_order(self.samples, self.chunk_sizes, ahead=isinstance(self.inputs, InputSource))
+
+    def chunk(self, number: int) -> Chunk:
+        """Return one of the chunks, by its number in a pass."""
+        start = sum(self.chunk_sizes[:number])
+        return Chunk(number, *self.samples(slice(start, start + self.chunk_sizes[number])))
 
     def groups(self, count: int, seed: int) -> Iterator[Group]:
         """Go once through the data in groups drawn at random, each in chunks as small as ever; see `chunks.at_random`.
@@ -165,7 +198,7 @@ class Objective:
             all_groups = each_by_itself(self.chunks(), terms)
         else:
             all_groups = at_random(
-                self.inputs,
+                self.samples,
                 self.targets,
                 groups=count,
                 chunk_size=self.chunk_size,
@@ -174,11 +207,11 @@ class Objective:
             )
         return (group for group in all_groups if group.num_terms)
 
-    def outputs(self, parameters: Mapping[str, Tensor], inputs: Tensor, buffers: Mapping[str, Tensor]) -> Tensor:
+    def outputs(self, parameters: Mapping[str, Tensor], inputs: Inputs, buffers: Mapping[str, Tensor]) -> Tensor:
         """Return what the model answers, (B, C) or (B, T, C), with these parameters, and these buffers in place of its own."""
-        inputs = inputs.clone() if self.copies_inputs else inputs
+        arguments, keywords = as_arguments(copied(inputs) if self.copies_inputs else inputs)
         with Fusing() if self.fused else nullcontext():
-            answer: Tensor = functional_call(self.model, {**parameters, **buffers}, (inputs,))
+            answer: Tensor = functional_call(self.model, {**parameters, **buffers}, arguments, keywords)
         return answer
 
     def at(self, theta: Tensor, run: Callable[[], _Answer]) -> _Answer:
@@ -266,34 +299,46 @@ class Objective:
     def recompute_buffers(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the BatchNorm statistics of this objective's data at θ, by buffer name; see `batchnorm.recompute`."""
         with self.arithmetic():
-            return batchnorm.recompute(self.model, self.space.split(theta), self.inputs)
+            return batchnorm.recompute(self.model, self.space.split(theta), self._inputs_of, self.num_samples)
+
+    def _inputs_of(self, index: Index) -> Inputs:
+        return self.samples(index)[0]
 
     def few(self, count: int = _FEW) -> Chunk:
         """Return the first samples that have a loss term: others agree on everything."""
-        chosen: slice | Tensor = slice(count)
-        if not bool(self.criterion.has_terms(self.targets[chosen]).all()):
-            chosen = self.criterion.has_terms(self.targets).nonzero()[:count, 0]
-        return Chunk(0, self.inputs[chosen], self.targets[chosen])
+        index: Index = slice(count)
+        if not bool(self.criterion.has_terms(self.targets[index]).all()):
+            index = self.criterion.has_terms(self.targets).nonzero()[:count, 0]
+        return Chunk(0, *self.samples(index))
 
-    def among(self, chosen: Tensor) -> Objective:
-        """Return the mean loss over some of the samples, by their numbers, shape (B,)."""
-        inputs, targets = self.inputs[chosen], self.targets[chosen]
+    def among(self, positions: Tensor) -> Objective:
+        """Return the mean loss over some of the samples, by their positions, shape (B,)."""
+        inputs, targets = chosen(self.inputs, positions), self.targets[positions]
         terms = max(self.criterion.count(targets), 1)
-        return replace(self, inputs=inputs, targets=targets, num_terms=terms, chunk_size=min(self.chunk_size, len(chosen)))
+        return replace(self, inputs=inputs, targets=targets, num_terms=terms, chunk_size=min(self.chunk_size, len(targets)))
 
     def widened(self, chunk: Chunk) -> Objective:
         """Return the mean loss over the samples of one chunk, which stay one chunk, in float64."""
         runtime = replace(self.runtime, dtype=torch.float64)
-        inputs, targets = (part.double() if part.is_floating_point() else part for part in (chunk.inputs, chunk.targets))
-        return replace(
-            self,
-            model=private_copy(self.model).double(),
-            runtime=runtime,
-            inputs=inputs,
-            targets=targets,
-            chunk_size=len(inputs),
-            num_terms=max(self.criterion.count(targets), 1),
-        )
+        wide = replace(self, model=private_copy(self.model).double(), runtime=runtime)
+        _, inputs, targets = wide.converted(chunk)
+        terms = max(self.criterion.count(targets), 1)
+        return replace(wide, inputs=inputs, targets=targets, chunk_size=len(targets), num_terms=terms)
+
+
+def _converted_targets(targets: Tensor, runtime: Runtime) -> Tensor:
+    """Return targets on the device; floating-point numbers in the type of the model."""
+    return targets.to(runtime.device, runtime.dtype if targets.is_floating_point() else None)
+
+
+def _placed(inputs: Inputs | InputSource, runtime: Runtime) -> Inputs | InputSource:
+    """Return inputs on the device, in the type of the model; where they do not fit, as they are."""
+    on_device = isinstance(inputs, InputSource) or any(
+        part.device != runtime.device or part.is_floating_point() and part.dtype != runtime.dtype for part in tensors_in(inputs)
+    )
+    if on_device and not MemoryPlan(runtime.device).holds_data(num_samples(inputs) * sample_size(inputs)):
+        return inputs
+    return converted(select(inputs, slice(None)), runtime.device, runtime.dtype)
 
 
 def _trainable(model: nn.Module, params: tuple[str, ...]) -> ParameterSpace:

@@ -21,6 +21,7 @@ from torch.func import functional_call
 from sharpcli import progress
 from sharpcli.errors import InputError, first_line
 from sharpcli.graphs import leaves_of
+from sharpcli.inputs import Inputs, InputSource, as_arguments, converted, copied, num_samples, select, tensors_in
 from sharpcli.modules import private_copy
 from sharpcli.runtime import Runtime, exact_arithmetic
 
@@ -37,7 +38,7 @@ _FACTORS = (1.0, 2.0)  # On the weights: a limit on their size may show only whe
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
-def require_function(model: nn.Module, inputs: Tensor, runtime: Runtime) -> None:
+def require_function(model: nn.Module, inputs: Inputs | InputSource, runtime: Runtime) -> None:
     """Refuse a model whose answer for a sample is not a function of its weights and of that sample.
 
     The model and all random states are left as they were. A model that cannot take the inputs passes here: what
@@ -45,7 +46,7 @@ def require_function(model: nn.Module, inputs: Tensor, runtime: Runtime) -> None
 
     Args:
         model: In any mode; a copy is called in eval mode.
-        inputs: All samples, shape (N, ...). Six of them are used, spread over the data; where random numbers are drawn,
+        inputs: All samples. Six of them are used, spread over the data; where random numbers are drawn,
             also the first thousand.
         runtime: Device and precision of the analysis.
 
@@ -53,8 +54,9 @@ def require_function(model: nn.Module, inputs: Tensor, runtime: Runtime) -> None
         InputError: The model draws random numbers, keeps a state between calls, rewrites its weights, lets samples
             depend on each other, or uses weights that are not those it is given. The message says which of these it is.
     """
-    places = torch.linspace(0, len(inputs) - 1, min(_SAMPLES, len(inputs))).round().long()
-    few = inputs[places.to(inputs.device)]
+    count = num_samples(inputs)
+    places = torch.linspace(0, count - 1, min(_SAMPLES, count)).round().long()
+    few = select(inputs, places)
     with _random_states_kept(), torch.no_grad():
         # A model that holds a tensor on the CPU by another way than a name runs there only.
         devices = dict.fromkeys((runtime.device, torch.device("cpu")))
@@ -65,7 +67,7 @@ def require_function(model: nn.Module, inputs: Tensor, runtime: Runtime) -> None
                 continue
             if calls is not None:
                 calls.require_read_only()
-                calls.require_repeatable(inputs[:_MANY])
+                calls.require_repeatable(inputs)
                 calls.require_independent()
                 calls.require_of_weights()
             return
@@ -79,7 +81,7 @@ class _Calls:
         model: The copy that is called.
         untouched: Another one, which has not been called.
         weights: By name.
-        inputs: The samples, shape (B, ...).
+        inputs: The samples.
         before: Random states before the first call.
         draws: Whether the first call has changed them.
         first: Its answer.
@@ -88,28 +90,28 @@ class _Calls:
     model: nn.Module
     untouched: nn.Module
     weights: Mapping[str, Tensor]
-    inputs: Tensor
+    inputs: Inputs
     before: _RandomStates
     draws: bool
     first: Tensor
 
     @staticmethod
-    def of(model: nn.Module, inputs: Tensor, device: torch.device, dtype: torch.dtype) -> _Calls | None:
+    def of(model: nn.Module, inputs: Inputs, device: torch.device, dtype: torch.dtype) -> _Calls | None:
         """Call the model for the first time; None if its answer is not one tensor of numbers."""
         untouched = private_copy(model).to(device, dtype).eval()
         private = private_copy(untouched)
-        inputs = inputs.to(device, dtype if inputs.is_floating_point() else None)
+        inputs = converted(inputs, device, dtype)
         weights = {name: part.detach().clone() for name, part in private.named_parameters()}
         before = _RandomStates.now()
-        first = _call(private, {name: part.clone() for name, part in weights.items()}, inputs.clone())
+        first = _call(private, {name: part.clone() for name, part in weights.items()}, copied(inputs))
         if not isinstance(first, Tensor) or not first.is_floating_point():
             return None
         return _Calls(private, untouched, weights, inputs, before, before != _RandomStates.now(), first)
 
-    def answer(self, inputs: Tensor, model: nn.Module | None = None, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    def answer(self, inputs: Inputs, model: nn.Module | None = None, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the answer to some samples, of this copy or of another one, with the weights or with others."""
         given = {name: part.clone() for name, part in (weights or self.weights).items()}
-        outputs: Tensor = _call(model or self.model, given, inputs.clone())
+        outputs: Tensor = _call(model or self.model, given, copied(inputs))
         return outputs
 
     def require_read_only(self) -> None:
@@ -118,7 +120,7 @@ class _Calls:
             given = {name: factor * part for name, part in self.weights.items()}
             kept = {name: part.clone() for name, part in given.items()}
             try:
-                _call(self.model, given, self.inputs.clone())
+                _call(self.model, given, copied(self.inputs))
             except Exception:
                 if factor == 1:
                     raise
@@ -130,13 +132,18 @@ class _Calls:
                     "Take out what does it, such as max_norm of an Embedding, and apply it once to the weights in the file.",
                 )
 
-    def require_repeatable(self, many: Tensor) -> None:
-        """Refuse a model that answers the same samples differently the next time; `many` are for what seldom happens."""
+    def require_repeatable(self, everything: Inputs | InputSource) -> None:
+        """Refuse a model that answers the same samples differently the next time.
+
+        Args:
+            everything: All samples; many are used where a difference may be rare.
+        """
         for _ in range(_RANDOM_REPEATS if self.draws else _REPEATS):
             if not self.is_same(self.answer(self.inputs), self.first):
                 raise self.not_repeatable()
         if self.draws:
-            many = many.to(self.inputs.device, self.inputs.dtype)
+            kinds = [part.dtype for part in tensors_in(self.inputs) if part.is_floating_point()]
+            many = converted(select(everything, slice(_MANY)), self.first.device, kinds[0] if kinds else None)
             if not self.is_same(self.answer(many), self.answer(many)):
                 raise _random()
             progress.warn("The model draws random numbers in eval mode, but they have changed no answer so far.")
@@ -154,16 +161,16 @@ class _Calls:
 
     def require_independent(self) -> None:
         """Refuse a model whose answer for a sample depends on the samples beside it."""
-        count = len(self.inputs)
+        count = num_samples(self.inputs)
         rows_fit = self.first.ndim > 0 and len(self.first) % count == 0
         if count < 2 or not rows_fit or _normalises_by_batch(self.model):
             return
         rows = self.first.reshape(count, -1, *self.first.shape[1:])
         larger = [place % count for place in range(_LARGE)]
         for places in (range(count // 2), range(count // 2, count), range(count - 1, -1, -1), larger, range(1)):
-            chosen = torch.tensor(list(places), device=self.inputs.device)
+            chosen = torch.tensor(list(places), device=tensors_in(self.inputs)[0].device)
             try:  # A copy that has been called may have kept what it made of all samples.
-                outputs = self.answer(self.inputs[chosen], private_copy(self.untouched))
+                outputs = self.answer(select(self.inputs, chosen), private_copy(self.untouched))
             except Exception as error:
                 if count < _SAMPLES:
                     return  # So few may be too few, such as one sample for a batch statistic.
@@ -194,14 +201,14 @@ class _Calls:
         """
         with torch.enable_grad():
             given = {name: part.clone().requires_grad_() for name, part in self.weights.items()}
-            differentiable = _call(private_copy(self.untouched), given, self.inputs.clone())
+            differentiable = _call(private_copy(self.untouched), given, copied(self.inputs))
             if not torch.is_grad_enabled():
                 raise InputError(
                     "The model turns off gradients for the whole process when it is called.",
                     "Take torch.set_grad_enabled(False) out of forward, or write 'with torch.no_grad():' around a part of it.",
                 )
             constants = {name: part.clone() for name, part in self.weights.items()}
-            other = _call(private_copy(self.untouched), constants, self.inputs.clone())
+            other = _call(private_copy(self.untouched), constants, copied(self.inputs))
         if not self.is_same(differentiable.detach(), self.first):
             raise InputError(
                 "The model answers differently where gradients are on than where they are off, so it is no one function.",
@@ -220,7 +227,7 @@ class _Calls:
             for name, part in self.weights.items()
         }
         try:
-            fresh = _call(private_copy(self.untouched), dict(moved), self.inputs.clone())
+            fresh = _call(private_copy(self.untouched), dict(moved), copied(self.inputs))
         except Exception:
             return  # At other weights a model need not answer.
         if not self.is_same(self.answer(self.inputs, weights=moved), fresh):
@@ -244,11 +251,11 @@ def _random() -> InputError:
     )
 
 
-def _call(model: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor) -> Any:
+def _call(model: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs) -> Any:
     """Return what the model answers with these weights, which a foreign model may change."""
     recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
     with exact_arithmetic(recurrent=recurrent):
-        return functional_call(model, dict(weights), (inputs,))
+        return functional_call(model, dict(weights), *as_arguments(inputs))
 
 
 def _normalises_by_batch(model: nn.Module) -> bool:

@@ -13,6 +13,7 @@ from sharpcli import graphs
 from sharpcli.chunks import Chunk
 from sharpcli.errors import InputError
 from sharpcli.index_bounds import checked_indices
+from sharpcli.inputs import copied, joined, tensors_in
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Loss
 from sharpcli.misfit import misfit
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 def overwrites_inputs(objective: Objective) -> bool:
     """Tell whether the model changes its inputs in place."""
-    inputs = objective.few().inputs.clone()
+    inputs = copied(objective.few().inputs)
     checked = checked_indices(objective.runtime.device)
     with torch.no_grad(), objective.arithmetic(), suppress(Exception), checked:  # Errors are reported by the next pass.
         objective.outputs(objective.space.split(objective.parameters()), inputs, {})
-    return inputs._version > 0
+    return any(part._version > 0 for part in tensors_in(inputs))
 
 
 def saved_bytes_per_sample(objective: Objective) -> int:
@@ -40,26 +41,36 @@ def saved_bytes_per_sample(objective: Objective) -> int:
     device = objective.runtime.device
     try:
         with objective.arithmetic(), checked_indices(device):
-            own = (*leaves.values(), objective.inputs, objective.targets, few.inputs, few.targets)
+            data = (*tensors_in(objective.inputs), objective.targets, *tensors_in(few.inputs), few.targets)
+            own = (*leaves.values(), *data)
             objective.criterion.require_classes(objective.outputs(leaves, few.inputs, {}), few.targets, objective.targets)
             loss, size = graphs.saved_bytes(lambda: objective.loss_sum(leaves, few), own)
-            if not objective.inputs.is_floating_point():
+            if any(not part.is_floating_point() for part in tensors_in(few.inputs)):
                 _require_tokens(objective, leaves, few)
     except Exception as error:  # A foreign model may raise anything.
         with torch.no_grad(), checked_indices(device):
             raise misfit(error, objective.inputs, lambda inputs: objective.outputs(leaves, inputs, {})) from error
     if not loss.requires_grad:
         raise InputError("The loss does not depend on any trainable parameter.", "Check that the model uses its parameters.")
-    return size // len(few.inputs)
+    return size // len(few.targets)
 
 
 def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chunk) -> None:
     """Refuse integer inputs that are out of range of the model's table, or that the model uses as numbers."""
     with torch.no_grad():
-        flat = objective.inputs.reshape(len(objective.inputs), -1)
-        extremes = torch.stack([flat.amin(1).argmin(), flat.amax(1).argmax()])
-        tokens = torch.cat([few.inputs, objective.inputs[extremes]])
+        extremes = [
+            place
+            for part in tensors_in(objective.inputs)
+            if not part.is_floating_point()
+            for flat in [part.reshape(len(part), -1)]
+            for place in (flat.amin(1).argmin(), flat.amax(1).argmax())
+        ]
+        tokens = few.inputs
+        if extremes:  # A source is read once only, and not for this.
+            tokens = joined([few.inputs, objective.samples(torch.stack(extremes).to(objective.targets.device))[0]])
         looked_up = objective.outputs(leaves, tokens, {})
+        if not isinstance(tokens, Tensor):
+            return  # Masks and the like are numbers.
         try:
             calculated = objective.outputs(leaves, tokens.to(objective.runtime.dtype), {})
         except Exception:  # A look-up takes no floats, and a foreign model may raise anything.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from sharpcli.errors import InputError
+from sharpcli.inputs import select
 from sharpcli.loading import LoadedCheckpoint, output_difference
 from sharpcli.modules import private_copy
 
@@ -30,7 +31,7 @@ def require_compatible(first: LoadedCheckpoint, second: LoadedCheckpoint) -> Non
         raise InputError(f"{names} were trained on different data.", "Give the data to measure on with --data.")
     in_other = private_copy(first.model)
     in_other.load_state_dict(second.model.state_dict())
-    inputs = first.data.train.inputs[:_SAMPLES]
+    inputs = select(first.data.train.inputs, slice(_SAMPLES))
     if not output_difference(in_other, second.model, inputs) <= _AGREEMENT:
         raise InputError(
             f"{names} have the same tensors but are of different models: the weights of one give other outputs in the other.",

@@ -11,6 +11,7 @@ from torch import nn
 from sharpcli import checkpoints
 from sharpcli.analyses.provenance import recording
 from sharpcli.errors import InputError, SettingsError, closest
+from sharpcli.inputs import select
 from sharpcli.loading import LoadedCheckpoint, load_checkpoint, output_difference
 from sharpcli.modules import private_copy
 from sharpcli.parameters import ParameterSpace
@@ -56,7 +57,7 @@ def reparam(
         if any(tensor.dtype == torch.float64 for tensor in loaded.checkpoint.state.values()):  # What is not scaled stays.
             checkpoints.fit(loaded.checkpoint, model.double())
         layer, into = _scale(model, settings)
-        inputs = loaded.data.train.inputs[:_SAMPLES]
+        inputs = select(loaded.data.train.inputs, slice(_SAMPLES))
         difference = output_difference(model, loaded.model, inputs, factor=settings.factor if settings.logits else 1.0)
         if not difference <= _AGREEMENT:
             raise InputError(

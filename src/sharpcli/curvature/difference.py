@@ -86,9 +86,8 @@ class Difference:
 
     def differentiate(self, chunk: Chunk, leaves: Mapping[str, Tensor]) -> Differences:
         """Return the chunk at parameters given by name."""
-        inputs, targets = (part.double() if part.is_floating_point() else part for part in (chunk.inputs, chunk.targets))
         theta = self.wide.space.flatten(leaves).detach().double()
-        return Differences(self, Chunk(chunk.number, inputs, targets), theta)
+        return Differences(self, self.wide.converted(chunk), theta)
 
     def take_gap(self) -> float:
         """Return `gap`, and set it back to 0."""

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.chunks import Chunk
+from sharpcli.inputs import Inputs
 from sharpcli.objective import Objective
 
 BACKEND = "inductor"  # Of torch.compile.
 
 _Named = Mapping[str, Tensor]
-_Product = Callable[[_Named, _Named, Tensor, Tensor], _Named]
+_Product = Callable[[_Named, _Named, Inputs, Tensor], _Named]
 
 
 class ForwardOverReverse:
@@ -50,7 +51,7 @@ class ForwardOverReverse:
 
     def differentiate(self, chunk: Chunk, leaves: _Named) -> Tangent:
         """Return the product of a chunk, ready to be asked for; its cost is the same for every vector."""
-        fast = self._compiled if len(chunk.inputs) == self._size else None
+        fast = self._compiled if len(chunk.targets) == self._size else None
         parameters = {name: leaf.detach() for name, leaf in leaves.items()}
         return Tangent(fast or self._run, chunk, parameters, self._recurrent)
 
@@ -77,7 +78,7 @@ class Tangent(NamedTuple):
 
 
 def _product_of(objective: Objective) -> _Product:
-    def product(parameters: _Named, directions: _Named, inputs: Tensor, targets: Tensor) -> _Named:
+    def product(parameters: _Named, directions: _Named, inputs: Inputs, targets: Tensor) -> _Named:
         def slope(point: _Named) -> _Named:
             gradient: _Named = torch.func.grad(lambda p: objective.loss_sum(p, Chunk(0, inputs, targets)))(point)
             return gradient

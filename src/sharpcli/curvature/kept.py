@@ -9,6 +9,7 @@ from torch import Tensor
 from sharpcli.chunks import Chunk
 from sharpcli.curvature.engine import Engine, Graph
 from sharpcli.graphs import saved_bytes
+from sharpcli.inputs import tensors_in
 from sharpcli.objective import Objective
 
 
@@ -36,9 +37,9 @@ class GraphSize(NamedTuple):
         two, few = (objective.few(min(count, objective.chunk_size)) for count in (2, 4))
         with objective.arithmetic():
             least, most = (_saved(engine, objective, theta, chunk) for chunk in (two, few))
-        more = len(few.inputs) - len(two.inputs)
-        each = max(most - least, 0) / more if more else least / len(two.inputs)
-        return GraphSize(least - each * len(two.inputs), each)
+        more = len(few.targets) - len(two.targets)
+        each = max(most - least, 0) / more if more else least / len(two.targets)
+        return GraphSize(least - each * len(two.targets), each)
 
     def bytes(self, samples: int) -> int:
         """Return what so many samples take."""
@@ -51,7 +52,7 @@ class GraphSize(NamedTuple):
 
 def _saved(engine: Engine, objective: Objective, theta: Tensor, chunk: Chunk) -> int:
     leaves = objective.leaves(theta)
-    own = (*leaves.values(), objective.inputs, objective.targets)
+    own = (*leaves.values(), *tensors_in(objective.inputs), objective.targets)
     graph, size = saved_bytes(lambda: engine.differentiate(chunk, leaves), own)
     return size + sum(slope.nbytes for slope in graph.slopes)
 
@@ -96,7 +97,7 @@ class KeptGraphs:
         size = graph.saved_bytes()
         if size is None:
             self._size = self._size or GraphSize.of(self._engine, self._objective, self._theta)
-            size = self._size.bytes(len(chunk.inputs))
+            size = self._size.bytes(len(chunk.targets))
         if self.held + size <= self._budget:
             self._graphs[chunk.number] = graph
             self.held += size

@@ -13,6 +13,7 @@ from torch.fx.experimental.const_fold import FoldedGraphModule
 
 from sharpcli.chunks import Chunk
 from sharpcli.curvature.forward_over_reverse import compile_whole
+from sharpcli.inputs import tensors_in
 from sharpcli.objective import Objective
 
 BACKEND = "inductor"  # Of torch.compile.
@@ -52,7 +53,7 @@ class Linearized:
         with warnings.catch_warnings():  # Its tracer talks about what it does not know.
             warnings.simplefilter("ignore")
             along = torch.func.linearize(torch.func.functionalize(cast("Any", slope)), parameters)[1]
-        size = _folded_bytes(along, (*parameters.values(), chunk.inputs, chunk.targets))
+        size = _folded_bytes(along, (*parameters.values(), *tensors_in(chunk.inputs), chunk.targets))
 
         def run(directions: _Named) -> _Named:  # The compiler has its own way with functions that are torch's.
             products: _Named = along(directions)

@@ -15,6 +15,7 @@ from sharpcli.curvature.operator import CurvatureOperator, halved
 from sharpcli.curvature.operators import operator_kind
 from sharpcli.curvature.soundness import DIFFERENCE, settle
 from sharpcli.errors import SettingsError, is_out_of_memory
+from sharpcli.inputs import sample_shapes
 from sharpcli.memory import MemoryPlan
 from sharpcli.objective import Objective
 from sharpcli.trial_passes import num_fusible
@@ -85,7 +86,14 @@ class Planner:
         engine, _ = settle(kind, objective, theta, self.engine)
         if engine == DIFFERENCE:
             return kind(objective, theta, memory=0, engine=engine)
-        like = (objective.space, objective.inputs.shape, objective.chunk_size, objective.bn, objective.runtime)
+        like = (
+            objective.space,
+            objective.num_samples,
+            sample_shapes(objective.inputs),
+            objective.chunk_size,
+            objective.bn,
+            objective.runtime,
+        )
         key = (name, *like, products, memory)
         if key not in self._plans:
             self._plans[key] = self._plan(kind, objective, theta, products, memory)

@@ -106,9 +106,10 @@ def _acquitted(engine: Engine, maker: Maker, reference: Maker, part: _Part, want
 
 def _whole_chunks(objective: Objective) -> Iterator[Chunk]:
     """Give the first chunk, and the last one if it has another number of samples."""
-    last = len(objective.chunk_sizes) - 1
-    ragged = objective.chunk_sizes[-1] != objective.chunk_sizes[0]
-    return (chunk for chunk in objective.chunks() if chunk.number == 0 or (chunk.number == last and ragged))
+    sizes = objective.chunk_sizes
+    yield objective.chunk(0)
+    if sizes[-1] != sizes[0]:
+        yield objective.chunk(len(sizes) - 1)
 
 
 def _worst(engine: Engine, part: _Part, wanted: Tensor) -> float:

@@ -72,7 +72,7 @@ def resolve(
     data = _load(name, where, download, tuple(arguments), transform, tuple(given.items()), stamp)
     targets = data.train.targets
     # Where the inputs have as long an axis, a class for each token is possible, and the model's outputs tell.
-    if loss_spec.name != "bce" and one_hot(targets) and targets.shape[1] not in data.train.inputs.shape[1:]:
+    if loss_spec.name != "bce" and one_hot(targets) and targets.shape[1] not in data.input_shape:
         raise refused(targets)
     return data
 

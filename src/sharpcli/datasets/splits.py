@@ -10,6 +10,19 @@ import torch
 from torch import Tensor
 
 from sharpcli.errors import InputError
+from sharpcli.inputs import (
+    Inputs,
+    InputSource,
+    are_tokens,
+    chosen,
+    described_shapes,
+    first_sample,
+    main_tensor,
+    mapped,
+    num_samples,
+    sample_shapes,
+    tensors_in,
+)
 from sharpcli.losses import IGNORED
 
 _FLOATS = (torch.float32, torch.float64)
@@ -17,10 +30,10 @@ _FLOATS = (torch.float32, torch.float64)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set, whole, on the CPU; shared between callers, so never written to.
+    """One part of a data set, on the CPU; shared between callers, so never written to.
 
     Attributes:
-        inputs: Samples, shape (N, ...), float32 or float64; or tokens, int64.
+        inputs: Samples, shape (N, ...), float32 or float64, or tokens, int64; several such tensors; or a source of them.
         targets: Classes, shape (N,) or (N, T, ...), int64, where -100 is ignored; or values to regress on or labels,
             (N, K), float32 or float64.
 
@@ -28,23 +41,30 @@ class Split:
         InputError: The split is empty, inputs and targets differ in number, or a number is not finite.
     """
 
-    inputs: Tensor
+    inputs: Inputs | InputSource
     targets: Tensor
 
     def __post_init__(self) -> None:
-        _check_types(self.inputs, self.targets)
-        if len(self.inputs) != len(self.targets):
-            counts = f"{len(self.inputs)} inputs but {len(self.targets)} targets"
-            raise InputError(f"The data have {counts}.", "Give every input one target.")
-        if len(self.inputs) == 0:
+        held = tensors_in(self.inputs)
+        for part in held or tensors_in(first_sample(self.inputs)):
+            _check_types(part, self.targets)
+        for count in [len(part) for part in held] or [num_samples(self.inputs)]:
+            if count != len(self.targets):
+                counts = f"{count} inputs but {len(self.targets)} targets"
+                raise InputError(f"The data have {counts}.", "Give every input one target.")
+        if not len(self.targets):
             raise InputError("A split of the data is empty.", "Training and test data need a sample each.")
-        for name, tensor in (("inputs", self.inputs), ("targets", self.targets)):
+        for name, tensor in (*(("inputs", part) for part in held), ("targets", self.targets)):
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise InputError(f"The {name} hold NaN or infinity.", "Remove or repair those samples.")
 
     def __len__(self) -> int:
         """Return N, the number of samples."""
-        return len(self.inputs)
+        return len(self.targets)
+
+    def chosen(self, positions: Tensor) -> Split:
+        """Return the samples at some positions (B,)."""
+        return Split(chosen(self.inputs, positions), self.targets[positions])
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +98,10 @@ class DataSplits:
             _check_targets(split.targets, self.num_classes, {"train": "training"}.get(part, part))
 
     def _check_alike(self, test: Split) -> None:
-        if self.train.inputs.shape[1:] != test.inputs.shape[1:]:
-            shapes = f"{tuple(self.train.inputs.shape[1:])} and {tuple(test.inputs.shape[1:])}"
+        if sample_shapes(self.train.inputs) != sample_shapes(test.inputs):
+            shapes = f"{described_shapes(self.train.inputs)} and {described_shapes(test.inputs)}"
             raise InputError(f"Training and test samples have shapes {shapes}.", "Give both the same shape.")
-        if self.train.inputs.is_floating_point() != test.inputs.is_floating_point():
+        if are_tokens(self.train.inputs) != are_tokens(test.inputs):
             raise InputError("Only one split has tokens as inputs.", "Give both the same type of input.")
         if self.train.targets.is_floating_point() != test.targets.is_floating_point():
             raise InputError("Only one split has classes as targets.", "Give both the same type of target.")
@@ -106,8 +126,14 @@ class DataSplits:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample, such as (1, 28, 28)."""
-        return tuple(self.train.inputs.shape[1:])
+        """Shape of one sample, such as (1, 28, 28); of several tensors, that of the first."""
+        return tuple(main_tensor(self.train.inputs).shape[1:])
+
+    @property
+    def first_samples(self) -> Inputs | None:
+        """Two samples, if each has several tensors, so that a model can be tried with them; else None: its shape is enough."""
+        one = first_sample(self.train.inputs)
+        return None if isinstance(one, Tensor) else mapped(one, lambda part: torch.cat([part, part]))
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the shapes, types and bytes of all four tensors; computed once."""
@@ -117,7 +143,11 @@ class DataSplits:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for split in self.parts().values():
-            for tensor in (split.inputs, split.targets):
+            if isinstance(split.inputs, InputSource):
+                split.inputs.update_fingerprint(digest.update)
+            elif not isinstance(split.inputs, Tensor):
+                digest.update(repr(sample_shapes(split.inputs)).encode())
+            for tensor in (*tensors_in(split.inputs), split.targets):
                 tensor = tensor.float() if tensor.is_floating_point() else tensor  # The same data in any precision.
                 digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
                 digest.update(tensor.contiguous().numpy().data)

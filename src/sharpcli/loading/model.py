@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError
+from sharpcli.inputs import Inputs, as_arguments, converted, copied
 from sharpcli.loading.recorded import blaming, given_or_recorded, loss_name
 from sharpcli.losses import loss_named
 from sharpcli.models.resolve import is_of_library, resolve
@@ -40,6 +41,7 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
             return resolve(
                 spec,
                 input_shape=data.input_shape,
+                inputs=data.first_samples,
                 num_classes=num_classes,
                 arguments=arguments,
                 output=output,
@@ -84,7 +86,7 @@ def num_outputs(loss: str, data: DataSplits, spec: str) -> int:
     return data.num_classes if wanted == 1 and runs_code(spec) else wanted
 
 
-def output_difference(model: nn.Module, reference: nn.Module, inputs: Tensor, *, factor: float = 1.0) -> float:
+def output_difference(model: nn.Module, reference: nn.Module, inputs: Inputs, *, factor: float = 1.0) -> float:
     """Return the largest difference of the outputs of two models, in parts of the largest output of the reference.
 
     Outputs that are not finite in both are equal: evaluation reports them.
@@ -92,7 +94,7 @@ def output_difference(model: nn.Module, reference: nn.Module, inputs: Tensor, *,
     Args:
         model: Compared with the reference, in eval mode and in float64 where both can run in it.
         reference: The other model.
-        inputs: Samples (B, ...).
+        inputs: Of some samples.
         factor: Of the outputs of the reference.
     """
     outputs, expected = (_outputs_in_float64(one, inputs) for one in (model, reference))
@@ -102,12 +104,18 @@ def output_difference(model: nn.Module, reference: nn.Module, inputs: Tensor, *,
     return float((outputs - expected).abs().where(~equal, 0).max() / largest.clamp_min(1e-12))
 
 
-def _outputs_in_float64(model: nn.Module, inputs: Tensor) -> Tensor:
+def _outputs_in_float64(model: nn.Module, inputs: Inputs) -> Tensor:
     """Return the outputs of a copy of a model in eval mode, in float64 if it can run in it."""
-    copied = private_copy(model).eval()
+    own = private_copy(model).eval()
+    cpu = torch.device("cpu")
     with torch.no_grad():
         try:
-            outputs: Tensor = private_copy(copied).double()(inputs.double() if inputs.is_floating_point() else inputs.clone())
+            return _answer(private_copy(own).double(), converted(copied(inputs), cpu, torch.float64))
         except Exception:  # A foreign model may know one precision only.
-            outputs = copied(inputs.clone()).double()
+            return _answer(own, copied(inputs)).double()
+
+
+def _answer(model: nn.Module, inputs: Inputs) -> Tensor:
+    arguments, keywords = as_arguments(inputs)
+    outputs: Tensor = model(*arguments, **keywords)
     return outputs

@@ -22,8 +22,8 @@ def subset(split: Split, name: str, settings: AnalysisSettings) -> Split:
         raise SettingsError(
             f"--samples {count} is more than the {len(split)} {name} samples.", "Leave --samples out to use all of them."
         )
-    chosen = _permutation(split, settings)[:count].sort().values
-    return Split(split.inputs[chosen], split.targets[chosen])
+    positions = _permutation(split, settings)[:count].sort().values
+    return split.chosen(positions)
 
 
 def held_out(split: Split, settings: AnalysisSettings, *, least: int) -> tuple[Split, float] | None:
@@ -34,10 +34,10 @@ def held_out(split: Split, settings: AnalysisSettings, *, least: int) -> tuple[S
     count = settings.samples
     if count is None or count >= len(split):
         return None
-    chosen = _permutation(split, settings)[count : 2 * count].sort().values
-    if len(chosen) < least:
+    positions = _permutation(split, settings)[count : 2 * count].sort().values
+    if len(positions) < least:
         return None
-    return Split(split.inputs[chosen], split.targets[chosen]), count / len(split)
+    return split.chosen(positions), count / len(split)
 
 
 def in_random_order(split: Split, settings: AnalysisSettings) -> Split:
@@ -46,7 +46,7 @@ def in_random_order(split: Split, settings: AnalysisSettings) -> Split:
     Data are often sorted by class; a block of one class would be normalised by the statistics of that class.
     """
     order = torch.randperm(len(split), generator=generator(settings.seed, streams.BLOCK_ORDER))
-    return Split(split.inputs[order], split.targets[order])
+    return split.chosen(order)
 
 
 def _permutation(split: Split, settings: AnalysisSettings) -> torch.Tensor:

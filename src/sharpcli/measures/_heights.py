@@ -91,9 +91,7 @@ class Heights:
 
     def widened(self) -> Objective:
         """Return f in float64 with its samples."""
-        runtime = self.wide.runtime
-        inputs, targets = (_moved(part, runtime) for part in (self.wide.inputs, self.wide.targets))
-        return replace(self.wide, inputs=inputs, targets=targets)
+        return self.wide.placed()
 
     def among(self, chosen: Tensor) -> Heights:
         """Return the same for some of the samples, by their numbers."""
@@ -125,8 +123,7 @@ def _in(objective: Objective, dtype: torch.dtype) -> Objective:
     here = objective.runtime.device
     device = torch.device("cpu") if objective.runtime.accumulator != torch.float64 and dtype == torch.float64 else here
     made = replace(objective, model=private_copy(objective.model).to(device, dtype), runtime=Runtime(device, dtype))
-    few = objective.few()
-    chunk = Chunk(0, *(_moved(part, made.runtime) for part in (few.inputs, few.targets)))
+    chunk = made.converted(objective.few())
     try:
         with torch.no_grad(), made.arithmetic():
             made.loss_sum(made.space.split(objective.parameters().to(device, dtype)), chunk)
@@ -139,16 +136,11 @@ def _in(objective: Objective, dtype: torch.dtype) -> Objective:
     return made
 
 
-def _moved(part: Tensor, runtime: Runtime) -> Tensor:
-    return part.to(runtime.device, runtime.dtype if part.is_floating_point() else None)
-
-
 def _terms(objective: Objective, theta: Tensor, chunk: Chunk, *, precise: bool = True) -> Tensor:
-    """Return the loss terms of a chunk, its samples brought to where the model is."""
-    inputs, targets = (_moved(part, objective.runtime) for part in (chunk.inputs, chunk.targets))
-    outputs = objective.outputs(objective.space.split(theta), inputs, {})
+    """Return the loss terms of a chunk."""
+    outputs = objective.outputs(objective.space.split(theta), chunk.inputs, {})
     criterion = objective.criterion
-    return criterion.precise_terms(outputs, targets) if precise else criterion.terms(outputs, targets)
+    return criterion.precise_terms(outputs, chunk.targets) if precise else criterion.terms(outputs, chunk.targets)
 
 
 @dataclass(frozen=True, eq=False)

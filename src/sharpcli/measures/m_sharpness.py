@@ -59,7 +59,9 @@ def read(
     )
     if rho == 0:
         return meter.reading(0.0, bound="lower")
-    order = torch.randperm(objective.num_samples, generator=generator(seed, streams.BATCH_DIVISION)).to(objective.inputs.device)
+    order = torch.randperm(objective.num_samples, generator=generator(seed, streams.BATCH_DIVISION)).to(
+        objective.targets.device
+    )
     chosen = [part for part in torch.split(order, m) if len(part) == min(m, objective.num_samples)][:batches]
     maxima: list[Settled] = []
     with progress.task("m-sharpness", total=len(chosen) * num_steps(steps, 1), units="gradients") as shown:

@@ -11,6 +11,7 @@ from torch import nn
 from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.errors import InputError, SettingsError, described, is_out_of_memory, origin
+from sharpcli.inputs import Inputs, as_arguments, converted, described_shapes
 from sharpcli.models.huggingface import OUTPUT, build_huggingface_model
 from sharpcli.models.output import choose_output, chosen_output, tensors_of
 from sharpcli.models.size import require_size
@@ -34,6 +35,7 @@ def resolve(
     output: str | None = None,
     most: int | None = None,
     folder: Path | None = None,
+    inputs: Inputs | None = None,
 ) -> nn.Module:
     """Build a freshly initialised model on the CPU, in training mode as its builder leaves it.
 
@@ -47,6 +49,7 @@ def resolve(
             `models.output.choose_output`.
         most: Largest number of parameters, for a model that is not a user's code; None for as many as memory holds.
         folder: Of the weights, which holds the config.json of a model of Hugging Face.
+        inputs: Two samples, if each has several tensors.
 
     Returns:
         A module that maps (B, *input_shape) to (B, num_classes), or (B, T, num_classes) for T tokens. A
@@ -73,7 +76,7 @@ def resolve(
         built_in: nn.Module = build(input_shape=input_shape, num_classes=num_classes, **options)
         choose_output(built_in, torch.empty(0), output, spec)
         return built_in
-    _try_out(model, spec, input_shape, output)
+    _try_out(model, spec, input_shape, inputs, output)
     return model
 
 
@@ -96,18 +99,20 @@ def build_from_library(
     return build_huggingface_model(folder, name or None, most)
 
 
-def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: str | None) -> None:
-    """Pass two samples of zeros through the model, and choose its outputs if it returns more than one tensor.
+def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], inputs: Inputs | None, output: str | None) -> None:
+    """Try the model on two samples, of zeros if none are given, and choose its outputs if it returns several tensors.
 
     A copy in eval mode is used, because a model may store what it computed from its first weights.
     """
     try:
         with require_unchanged(spec):
-            answer = _answer(private_copy(model).eval(), input_shape)
+            private = private_copy(model).eval()
+            answer = _answer(private, input_shape) if inputs is None else _answer_to(private, inputs)
     except InputError:
         raise
     except Exception as error:
-        message = f"'{spec}' cannot take inputs of shape {input_shape}: {described(error)}."
+        shapes = input_shape if inputs is None else described_shapes(inputs)
+        message = f"'{spec}' cannot take inputs of shape {shapes}: {described(error)}."
         if is_out_of_memory(error):
             hint = "Use a machine with more memory, or a smaller model."
         else:
@@ -118,6 +123,13 @@ def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], output: 
     if rows.shape[:1] != (2,):
         message = f"'{spec}' does not return one row of outputs for each sample."
         raise InputError(message, "Return a tensor of shape (B, num_classes).")
+
+
+def _answer_to(model: nn.Module, inputs: Inputs) -> object:
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    arguments, keywords = as_arguments(converted(inputs, like.device, like.dtype))
+    with torch.no_grad():
+        return model(*arguments, **keywords)
 
 
 def _answer(model: nn.Module, input_shape: tuple[int, ...]) -> object:

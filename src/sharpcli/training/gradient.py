@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from sharpcli.inputs import Inputs, as_arguments, tensors_in
 from sharpcli.losses import Loss
 from sharpcli.models.output import require_tensor
 
@@ -18,14 +19,14 @@ class Block(NamedTuple):
     """Samples that pass through the model at once.
 
     Attributes:
-        inputs: Shape (B, ...).
+        inputs: Of B samples.
         targets: Their targets.
         num_terms: Loss terms among them.
         divisor: Loss terms of the whole batch, which its mean is over.
         weights: What each sample's loss is multiplied by, shape (B,), or None for 1.
     """
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
     num_terms: int
     divisor: int
@@ -68,13 +69,14 @@ class Plain:
         slopes = torch.autograd.grad(share, parameters, allow_unused=True, materialize_grads=True)
         return summed.detach(), list(slopes)
 
-    def outputs(self, inputs: Tensor) -> Tensor:
+    def outputs(self, inputs: Inputs) -> Tensor:
         """Return what the model answers."""
         mixed: AbstractContextManager[object] = nullcontext()
         if self.amp:
-            mixed = torch.autocast(inputs.device.type, dtype=torch.bfloat16)
+            mixed = torch.autocast(tensors_in(inputs)[0].device.type, dtype=torch.bfloat16)
+        arguments, keywords = as_arguments(inputs)
         with mixed:
-            outputs = require_tensor(self.model(inputs))
+            outputs = require_tensor(self.model(*arguments, **keywords))
         return outputs.to(next(self.model.parameters()).dtype) if self.amp else outputs
 
 

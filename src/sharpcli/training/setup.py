@@ -11,6 +11,7 @@ from sharpcli import checkpoints, progress
 from sharpcli.batchnorm import batch_norms
 from sharpcli.datasets.resolve import resolve as resolve_data
 from sharpcli.datasets.splits import DataSplits
+from sharpcli.inputs import select
 from sharpcli.loading import num_outputs
 from sharpcli.losses import loss_of
 from sharpcli.models.resolve import resolve as resolve_model
@@ -71,6 +72,7 @@ class TrainingSetup:
             model = resolve_model(
                 spec,
                 input_shape=data.input_shape,
+                inputs=data.first_samples,
                 num_classes=num_outputs(loss, data, spec),
                 arguments=settings.model_arg,
                 output=settings.output,
@@ -99,7 +101,7 @@ class TrainingSetup:
         has_batch_norm = bool(batch_norms(self.model))
         inputs, targets = self.data.train.inputs, self.data.train.targets
         counted = loss_of(self.loss, targets).has_terms(targets).nonzero()[:_SAMPLES, 0]
-        few = inputs[counted], targets[counted]
+        few = select(inputs, counted), targets[counted]
         chunk = Objective.of(self.model, *few, loss=self.loss, runtime=self.runtime).chunk_size
         return make_plan(variant.mode, variant.settings, len(self.data.train), chunk_size=chunk, has_batch_norm=has_batch_norm)
 

@@ -13,6 +13,7 @@ from sharpcli.batchnorm import batch_norms
 from sharpcli.curvature.operators import operator_of
 from sharpcli.curvature.stability import largest_stable
 from sharpcli.files import ContentError
+from sharpcli.inputs import Inputs, InputSource, chosen
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.reductions import norm
 from sharpcli.linalg.wanted import Wanted
@@ -72,13 +73,20 @@ class SharpnessTracker:
 
     @staticmethod
     def of(
-        model: nn.Module, inputs: Tensor, targets: Tensor, *, loss: str, plan: TrainingPlan, runtime: Runtime, batches: Batches
+        model: nn.Module,
+        inputs: Inputs | InputSource,
+        targets: Tensor,
+        *,
+        loss: str,
+        plan: TrainingPlan,
+        runtime: Runtime,
+        batches: Batches,
     ) -> SharpnessTracker:
         """Bind the tracker to data and model; it owns a private copy of the model."""
         in_blocks = bool(batch_norms(model))
         order = batches.indices(0) if batches.is_full and batches.copies == 1 else batches.mixed()
         if in_blocks and order is not None:
-            inputs, targets = inputs[order.to(inputs.device)], targets[order.to(inputs.device)]
+            inputs, targets = chosen(inputs, order.to(targets.device)), targets[order.to(targets.device)]
         objective = Objective.of(
             model,
             inputs,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sharpcli.batchnorm import batch_norms, block_sizes
 from sharpcli.errors import SettingsError
+from sharpcli.inputs import Index, Inputs, InputSource, converted, described_shapes, first_sample, main_tensor, mapped, select
 from sharpcli.losses import Loss
 from sharpcli.training.augmenting import Augmentation
 from sharpcli.training.batches import Batches
@@ -31,7 +32,7 @@ class Updater:
 
     Attributes:
         model: Trained in place, on the device of the data.
-        inputs: Of the whole training set, shape (N, ...).
+        inputs: Of all training samples.
         targets: Of it.
         loss: What is descended, smoothing included.
         plan: What to do.
@@ -39,7 +40,7 @@ class Updater:
     """
 
     model: nn.Module
-    inputs: Tensor
+    inputs: Inputs | InputSource
     targets: Tensor
     loss: Loss
     plan: TrainingPlan
@@ -55,34 +56,37 @@ class Updater:
         self.parameters = trained(self.model)
         self.optimizer = _optimizer(self.parameters, plan)
         self.batches = Batches(
-            len(self.inputs),
+            len(self.targets),
             plan.batch_size,
             self.seed,
             plan.shuffle,
             max(plan.augment_copies, 1),
             in_blocks=bool(batch_norms(self.model)) or plan.grad_penalty > 0,
         )
-        self._augmentation = Augmentation(plan.augment, len(self.inputs), plan.augment_copies, self.seed)
+        self._augmentation = Augmentation(plan.augment, len(self.targets), plan.augment_copies, self.seed)
         plain = Plain(self.model, self.loss, plan.amp)
         self._slopes: Slopes = plain
         if plan.adversarial:
             self._slopes = Adversarial(self._slopes, plain, plan.adversarial)
         if plan.grad_penalty:
             self._slopes = GradientPenalty(self._slopes, self.model, plan.grad_penalty)
-        terms, num_samples = self.loss.count(self.targets), len(self.inputs)
+        terms, num_samples = self.loss.count(self.targets), len(self.targets)
         each = self.loss.terms_each(self.targets)
         self._terms_each = each if terms == each * num_samples else 0  # 0 where some targets are ignored.
 
     @staticmethod
-    def check(plan: TrainingPlan, inputs: Tensor) -> None:
+    def check(plan: TrainingPlan, inputs: Inputs | InputSource) -> None:
         """Raise SettingsError if a method of the plan cannot work on such inputs."""
-        if plan.augment and (inputs.ndim != _IMAGES or not inputs.is_floating_point()):
+        main = main_tensor(inputs)
+        several = not isinstance(first_sample(inputs), Tensor)
+        if plan.augment and (several or main.ndim != _IMAGES or not main.is_floating_point()):
             raise SettingsError(
-                f"--augment {','.join(plan.augment)} is for images, but a sample has the shape {tuple(inputs.shape[1:])}.",
+                f"--augment {','.join(plan.augment)} is for images, but a sample has the shape {described_shapes(inputs)}.",
                 "Leave it out, or give images of shape (C, H, W).",
             )
-        if plan.adversarial and not inputs.is_floating_point():
-            raise SettingsError("--adversarial moves inputs, but these are tokens.", "Leave it out.")
+        if plan.adversarial and (several or not main.is_floating_point()):
+            kind = "several tensors" if several else "tokens"
+            raise SettingsError(f"--adversarial moves inputs, but these are {kind}.", "Leave it out.")
 
     @property
     def loss_is_exact(self) -> bool:
@@ -109,8 +113,8 @@ class Updater:
         drawn = self._augmentation.drawn(update, indices) if plan.augment else []
         weights = None
         if plan.example_noise:
-            count = len(self.inputs) if indices is None else len(indices)
-            weights = example_weights(count, plan.example_noise, self.seed, update).to(self.inputs.device)
+            count = len(self.targets) if indices is None else len(indices)
+            weights = example_weights(count, plan.example_noise, self.seed, update).to(self.targets.device)
 
         def plain() -> float:
             return mean_gradient(self._slopes, self._blocks(indices, drawn, weights), self.parameters, rate=rate)
@@ -145,24 +149,28 @@ class Updater:
 
     def _blocks(self, indices: Tensor | None, drawn: list[Tensor], weights: Tensor | None) -> Iterator[Block]:
         """Cut the samples of an update into blocks; each is gathered and augmented only when its turn comes."""
-        num_samples = len(self.inputs)
+        num_samples = len(self.targets)
         count = num_samples if indices is None else len(indices)
         divisor, start = self._num_terms(count, indices), 0
         for size in block_sizes(count, self.plan.chunk_size):
             part = slice(start, start + size)
             start += size
             if indices is None:
-                inputs, targets = self.inputs[part], self.targets[part]
+                inputs, targets = self._read(part)
             else:
-                chosen = (indices[part] % num_samples).to(self.inputs.device)
-                inputs, targets = self.inputs[chosen], self.targets[chosen]
-            if drawn:
+                chosen = (indices[part] % num_samples).to(self.targets.device)
+                inputs, targets = self._read(chosen)
+            if drawn and isinstance(inputs, Tensor):
                 inputs = self._augmentation(inputs, [numbers[part] for numbers in drawn])
-            if self.plan.channels_last and inputs.ndim == _IMAGES:
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            if self.plan.channels_last:
+                inputs = mapped(inputs, _channels_last)
             terms = self._terms_each * size or self.loss.count(targets)
             z = None if weights is None else weights[part].to(self.parameters[0].dtype)
             yield Block(inputs, targets, terms, divisor, z)
+
+    def _read(self, index: Index) -> tuple[Inputs, Tensor]:
+        some = converted(select(self.inputs, index), self.targets.device, self.parameters[0].dtype)
+        return some, self.targets[index]
 
     def _num_terms(self, count: int, indices: Tensor | None) -> int:
         """Return the loss terms of a batch; at least 1, since a batch in which every target is ignored has no gradient."""
@@ -170,6 +178,10 @@ class Updater:
             return self._terms_each * count
         chosen = self.targets if indices is None else self.targets[(indices % len(self.targets)).to(self.targets.device)]
         return max(self.loss.count(chosen), 1)
+
+
+def _channels_last(part: Tensor) -> Tensor:
+    return part.contiguous(memory_format=torch.channels_last) if part.ndim == _IMAGES else part
 
 
 def _optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.optim.Optimizer:

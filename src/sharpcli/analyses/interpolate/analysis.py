@@ -19,6 +19,7 @@ from sharpcli.analyses.partial_results import OptionalParts, run_each
 from sharpcli.analyses.provenance import recording
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, SettingsError
+from sharpcli.inputs import select
 from sharpcli.linalg.reductions import norm
 from sharpcli.loading import LoadedCheckpoint, checkpoint_paths, load_checkpoint, output_difference
 from sharpcli.models.output import chosen_output
@@ -131,7 +132,7 @@ def _aligned(
 ) -> tuple[LoadedCheckpoint, float]:
     """Return the second checkpoint with its units permuted, after checking that its function is what it was."""
     model, share = align(first.model, second.model, seed=settings.seed)
-    inputs = second.data.train.inputs[:_SAMPLES]
+    inputs = select(second.data.train.inputs, slice(_SAMPLES))
     if not output_difference(model, second.model, inputs) <= _SELF_CHECK:
         raise InputError(
             f"Permuting the units of {second.checkpoint.path} changes its outputs.", "Leave --align out for this model."

@@ -46,7 +46,7 @@ def trained_control(objective: Objective, start: Tensor, end: Tensor, *, steps: 
         for step in range(steps):
             alpha = float(torch.rand((), generator=random))
             chosen = torch.randint(objective.num_samples, (min(batch, objective.num_samples),), generator=random)
-            some = objective.among(chosen.to(objective.inputs.device))
+            some = objective.among(chosen.to(objective.targets.device))
             loss, slope = some.loss_and_gradient(bezier(start, control, end, alpha))
             control.grad = (2 * alpha * (1 - alpha) * slope).to(control.dtype)
             optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)

@@ -34,6 +34,7 @@ class Adversarial:
 
     def moved_inputs(self, block: Block) -> Tensor:
         """Return x + ε sign(∂loss/∂x), shape (B, ...)."""
+        assert isinstance(block.inputs, Tensor)  # See `Updater.check`.
         inputs = block.inputs.detach().requires_grad_()
         with frozen_statistics(self.plain.model):
             loss = self.plain.loss.terms(self.plain.outputs(inputs), block.targets).sum()

@@ -1,0 +1,180 @@
+"""The inputs of samples: one tensor, several tensors, or a source that reads them when they are used.
+
+A model gets one tensor as its only argument, a tuple as its arguments by position, and a dictionary as its arguments by
+name. The first axis of every tensor counts the samples. A data set that does not fit into memory is an `InputSource`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+Index = slice | Tensor
+
+
+class InputSource(ABC):
+    """Inputs of N samples that are read when they are used, on the CPU."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return N."""
+
+    @property
+    @abstractmethod
+    def first(self) -> Inputs:
+        """The first sample, (1, ...): it has the shapes and types of all."""
+
+    @abstractmethod
+    def read(self, positions: list[int]) -> Inputs:
+        """Read B samples by their positions; return tensors (B, ...).
+
+        Raises:
+            InputError: A sample cannot be read, or has another shape than the first.
+        """
+
+    @abstractmethod
+    def update_fingerprint(self, update: Callable[[bytes], None]) -> None:
+        """Pass on what identifies the samples, without reading each of them."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was done to some of the samples that were read so far, in words."""
+        return ()
+
+    def __getitem__(self, index: Index) -> Inputs:
+        """Read some of the samples."""
+        positions = list(range(len(self)))[index] if isinstance(index, slice) else index.tolist()
+        return self.read(positions)
+
+
+class Selection(InputSource):
+    """Some samples of a source, in any order."""
+
+    def __init__(self, source: InputSource, positions: Tensor) -> None:
+        """Choose samples by their positions in the source, shape (B,)."""
+        self._source, self._positions = source, positions.tolist()
+
+    def __len__(self) -> int:
+        """Return the number of chosen samples."""
+        return len(self._positions)
+
+    @property
+    def first(self) -> Inputs:
+        """The first sample of the source, (1, ...)."""
+        return self._source.first
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Those of the source."""
+        return self._source.remarks
+
+    def read(self, positions: list[int]) -> Inputs:
+        """Read samples by their positions among the chosen ones."""
+        return self._source.read([self._positions[position] for position in positions])
+
+    def update_fingerprint(self, update: Callable[[bytes], None]) -> None:
+        """Pass on what identifies the source and the choice."""
+        self._source.update_fingerprint(update)
+        update(repr(self._positions).encode())
+
+
+def tensors_in(inputs: Inputs | InputSource) -> tuple[Tensor, ...]:
+    """Return the tensors that are in memory; none of a source."""
+    if isinstance(inputs, Tensor):
+        return (inputs,)
+    if isinstance(inputs, InputSource):
+        return ()
+    return inputs if isinstance(inputs, tuple) else tuple(inputs.values())
+
+
+def num_samples(inputs: Inputs | InputSource) -> int:
+    """Return N."""
+    return len(inputs) if isinstance(inputs, Tensor | InputSource) else len(tensors_in(inputs)[0])
+
+
+def first_sample(inputs: Inputs | InputSource) -> Inputs:
+    """Return the first sample, (1, ...), with the shapes and types of all."""
+    return inputs.first if isinstance(inputs, InputSource) else select(inputs, slice(1))
+
+
+def main_tensor(inputs: Inputs | InputSource) -> Tensor:
+    """Return the first tensor, or that of the first sample of a source: its shape and type are those of a model's input."""
+    return tensors_in(first_sample(inputs) if isinstance(inputs, InputSource) else inputs)[0]
+
+
+def are_tokens(inputs: Inputs | InputSource) -> bool:
+    """Return whether the first tensor holds integers, which a model looks up in a table."""
+    return not main_tensor(inputs).is_floating_point()
+
+
+def mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """Return the results of a function of each tensor, under the same names or positions."""
+    if isinstance(inputs, Tensor):
+        return change(inputs)
+    if isinstance(inputs, tuple):
+        return tuple(change(part) for part in inputs)
+    return {name: change(part) for name, part in inputs.items()}
+
+
+def select(inputs: Inputs | InputSource, index: Index) -> Inputs:
+    """Return some samples; those of a source are read."""
+    if isinstance(inputs, InputSource):
+        return inputs[index]
+    return mapped(inputs, lambda part: part[index if isinstance(index, slice) else index.to(part.device)])
+
+
+def chosen(inputs: Inputs | InputSource, positions: Tensor) -> Inputs | InputSource:
+    """Return the samples at some positions (B,); those of a source are read later."""
+    return Selection(inputs, positions) if isinstance(inputs, InputSource) else select(inputs, positions)
+
+
+def converted(inputs: Inputs, device: torch.device, dtype: torch.dtype | None) -> Inputs:
+    """Return the inputs on a device; floating-point numbers of a type, unless it is None."""
+    return mapped(inputs, lambda part: part.to(device, dtype if part.is_floating_point() else None))
+
+
+def copied(inputs: Inputs) -> Inputs:
+    """Return a copy."""
+    return mapped(inputs, Tensor.clone)
+
+
+def joined(parts: list[Inputs]) -> Inputs:
+    """Return all samples of some parts, at least one, of the same names or positions."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat([part for part in parts if isinstance(part, Tensor)])
+    if isinstance(first, tuple):
+        return tuple(torch.cat(same) for same in zip(*(tensors_in(part) for part in parts), strict=True))
+    return {name: torch.cat([part[name] for part in parts if isinstance(part, dict)]) for name in first}
+
+
+def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and the keyword arguments of a model."""
+    if isinstance(inputs, dict):
+        return (), dict(inputs)
+    return tensors_in(inputs), {}
+
+
+def sample_size(inputs: Inputs | InputSource) -> int:
+    """Return the bytes of one sample as it is read or held."""
+    return sum(part.nbytes for part in tensors_in(first_sample(inputs)))
+
+
+def sample_shapes(inputs: Inputs | InputSource) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Return name or position and shape of each tensor of one sample."""
+    one = first_sample(inputs)
+    names = list(one) if isinstance(one, dict) else [str(position) for position in range(len(tensors_in(one)))]
+    return tuple((name, tuple(part.shape[1:])) for name, part in zip(names, tensors_in(one), strict=True))
+
+
+def described_shapes(inputs: Inputs | InputSource) -> str:
+    """Return the shape of one sample in words, such as "(3, 32, 32)" or "input_ids (16,), attention_mask (16,)"."""
+    shapes = sample_shapes(inputs)
+    if isinstance(first_sample(inputs), Tensor):
+        return str(shapes[0][1])
+    return ", ".join(f"{name} {shape}" for name, shape in shapes)
