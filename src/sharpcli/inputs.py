@@ -146,6 +146,8 @@ def copied(inputs: Inputs) -> Inputs:
 def joined(parts: list[Inputs]) -> Inputs:
     """Return all samples of some parts, at least one, of the same names or positions."""
     first = parts[0]
+    if len(parts) == 1:
+        return first
     if isinstance(first, Tensor):
         return torch.cat([part for part in parts if isinstance(part, Tensor)])
     if isinstance(first, tuple):

@@ -317,10 +317,13 @@ class Objective:
         terms = max(self.criterion.count(targets), 1)
         return replace(self, inputs=inputs, targets=targets, num_terms=terms, chunk_size=min(self.chunk_size, len(targets)))
 
+    def doubled(self) -> Objective:
+        """Return the same loss in float64; its samples are converted when they are used."""
+        return replace(self, model=private_copy(self.model).double(), runtime=replace(self.runtime, dtype=torch.float64))
+
     def widened(self, chunk: Chunk) -> Objective:
         """Return the mean loss over the samples of one chunk, which stay one chunk, in float64."""
-        runtime = replace(self.runtime, dtype=torch.float64)
-        wide = replace(self, model=private_copy(self.model).double(), runtime=runtime)
+        wide = self.doubled()
         _, inputs, targets = wide.converted(chunk)
         terms = max(self.criterion.count(targets), 1)
         return replace(wide, inputs=inputs, targets=targets, chunk_size=len(targets), num_terms=terms)

@@ -10,6 +10,7 @@ import torch
 from sharpcli.datasets.resolve import resolve, runs_code
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError, SettingsError
+from sharpcli.inputs import InputSource
 
 CODE = """
 import numpy as np, torch
@@ -25,6 +26,10 @@ class Maps(Dataset):
 class Flows(IterableDataset):
     def __iter__(self): return iter([(x[i], y[i]) for i in range(10)])
 
+class Endless(IterableDataset):
+    def __iter__(self):
+        while True: yield x[0].repeat(1000), 0
+
 class Words(Dataset):
     def __init__(self, **more): self.more = more
     def __len__(self): return 10
@@ -38,9 +43,12 @@ class Module:
 tensors = (x, y)
 def arrays(): return x.numpy(), y.numpy()
 def data_set(): return TensorDataset(x, y)
-def maps(): return Maps()
+def maps(again=False): return Maps()
+def endless(): return Endless()
 def flows(): return Flows()
 def samples(): return [(x[i], int(y[i])) for i in range(10)]
+def scalars(): return [(x[i], y[i]) for i in range(10)]
+def records(): return [{"x": x[i], "label": int(y[i]), "name": str(i)} for i in range(10)]
 def batches(): return [(x[:7], y[:7]), (x[7:], y[7:])]
 def shuffled(): return DataLoader(TensorDataset(x, y), 3, shuffle=True, drop_last=True)
 def words(): return Words(attention_mask=torch.ones(10, 4))
@@ -53,6 +61,7 @@ def halves(): return x.half(), y
 def values(): return x, x[:, :2]
 def column(): return x, x[:, 0]
 def text(): return [{"input_ids": ids, "attention_mask": torch.ones(4, 5)}]
+def masked_text(): return [{"input_ids": ids, "attention_mask": (ids < 9).long()}]
 def labelled(): return [{"input_ids": ids, "labels": ids.clone()}]
 def classified(): return [{"input_ids": ids, "labels": torch.tensor([0, 1, 0, 1])}]
 
@@ -68,6 +77,10 @@ class Noise(Dataset):
     def __getitem__(self, i): return torch.randn(3), 0
 def masked(): return [{"input_ids": ids, "labels": y[:4], "attention_mask": (ids < 9).long()}]
 def triple(): return [(x, y, y)]
+def named_triple(): return [{"x": x, "weight": x[:, 0], "idx": torch.arange(10), "label": y}]
+def pairs(): return [((x, y), y)]
+def half_named(): return {"input_ids": ids, "attention_mask": (ids < 9).long()}, y[:4]
+def strings(): return [(["a", "b"], y)]
 def ragged(): return [(x[:2], y[:2]), (x[:2, :2], y[:2])]
 def uneven(): return x, y[:9]
 def coloured(): return torch.zeros(4, 3, 8, 8, dtype=torch.uint8) + 51, torch.tensor([0, 1, 0, 1])
@@ -97,6 +110,8 @@ def loaded(code: Path, name: str, *arguments: str, transform: str | None = None)
         "maps",
         "flows",
         "samples",
+        "scalars",
+        "records",
         "batches",
         "shuffled",
         "words",
@@ -146,6 +161,49 @@ def test_texts(code: Path):
     assert data.train.targets.tolist() == [0, 1, 0, 1]
 
 
+def test_several_inputs_keep_their_names_or_positions(code: Path):
+    ids = torch.arange(20).reshape(4, 5)
+    for name in ("masked", "half_named"):
+        inputs = loaded(code, name).train.inputs
+        assert list(inputs) == ["input_ids", "attention_mask"]
+        assert torch.equal(inputs["attention_mask"], (ids < 9).long())
+    for name in ("triple", "pairs"):
+        inputs = loaded(code, name).train.inputs
+        assert isinstance(inputs, tuple)
+        assert torch.equal(inputs[0], X)
+        assert torch.equal(inputs[1], Y)
+    assert list(loaded(code, "named_triple").train.inputs) == ["x", "weight", "idx"]
+    assert loaded(code, "triple").fingerprint() != loaded(code, "tensors").fingerprint()
+
+
+def test_a_mask_belongs_to_the_text_it_is_for(code: Path):
+    """Without labels the targets are the next tokens, but for those that the mask leaves out."""
+    data = loaded(code, "masked_text")
+    ids = torch.arange(20).reshape(4, 5)
+    assert torch.equal(data.train.inputs["input_ids"], ids[:, :-1])
+    assert torch.equal(data.train.inputs["attention_mask"], (ids < 9).long()[:, :-1])
+    assert torch.equal(data.train.targets, torch.where(ids < 9, ids, -100)[:, 1:])
+
+
+def test_a_data_set_without_room_is_read_again(code: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same data set of samples, held and read again: the same numbers, in any order."""
+    held = loaded(code, "maps").train
+    monkeypatch.setattr("sharpcli.memory.available_memory", lambda: 100)
+    code.touch()
+    read = loaded(code, "maps", "again=True").train
+    assert isinstance(read.inputs, InputSource)
+    order = torch.tensor([7, 0, 3])
+    assert torch.equal(read.inputs[order], held.inputs[order])
+    assert torch.equal(read.chosen(order).inputs[slice(0, 2)], held.inputs[order[:2]])
+    assert torch.equal(read.targets, held.targets)
+
+
+def test_a_stream_without_end_is_refused(code: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sharpcli.host_memory.available_memory", lambda: 2**20)
+    with pytest.raises(InputError, match="take 0.0 GiB, but only"):
+        loaded(code, "endless")
+
+
 def test_a_batch_that_is_ignored_is_shifted_like_the_others(code: Path):
     data = loaded(code, "partly")
     assert data.train.inputs.shape == data.train.targets.shape == (8, 4)
@@ -175,8 +233,7 @@ def test_images_of_bytes_need_a_transform(code: Path):
     [
         ("nothing", "answers with a NoneType"),
         ("random", "other numbers for the same samples"),
-        ("masked", "a further input, 'attention_mask'"),
-        ("triple", r"is a tuple of torch.float32 of shape \(10, 4\), torch.int64 of shape \(10,\), torch.int64"),
+        ("strings", "is a tuple of a list of a str, a str, torch.int64"),
         ("ragged", r"different shapes, \(2,\) and \(4,\)"),
         ("uneven", "10 inputs and 9 targets"),
         ("empty", "train data of .* are empty"),

@@ -32,14 +32,14 @@ Run = Callable[..., Any]
 VOCABULARY, LENGTH, TEXTS = 11, 8, 12
 
 
-def eigenvalues(model: nn.Module, inputs: Tensor, targets: Tensor, count: int) -> list[float]:
+def eigenvalues(model: nn.Module, inputs: Tensor, targets: Tensor, count: int, **more: Tensor) -> list[float]:
     """Return the largest eigenvalues of the Hessian of the mean cross-entropy in float64, by ARPACK on products of autograd."""
     model = model.double().eval()
     inputs = inputs.double() if inputs.is_floating_point() else inputs
     weights = {name: part.detach().requires_grad_() for name, part in model.named_parameters()}
     parts = list(weights.values())
     with double_differentiation():
-        answer = functional_call(model, weights, (inputs,))
+        answer = functional_call(model, weights, (inputs,), more)
         logits = getattr(answer, "logits", answer)
         loss = functional.cross_entropy(logits.flatten(0, -2), targets.flatten())
         slopes = torch.autograd.grad(loss, parts, create_graph=True, allow_unused=True, materialize_grads=True)
@@ -106,6 +106,37 @@ def test_a_classifier_of_texts(sharpcli: Run, texts: dict[str, Any], tmp_path: P
     assert answered(sharpcli, tmp_path, "--data", data) == wanted
     weights = tmp_path / "model.safetensors"
     assert answered(sharpcli, weights, "--model", "hf:BertForSequenceClassification", "--data", data) == wanted
+
+
+MASKED = """
+from pathlib import Path
+import torch
+saved = torch.load(Path(__file__).with_name("texts.pt"))
+class Texts(torch.utils.data.Dataset):
+    def __len__(self): return len(saved["input_ids"])
+    def __getitem__(self, i): return {name: part[i] for name, part in saved.items()}
+def texts(): return torch.utils.data.DataLoader(Texts(), batch_size=5)
+"""
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt"])
+def test_texts_of_different_lengths_with_a_mask(sharpcli: Run, texts: dict[str, Any], tmp_path: Path, kind: str):
+    """A loader of dictionaries, as a collator of Hugging Face gives them: the mask goes to the model by its name."""
+    model = bert() if kind == "bert" else gpt()
+    model.save_pretrained(tmp_path)
+    lengths = torch.arange(TEXTS) % 5 + 4
+    mask = (torch.arange(LENGTH) < lengths[:, None]).long()
+    ids = texts["ids"] * mask
+    labels = texts["labels"] if kind == "bert" else ids.masked_fill(mask == 0, -100)
+    torch.save({"input_ids": ids, "attention_mask": mask, "labels": labels}, tmp_path / "texts.pt")
+    (tmp_path / "mine.py").write_text(MASKED)
+    found = answered(sharpcli, tmp_path, "--data", f"{tmp_path / 'mine.py'}:texts")
+    if kind == "gpt":  # The tokens are their own labels, so the targets are the next ones.
+        ids, mask, labels = ids[:, :-1], mask[:, :-1], labels[:, 1:]
+    wanted = eigenvalues(model, ids, labels.reshape(-1), 2, attention_mask=mask)
+    assert found == pytest.approx(wanted, rel=1e-7)
+    without = eigenvalues(model, ids, labels.reshape(-1), 2)
+    assert (found == pytest.approx(without, rel=1e-5)) == (kind == "gpt")  # Padding on the right changes no earlier token.
 
 
 def test_a_folder_that_is_damaged_or_says_too_little(sharpcli: Run, texts: dict[str, Any], tmp_path: Path):

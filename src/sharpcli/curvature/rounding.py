@@ -46,7 +46,7 @@ class Rounding:
         self.whole, keep = whole or small, not whole
         few = objective if self.whole else objective.among(_chosen(objective).to(theta.device))
         double = theta.dtype == torch.float64
-        wide = few if double else few.widened(Chunk(0, *few.samples(slice(None))))
+        wide = few if double else few.doubled()
         if few.bn == "batch":
             wide = replace(wide, chunk_size=few.chunk_size)
         elif not double:

@@ -7,42 +7,43 @@ The name is a function without required arguments, or the data themselves. They 
   Lightning has;
 - one part, which is then the training data;
 
-and a part is a map-style or iterable Dataset, a DataLoader, or inputs and targets as two arrays or tensors. A sample or a
-batch is `(inputs, targets)`, or a dictionary as Hugging Face's data sets have it. Loaders are read in the order of their
-data set, and nothing is dropped.
+and a part is a map-style or iterable Dataset, a DataLoader, or one batch of arrays or tensors with all samples. For what a
+batch can be see `datasets.batch_forms`. Loaders are read in the order of their data set, and nothing is dropped. A map-style
+data set that does not fit into memory is read again whenever its samples are used.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from sharpcli.arguments import check_arguments
+from sharpcli.datasets.batch_forms import SHAPES, Batch, batch_of, described, is_batch, is_sample, same_batch
+from sharpcli.datasets.data_set_source import DataSetSource
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.datasets.transforms import Transform
 from sharpcli.errors import InputError, SettingsError, closest
 from sharpcli.host_memory import require_memory
+from sharpcli.inputs import Inputs, joined, main_tensor, mapped, num_samples, sample_shapes, sample_size, tensors_in
 from sharpcli.losses import IGNORED
+from sharpcli.memory import MemoryPlan
 from sharpcli.user_code import errors_named, imported, public_callables
 
 _BATCH = 64
 _BY_NAME = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation", "eval")}
-_INPUTS = ("pixel_values", "input_ids", "inputs", "input", "x", "images", "image", "features", "data")
-_TARGETS = ("labels", "label", "targets", "target", "y", "classes")
-_PLAIN = {"attention_mask": 1, "token_type_ids": 0}  # Further entries that say nothing where all numbers are this one.
-_SHAPES = "Let a batch be (inputs, targets), or a dictionary with pixel_values, input_ids or inputs, and labels or targets."
+_DEFAULTS = {"attention_mask": 1, "token_type_ids": 0}  # A model without these inputs takes this number everywhere.
 
 
 def load_from_code(
     spec: str, options: Mapping[str, object], transform: Transform | None = None, ignore_index: int = IGNORED
 ) -> DataSplits:
-    """Import what a spec names, and return its data as tensors.
+    """Import what a spec names, and return its data.
 
     Args:
         spec: `file.py:name` or `pkg.mod:name`.
@@ -67,9 +68,11 @@ def load_from_code(
         elif options:
             raise SettingsError(f"'{spec}' is no function, so it takes no --data-arg.", "Leave --data-arg out.")
         with errors_named(spec, "read"):
-            parts = {name: _Read.of(part, spec, name) for name, part in _parts(answer).items()}
-    splits = {name: read.split(spec, name, transform, ignore_index) for name, read in parts.items()}
-    words = [transform.words if transform else f"as {spec} gives them", *dict.fromkeys(read.remark for read in parts.values())]
+            parts = {name: _Part.of(part, spec, name) for name, part in _parts(answer).items()}
+        needless = frozenset(_DEFAULTS) - frozenset().union(*(part.needed for part in parts.values()))
+        numbers = _Numbers(spec, needless, parts["train"].is_next_token, transform)
+        splits = {name: part.split(numbers, ignore_index) for name, part in parts.items()}
+    words = [transform.words if transform else f"as {spec} gives them", numbers.remark]
     text = transform.text if transform else ""
     classes = _num_classes(list(splits.values()))
     return DataSplits(spec, splits["train"], splits.get("test"), classes, ", ".join(filter(None, words)), text)
@@ -86,7 +89,7 @@ def _parts(answer: Any) -> dict[str, Any]:
         arrays = {name: (answer.get(f"x_{name}"), answer.get(f"y_{name}")) for name in ("train", "test")}
         if arrays["train"][0] is not None:
             return {name: pair for name, pair in arrays.items() if pair[0] is not None}
-    if isinstance(answer, tuple) and len(answer) == 2 and not all(_is_array(part) for part in answer):
+    if isinstance(answer, tuple) and len(answer) == 2 and not is_batch(answer):
         return {"train": answer[0], "test": answer[1]}
     return {"train": answer}
 
@@ -105,76 +108,165 @@ def _of_module(module: Any) -> dict[str, Any]:
     return parts
 
 
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """The tensors of one part, and what was done to make them, in words."""
+@dataclass(frozen=True)
+class _Numbers:
+    """From the inputs of a batch to the numbers that the model takes.
 
-    inputs: Tensor
-    targets: Tensor
-    remark: str
+    Attributes:
+        spec: Of the code, for messages.
+        needless: Names of inputs that hold the number which a model takes without them.
+        next_token: Whether the targets are the next tokens, so that the last token is no input.
+        transform: What is done to images of bytes.
+    """
+
+    spec: str
+    needless: frozenset[str]
+    next_token: bool
+    transform: Transform | None
+
+    @property
+    def remark(self) -> str:
+        """What is done beside the transform, in words."""
+        return "targets are the next tokens" if self.next_token else ""
+
+    def __call__(self, inputs: Inputs) -> Inputs:
+        """Return the numbers.
+
+        Raises:
+            InputError: What the model takes is not known, or a number is not finite.
+        """
+        if isinstance(inputs, dict):
+            left = {name: part for name, part in inputs.items() if name not in self.needless}
+            inputs = next(iter(left.values())) if len(left) == 1 else left
+        if self.next_token:
+            length = main_tensor(inputs).shape
+            inputs = mapped(inputs, lambda part: part[:, :-1] if part.shape == length else part)
+        main = main_tensor(inputs)
+        if self.transform is not None and (main.dtype != torch.uint8 or not isinstance(inputs, Tensor)):
+            raise InputError(f"'{self.spec}' has no images of bytes that --transform could change.", "Leave --transform out.")
+        numbers = self.transform(main) if self.transform is not None else mapped(inputs, self._number)
+        if main.dtype == torch.bool and self.transform is None:
+            raise self._unknown(main)
+        for part in tensors_in(numbers):
+            if part.is_floating_point() and not bool(torch.isfinite(part).all()):
+                raise InputError(f"The inputs of '{self.spec}' hold NaN or infinity.", "Remove or repair those samples.")
+        return numbers
+
+    def _number(self, part: Tensor) -> Tensor:
+        if part.dtype == torch.uint8:
+            raise self._unknown(part)
+        if part.dtype == torch.bool:  # A mask.
+            return part
+        if part.is_floating_point():
+            return part if part.dtype == torch.float64 else part.float()
+        return part.long()
+
+    def _unknown(self, part: Tensor) -> InputError:
+        return InputError(
+            f"The inputs of '{self.spec}' are {part.dtype}, and what the model takes is not known.",
+            "Return them as floats at the scale of training, or name a --transform.",
+        )
+
+
+@dataclass(eq=False)
+class _Part:
+    """One part of the data, as its code gives it.
+
+    Attributes:
+        spec: Of the code.
+        name: "train" or "test".
+        batches: Inputs of each batch; none where they do not fit into memory.
+        targets: Targets of each batch.
+        needed: Names of inputs that a model cannot do without.
+        is_next_token: Whether the targets are the tokens themselves, so that a causal language model predicts the next one.
+    """
+
+    spec: str
+    name: str
+    batches: list[Inputs] = field(default_factory=list)
+    targets: list[Tensor] = field(default_factory=list)
+    needed: set[str] = field(default_factory=set)
+    is_next_token: bool = False
+    _loader: Any = None
+    _digest: Any = None
 
     @staticmethod
-    def of(part: Any, spec: str, name: str) -> _Read:
+    def of(part: Any, spec: str, name: str) -> _Part:
         """Read a part from its first sample to its last."""
-        inputs: list[Tensor] = []
-        targets: list[Tensor] = []
-        texts = False
-        for number, batch in enumerate(_batches(part, spec)):
-            some, wanted, texts = _pair(batch, spec)
-            if number == 0 and not _is_array_pair(part) and len(some):
-                count = len(getattr(part, "dataset", part)) if hasattr(part, "__len__") else 0
-                require_memory(2 * count * some[0].nbytes, f"The {count} samples of '{spec}'", "Return fewer samples.")
-            inputs.append(some)
-            targets.append(wanted)
-        if not inputs:
+        read, texts, num_bytes, shapes = _Part(spec, name), True, 0, set()
+        for batch in _batches(part, spec):
+            if not read.targets and not is_batch(part):
+                read._plan(part, batch)
+            texts = texts and batch.texts and _is_of_tokens(batch)
+            read.needed |= set() if isinstance(batch.inputs, Tensor) else _needed(batch.inputs)
+            read.targets.append(batch.targets)
+            shapes.add(sample_shapes(batch.inputs))
+            if read._digest is None:
+                read.batches.append(batch.inputs)
+                num_bytes += sum(tensor.nbytes for tensor in tensors_in(batch.inputs))
+                if len(read.batches) > 1:  # To join them takes as much again. A stream may have no end.
+                    require_memory(num_bytes, f"The samples of '{spec}'", "Return fewer samples, or a data set with a length.")
+            else:
+                for tensor in tensors_in(batch.inputs):
+                    read._digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if not read.targets:
             raise InputError(f"The {name} data of '{spec}' are empty.", "Give every split a sample.")
-        shapes = {tuple(some.shape[1:]) for some in inputs}
         if len(shapes) > 1:
-            one, other = sorted(shapes)[:2]
+            one, other = sorted(" and ".join(str(shape) for _, shape in shape_of_all) for shape_of_all in shapes)[:2]
             raise InputError(
                 f"Samples of '{spec}' have different shapes, {one} and {other}.", "Let all samples have one shape; pad texts."
             )
-        read = _Read(torch.cat(inputs), torch.cat(targets), "")
-        return read.shifted() if texts else read
+        read.is_next_token = texts
+        return read
 
-    def shifted(self) -> _Read:
-        """Return each next token as the target if the targets are the tokens themselves, else the same.
-
-        Causal language models of Hugging Face take labels at the places of their tokens, and shift them by themselves.
-        """
-        same = self.targets.shape == self.inputs.shape and self.inputs.ndim == 2
-        if not same or not bool(((self.targets == self.inputs) | (self.targets == IGNORED)).all()):
-            return self
-        return _Read(self.inputs[:, :-1], self.targets[:, 1:], "targets are the next tokens")
-
-    def split(self, spec: str, name: str, transform: Transform | None, ignore_index: int) -> Split:
-        """Return the checked split."""
-        inputs = self.inputs
-        if inputs.dtype == torch.uint8 and transform is not None:
-            inputs = transform(inputs)
-        elif transform is not None:
-            raise InputError(f"'{spec}' has no images of bytes that --transform could change.", "Leave --transform out.")
-        elif inputs.dtype in (torch.uint8, torch.bool):
-            raise InputError(
-                f"The inputs of '{spec}' are {inputs.dtype}, and what the model takes is not known.",
-                "Return them as floats at the scale of training, or name a --transform.",
-            )
-        elif inputs.is_floating_point():
-            inputs = inputs if inputs.dtype == torch.float64 else inputs.float()
+    def _plan(self, part: Any, batch: Batch) -> None:
+        """Read inputs again later if they do not fit into memory, and the part gives samples by their positions."""
+        data_set = getattr(part, "dataset", part)
+        if not hasattr(part, "__len__") or not hasattr(data_set, "__len__"):
+            return
+        needed = len(data_set) * sample_size(batch.inputs)
+        if MemoryPlan(torch.device("cpu")).holds_data(needed):
+            return
+        if _is_map_style(data_set):
+            self._loader = part if isinstance(part, DataLoader) else DataLoader(data_set)
+            self._digest = hashlib.sha256()
         else:
-            inputs = inputs.long()
-        if len(inputs) != len(self.targets):
+            require_memory(2 * needed, f"The {len(data_set)} samples of '{self.spec}'", "Return fewer samples.")
+
+    def split(self, numbers: _Numbers, ignore_index: int) -> Split:
+        """Return the checked split."""
+        targets = torch.cat(self.targets)
+        targets = _targets(targets[:, 1:] if numbers.next_token else targets, ignore_index)
+        if self._digest is not None:
+            digest = self._digest.digest()
+            return Split(DataSetSource(self._loader.dataset, self._loader.collate_fn, self.spec, numbers, digest), targets)
+        inputs = numbers(joined(self.batches))
+        if num_samples(inputs) != len(targets):
             raise InputError(
-                f"The {name} data of '{spec}' have {len(inputs)} inputs and {len(self.targets)} targets.",
+                f"The {self.name} data of '{self.spec}' have {num_samples(inputs)} inputs and {len(targets)} targets.",
                 "Give every input one target.",
             )
-        return Split(inputs, _targets(self.targets, ignore_index))
+        return Split(inputs, targets)
 
 
-def _batches(part: Any, spec: str) -> Iterator[Any]:
+def _is_of_tokens(batch: Batch) -> bool:
+    """Return whether the targets are the tokens themselves: causal models of Hugging Face shift them by themselves."""
+    tokens = main_tensor(batch.inputs)
+    same = batch.targets.shape == tokens.shape and tokens.ndim == 2
+    return same and bool(((batch.targets == tokens) | (batch.targets == IGNORED)).all())
+
+
+def _needed(inputs: Inputs) -> set[str]:
+    """Return the names of inputs that hold another number than a model takes without them."""
+    if not isinstance(inputs, dict):
+        return set()
+    return {name for name, part in inputs.items() if name not in _DEFAULTS or bool((part != _DEFAULTS[name]).any())}
+
+
+def _batches(part: Any, spec: str) -> Iterator[Batch]:
     """Give the batches of a part in the order of its samples."""
-    if _is_array_pair(part):
-        yield part
+    if is_batch(part):
+        yield batch_of(part, spec)
         return
     if isinstance(part, DataLoader):
         loader: Iterable[Any] = part
@@ -185,10 +277,11 @@ def _batches(part: Any, spec: str) -> Iterator[Any]:
     elif isinstance(part, Iterable) and not isinstance(part, Mapping | str):
         loader = part  # Batches.
     else:
-        raise InputError(f"'{spec}' answers with {_described(part)}, which is no data.", _SHAPES)
+        raise InputError(f"'{spec}' answers with {described(part)}, which is no data.", SHAPES)
     again = None if isinstance(loader, Iterator) else next(iter(loader), None)  # An iterator is read once only.
-    for number, batch in enumerate(loader):
-        if number == 0 and again is not None and not _same(_tensors(again), _tensors(batch)):
+    for number, value in enumerate(loader):
+        batch = batch_of(value, spec)
+        if number == 0 and again is not None and not same_batch(batch_of(again, spec), batch):
             raise InputError(
                 f"'{spec}' gives other numbers for the same samples each time they are read.",
                 "Take augmentation and shuffling out: an analysis is over fixed samples.",
@@ -197,37 +290,15 @@ def _batches(part: Any, spec: str) -> Iterator[Any]:
 
 
 def _is_data_set(part: Any) -> bool:
-    """Tell whether a part gives samples, and not batches."""
+    """Return whether a part gives samples, and not batches."""
     if isinstance(part, IterableDataset):
         return True
-    if isinstance(part, list):  # Of samples, if the target of one is a number.
-        return bool(part) and isinstance(part[0], tuple | list) and not all(map(_is_array, part[0]))
-    return hasattr(part, "__getitem__") and hasattr(part, "__len__") and not isinstance(part, tuple | Mapping | str)
+    return is_sample(part[0]) if isinstance(part, list) and part else _is_map_style(part)
 
 
-def _pair(batch: Any, spec: str) -> tuple[Tensor, Tensor, bool]:
-    """Return inputs and targets of a batch, and whether the inputs are called tokens."""
-    if isinstance(batch, Mapping):
-        return _of_mapping(batch, spec)
-    if isinstance(batch, tuple | list) and len(batch) == 2 and all(_is_array(part) for part in batch):
-        return _tensor(batch[0]), _tensor(batch[1]), False
-    raise InputError(f"A batch of '{spec}' is {_described(batch)}.", _SHAPES)
-
-
-def _of_mapping(batch: Mapping[str, Any], spec: str) -> tuple[Tensor, Tensor, bool]:
-    entries = {name: _tensor(value) for name, value in batch.items() if _is_array(value)}
-    names = [next((name for name in known if name in entries), None) for known in (_INPUTS, _TARGETS)]
-    inputs_name, targets_name = names
-    tokens = inputs_name == "input_ids"
-    if inputs_name is None or (targets_name is None and not tokens):
-        raise InputError(f"A batch of '{spec}' is {_described(batch)}.", _SHAPES)
-    for name in entries.keys() - set(names):
-        if name not in _PLAIN or bool((entries[name] != _PLAIN[name]).any()):
-            raise InputError(
-                f"A batch of '{spec}' has a further input, '{name}', and models are given one.",
-                "Leave it out of the batch, or let the model take it from its one input.",
-            )
-    return entries[inputs_name], entries[targets_name or inputs_name], tokens
+def _is_map_style(part: Any) -> bool:
+    indexed = hasattr(part, "__getitem__") and hasattr(part, "__len__")
+    return indexed and not isinstance(part, IterableDataset | tuple | list | Mapping | str)
 
 
 def _targets(targets: Tensor, ignore_index: int) -> Tensor:
@@ -241,35 +312,3 @@ def _num_classes(splits: Sequence[Split]) -> int:
     if splits[0].targets.is_floating_point():
         return splits[0].targets.shape[1]
     return max(int(split.targets.max()) for split in splits) + 1
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, Tensor | np.ndarray)
-
-
-def _is_array_pair(part: Any) -> bool:
-    return isinstance(part, tuple | list) and len(part) == 2 and all(_is_array(one) for one in part)
-
-
-def _tensor(value: Any) -> Tensor:
-    return value.detach().cpu() if isinstance(value, Tensor) else torch.from_numpy(np.ascontiguousarray(value))
-
-
-def _tensors(batch: Any) -> list[Tensor]:
-    values = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, tuple | list) else [batch]
-    return [_tensor(value) for value in values if _is_array(value)]
-
-
-def _same(first: list[Tensor], second: list[Tensor]) -> bool:
-    return len(first) == len(second) and all(torch.equal(*pair) for pair in zip(first, second, strict=True))
-
-
-def _described(value: Any) -> str:
-    """Return what a value is, in words: types and shapes."""
-    if _is_array(value):
-        return f"{value.dtype} of shape {tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        return "a dictionary of " + (", ".join(f"{name}: {_described(part)}" for name, part in value.items()) or "nothing")
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of " + (", ".join(_described(part) for part in value[:5]) or "nothing")
-    return f"a {type(value).__name__}"
