@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -57,9 +56,6 @@ class Stored(InputSource):
     def read(self, positions: list[int]) -> Inputs:
         self.reads.append(positions)
         return select(self.inputs, torch.tensor(positions))
-
-    def update_fingerprint(self, update: Callable[[bytes], None]) -> None:
-        update(b"stored")
 
 
 def samples() -> tuple[Tensor, Tensor]:

@@ -37,9 +37,9 @@ class InputSource(ABC):
             InputError: A sample cannot be read, or has another shape than the first.
         """
 
-    @abstractmethod
-    def update_fingerprint(self, update: Callable[[bytes], None]) -> None:
-        """Pass on what identifies the samples, without reading each of them."""
+    def of_files(self) -> bytes | None:
+        """Return a hash that identifies the samples by their files; None if only reading all of them tells."""
+        return None
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -76,11 +76,6 @@ class Selection(InputSource):
     def read(self, positions: list[int]) -> Inputs:
         """Read samples by their positions among the chosen ones."""
         return self._source.read([self._positions[position] for position in positions])
-
-    def update_fingerprint(self, update: Callable[[bytes], None]) -> None:
-        """Pass on what identifies the source and the choice."""
-        self._source.update_fingerprint(update)
-        update(repr(self._positions).encode())
 
 
 def tensors_in(inputs: Inputs | InputSource) -> tuple[Tensor, ...]:

@@ -60,7 +60,7 @@ def test_bytes_survive_the_round_trip() -> None:
 
 def test_constants_are_those_of_the_file() -> None:
     with np.load(FILE) as arrays:
-        mean, std = channel_statistics(torch.from_numpy(arrays["x_train"]).unsqueeze(1))
+        mean, std = channel_statistics([torch.from_numpy(arrays["x_train"]).unsqueeze(1)])
     assert mean == pytest.approx(fashion_mini._MEAN, abs=1e-7)
     assert std == pytest.approx(fashion_mini._STD, abs=1e-7)
 

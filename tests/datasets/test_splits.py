@@ -97,7 +97,7 @@ def test_fingerprint_sees_every_number_and_shape() -> None:
 
 def test_standardised_bytes_have_mean_zero_and_deviation_one() -> None:
     images = torch.randint(256, (50, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    mean, std = channel_statistics(images)
+    mean, std = channel_statistics([images])
     torch.testing.assert_close(torch.tensor(mean), images.float().mean(dim=(0, 2, 3)) / 255)
     pixels = standardise(images, mean, std)
     torch.testing.assert_close(pixels.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
@@ -109,4 +109,4 @@ def test_standardised_bytes_have_mean_zero_and_deviation_one() -> None:
 
 def test_constant_channel_becomes_zero() -> None:
     images = torch.full((2, 1, 3, 3), 7, dtype=torch.uint8)
-    assert standardise(images, *channel_statistics(images)).abs().max() < 1e-6
+    assert standardise(images, *channel_statistics([images])).abs().max() < 1e-6

@@ -187,7 +187,7 @@ def test_a_mask_belongs_to_the_text_it_is_for(code: Path):
 
 def test_a_data_set_without_room_is_read_again(code: Path, monkeypatch: pytest.MonkeyPatch):
     """The same data set of samples, held and read again: the same numbers, in any order."""
-    held = loaded(code, "maps").train
+    held, known = loaded(code, "maps").train, loaded(code, "maps").fingerprint()
     monkeypatch.setattr("sharpcli.memory.available_memory", lambda: 100)
     code.touch()
     read = loaded(code, "maps", "again=True").train
@@ -196,6 +196,7 @@ def test_a_data_set_without_room_is_read_again(code: Path, monkeypatch: pytest.M
     assert torch.equal(read.inputs[order], held.inputs[order])
     assert torch.equal(read.chosen(order).inputs[slice(0, 2)], held.inputs[order[:2]])
     assert torch.equal(read.targets, held.targets)
+    assert loaded(code, "maps", "again=True").fingerprint() == known
 
 
 def test_a_stream_without_end_is_refused(code: Path, monkeypatch: pytest.MonkeyPatch):

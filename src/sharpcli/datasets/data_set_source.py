@@ -8,7 +8,7 @@ from typing import Any
 
 from sharpcli.datasets.batch_forms import batch_of
 from sharpcli.errors import InputError
-from sharpcli.inputs import Inputs, InputSource, sample_shapes, select
+from sharpcli.inputs import Inputs, InputSource, sample_shapes
 from sharpcli.user_code import errors_named
 
 
@@ -16,7 +16,7 @@ class DataSetSource(InputSource):
     """The inputs of a data set that gives a sample by its position."""
 
     def __init__(
-        self, data_set: Any, collate: Callable[[list[Any]], Any], spec: str, numbers: Callable[[Inputs], Inputs], digest: bytes
+        self, data_set: Any, collate: Callable[[list[Any]], Any], spec: str, numbers: Callable[[Inputs], Inputs]
     ) -> None:
         """Name the samples; none is read.
 
@@ -25,9 +25,8 @@ class DataSetSource(InputSource):
             collate: Makes a batch of some samples.
             spec: Of the code that gives the data set, for messages.
             numbers: From the inputs of a batch to what the model takes.
-            digest: A hash of all inputs.
         """
-        self._data_set, self._collate, self._spec, self._numbers, self._digest = data_set, collate, spec, numbers, digest
+        self._data_set, self._collate, self._spec, self._numbers = data_set, collate, spec, numbers
 
     def __len__(self) -> int:
         """Return N."""
@@ -45,8 +44,4 @@ class DataSetSource(InputSource):
         inputs = self._numbers(batch_of(batch, self._spec).inputs)
         if positions != [0] and sample_shapes(inputs) != sample_shapes(self.first):
             raise InputError(f"Samples of '{self._spec}' have different shapes.", "Let all samples have one shape.")
-        return select(inputs, slice(None))
-
-    def update_fingerprint(self, update: Callable[[bytes], None]) -> None:
-        """Pass on the hash of all inputs."""
-        update(self._digest)
+        return inputs

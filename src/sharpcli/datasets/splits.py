@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,10 +22,13 @@ from sharpcli.inputs import (
     mapped,
     num_samples,
     sample_shapes,
+    select,
     tensors_in,
 )
 from sharpcli.losses import IGNORED
 
+_BATCH = 1024
+_FILES = "files:"  # Begins a fingerprint of files.
 _FLOATS = (torch.float32, torch.float64)
 
 
@@ -76,7 +80,7 @@ class DataSplits:
         train: The split that losses, gradients and curvature are taken over.
         test: The split that generalization is measured on; None if the data have none.
         num_classes: C, or K for numbers.
-        preprocessing: How the inputs were changed between the file and the model, in words.
+        changes: How the inputs were changed between the file and the model, in words.
         transform: The text of `--transform` that changes images of another file in the same way; "" where there is none.
 
     Raises:
@@ -88,7 +92,7 @@ class DataSplits:
     train: Split
     test: Split | None
     num_classes: int
-    preprocessing: str = "numbers as given"
+    changes: str = "numbers as given"
     transform: str = ""
 
     def __post_init__(self) -> None:
@@ -108,6 +112,12 @@ class DataSplits:
         if not self.train.targets.is_floating_point() and self.train.targets.shape[1:] != test.targets.shape[1:]:
             shapes = f"{tuple(self.train.targets.shape[1:])} and {tuple(test.targets.shape[1:])}"
             raise InputError(f"One sample of training and test targets have shapes {shapes}.", "Give both the same shape.")
+
+    @property
+    def preprocessing(self) -> str:
+        """The changes of the inputs, in words, with those that only some of the samples read so far needed."""
+        sources = [split.inputs for split in self.parts().values() if isinstance(split.inputs, InputSource)]
+        return ", ".join([self.changes, *sorted({remark for source in sources for remark in source.remarks})])
 
     def parts(self) -> dict[str, Split]:
         """Return the splits by name."""
@@ -136,22 +146,51 @@ class DataSplits:
         return None if isinstance(one, Tensor) else mapped(one, lambda part: torch.cat([part, part]))
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of the shapes, types and bytes of all four tensors; computed once."""
+        """Return what identifies the data, computed once.
+
+        It is the SHA-256 (hex) of the shapes, types and bytes of all tensors, with floating-point numbers rounded to float32.
+        For images in files it is `files:` and the SHA-256 of what identifies the files; see `InputSource.of_files`.
+        """
         return self._fingerprint
+
+    def has_fingerprint(self, recorded: str) -> bool:
+        """Return whether these are the data that were recorded, as files or, by an earlier version, as tensors."""
+        own = self.fingerprint()
+        as_tensors = own.startswith(_FILES) and not recorded.startswith(_FILES)
+        return recorded == own or (as_tensors and recorded == self._hash(as_files=False))
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
+        return self._hash(as_files=True)
+
+    def _hash(self, *, as_files: bool) -> str:
+        digest, prefix = hashlib.sha256(), ""
         for split in self.parts().values():
-            if isinstance(split.inputs, InputSource):
-                split.inputs.update_fingerprint(digest.update)
-            elif not isinstance(split.inputs, Tensor):
-                digest.update(repr(sample_shapes(split.inputs)).encode())
-            for tensor in (*tensors_in(split.inputs), split.targets):
-                tensor = tensor.float() if tensor.is_floating_point() else tensor  # The same data in any precision.
-                digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
-                digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()
+            of_files = split.inputs.of_files() if as_files and isinstance(split.inputs, InputSource) else None
+            if of_files is not None:
+                digest.update(of_files)
+                prefix = _FILES
+            else:
+                _hash_inputs(split.inputs, digest.update)
+            _hash_tensor(split.targets.shape, [split.targets], digest.update)
+        return prefix + digest.hexdigest()
+
+
+def _hash_inputs(inputs: Inputs | InputSource, update: Callable[[bytes], None]) -> None:
+    if not isinstance(first_sample(inputs), Tensor):
+        update(repr(sample_shapes(inputs)).encode())
+    count = num_samples(inputs)
+    for number, one in enumerate(tensors_in(first_sample(inputs))):
+        batches = (tensors_in(select(inputs, slice(start, start + _BATCH)))[number] for start in range(0, count, _BATCH))
+        _hash_tensor(torch.Size([count, *one.shape[1:]]), batches, update)
+
+
+def _hash_tensor(shape: torch.Size, batches: Iterable[Tensor], update: Callable[[bytes], None]) -> None:
+    for number, batch in enumerate(batches):
+        numbers = batch.float() if batch.is_floating_point() else batch  # The same data in any precision.
+        if number == 0:
+            update(f"{tuple(shape)} {numbers.dtype};".encode())
+        update(numbers.contiguous().numpy().tobytes())
 
 
 def _check_types(inputs: Tensor, targets: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,27 +35,33 @@ def standardisation_formula(mean: Sequence[float], std: Sequence[float], *, full
     return f"(pixels / {full} − {_numbers(mean)}) / {_numbers(std)}"
 
 
-def channel_statistics(images: Tensor, *, full: int = BYTE) -> tuple[list[float], list[float]]:
+def channel_statistics(batches: Iterable[Tensor], *, full: int = BYTE) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each channel, in units of the full scale 0..1.
 
     They are counted from a histogram of the values that a pixel can have, which is exact: no order of summation matters.
     A constant channel gets the deviation 1, so that it can be divided by.
 
     Args:
-        images: Shape (N, C, H, W), uint8 or uint16.
+        batches: Images (B, C, H, W), uint8 or uint16, at least one batch.
         full: The full scale of these pixels.
     """
     means, deviations = [], []
     values = torch.arange(full + 1, dtype=torch.float64) / full
-    for channel in images.unbind(dim=1):
-        pixels = channel.flatten()
-        pixels = pixels if pixels.dtype == torch.uint8 else pixels.to(torch.int64)
-        share = torch.bincount(pixels, minlength=full + 1).double() / channel.numel()
+    counts: list[Tensor] = []
+    for images in batches:
+        more = [torch.bincount(_countable(channel.flatten()), minlength=full + 1) for channel in images.unbind(dim=1)]
+        counts = [total + part for total, part in zip(counts, more, strict=True)] if counts else more
+    for count in counts:
+        share = count.double() / count.sum()
         mean = float(share @ values)
         deviation = float((share @ (values - mean) ** 2).sqrt())
         means.append(mean)
         deviations.append(deviation or 1.0)
     return means, deviations
+
+
+def _countable(pixels: Tensor) -> Tensor:
+    return pixels if pixels.dtype == torch.uint8 else pixels.to(torch.int64)
 
 
 def _numbers(each: Sequence[float]) -> str:

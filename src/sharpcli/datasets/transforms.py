@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,14 +40,17 @@ class Transform:
     Attributes:
         text: The text that names it.
         words: What it does, for people.
-        of_image: Maps one image (C, H, W), uint8, to numbers (C', H', W'), float32.
-        of_images: The same for images (N, C, H, W) of one size; None to map them one by one.
+        of_image: Maps one image (C, H, W), uint8, to an image of the size that the model takes, (C', H', W'): to its pixels,
+            uint8, or to its numbers, float32.
+        of_images: Maps pixels (N, C', H', W') to numbers, float32; None where `of_image` returns numbers.
+        is_code: Whether it runs code of the user.
     """
 
     text: str
     words: str
     of_image: Callable[[Tensor], Tensor]
     of_images: Callable[[Tensor], Tensor] | None = None
+    is_code: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W), uint8, to numbers (N, C', H', W'), float32.
@@ -60,18 +63,20 @@ class Transform:
             raise InputError(
                 f"--transform takes images of 8 bits a colour, and one sample here is {kind}.", "Leave --transform out."
             )
-        if self.of_images is not None:
-            return self.of_images(images)
-        return torch.stack([self.one(image) for image in images])
+        return self.numbers(torch.stack([self.one(image) for image in images]))
+
+    def numbers(self, images: Tensor) -> Tensor:
+        """Map results of `one`, (N, C', H', W'), to numbers, float32."""
+        return images if self.of_images is None else self.of_images(images)
 
     def one(self, image: Tensor) -> Tensor:
-        """Map one image (C, H, W), uint8, to numbers, float32.
+        """Map one image (C, H, W), uint8, to one of the size that the model takes: pixels, uint8, or numbers, float32.
 
         Raises:
             InputError: The transform fails or answers with something else.
         """
         if self.of_images is not None:
-            return self.of_images(image[None])[0]
+            return self.of_image(image)
         with errors_named(self.text, "applied to an image"):
             numbers = self.of_image(image)
         if not isinstance(numbers, Tensor) or numbers.ndim == 0 or not numbers.is_floating_point():
@@ -157,12 +162,14 @@ def _of_numbers(
         return standardise(images, means, deviations)
 
     def of_image(image: Tensor) -> Tensor:
-        return standardised(_pixels(_cropped(_resized(_picture(image), resize), crop))[None])[0]
+        if resize is None and crop is None:
+            return image
+        return _pixels(_cropped(_resized(_picture(image), resize), crop))
 
     formula = f"pixels / {BYTE}" if mean is None or std is None else standardisation_formula(mean, std)
     steps = [f"shorter side to {resize} pixels"] * (resize is not None) + [f"middle {crop}x{crop}"] * (crop is not None)
     words = ", ".join([*steps, formula])
-    return Transform(text, words, of_image, standardised if resize is None and crop is None else None)
+    return Transform(text, words, of_image, standardised)
 
 
 def _of_torchvision(text: str) -> Transform:
@@ -211,7 +218,7 @@ def _of_code(text: str) -> Transform:
                 function = function()
             if not callable(function):
                 raise InputError(f"'{text}' returned a {type(function).__name__}, not a transform.", "Return a function.")
-    return _of_function(text, function, f"by {text}")
+    return replace(_of_function(text, function, f"by {text}"), is_code=True)
 
 
 def _needs_nothing(function: Callable[..., Any]) -> bool:

@@ -14,7 +14,6 @@ data set that does not fit into memory is read again whenever its samples are us
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -188,7 +187,6 @@ class _Part:
     needed: set[str] = field(default_factory=set)
     is_next_token: bool = False
     _loader: Any = None
-    _digest: Any = None
 
     @staticmethod
     def of(part: Any, spec: str, name: str) -> _Part:
@@ -201,14 +199,11 @@ class _Part:
             read.needed |= set() if isinstance(batch.inputs, Tensor) else _needed(batch.inputs)
             read.targets.append(batch.targets)
             shapes.add(sample_shapes(batch.inputs))
-            if read._digest is None:
+            if read._loader is None:
                 read.batches.append(batch.inputs)
                 num_bytes += sum(tensor.nbytes for tensor in tensors_in(batch.inputs))
                 if len(read.batches) > 1:  # To join them takes as much again. A stream may have no end.
                     require_memory(num_bytes, f"The samples of '{spec}'", "Return fewer samples, or a data set with a length.")
-            else:
-                for tensor in tensors_in(batch.inputs):
-                    read._digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         if not read.targets:
             raise InputError(f"The {name} data of '{spec}' are empty.", "Give every split a sample.")
         if len(shapes) > 1:
@@ -229,7 +224,6 @@ class _Part:
             return
         if _is_map_style(data_set):
             self._loader = part if isinstance(part, DataLoader) else DataLoader(data_set)
-            self._digest = hashlib.sha256()
         else:
             require_memory(2 * needed, f"The {len(data_set)} samples of '{self.spec}'", "Return fewer samples.")
 
@@ -237,9 +231,8 @@ class _Part:
         """Return the checked split."""
         targets = torch.cat(self.targets)
         targets = _targets(targets[:, 1:] if numbers.next_token else targets, ignore_index)
-        if self._digest is not None:
-            digest = self._digest.digest()
-            return Split(DataSetSource(self._loader.dataset, self._loader.collate_fn, self.spec, numbers, digest), targets)
+        if self._loader is not None:
+            return Split(DataSetSource(self._loader.dataset, self._loader.collate_fn, self.spec, numbers), targets)
         inputs = numbers(joined(self.batches))
         if num_samples(inputs) != len(targets):
             raise InputError(

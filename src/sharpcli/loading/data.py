@@ -43,7 +43,7 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
         raise
     _warn_of_other_bytes(checkpoint, data, transform)
     fingerprint = checkpoint.metadata.get("data", {}).get("fingerprint")
-    if settings.data is None and fingerprint is not None and fingerprint != data.fingerprint():
+    if settings.data is None and fingerprint is not None and not data.has_fingerprint(fingerprint):
         progress.warn(f"The data '{spec}' are not the training data of {checkpoint.path}: the fingerprints differ.")
     return data
 

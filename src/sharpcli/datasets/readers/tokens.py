@@ -50,7 +50,7 @@ def load(
         arrays[f"x_{part}"], arrays[f"y_{part}"] = _pairs(tokens, length, root)
     vocabulary = max(int(tokens.max()) for tokens in texts.values()) + 1
     data = splits_of_arrays(arrays, Path(root).stem, root, tokens=True, ignore_index=ignore_index, num_classes=vocabulary)
-    return replace(data, preprocessing="tokens, targets are the next tokens")
+    return replace(data, changes="tokens, targets are the next tokens")
 
 
 def _read(path: Path, part: str) -> dict[str, NDArray[Any]]:
