@@ -1,4 +1,4 @@
-"""Several checkpoints beside each other: does sharpness go with the generalization gap?"""
+"""Comparison of several checkpoints: is sharpness related to the generalization gap?"""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from sharpcli.results import CompareResult, CompareRow
 from sharpcli.runtime import Runtime
 from sharpcli.settings import CompareSettings, HessianSettings, SharpnessSettings, chosen
 
-_PARTS = {"open": 1.0, "plan": 2.0, "search": 12.0, "verify": 1.0, "ε-sharpness draw": 30.0}  # With their work in products.
-_LOSS_RATIO = 2.0  # Train losses further apart than this are not comparable: curvature collapses with the loss.
+_PARTS = {"open": 1.0, "plan": 2.0, "search": 12.0, "verify": 1.0, "ε-sharpness draw": 30.0}  # Work in products.
+_LOSS_RATIO = 2.0  # Train losses that differ by more than this are not comparable: curvature decreases with the loss.
 
 
 def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None, **options: object) -> CompareResult:
     """Measure losses, gap, λmax, φ and distance of every checkpoint.
 
-    The generalization gap is test loss minus train loss, its standard error that of a difference of
+    The generalization gap is test loss minus train loss; its standard error is that of a difference of
     two independent means over samples. λmax and φ are those of `hessian` and `sharpness` with
-    their own defaults.
+    their own defaults, apart from the tolerance and ε.
 
     Args:
         paths: Files or run folders.
-        settings: What to do.
-        **options: Its fields, in place of settings.
+        settings: Settings of the comparison.
+        **options: Fields of the settings, instead of `settings`.
 
     Returns:
-        One row a checkpoint, in order; warns when train losses differ by more than twice.
+        One row per checkpoint, in order; warns if the train losses differ by more than a factor of two.
 
     Raises:
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
-        IncompleteError: A checkpoint has failed; it holds the answer for those before.
+        IncompleteError: A checkpoint has failed; the error holds the result for the checkpoints before it.
     """
     settings = chosen(CompareSettings, settings, options)
     paths = [paths] if isinstance(paths, str | Path) else paths

@@ -1,4 +1,4 @@
-"""Whether two checkpoints can stand on one path or in one plane: the same model, loss and data."""
+"""Checks whether two checkpoints can be on one path or in one plane: they need the same model, loss and data."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sharpcli.modules import private_copy
 
 _SAMPLES = 64
 _OF_BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
-_AGREEMENT = 1e-5  # Of the largest output.
+_AGREEMENT = 1e-5  # Relative to the largest output.
 
 
 def require_compatible(first: LoadedCheckpoint, second: LoadedCheckpoint) -> None:
-    """Refuse checkpoints between which a loss would be that of neither.
+    """Refuse two checkpoints if a loss between them has no meaning for either.
 
     Raises:
-        InputError: Tensors differ in name or shape, or the models, losses or data do.
+        InputError: Tensors differ in name or shape, or the models, losses or data differ.
     """
     names = f"{first.checkpoint.address} and {second.checkpoint.address}"
     ours, theirs = ({name: tensor.shape for name, tensor in loaded.model.state_dict().items()} for loaded in (first, second))
@@ -40,9 +40,9 @@ def require_compatible(first: LoadedCheckpoint, second: LoadedCheckpoint) -> Non
 
 
 def different_constants(first: LoadedCheckpoint, second: LoadedCheckpoint) -> list[str]:
-    """Return the names of frozen parameters and buffers in which two checkpoints differ, BatchNorm's statistics apart.
+    """Return the names of frozen parameters and buffers in which two checkpoints differ, except BatchNorm statistics.
 
-    A path or a plane holds what is trained; what else differs has to be taken care of by whoever goes there.
+    A path or a plane contains trainable parameters only; the caller must handle the other tensors that differ.
     """
     trained = {name for name, part in first.model.named_parameters(remove_duplicate=False) if part.requires_grad}
     ours, theirs = first.model.state_dict(), second.model.state_dict()

@@ -1,4 +1,4 @@
-"""What is in a checkpoint file, and whether it can be analysed."""
+"""The contents of a checkpoint file, and whether it can be analysed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _FITS = "weights fit the model"
 
 
 def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **options: object) -> InspectResult | RunsResult:
-    """Open a file safely, list what it holds, and try what an analysis would try.
+    """Open a file safely, list its contents, and do the checks that an analysis would do.
 
     Args:
         checkpoint: File, run folder, or a folder that holds runs.
         settings: Model and data to check against; by default the checkpoint's own.
-        **options: Its fields, in place of settings.
+        **options: Fields of the settings, instead of `settings`.
 
     Returns:
-        Tensors, metadata and a list of checks; `analysable` is whether all that could be asked passed. For a folder without
-        final weights the runs in it: what has become of each, and what to name or to type.
+        Tensors, metadata and a list of checks; `analysable` tells whether all checks passed, apart from that of the initial
+        weights. For a folder without final weights: the runs in it, each with its state and the checkpoint or command to use.
 
     Raises:
         InputError: The file cannot be loaded at all.
@@ -76,7 +76,7 @@ def _run_row(run: checkpoints.RunFolder) -> RunRow:
 
 
 def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tuple[Check, ...]]:
-    """Ask one question after the other; those that rest on a failed one are not asked."""
+    """Do one check after the other; a check is skipped if it depends on a check that failed."""
     loaded: LoadedCheckpoint | None = None
     checks: list[Check] = []
     try:
@@ -101,7 +101,7 @@ def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tu
 
 
 def _without_data(read: Checkpoint, settings: InspectSettings, checks: list[Check]) -> Parts:
-    """Tell parameters by the model, if one is named that can be built without data and fits, else by what the file says."""
+    """Identify parameters by the named model if it can be built without data and fits, else by the file itself."""
     if settings.model is None or any(check.name == _FITS for check in checks):
         return checkpoints.parts(read)
     try:
@@ -125,7 +125,7 @@ def _finite(read: Checkpoint, parts: Parts, loaded: LoadedCheckpoint | None) -> 
 
 
 def _evaluated(loaded: LoadedCheckpoint) -> list[Check]:
-    """See whether there is a loss, recompute both and hold them against the stored ones."""
+    """Require that the model is a function, recompute the loss of each split, and compare it with the stored loss."""
     require_function(loaded.model, loaded.data.train.inputs, loaded.runtime)
     checks = []
     for split in loaded.data.parts():
@@ -146,7 +146,7 @@ def _evaluated(loaded: LoadedCheckpoint) -> list[Check]:
 
 
 def _initial(read: Checkpoint) -> Check:
-    """Look for the initial weights; without them only the distance cannot be measured."""
+    """Check for the initial weights; without them only the distance cannot be measured."""
     try:
         return Check(name=_OPTIONAL, passed=True, detail=str(checkpoints.initial_weights(read).path))
     except SharpcliError as error:

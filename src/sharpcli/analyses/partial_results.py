@@ -1,4 +1,4 @@
-"""What comes after the main answer: where it fails, the answer is kept."""
+"""Partial results: if a later part of an analysis fails, the parts that are complete are returned."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _Part = TypeVar("_Part")
 
 
 class OptionalParts:
-    """Runs the parts of an answer one by one; what fails is left out with a warning, and told at the end."""
+    """Runs the parts of an answer one by one; a part that fails is left out with a warning, and reported at the end."""
 
     def __init__(self, runtime: Runtime) -> None:
-        """Begin with no failure."""
+        """Start without a failure."""
         self._runtime = runtime
         self._failed: BaseException | None = None
 
     def __call__(self, what: str, compute: Callable[[], _Part]) -> _Part | None:
-        """Return what is computed, or None if that fails.
+        """Return the result of a computation, or None if it fails.
 
         Args:
-            what: Its name, for the warning.
-            compute: Called once.
+            what: Name of the result, for the warning.
+            compute: The computation; called once.
 
         Raises:
-            KeyboardInterrupt: Passed on.
+            KeyboardInterrupt: Raised again.
         """
         try:
             return compute()
@@ -49,10 +49,10 @@ class OptionalParts:
 
 
 def run_each(tasks: Sequence[Callable[[], _Part]], label: str = "") -> list[_Part]:
-    """Return the results of several tasks; with a label it is shown which is worked on.
+    """Return the results of several tasks; with a label, the progress shows the current task.
 
     Raises:
-        IncompleteError: One has failed after others had ended; it holds their results.
+        IncompleteError: A task has failed after others were complete; the error holds their results.
     """
     results: list[_Part] = []
     for compute in progress.each(label, tasks) if label else tasks:
@@ -70,13 +70,13 @@ def run_each(tasks: Sequence[Callable[[], _Part]], label: str = "") -> list[_Par
 
 
 def release_memory(error: BaseException, runtime: Runtime) -> None:
-    """Free what the frames of an error hold: their tensors would take the memory of what comes next."""
+    """Free the local variables in the frames of an error: their tensors take memory that later parts need."""
     traceback.clear_frames(error.__traceback__)
     runtime.free_cached()
 
 
 def reason(error: BaseException) -> str:
-    """Return why something failed, as the end of a sentence."""
+    """Return the reason for a failure, as the end of a sentence."""
     if is_out_of_memory(error):
         return "there is not enough memory for it."
     return error.message if isinstance(error, SharpcliError) else f"{described(error)}."

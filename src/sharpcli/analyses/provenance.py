@@ -1,4 +1,4 @@
-"""What every answer carries beside its numbers: settings, provenance, time and warnings."""
+"""The fields that every result has in addition to its numbers: settings, provenance, time and warnings."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sharpcli.settings import SubjectSettings
 
 
 class AnswerRecord:
-    """The record of one analysis under way."""
+    """The record of a running analysis."""
 
     def __init__(self, settings: SubjectSettings, warnings: list[str]) -> None:
         """Start the clock."""
         self._settings, self._warnings, self._started = settings, warnings, time.perf_counter()
 
     def seconds(self) -> float:
-        """Return how long this sitting has taken so far."""
+        """Return the seconds since the start of this session."""
         return time.perf_counter() - self._started
 
     def fields(self, runtime: Runtime | None = None, *, earlier_seconds: float = 0.0) -> dict[str, Any]:
-        """Return the fields that every `Result` has; its time is that of an interrupted part as well."""
+        """Return the fields that every `Result` has; its time includes `earlier_seconds` of interrupted sessions."""
         return {
             "settings": self._settings.to_dict(),
             "provenance": provenance(runtime),
@@ -35,6 +35,6 @@ class AnswerRecord:
 
 @contextmanager
 def recording(settings: SubjectSettings) -> Iterator[AnswerRecord]:
-    """Record an analysis, with every warning given inside the block."""
+    """Record an analysis, with every warning given inside the `with` block."""
     with progress.gathering() as warnings:
         yield AnswerRecord(settings, warnings)

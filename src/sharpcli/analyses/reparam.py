@@ -1,4 +1,4 @@
-"""Rescale weights so that the function stays what it is: what a measure says of both shows what it is invariant under."""
+"""Rescale weights without a change of the function: the values of a measure before and after show its invariance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sharpcli.results import ReparamResult
 from sharpcli.settings import ReparamSettings, chosen
 
 _SAMPLES = 64
-_AGREEMENT = 1e-4  # Of the largest output, in the precision of the file.
+_AGREEMENT = 1e-4  # Relative to the largest output, in the precision of the file.
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 _Convolution = nn.modules.conv._ConvNd
 
@@ -27,21 +27,22 @@ _Convolution = nn.modules.conv._ConvNd
 def reparam(
     source: str | Path, target: str | Path, settings: ReparamSettings | None = None, **options: object
 ) -> ReparamResult:
-    """Multiply one layer by a factor and take it back in the next, or multiply the logits; then check the outputs.
+    """Multiply one layer by a factor and compensate it in the next, or multiply the logits; then check the outputs.
 
-    A layer before BatchNorm (in eval mode): the running mean and variance are scaled with it, the variance so that
-    with the ε of the layer nothing is left over. A layer before another, with a positively homogeneous activation
-    between them: the other is divided. Logits: the last linear layer is multiplied, which changes no prediction.
+    A layer before BatchNorm (in eval mode): the running mean and variance are scaled with it; the scaling of the variance
+    takes the ε of the layer into account. A layer before another layer, with a positively homogeneous activation
+    between them: the weights of the other layer are divided. Logits: the last linear layer is multiplied, which changes
+    no prediction.
 
     Args:
         source: File, or run folder.
         target: File to write; it must not exist.
-        settings: What to do.
-        **options: Its fields, in place of settings.
+        settings: Settings of the rescaling.
+        **options: Fields of the settings, instead of `settings`.
 
     Raises:
-        InputError: The outputs changed by more than rounding: there is no such symmetry between the two layers.
-        SettingsError: An unknown layer, a factor that is out of range, or a target that exists.
+        InputError: The outputs changed by more than rounding: the two layers do not have this symmetry.
+        SettingsError: An unknown layer, a factor that is out of range, or a target that already exists.
 
     References:
         Dinh et al., Sharp Minima Can Generalize For Deep Nets, ICML 2017, section 5.
@@ -54,7 +55,7 @@ def reparam(
     with recording(settings) as record:
         loaded = load_checkpoint(source, settings)
         model = private_copy(loaded.model)
-        if any(tensor.dtype == torch.float64 for tensor in loaded.checkpoint.state.values()):  # What is not scaled stays.
+        if any(tensor.dtype == torch.float64 for tensor in loaded.checkpoint.state.values()):  # Keeps the others exact.
             checkpoints.fit(loaded.checkpoint, model.double())
         layer, into = _scale(model, settings)
         inputs = select(loaded.data.train.inputs, slice(_SAMPLES))
@@ -79,7 +80,7 @@ def reparam(
 
 
 def _scale(model: nn.Module, settings: ReparamSettings) -> tuple[str, str | None]:
-    """Rescale in place; return the layer and what takes it back, or None for logits."""
+    """Rescale in place; return the layer and the layer that compensates it, or None for logits."""
     layers = {
         name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | _Convolution | _BatchNorm)
     }
@@ -105,14 +106,14 @@ def _scale(model: nn.Module, settings: ReparamSettings) -> tuple[str, str | None
 
 
 def _take_back(layer: nn.Module, name: str, factor: float) -> None:
-    """Make a layer undo that its inputs are multiplied by a factor."""
+    """Change a layer so that it compensates a factor on its inputs."""
     if not isinstance(layer, _BatchNorm):
         layer.weight.div_(factor)  # type: ignore[operator]
         return
     if layer.running_mean is None or layer.running_var is None:
         raise InputError(f"The BatchNorm layer '{name}' has no running statistics to rescale.", "Use another layer.")
     layer.running_mean.mul_(factor)
-    # (c² v' with c² (v + ε) = v' + ε): the ε of the layer is scaled with the variance.
+    # The new variance v' satisfies v' + ε = c² (v + ε), where c is the factor.
     layer.running_var.copy_(factor**2 * (layer.running_var + layer.eps) - layer.eps)
     if bool((layer.running_var < 0).any()):
         raise SettingsError(
@@ -126,7 +127,7 @@ def _norm(model: nn.Module) -> float:
 
 
 def _write(target: Path, loaded: LoadedCheckpoint, model: nn.Module, how: dict[str, object]) -> None:
-    """Write the weights with what the file says of itself, but for what is no longer true."""
+    """Write the weights with the metadata of the file, except entries that are no longer true."""
     untrue = ("init", "final") if how["into"] is None else ("init",)
     metadata = {key: value for key, value in loaded.checkpoint.metadata.items() if key not in untrue}
     name = f"{metadata.get('name') or metadata.get('mode') or loaded.checkpoint.path.stem} rescaled"

@@ -1,1 +1,1 @@
-"""Algorithms that know a shape and a product, and nothing of networks."""
+"""Algorithms that use only the shape and the products of an operator; they know nothing about networks."""

@@ -1,4 +1,4 @@
-"""What products with random vectors are good for: their rounding, their noise, and what their operator measures itself."""
+"""The accuracy of products with random vectors: rounding, noise, and the error that the operator measures itself."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sharpcli.linalg.reductions import dot
 
 
 class Accuracy:
-    """Watches products, and tells how far one with a random unit vector may be off.
+    """Records products, and estimates the error of a product with a random unit vector.
 
-    Rounding is in parts of the products seen, which are much shorter than ‖A‖ where the outliers are taken out. Noise
-    shows in u_iᵀAu_j against u_jᵀAu_i of vectors that follow each other: a random error of length e is some e/√P there.
+    Rounding is relative to the length of the recorded products, which is much smaller than ‖A‖ if the outliers are deflated.
+    Noise is measured as |u_iᵀAu_j - u_jᵀAu_i| for consecutive vectors: a random error of length e changes it by about e/√P.
     """
 
     def __init__(self, operator: SymmetricOperator) -> None:
@@ -26,7 +26,7 @@ class Accuracy:
         self._asymmetry, self._measured = 0.0, None
 
     def see(self, vector: Tensor, product: Tensor, length: float) -> None:
-        """Take note of a product, of that length, with a unit vector (P,)."""
+        """Record a product with a unit vector (P,), and the length of the product."""
         if self._measured is None:
             self.see_error(vector, length)
         if self._before is not None:
@@ -36,7 +36,7 @@ class Accuracy:
         self._squares, self._count = self._squares + length**2, self._count + 1
 
     def see_error(self, vector: Tensor, length: float) -> None:
-        """Have the operator measure its error along a random unit vector (P,), which is done once."""
+        """Let the operator measure its error along a random unit vector (P,); this is done once."""
         self._measured = measured_error(self._operator, vector, length)
 
     @property
@@ -46,11 +46,11 @@ class Accuracy:
 
     @property
     def error(self) -> float:
-        """How long the error of a product with a random unit vector may be."""
+        """Bound on the length of the error of a product with a random unit vector."""
         size = self._operator.shape[0]
         rounding = rounding_of(self._operator.dtype, self.length, size=size, measured=self._measured or 0.0)
         return rounding + math.sqrt(size) * self._asymmetry + product_error(self._operator)
 
     def off(self, count: int) -> tuple[float, float]:
-        """Return how far the sums of uᵀAu and of ‖Au‖² over an orthonormal basis of so many vectors may be off."""
+        """Return bounds on the errors of the sums of uᵀAu and of ‖Au‖² over an orthonormal basis of `count` vectors."""
         return count * self.error, count * self.error * (2 * self.length + self.error)

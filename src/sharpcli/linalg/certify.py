@@ -1,4 +1,4 @@
-"""What can be said for certain about an approximate eigenvalue, and in which words."""
+"""Certificates for approximate eigenvalues: error bounds from residual, noise and rounding, and verdicts."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from sharpcli.errors import InputError, NumericalError
 
 Verdict = Literal["certified", "noise-limited", "budget-limited", "refused"]
 
-ORTHOGONAL = 1e-5  # Largest |v_iᵀv_j| of a basis whose Ritz values can be counted; beyond it "ghosts" appear.
-DETERMINISTIC = 1e-2  # Largest disagreement of products, in parts of ‖A‖, of something that can be called an operator.
-SUSPICIOUS = 1e-4  # Asymmetry in parts of ‖A‖ that no rounding explains: there the last product is repeated.
-IMPRECISE = 0.1  # Error of products, in parts of ‖A‖, that leaves no digit to speak of.
-_ROUNDING = 10  # Units of rounding, in parts of ‖A‖, by which a product may be off; 1 to 6 were seen in float32.
-_MEASURED = 2  # Times the error that was measured along a few vectors: other vectors have others.
+ORTHOGONAL = 1e-5  # Largest |v_iᵀv_j| of a basis whose Ritz values can be counted; above it "ghosts" appear.
+DETERMINISTIC = 1e-2  # Largest disagreement of products, relative to ‖A‖, of a deterministic operator.
+SUSPICIOUS = 1e-4  # Asymmetry relative to ‖A‖ that rounding cannot explain; above it the last product is repeated.
+IMPRECISE = 0.1  # Error of products, relative to ‖A‖, above which almost no digit is correct.
+_ROUNDING = 10  # Error of a product in units of ε ‖A‖ that is allowed for; errors of 1 to 6 were observed in float32.
+_MEASURED = 2  # Factor on the error measured along a few vectors, because other vectors have other errors.
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What the products of an operator were found to be good for.
+    """The measured accuracy of an operator's products.
 
     Attributes:
-        scale: Largest ‖Av‖ met for a unit vector, an estimate of ‖A‖.
-        rounding: What the floating-point type adds to each interval, alike each time, so that no residual shows it; see
-            `rounding_of`.
-        noise: Largest disagreement met between a product and what it should be: a fresh product of a Ritz vector against
-            the sum of the products it is made of (linearity and repetition), v_iᵀAv_j against v_jᵀAv_i (symmetry), and
-            what the operator itself has measured to be off, if it does.
-        orthogonality: Largest |v_iᵀv_j| met among basis vectors.
-        repeats: Whether the same product was found to come out alike when it was made again.
+        scale: Largest observed ‖Av‖ for a unit vector, an estimate of ‖A‖.
+        rounding: Allowance of each interval for floating-point rounding; rounding is the same in each repetition, so no
+            residual shows it; see `rounding_of`.
+        noise: Largest observed error of a product: the difference of a new product of a Ritz vector and the combination of
+            the earlier products (linearity and repetition), of v_iᵀAv_j and v_jᵀAv_i (symmetry), and the error that the
+            operator measures itself, if it does.
+        orthogonality: Largest observed |v_iᵀv_j| of basis vectors.
+        repeats: Whether a product was repeated and gave the same result.
         precision: ε of the type of the products.
-        differs: Whether the same product was found to come out otherwise when it was made again.
+        differs: Whether a product was repeated and gave another result.
     """
 
     scale: float
@@ -47,18 +47,18 @@ class Trust:
 
     @property
     def is_random(self) -> bool:
-        """Whether products disagree so much, and not for want of digits, that there is no one matrix behind them."""
+        """Whether products disagree so much that they do not come from one matrix; lack of digits is not the reason."""
         precise = self.differs or not self.is_imprecise
         return self.noise > DETERMINISTIC * self.scale and precise and not self.repeats
 
     @property
     def is_imprecise(self) -> bool:
-        """Whether so few digits of a product are right that nothing can be said of its matrix."""
+        """Whether so few digits of a product are correct that nothing is known about the matrix."""
         return self.rounding > IMPRECISE * self.scale > 0
 
     @property
     def refusal(self) -> str:
-        """Why nothing is certified, or "" if there is no reason."""
+        """The reason why nothing is certified, or "" if there is none."""
         share = f"{100 * max(self.noise, self.rounding) / self.scale:.2g} %" if self.scale else ""
         if self.is_imprecise and not self.is_random:
             return (
@@ -77,11 +77,11 @@ class Trust:
         return ""
 
     def require_operator(self) -> None:
-        """Refuse what cannot be called an operator.
+        """Refuse products that do not define a symmetric matrix.
 
         Raises:
-            InputError: Products of the same vector come out otherwise each time.
-            NumericalError: They repeat, but too few of their digits are right.
+            InputError: Products of the same vector differ each time.
+            NumericalError: Products repeat, but too few of their digits are correct.
         """
         if self.is_random:
             raise InputError(
@@ -97,27 +97,27 @@ class Trust:
             )
 
     def radius(self, residual: float) -> float:
-        """Return how far from a Ritz value its exact eigenvalue may be.
+        """Return the largest distance between a Ritz value and the nearest exact eigenvalue.
 
-        For a symmetric A and a unit vector v some eigenvalue lies within ‖Av - θv‖ of θ (Parlett, The Symmetric
-        Eigenvalue Problem, theorem 4.5.1); the products are only known up to noise and rounding.
+        For a symmetric A and a unit vector v, some eigenvalue lies within ‖Av - θv‖ of θ (Parlett, The Symmetric
+        Eigenvalue Problem, theorem 4.5.1); the products are known only up to noise and rounding.
         """
         return residual + self.noise + self.rounding
 
     def slack(self, size: int) -> float:
-        """Return by how much the spectrum of what a basis of so many vectors has measured may be off that of the matrix.
+        """Return the bound on the spectral error of a matrix that was measured with a basis of `size` vectors.
 
-        Cauchy's theorem is about orthonormal vectors; those whose products are small are that far from it.
+        Cauchy's theorem needs orthonormal vectors; the last term bounds the effect of inner products that are not zero.
         """
         return self.noise + self.rounding + math.sqrt(size) * self.orthogonality * self.scale
 
     def verdict(self, value: float, residual: float, tolerance: float, *, finished: bool) -> Verdict:
-        """Say how far to trust one eigenvalue.
+        """Return the verdict for one eigenvalue.
 
-        certified: the interval is at most tolerance · |value| to each side, and the search was not cut short, so that
-        nothing above it was seen to be missing. noise-limited: the residual has come down to what noise and rounding
-        leave, and more products would not help. budget-limited: products or minutes ran out first; the interval still
-        holds an eigenvalue, if not the one of that index. refused: see `refusal`.
+        certified: the interval is at most tolerance · |value| to each side, and the search was complete, so no
+        eigenvalue above it is known to be missing. noise-limited: the residual has reached the level of noise and
+        rounding, and more products do not help. budget-limited: the limit of products or time was reached first; the
+        interval still holds an eigenvalue, but perhaps of another index. refused: see `refusal`.
         """
         if self.refusal:
             return "refused"
@@ -128,26 +128,26 @@ class Trust:
         return "noise-limited" if limited and not certain else "budget-limited"
 
     def reach(self, value: float, residual: float, tolerance: float) -> float:
-        """Return how far an interval may reach so that it may hold the eigenvalue of an index in place of any.
+        """Return the largest half-width of an interval that is enlarged to hold the eigenvalue of a given index.
 
-        As far as is asked for; where the residual does not allow for that, twice as far as that reaches.
+        It is the requested tolerance; if the radius of the residual's interval is larger, it is twice this radius.
         """
         radius, asked = self.radius(residual), tolerance * abs(value)
         return asked if radius <= asked else 2 * radius
 
     def floor(self) -> float:
-        """Return the residual below which there is nothing to gain."""
+        """Return the residual below which more products do not help."""
         return 2 * (self.noise + self.rounding)
 
 
 def rounding_of(dtype: torch.dtype, scale: float, *, size: int = 1, measured: float = 0.0) -> float:
     """Return the allowance for rounding in products of an operator of norm `scale`.
 
-    10 ε ‖A‖, where nothing was measured: 1 to 6 ε were seen. Twice what was measured where that is more: losses near
-    their least value cost digits. And what underflow may take from each of the numbers of a product.
+    It is the larger of 10 ε ‖A‖ (1 to 6 ε were observed) and twice the measured error, which can be larger because a
+    loss near its minimum has fewer correct digits. It includes the possible underflow in each element of a product.
 
     Args:
-        dtype: Of the products.
+        dtype: Type of the products.
         scale: ‖A‖.
         size: P.
         measured: Error of a product with a unit vector, see `operator.measured_error`.

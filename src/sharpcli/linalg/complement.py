@@ -1,15 +1,15 @@
-"""What a basis has not seen: bounds on the rest of the spectrum, and so counts of eigenvalues (see `ranks`).
+"""The complement of a basis: bounds on the remaining spectrum, and so counts of eigenvalues (see `ranks`).
 
-A residual tells that *an* eigenvalue is near. That it is the i-th, and none above it was missed, takes a
-bound on the rest. Written in the basis and its complement, the matrix is
+A residual shows that *an* eigenvalue is near. To show that it is the i-th eigenvalue, and that none above it
+was missed, a bound on the remaining spectrum is necessary. In the basis and its complement, the matrix is
 
     A = [ H   Cᵀ ]     for an orthonormal basis, C its coupling to the waiting vectors,
         [ C   B  ]     B the matrix within the complement.
 
-By Cauchy the i-th eigenvalue of H is no larger than that of A. If no eigenvalue of B exceeds c, then by
-Sylvester's law of inertia A has no more eigenvalues above x > c than H + CᵀC / (x - c) has. And c comes
-from a Lanczos chain of its own, started at a random vector of the complement (see `ceiling`). A basis that
-holds the outliers leaves a complement of small norm, so a few steps are enough.
+By Cauchy, the i-th eigenvalue of H is at most that of A. If no eigenvalue of B exceeds c, then by
+Sylvester's law of inertia A has at most as many eigenvalues above x > c as H + CᵀC / (x - c) has. The bound c
+comes from a separate Lanczos chain, started at a random vector of the complement (see `ceiling`). If the basis
+contains the outliers, the complement has a small norm, so a few steps are enough.
 
 References: Parlett, The Symmetric Eigenvalue Problem, theorems 10.1.1 (Cauchy) and 3.3.1 (inertia).
 """
@@ -29,26 +29,26 @@ from sharpcli.linalg.probes import negligible_length, random_direction, require_
 from sharpcli.linalg.reductions import accumulator_of, combine
 from sharpcli.runtime import generator
 
-_FAST = 0.5  # A bound that a step brings nearer by this to what was seen is worth another step.
+_FAST = 0.5  # Another step is taken while a step reduces the gap between bound and Ritz value to this fraction.
 
 
 class Complement:
-    """A Lanczos chain within the complement of a basis that must not change meanwhile.
+    """A Lanczos chain within the complement of a basis; the basis must not change during the chain.
 
     Attributes:
         rows: Its vectors (k, P) so far, orthogonal to the basis.
         diagonal, off_diagonal: α_1 ... α_k and β_1 ... β_k.
-        waiting: What to multiply next; None once the chain has seen all that its start has a part in.
+        waiting: The next vector to multiply; None if the chain spans an invariant space.
     """
 
     def __init__(self, krylov: Krylov, *, capacity: int, attempt: int, planned: int | None = None) -> None:
-        """Draw the start, another one for each attempt.
+        """Draw the start, a different vector for each attempt.
 
         Args:
-            krylov: Whose complement.
-            capacity: Most steps.
-            attempt: Which.
-            planned: Steps to take; more only where its bounds still come down fast. Default: the capacity.
+            krylov: The decomposition whose basis defines the complement.
+            capacity: Maximum number of steps.
+            attempt: Number of the attempt.
+            planned: Steps to take; more only while the bounds still decrease fast. Default: the capacity.
         """
         self.krylov = krylov
         self.planned = capacity if planned is None else planned
@@ -67,7 +67,7 @@ class Complement:
 
     @property
     def size(self) -> int:
-        """Products spent."""
+        """Number of products spent."""
         return len(self.diagonal)
 
     def step(self) -> None:
@@ -85,22 +85,22 @@ class Complement:
         nothing = negligible_length(self.rows.dtype, max(krylov.frame.scale, orthogonal.norm_before))
         ends = size == self.dimension or beta <= nothing
         self.waiting = None if ends else orthogonal.vector.div_(beta)
-        # What is no more than rounding may still hide a neighbour; nothing is left only where the space is full.
+        # A residual of the size of rounding may still hide another direction; it is exactly 0 only if the space is full.
         self.off_diagonal.append(0.0 if size == self.dimension else max(beta, nothing))
         self.diagonal.append(float(orthogonal.removed[-1]))
 
     def ritz(self) -> tuple[Matrix, Matrix]:
-        """Return Ritz values (k,), ascending, and the weights of their vectors (k, k) by column."""
+        """Return the Ritz values (k,), ascending, and the coefficients of their vectors (k, k), by column."""
         values, weights = eigh_tridiagonal(self.diagonal, self.off_diagonal[:-1])
         return values, weights
 
     def vector(self, weights: Matrix) -> Tensor:
-        """Return the vector (P,) of some weights (k,)."""
+        """Return the combination (P,) of the chain's vectors with given coefficients (k,)."""
         held = torch.from_numpy(numpy.ascontiguousarray(weights)).to(accumulator_of(self.rows)).to(self.rows.device)
         return combine(held, self.rows[: self.size])
 
     def is_spent(self, ends: tuple[bool, bool]) -> bool:
-        """Tell whether no step is left that would tell more of the lower or the upper end, where that is of interest."""
+        """Return whether no further step is useful for the bounds at the requested (lower, upper) ends."""
         if self.waiting is None or self.size >= len(self.rows):
             return True
         if self.size < self.planned:
@@ -114,7 +114,7 @@ class Complement:
         return not any(now <= _FAST * before for before, now, asked in zip(*gaps, ends, strict=True) if asked)
 
     def ends(self) -> tuple[float, float]:
-        """Return numbers that no eigenvalue within the complement is below, and above, each with probability 0.99."""
+        """Return a lower and an upper bound on the eigenvalues within the complement, each with probability 0.99."""
         if not self.dimension:
             return numpy.inf, -numpy.inf
         if not self.size:
@@ -123,9 +123,9 @@ class Complement:
 
 
 def count_above(point: float, values: Matrix, coupling: Matrix, highest: float) -> int:
-    """Return how many eigenvalues of H + CᵀC / (x - c) are above x: those of H, and positive ones of a small matrix.
+    """Return the number of eigenvalues of H + CᵀC / (x - c) above x: those of H plus the positive ones of a small matrix.
 
-    By Haynsworth's inertia additivity, for the Schur complement of H - x in [[H - x, Cᵀ], [C, -(x - c)]].
+    This is Haynsworth's inertia additivity, for the Schur complement of H - x in [[H - x, Cᵀ], [C, -(x - c)]].
     """
     gaps = values - point
     gaps[gaps == 0] = -numpy.finfo(float).tiny

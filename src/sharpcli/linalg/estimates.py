@@ -1,4 +1,4 @@
-"""From samples to an estimate: mean, standard error, and an interval that covers."""
+"""Estimates from samples: mean, standard error, and an interval with correct coverage."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from scipy.special import chdtri, stdtrit
 from sharpcli.estimate import Estimate
 
 _LEAST_FREEDOM = 3
-_GAUSSIAN = 1e6  # Degrees of freedom beyond which χ² is so nearly Gaussian that its quantiles lose digits.
-_MOST_SKEWED = math.sqrt(8)  # Of χ² with one degree of freedom, the most that a form of one probe can have.
-_LEAST_QUANTILE = 0.3  # Of the quantile, which a correction for skewness leaves.
-_PRIOR = 10  # Samples without covariance beside those that were drawn.
+_GAUSSIAN = 1e6  # Degrees of freedom above which χ² is treated as Gaussian, because its quantiles lose digits.
+_MOST_SKEWED = math.sqrt(8)  # Skewness of χ² with one degree of freedom, the maximum for a quadratic form of one probe.
+_LEAST_QUANTILE = 0.3  # Minimum fraction of the quantile after the correction for skewness.
+_PRIOR = 10  # Number of additional samples without covariance, for shrinkage.
 
 Array = NDArray[numpy.float64]
 
 
 def exact(value: float) -> Estimate:
-    """Return a number that no probe went into."""
+    """Return an estimate of a number that is known exactly, without probes."""
     return Estimate(value=value, standard_error=0.0, lower=value, upper=value, samples=0)
 
 
@@ -34,11 +34,11 @@ def student(value: float, standard_error: float, *, freedom: float, samples: int
 def of_forms(forms: Array, squares: Array, dimension: int) -> Estimate:
     """Return the trace of a matrix B of `dimension` from samples of d uᵀBu and of d ‖Bu‖² for u uniform on the unit sphere.
 
-    The variance of the forms is 2 d/(d+2) (‖B‖_F² - tr(B)²/d), so the squares tell it better than the forms' own spread, and
-    intervals need hardly more than the Gaussian quantile. Where large eigenvalues are of one sign, mean and variance come
-    out large or small together, and the mean is skewed itself. Both follow from the covariance of forms and squares, which
-    is 2 tr(B³): the variance is taken as it would be at the end of the interval, by regression, and the quantile by
-    Cornish and Fisher 1938. That covariance is shrunk as if ten samples more had shown none.
+    The variance of the forms is 2 d/(d+2) (‖B‖_F² - tr(B)²/d). So the squares give it more accurately than the spread of
+    the forms, and intervals need little more than the Gaussian quantile. If the large eigenvalues have one sign, mean and
+    variance are correlated, and the mean is skewed. Both effects follow from the covariance of forms and squares, which is
+    2 tr(B³). The variance is predicted at each end of the interval by regression, and the quantile is corrected for
+    skewness (Cornish and Fisher 1938). The covariance is shrunk as if there were ten further samples without covariance.
 
     Args:
         forms: d uᵀBu, shape (n,), n ≥ 2.
@@ -47,7 +47,7 @@ def of_forms(forms: Array, squares: Array, dimension: int) -> Estimate:
     """
     count, value = len(forms), float(forms.mean())
     each = value / dimension
-    squares = squares - 2 * each * forms + dimension * each**2  # Of B less its mean eigenvalue.
+    squares = squares - 2 * each * forms + dimension * each**2  # For B minus its mean eigenvalue.
     mean_square, share = float(squares.mean()), dimension / (dimension + 2)
     variance = 2 * share * mean_square / count
     if not variance > 0:
@@ -56,9 +56,9 @@ def of_forms(forms: Array, squares: Array, dimension: int) -> Estimate:
     quantile = student_quantile(max(2 / spread, _LEAST_FREEDOM) if spread > 0 else math.inf)
     covariance = float(numpy.cov(forms, squares)[0, 1]) * count / (count + _PRIOR)
     skewness = max(min(4 * covariance / count**2 / variance**1.5, _MOST_SKEWED), -_MOST_SKEWED)
-    slope = covariance / (share * mean_square) / count  # Of the variance, by the trace.
+    slope = covariance / (share * mean_square) / count  # Derivative of the variance with respect to the trace.
     ends = []
-    for sign in (1, -1):  # The end below is where the mean would be a high quantile, and the other way round.
+    for sign in (1, -1):  # At the lower end the observed mean is a high quantile; at the upper end it is a low one.
         at = max(sign * (sign * quantile + skewness / 6 * (quantile**2 - 1)), _LEAST_QUANTILE * quantile)
         bent = at**2 * slope
         ends.append(value - (sign * math.sqrt(bent**2 + 4 * at**2 * variance) - bent) / 2)
@@ -66,7 +66,7 @@ def of_forms(forms: Array, squares: Array, dimension: int) -> Estimate:
 
 
 def of_positive(values: Array) -> Estimate:
-    """Return the mean of independent values (n,) that are not negative, as one of a scaled χ²: right for skewed ones too."""
+    """Return the mean of independent non-negative values (n,) with the interval of a scaled χ²; they may be skewed."""
     estimate = mean(values)
     inflated = (student_quantile(freedom_of(values)) / student_quantile(math.inf)) ** 2
     lower, upper = scaled(estimate.value, inflated * estimate.standard_error**2)
@@ -74,10 +74,10 @@ def of_positive(values: Array) -> Estimate:
 
 
 def scaled(value: float, variance: float) -> tuple[float, float]:
-    """Return the 95 % interval for the mean of what is not negative and has such a mean and variance.
+    """Return the 95 % interval for a non-negative mean, from its estimate and the variance of this estimate.
 
-    It is taken as χ² with ν = 2 value² / variance degrees of freedom, times a scale, which is what is inverted. One
-    eigenvalue alone has that distribution over the probes, and the mean of many comes near to it.
+    The estimate is modelled as a scaled χ² with ν = 2 value² / variance degrees of freedom, and the interval is that of the
+    scale. For a single eigenvalue this is the exact distribution over the probes; for many it is an approximation.
     """
     if not (value > 0 and variance > 0):
         return value, value
@@ -89,25 +89,25 @@ def scaled(value: float, variance: float) -> tuple[float, float]:
 
 
 def difference(first: float, ends: tuple[float, float], second: float, others: tuple[float, float]) -> tuple[float, float]:
-    """Return the interval for the difference of two independent numbers with intervals (Zou and Donner 2008)."""
+    """Return the interval of the difference of two independent numbers with given intervals (Zou and Donner 2008)."""
     middle = first - second
     below = math.hypot(first - ends[0], others[1] - second)
     return middle - below, middle + math.hypot(ends[1] - first, second - others[0])
 
 
 def widened(estimate: Estimate, error: float) -> Estimate:
-    """Return an estimate whose interval allows for products that are off, by so much in all."""
+    """Return an estimate whose interval is wider by `error` on each side, to allow for errors of products."""
     return replace(estimate, lower=estimate.lower - error, upper=estimate.upper + error)
 
 
 def shifted(estimate: Estimate, known: float) -> Estimate:
-    """Return an estimate of what is estimated and what is known together."""
+    """Return the estimate of a sum of an estimated and a known number."""
     value, lower, upper = (number + known for number in (estimate.value, estimate.lower, estimate.upper))
     return replace(estimate, value=value, lower=lower, upper=upper)
 
 
 def mean(values: Array) -> Estimate:
-    """Return the mean of skewed independent values (n,): fewer degrees of freedom where few of them make the variance."""
+    """Return the mean of skewed independent values (n,), with fewer degrees of freedom if few values dominate the variance."""
     variance = float(values.var(ddof=1)) / len(values)
     return student(float(values.mean()), math.sqrt(variance), freedom=freedom_of(values), samples=len(values))
 
@@ -119,16 +119,16 @@ def freedom_of(values: Array) -> float:
 
 
 def satterthwaite(variance: float, shares: Array) -> float:
-    """Return 2 variance² / Var(variance), the latter from the spread of the samples' shares (n,) in it."""
+    """Return 2 variance² / Var(variance); Var(variance) comes from the spread of the samples' contributions (n,) to it."""
     most, spread = len(shares) - 1, float(shares.var(ddof=1)) / len(shares)
     return min(max(2 * variance**2 / spread, _LEAST_FREEDOM), most) if spread > 0 else most
 
 
 def student_quantile(freedom: float) -> float:
-    """Return the 97.5 % quantile of Student's distribution, which a two-sided 95 % interval takes."""
+    """Return the 97.5 % quantile of Student's distribution, for a two-sided 95 % interval."""
     return float(stdtrit(freedom, 0.975))
 
 
 def not_below(estimate: Estimate, floor: float) -> Estimate:
-    """Return an estimate whose interval does not reach below what is known, nor above its value."""
+    """Return an estimate whose lower end is at least a known bound, and at most its value."""
     return replace(estimate, lower=min(max(estimate.lower, floor), estimate.value))

@@ -1,16 +1,15 @@
-"""An orthonormal basis, the vectors waiting to join it, and what the operator was measured to do to it.
+"""A Krylov decomposition: an orthonormal basis, the vectors that wait to join it, and the measured products.
 
 For the basis V = (v_1 ... v_m) and the waiting vectors w_1 ... w_q, all orthonormal, every product
-that was made is kept in full:
+is stored completely:
 
     A v_j = Σ_i H_ij v_i + Σ_i C_ij w_i,        H (m, m),  C (q, m).
 
-With one waiting vector this is Lanczos: H is tridiagonal up to rounding and C has one entry. But
-nothing below relies on that, so that the same few lines serve a restart from Ritz vectors
-(Wu and Simon 2000: H is then diagonal with one full row), an invariant space (a fresh random
-vector waits), and a vector that was found to be missing. H is measured, never symmetrised: how far
-it is from symmetric tells how noisy the products are, and a residual computed from H and C is
-that of the products as they were.
+With one waiting vector this is Lanczos: H is tridiagonal up to rounding and C has one entry. The
+code does not rely on this. So the same code handles a restart from Ritz vectors (Wu and Simon
+2000: H is then diagonal with one full row), an invariant space (a new random vector waits), and
+a missing vector that is added later. H is stored as measured and never symmetrised: its
+asymmetry shows the noise of the products, and a residual from H and C is that of the actual products.
 """
 
 from __future__ import annotations
@@ -31,25 +30,25 @@ from sharpcli.linalg.reductions import accumulator_of, combine, norm, project, r
 from sharpcli.runtime import generator
 
 Matrix = NDArray[numpy.float64]
-_LINE = 16  # Numbers to a multiple of which a row is long, so that kernels find every row aligned in memory.
-_SPANNED = 1e-3  # Length of what is left of a unit vector that others span, up to what need not be followed.
-_WARM_SHARE = 0.1  # Part of a warm start that is random.
+_LINE = 16  # Row lengths in memory are multiples of this, so that every row is aligned.
+_SPANNED = 1e-3  # A unit vector with a remainder of at most this length counts as spanned by the others.
+_WARM_SHARE = 0.1  # Random part of a warm start.
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """All of the decomposition but the basis vectors themselves; replaced whole, so that an interruption cannot halve it.
+    """The decomposition without the basis vectors; always replaced as one object, so an interruption cannot damage it.
 
     Attributes:
         size: m.
         measured: H (m, m).
         coupling: C (q, m).
-        waiting: The q vectors (P,) that a product has led to and that have not been multiplied yet.
-        products: Products made so far.
-        draws: Random vectors drawn so far.
-        scale: Largest ‖Av‖ met for a unit vector, an estimate of ‖A‖.
-        asymmetry: Largest |v_iᵀA v_j - v_jᵀA v_i| met.
-        orthogonality: Largest |v_iᵀv_j| met where it was looked at.
+        waiting: The q vectors (P,) that have not been multiplied yet.
+        products: Number of products so far.
+        draws: Number of random vectors drawn so far.
+        scale: Largest observed ‖Av‖ for a unit vector, an estimate of ‖A‖.
+        asymmetry: Largest observed |v_iᵀA v_j - v_jᵀA v_i|.
+        orthogonality: Largest |v_iᵀv_j| in the checks so far.
         diagonal, off_diagonal: α_1 ... α_k and β_1 ... β_k of the first, unbroken Lanczos chain.
         unbroken: Whether that chain still grows.
     """
@@ -69,22 +68,22 @@ class Frame:
 
     @cached_property
     def ritz(self) -> tuple[Matrix, Matrix, Matrix]:
-        """Ritz values (m,), ascending, the residuals of their pairs (m,) and the vectors' weights (m, m) by column.
+        """Ritz values (m,), ascending, residuals of their pairs (m,), and coefficients of the vectors (m, m), by column.
 
-        ‖Ay - θy‖ of y = Vs is that of the products made, ‖(H - θ)s‖ and ‖Cs‖ together.
+        For y = Vs the residual is ‖Ay - θy‖ = √(‖(H - θ)s‖² + ‖Cs‖²), from the stored products.
         """
         values, weights = numpy.linalg.eigh((self.measured + self.measured.T) / 2)
         outside = numpy.linalg.norm(self.coupling @ weights, axis=0)
         return values, numpy.hypot(self.asymmetric(values, weights), outside), weights
 
     def asymmetric(self, values: Matrix, weights: Matrix) -> Matrix:
-        """Return the part ‖(H - θ)s‖ of residuals (K,) that is noise: zero for a symmetric H, and no step makes it less."""
+        """Return the noise part ‖(H - θ)s‖ of residuals (K,): zero for a symmetric H, and not reduced by further steps."""
         inside: Matrix = numpy.linalg.norm(self.measured @ weights - weights * values, axis=0)
         return inside
 
     @property
     def reach(self) -> int:
-        """How many of the last basis vectors the waiting ones are coupled to: one in a Lanczos chain, all after a restart."""
+        """Number of last basis vectors that are coupled to waiting vectors: one in a Lanczos chain, all after a restart."""
         coupled = numpy.flatnonzero(self.coupling.any(axis=0))
         return self.size - int(coupled[0]) if len(coupled) else 0
 
@@ -93,8 +92,8 @@ class Krylov:
     """A growing decomposition of one operator; see the module.
 
     Attributes:
-        frame: What is known so far. Never changed in place.
-        share: Least part of the start vector's length that is random in every direction (1 without a warm start).
+        frame: The decomposition so far. Never changed in place.
+        share: Minimum fraction of the start vector's length that is uniformly random (1 without a warm start).
     """
 
     def __init__(self, operator: SymmetricOperator, *, capacity: int, seed: int, warm: Tensor | None = None) -> None:
@@ -102,9 +101,9 @@ class Krylov:
 
         Args:
             operator: Symmetric map on vectors (P,).
-            capacity: Most basis vectors to hold at once.
-            seed: Of every random vector.
-            warm: Vectors (K, P) to start near to, such as the eigenvectors of a neighbouring problem.
+            capacity: Maximum number of basis vectors in memory.
+            seed: Seed of all random vectors.
+            warm: Vectors (K, P) near which to start, such as the eigenvectors of a similar problem.
         """
         self.operator = operator
         self.seed = seed
@@ -136,20 +135,20 @@ class Krylov:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the basis spans the whole space, so that H has the exact spectrum."""
+        """Whether the basis spans the entire space, so that H has the exact spectrum."""
         return not self.frame.waiting
 
     def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` basis vectors; those that are held are lost.
+        """Reserve memory for `capacity` basis vectors; the present basis vectors are lost.
 
-        Memory that is never written to is never taken on most machines, so room for all costs nothing before it is used.
+        Most machines allocate memory only when it is written, so unused reserved memory costs nothing.
         """
         length = -(-self.dimension // _LINE) * _LINE
         rows = torch.empty(capacity, length, dtype=self.operator.dtype, device=self.operator.device)
         self.rows = rows[:, : self.dimension]
 
     def step(self) -> None:
-        """Take the vector that has waited longest into the basis, at the cost of one product.
+        """Add the first waiting vector to the basis, at the cost of one product.
 
         Raises:
             NumericalError: The product is not finite.
@@ -159,8 +158,8 @@ class Krylov:
         orthogonal = orthogonalised(
             self.operator @ newest,
             [self.rows[:size], *(other.unsqueeze(0) for other in others)],
-            near=[1 + frame.reach],  # What the waiting ones are coupled to, by symmetry, and the vector itself.
-            out=None if others or size == len(self.rows) else self.rows[size],  # Where the next basis vector is to be.
+            near=[1 + frame.reach],  # By symmetry: the basis vectors coupled to waiting ones, and the vector itself.
+            out=None if others or size == len(self.rows) else self.rows[size],  # Place of the next basis vector.
         )
         beta, scale = require_finite(orthogonal.length, frame.products + 1), max(frame.scale, orthogonal.norm_before)
         column, waits = orthogonal.removed[:size], orthogonal.removed[size:]
@@ -169,7 +168,7 @@ class Krylov:
         has_room = size + len(others) < self.dimension
         nothing = negligible_length(self.rows.dtype, scale)
         follows = has_room and beta > nothing
-        # A β that is no more than rounding may hide a neighbour; nothing is left only where the space is full.
+        # A β of the size of rounding may still hide another direction; it is exactly 0 only if the space is full.
         last = beta if follows else max(beta, nothing) if has_room else 0.0
         if follows:
             others = (*others, orthogonal.vector.div_(beta))
@@ -189,31 +188,31 @@ class Krylov:
             off_diagonal=(*frame.off_diagonal, last) if frame.unbroken else frame.off_diagonal,
             unbroken=frame.unbroken and follows,
         )
-        # An invariant space: what is left is its complement, reached from a new random vector.
+        # The space is invariant: continue in its complement from a new random vector.
         self.frame = grown if grown.waiting else self._with_random(grown)
 
     def ritz(self) -> tuple[Matrix, Matrix, Matrix]:
-        """Return Ritz values, residuals and weights; see `Frame.ritz`."""
+        """Return Ritz values, residuals and coefficients; see `Frame.ritz`."""
         return self.frame.ritz
 
     def vectors(self, weights: Matrix) -> Tensor:
-        """Return the rows (Vs)ᵀ for the columns s of weights (m, K), shape (K, P), of unit length."""
+        """Return the rows (Vs)ᵀ for the columns s of `weights` (m, K), shape (K, P), normalised to unit length."""
         made = combine(self._weights(weights.T), self.basis)
         for row in made:
             row /= square(row).sqrt()
         return made
 
     def predicted(self, weights: Matrix) -> Tensor:
-        """Return what the products made so far say that A Vs is, shape (P,)."""
+        """Return A Vs as a combination of the products made so far, shape (P,)."""
         made = combine(self._weights(self.frame.measured @ weights), self.basis)
         for waiting, factor in zip(self.frame.waiting, self.frame.coupling @ weights, strict=True):
             made += float(factor) * waiting
         return made
 
     def inspect(self) -> float:
-        """Look at all pairs at once: how far V Vᵀr is from r for random signs r; remember the worst and return it.
+        """Measure orthogonality as the largest |V Vᵀr - r| for random signs r; store and return the maximum so far.
 
-        One pair that is not orthogonal shows with its full size in two of the m entries.
+        A pair that is not orthogonal changes two of the m entries by its full inner product.
         """
         random = generator(self.seed, streams.ORTHOGONALITY_SIGNS, self.size)
         signs = torch.randint(0, 2, (self.size,), generator=random) * 2.0 - 1
@@ -223,14 +222,14 @@ class Krylov:
         return self.frame.orthogonality
 
     def repeat(self) -> float:
-        """Multiply the newest basis vector once more, and return how far the product is from the first one."""
+        """Multiply the newest basis vector again, and return the distance between the new and the first product."""
         last = numpy.zeros(self.size)
         last[-1] = 1
         self.frame = replace(self.frame, products=self.frame.products + 1)
         return norm((self.operator @ self.basis[-1]) - self.predicted(last))
 
     def restart(self, keep: Matrix) -> None:
-        """Replace the basis by its combinations V·keep, for orthonormal columns `keep` (m, l), once it has been inspected."""
+        """Check the basis, then replace it by its combinations V·keep, for orthonormal columns `keep` (m, l)."""
         self.inspect()
         waiting = self._aside()
         recombine(self._weights(keep.T), self.basis)
@@ -245,7 +244,7 @@ class Krylov:
         )
 
     def inject(self, vector: Tensor) -> None:
-        """Let a vector (P,) orthogonal to the basis wait first, or nothing if those that wait span it already."""
+        """Put a vector (P,) orthogonal to the basis first among the waiting vectors, unless they already span it."""
         frame, blocks = self.frame, [self.basis, *(waiting.unsqueeze(0) for waiting in self.frame.waiting)]
         orthogonal = orthogonalised(vector, blocks)
         if orthogonal.length > _SPANNED:
@@ -254,18 +253,18 @@ class Krylov:
         self.frame = replace(self.frame, unbroken=False)
 
     def _seated(self, vector: Tensor) -> Tensor:
-        """Return the row that follows the basis, with a vector in it."""
+        """Store a vector in the row after the basis, and return this row."""
         row = self.rows[self.size]
         if row.data_ptr() != vector.data_ptr():
             row.copy_(vector)
         return row
 
     def _aside(self) -> tuple[Tensor, ...]:
-        """Return the waiting vectors where no row is: one that waits in the row that follows must leave it to another."""
+        """Return copies of the waiting vectors, because one may be stored in the row after the basis, which is needed."""
         return tuple(waiting.clone() for waiting in self.frame.waiting)
 
     def _with_random(self, frame: Frame) -> Frame:
-        """Let a random vector orthogonal to the basis wait, if there is room for one in the space."""
+        """Make a random vector orthogonal to the basis wait, unless the basis spans the entire space."""
         if frame.size >= self.dimension:
             return frame
         random = generator(self.seed, streams.KRYLOV_START, frame.draws)
@@ -273,7 +272,7 @@ class Krylov:
         return replace(frame, waiting=(vector,), coupling=numpy.zeros((1, frame.size)), draws=frame.draws + 1)
 
     def _lean(self, warm: Tensor) -> None:
-        """Turn the random start towards the sum of given vectors; keep a known share of it random in every direction."""
+        """Move the random start towards the sum of the given vectors; a known fraction of it remains uniformly random."""
         towards = combine(torch.ones(len(warm), dtype=accumulator_of(warm), device=warm.device), warm)
         length = norm(towards)
         if not length:
@@ -288,5 +287,5 @@ class Krylov:
 
 
 def _bordered(matrix: Matrix, row: Matrix, column: Matrix) -> Matrix:
-    """Return a matrix (m+1, m+1) from one (m, m), a last row (m,) and a last column (m+1,)."""
+    """Return a matrix (m+1, m+1) from a matrix (m, m), a last row (m,) and a last column (m+1,)."""
     return numpy.block([[matrix, column[:-1, None]], [row[None, :], column[None, -1:]]])

@@ -1,6 +1,6 @@
-"""A search for eigenvalues kept on disk, product by product: an interruption, even a power cut, costs at most one of them.
+"""A search for eigenvalues saved on disk after each product: an interruption, even a power cut, loses at most one product.
 
-The basis vectors are appended to a file of their own, one by one. A small `SavedState` says how many of them count and has
+The basis vectors are appended one by one to a separate file. A small `SavedState` stores the number of valid vectors and
 a checksum of each, so that a damaged vector is refused.
 """
 
@@ -23,7 +23,7 @@ from sharpcli.linalg.krylov import Frame, Krylov
 from sharpcli.linalg.search_state import SearchState
 from sharpcli.saved_state import SavedState, checksum
 
-_STATE, _FORMER_STATE = "search.pt", "search.npz"  # The latter up to format 3.
+_STATE, _FORMER_STATE = "search.pt", "search.npz"  # The second name was used up to format 3.
 _FORMAT = 4
 _SCALARS = ("products", "draws", "scale", "asymmetry", "orthogonality", "diagonal", "off_diagonal", "unbroken")
 
@@ -45,7 +45,7 @@ class _Scalars(TypedDict):
 
 
 class _Chain(TypedDict):
-    """The chain in the complement of the basis, of n vectors (n, P) and at most one that follows, (0 or 1, P)."""
+    """The Lanczos chain in the complement of the basis: n vectors (n, P) and at most one waiting vector (0 or 1, P)."""
 
     rows: Tensor
     waiting: Tensor
@@ -68,18 +68,18 @@ class _Search(TypedDict):
 
 
 class KrylovFile:
-    """A folder with the basis vectors, appended one by one, and a small file that says how many of them count.
+    """A folder with a file of basis vectors, appended one by one, and a small file with the number of valid vectors.
 
-    The small file is replaced whole after every step, when the disk has the vectors, so whatever moment the power fails
-    at, it describes vectors that are there.
+    The small file is replaced after every step, after the vectors are on disk. So after a power failure at any time, it
+    describes vectors that exist.
     """
 
     def __init__(self, folder: Path, identity: dict[str, object]) -> None:
-        """Name the place.
+        """Set the folder and the identity of the search.
 
         Args:
-            folder: Made if it is not there.
-            identity: What the search is of, plain JSON values; a folder that holds another one is refused.
+            folder: Created if it does not exist.
+            identity: Settings that identify the search, plain JSON values; a folder with another search is refused.
         """
         self.folder = folder
         self._state = SavedState(
@@ -96,7 +96,7 @@ class KrylovFile:
         self._chain: _Chain | None = None
 
     def restore(self, krylov: Krylov) -> dict[str, object]:
-        """Bring back a decomposition, and return the state of the search; {} if the folder holds none.
+        """Restore a decomposition, and return the state of the search; {} if the folder holds none.
 
         Raises:
             InputError: The folder holds a damaged search, or one of an earlier version.
@@ -113,7 +113,7 @@ class KrylovFile:
         except (InputError, ContentError) as error:
             raise self._state.unusable(str(error).rstrip(".")) from error
         self._generation, self._sums = saved["generation"], saved["sums"]
-        if size > len(krylov.rows):  # The vectors come from a larger memory; the next step restarts from the best.
+        if size > len(krylov.rows):  # The vectors come from a run with more memory; the next step restarts from the best.
             krylov.reserve(size)
         krylov.rows[:size] = rows.to(krylov.rows)
         waiting = saved["waiting"].to(krylov.rows)
@@ -126,7 +126,7 @@ class KrylovFile:
         return dict(saved["state"])
 
     def restore_chain(self, complement: Complement) -> None:
-        """Bring back the chain in the complement that was kept with the decomposition, if there was one."""
+        """Restore the chain in the complement that was saved with the decomposition, if there was one."""
         if self._chain is None:
             return
         rows, diagonal, off_diagonal = (self._chain[name] for name in ("rows", "diagonal", "off_diagonal"))
@@ -137,17 +137,17 @@ class KrylovFile:
         complement.waiting = following[0].to(complement.rows) if len(following) else None
 
     def write(self, krylov: Krylov, state: dict[str, object], complement: Complement | None) -> None:
-        """Write a decomposition as it stands; a disk that is full later does not end the search.
+        """Write the present decomposition; if a write fails after an earlier one succeeded, only warn.
 
         Raises:
-            InputError: The folder cannot be written to, and could not be before.
+            InputError: The first write fails.
         """
         self._state.unless_written(lambda: self._write(krylov, state, complement))
 
     def _write(self, krylov: Krylov, state: dict[str, object], complement: Complement | None) -> None:
         frame = krylov.frame
         if frame.size < self._num_rows or (frame.size == self._num_rows and complement is None):
-            self._generation, self._num_rows = self._generation + 1, 0  # After a restart the basis is another one.
+            self._generation, self._num_rows = self._generation + 1, 0  # After a restart the basis is different.
         self._append(krylov, self._num_rows)
         waiting = torch.stack(frame.waiting).cpu() if frame.waiting else torch.empty((0, krylov.dimension))
         scalars = {name: getattr(frame, name) for name in _SCALARS}
@@ -170,7 +170,7 @@ class KrylovFile:
         return self.folder / f"basis-{self._generation if generation is None else generation}.raw"
 
     def _append(self, krylov: Krylov, start: int) -> None:
-        """Write the basis vectors from `start` on behind those that are there."""
+        """Append the basis vectors from index `start` on to the file."""
         rows = krylov.basis[start:].cpu().contiguous()
         self._sums[start:] = map(checksum, rows)
         path = self._rows_file()
@@ -188,7 +188,7 @@ class KrylovFile:
         self._num_rows = krylov.size
 
     def _read_rows(self, krylov: Krylov, size: int, saved: _Search) -> Tensor:
-        """Return the basis vectors (size, P), each as it was written."""
+        """Return the basis vectors (size, P), after a check of their checksums."""
         count = size * krylov.dimension * krylov.rows.element_size()
         with files.opened(self._rows_file(saved["generation"])) as file:
             content = file.read(count)
@@ -212,7 +212,7 @@ def _chain(complement: Complement) -> _Chain:
 
 
 def _require_shapes(saved: _Search, dimension: int) -> int:
-    """Return the number of basis vectors m, which all tensors and lists have to agree on."""
+    """Return the number of basis vectors m, after a check that all tensors and lists agree with it."""
     size, waits = (len(tensor) if tensor.ndim else 0 for tensor in (saved["measured"], saved["waiting"]))
     chain: Mapping[str, Any] = saved.get("chain", {})
     shapes: dict[str, tuple[Tensor, tuple[int, ...]]] = {
@@ -230,7 +230,7 @@ def _require_shapes(saved: _Search, dimension: int) -> int:
             raise ContentError(f"'{name}' is no tensor of the shape {shape}")
     alphas, betas = saved["frame"]["diagonal"], saved["frame"]["off_diagonal"]
     links = chain["off_diagonal"].tolist() if chain else []
-    broken = min([*betas[:-1], *links[:-1]], default=1) <= 0  # The coupling of a vector to the next is zero at the end alone.
+    broken = min([*betas[:-1], *links[:-1]], default=1) <= 0  # Only the last coupling may be zero.
     complete = size <= dimension and (waits > 0 or size == dimension)
     broken = broken or (saved["frame"]["scale"] == 0 and bool(saved["measured"].any()))
     if broken or not complete or len(saved["sums"]) != size or len(alphas) != len(betas):

@@ -1,4 +1,4 @@
-"""What the solvers need of a matrix: its shape and its products with vectors."""
+"""The interface of a matrix for the solvers: its shape and its products with vectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class SymmetricOperator(Protocol):
-    """A symmetric map on vectors (P,); a dense tensor is one, and so are the operators of curvlinops and CoLA."""
+    """A symmetric map on vectors (P,), such as a dense tensor or an operator of curvlinops or CoLA."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -21,29 +21,29 @@ class SymmetricOperator(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the vectors live."""
+        """Device of the vectors."""
 
     def __matmul__(self, vector: Tensor, /) -> Tensor:
         """Return the product with a vector (P,)."""
 
 
 def measured_error(operator: SymmetricOperator, vector: Tensor, length: float) -> float:
-    """Return how long the error of the product with a unit vector (P,) is, as the operator measures it itself; else 0.
+    """Return the length of the error of the product with a unit vector (P,), if the operator can measure it; else 0.
 
-    An operator may have a method `measured_error(vector, length)`, such as one that multiplies in a wider type. It is to see
-    what repeats alike in every product, and so shows in no comparison of products with each other.
+    An operator may have a method `measured_error(vector, length)`, for example with a product in a wider type. It detects
+    errors that are the same in every product, which a comparison of products cannot show.
 
     Args:
-        operator: That was multiplied.
-        vector: By which.
-        length: About how long the product is.
+        operator: The operator.
+        vector: The unit vector.
+        length: Approximate length of the product.
     """
     own = getattr(operator, "measured_error", None)
     return float(own(vector, length)) if own else 0.0
 
 
 def product_error(operator: SymmetricOperator) -> float:
-    """Return the largest error of a product with a unit vector that the operator has measured itself so far, else 0.
+    """Return the largest error of a product with a unit vector that the operator has measured itself so far; else 0.
 
     An operator whose products are approximate, such as differences of gradients, has an attribute `product_error`.
     """

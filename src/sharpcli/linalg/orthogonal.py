@@ -1,9 +1,9 @@
-"""Gram-Schmidt: what is left of a vector when its parts along orthonormal rows are taken out.
+"""Gram-Schmidt orthogonalisation: remove from a vector its components along orthonormal rows.
 
-One pass over the rows is enough if it finds little; only where much cancels do rounding errors stay
-behind that are worth another (Daniel et al. 1976). In a step of Lanczos the large parts are along rows
-that are known beforehand. Those few go first, at next to no cost, so that the pass over all rows finds
-little; and where it finds no more than rounding it was a measurement, and nothing is taken out.
+One pass over the rows is enough if the components are small; only after strong cancellation do rounding
+errors remain that need another pass (Daniel et al. 1976). In a Lanczos step the rows with large components
+are known in advance. These few components are removed first, at almost no cost, so that the pass over all
+rows finds only small ones. Components of the size of rounding are only measured and not removed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from torch import Tensor
 from sharpcli.linalg.reductions import accumulator_of, project, square
 
 Numbers = NDArray[numpy.float64]
-Run = tuple[slice, Tensor]  # Rows that follow each other, and their numbers among the rows of all blocks.
-_CANCELLATION = 0.7  # A vector that a pass makes shorter than this is looked at again (Daniel et al. 1976).
-_MOST_PASSES = 10  # Two are enough; more only where what is to be taken out is itself not orthonormal.
-_GAP = 4  # Rows between two others that are read along with them, rather than read and write the vector once more.
+Run = tuple[slice, Tensor]  # Consecutive rows, and their indices among the rows of all blocks.
+_CANCELLATION = 0.7  # If a pass reduces the length below this fraction, another pass follows (Daniel et al. 1976).
+_MOST_PASSES = 10  # Two are enough; more only if the rows themselves are not orthonormal.
+_GAP = 4  # Up to this many rows between two runs are included, which saves a read and a write of the vector.
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +32,9 @@ class Orthogonalised:
 
     Attributes:
         vector: Shape (P,).
-        length: Its norm; not finite if the vector was not.
-        removed: The component along each row that was removed, block after block, in float64 on the CPU.
-        components: The same with components that were too small to be removed.
+        length: Its norm; not finite if the vector was not finite.
+        removed: The removed component along each row, block after block, in float64 on the CPU.
+        components: The same, including the components that were too small to be removed.
     """
 
     vector: Tensor
@@ -44,7 +44,7 @@ class Orthogonalised:
 
     @property
     def norm_before(self) -> float:
-        """Norm that the vector had, by Pythagoras."""
+        """Norm of the original vector, by Pythagoras."""
         return math.hypot(float(numpy.linalg.norm(self.components)), self.length)
 
 
@@ -52,13 +52,13 @@ class Orthogonalised:
 def orthogonalised(
     vector: Tensor, blocks: Sequence[Tensor], *, near: Sequence[int] = (), out: Tensor | None = None
 ) -> Orthogonalised:
-    """Take out of a vector its parts along rows. The host waits for the device once a pass, and one pass is the rule.
+    """Remove from a vector its components along rows; the host waits for the device once per pass, usually once.
 
     Args:
         vector: Shape (P,). It is not changed, unless it is `out`.
-        blocks: Matrices (m, P), whose rows are orthonormal, all together.
-        near: How many of the last rows of each block the vector is known to have large parts along. Default: none.
-        out: Where to put what is left, shape (P,), if anything is taken out.
+        blocks: Matrices (m, P); the rows of all blocks together are orthonormal.
+        near: For each block, the number of last rows along which the vector has large components. Default: none.
+        out: Memory for the result, shape (P,), if anything is removed.
 
     References:
         Daniel, Gragg, Kaufman and Stewart 1976, Reorthogonalization and stable algorithms for updating the
@@ -89,7 +89,7 @@ def orthogonalised(
             worth[span] = more[span]
             known[span] += parts[span]
         remaining = length**2 - float(worth @ worth)
-        if remaining > (_CANCELLATION * length) ** 2:  # Else this difference is not exact, nor what is left orthogonal.
+        if remaining > (_CANCELLATION * length) ** 2:  # Else cancellation: the result needs another pass.
             return Orthogonalised(rest, math.sqrt(remaining), taken + worth, orthogonal.components)
 
 
@@ -101,9 +101,9 @@ def _numbered(blocks: Sequence[Tensor]) -> Iterator[Run]:
 
 
 def _worth_taking(parts: Numbers, blocks: Sequence[Run], limit: float) -> Iterator[Run]:
-    """Return the runs of rows with parts above a limit.
+    """Return the runs of rows with components above a limit.
 
-    They are not many: orthogonality is lost along vectors that have converged, and these lie in the oldest rows.
+    They are few: orthogonality is lost along converged vectors, and these are in the span of the oldest rows.
     """
     for span, rows in blocks:
         above = numpy.flatnonzero(numpy.abs(parts[span]) > limit)
@@ -114,7 +114,7 @@ def _worth_taking(parts: Numbers, blocks: Sequence[Run], limit: float) -> Iterat
 
 
 def _less(vector: Tensor, runs: Sequence[Run], parts: Tensor, out: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return a vector less its parts along runs of rows, and where what is left of it next may be put."""
+    """Return a vector minus its components along runs of rows, and the memory that the next result may use."""
     for span, rows in runs:
         if len(rows):
             vector = out = torch.addmv(vector, rows.T, parts[span].to(vector.dtype), alpha=-1, out=out)

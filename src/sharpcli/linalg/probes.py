@@ -1,4 +1,4 @@
-"""Random directions and checked products, for everything that samples an operator."""
+"""Random directions and checked products, for all methods that sample an operator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def finite_product(operator: SymmetricOperator, vector: Tensor, count: int) -> t
     """Return Av and ‖Av‖ for a vector (P,).
 
     Raises:
-        NumericalError: The product, the `count`-th of its run, is not finite.
+        NumericalError: The product, number `count` of its computation, is not finite.
     """
     product = operator @ vector
     length = require_finite(norm(product), count)
@@ -25,10 +25,10 @@ def finite_product(operator: SymmetricOperator, vector: Tensor, count: int) -> t
 
 
 def require_finite(length: float, count: int) -> float:
-    """Return the length of a product, or of what is left of it.
+    """Return the length of a product, or of its orthogonal remainder, if it is finite.
 
     Raises:
-        NumericalError: The product, the `count`-th of its run, is not finite.
+        NumericalError: The product, number `count` of its computation, is not finite.
     """
     if not math.isfinite(length):
         message = f"Hessian-vector product {count} is not finite."
@@ -37,17 +37,17 @@ def require_finite(length: float, count: int) -> float:
 
 
 def negligible_length(dtype: torch.dtype, scale: float) -> float:
-    """Return the length up to which a residual vector may be rounding alone.
+    """Return the length up to which a residual vector may be only rounding.
 
     Args:
         dtype: Type of the products.
-        scale: ‖A‖, or the longest product seen; the result has its unit.
+        scale: ‖A‖, or the length of the longest product so far; the result has its unit.
     """
     return 10 * torch.finfo(dtype).eps * scale
 
 
 def random_direction(operator: SymmetricOperator, basis: Tensor, random: torch.Generator) -> Tensor:
-    """Draw from the unit sphere of the complement of orthonormal rows (m, P), m < P; return shape (P,)."""
+    """Return a random vector (P,), uniform on the unit sphere of the complement of orthonormal rows (m, P), m < P."""
     drawn = torch.randn(operator.shape[0], generator=random, dtype=torch.float64)
     vector = drawn.to(operator.dtype).to(operator.device)
     del drawn
@@ -56,7 +56,7 @@ def random_direction(operator: SymmetricOperator, basis: Tensor, random: torch.G
 
 
 def orthonormal_complement(basis: Tensor) -> Tensor:
-    """Return orthonormal rows (P - m, P) orthogonal to the orthonormal rows (m, P); memory for P² numbers."""
+    """Return orthonormal rows (P - m, P) orthogonal to given orthonormal rows (m, P); this needs memory for P² numbers."""
     count, size = basis.shape
     if not count:
         return torch.eye(size, dtype=basis.dtype, device=basis.device)

@@ -1,9 +1,9 @@
-"""Which eigenvalue a listed value is: the interval of an index, and the indices that an interval may stand for.
+"""The index of a listed eigenvalue: an interval for each index, and the possible indices of each interval.
 
-A residual tells that some eigenvalue is near a value. Which one, takes counts: how many eigenvalues are
-above a point at least (Cauchy, from the basis alone) and at most (inertia, from the basis and a bound on
-its complement; see `complement`). Where both counts agree on either side of the interval of a residual,
-the eigenvalue in it has that very index. Where they do not, they say which indices it may have.
+A residual shows that some eigenvalue is near a value. To find its index, eigenvalues above a point are
+counted: their minimum number (Cauchy, from the basis only) and their maximum number (inertia, from the basis
+and a bound on its complement; see `complement`). If both counts agree on both sides of the residual's
+interval, the index of the eigenvalue in it is known. If not, the counts give the possible indices.
 
 References: Parlett, The Symmetric Eigenvalue Problem, theorems 10.1.1 (Cauchy), 3.3.1 (inertia) and 4.5.1 (residual).
 """
@@ -20,20 +20,20 @@ from sharpcli.linalg.complement import count_above
 from sharpcli.linalg.krylov import Frame, Matrix
 from sharpcli.linalg.wanted import Wanted
 
-_EXACT = 1e-12  # Relative accuracy to which bounds are solved for; they are rounded outwards by as much.
+_EXACT = 1e-12  # Relative accuracy of the computed bounds; they are rounded outwards by as much.
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Rank:
-    """What is known of the index of one listed value.
+    """The known facts about the index of one listed value.
 
     Attributes:
-        index: The one it is listed under: 1 is the largest, -1 the smallest.
-        interval: Holds the eigenvalue of that index; infinite where it could not be bounded.
-        first, last: Between them lie the indices of all eigenvalues within the residual's interval; `last`, that towards
-            the middle of the spectrum, is None where it could not be bounded.
+        index: Its listed index: 1 is the largest, -1 the smallest.
+        interval: Contains the eigenvalue of that index; infinite if there is no bound.
+        first, last: Range of the indices of all eigenvalues within the residual's interval; `last`, the index towards
+            the middle of the spectrum, is None if there is no bound.
     """
 
     index: int
@@ -43,18 +43,18 @@ class Rank:
 
     @property
     def is_counted(self) -> bool:
-        """Whether the residual's interval is known to hold the eigenvalue of this index."""
+        """Whether the residual's interval certainly contains the eigenvalue of this index."""
         return self.first == self.last == self.index
 
     def shown(self, value: float, radius: float, limit: float) -> Interval | None:
-        """Return an interval about a value that holds the eigenvalue of this index, or None if it would be too wide.
+        """Return an interval around a value that contains the eigenvalue of this index, or None if it would be too wide.
 
-        It is the residual's where that is known to hold it, and else what both intervals take together.
+        It is the residual's interval if that certainly contains the eigenvalue, else the hull of both intervals.
 
         Args:
-            value: What is listed.
-            radius: Of the residual's interval.
-            limit: Most that the interval may reach to each side.
+            value: The listed value.
+            radius: Half-width of the residual's interval.
+            limit: Largest extent of the interval to each side.
         """
         if self.is_counted:
             return value - radius, value + radius
@@ -64,14 +64,14 @@ class Rank:
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """How many eigenvalues are above a point, counted from the largest, or below, for the negated matrix.
+    """Bounds on the number of eigenvalues above a point; for the negated matrix, below a point.
 
     Attributes:
         values: Ritz values (m,), ascending.
         coupling: C (q, m) in the basis of their vectors.
-        most: What no eigenvalue within the complement of the basis exceeds.
-        cap: What no eigenvalue at all exceeds.
-        slack: By how much the spectrum of what was multiplied may be off that of the matrix.
+        most: Upper bound on the eigenvalues within the complement of the basis.
+        cap: Upper bound on all eigenvalues.
+        slack: Largest error of the measured spectrum, from noise, rounding and loss of orthogonality.
     """
 
     values: Matrix
@@ -92,15 +92,15 @@ class Counts:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether anything is known of what the basis has not seen."""
+        """Whether there is any bound on the spectrum outside the basis."""
         return math.isfinite(min(self.most, self.cap)) or self.most < 0
 
     def at_least(self, point: float) -> int:
-        """Return how many eigenvalues are above a point at least."""
+        """Return the minimum number of eigenvalues above a point."""
         return int((self.values > point + self.slack).sum())
 
     def at_most(self, point: float) -> float:
-        """Return how many eigenvalues are at or above a point at most; infinite where the complement has no bound below it."""
+        """Return the maximum number of eigenvalues at or above a point; infinite if it is not above the complement's bound."""
         if point > self.cap:
             return 0
         point -= self.slack
@@ -109,11 +109,11 @@ class Counts:
         return count_above(point, self.values, self.coupling, self.most)
 
     def reach(self, index: int) -> float:
-        """Return what the eigenvalue of an index, 1 for the largest, does not exceed."""
+        """Return an upper bound on the eigenvalue of an index (1 for the largest)."""
         return _solved(self.at_most, index, float(self.values[-index]) + self.slack, [self])
 
     def ranked(self, index: int, value: float, radius: float) -> tuple[Interval, int, float]:
-        """Return the interval of an index, 1 for the largest, and the first and last index within value ± radius."""
+        """Return the interval of an index (1 for the largest), and the first and last possible index within value ± radius."""
         first, last = self.at_least(value + radius) + 1, self.at_most(value - radius)
         low = min(float(self.values[-index]) - self.slack, value)
         high = max(self.reach(index), value)
@@ -130,16 +130,16 @@ def ranks(
     everything: Interval = (-math.inf, math.inf),
     values: Sequence[float] | None = None,
 ) -> list[Rank]:
-    """Return what is known of the index of each wanted Ritz value.
+    """Return the known facts about the index of each wanted Ritz value.
 
     Args:
         frame: The decomposition.
-        wanted: Which are listed.
-        radii: How far from each some eigenvalue is at most (K,), noise and rounding included.
-        complement: What no eigenvalue within the complement of the basis is below and above.
-        slack: By how much the spectrum of what was multiplied may be off that of the matrix.
-        everything: What no eigenvalue at all is below and above.
-        values: What is listed (K,), where better is known than the Ritz values.
+        wanted: Which eigenvalues are listed.
+        radii: For each, the largest distance to some eigenvalue (K,), noise and rounding included.
+        complement: Lower and upper bound on the eigenvalues within the complement of the basis.
+        slack: Largest error of the measured spectrum, from noise, rounding and loss of orthogonality.
+        everything: Lower and upper bound on all eigenvalues.
+        values: The listed values (K,), if they are more accurate than the Ritz values.
     """
     ritz, _, _ = frame.ritz
     places = wanted.select(ritz)
@@ -160,10 +160,10 @@ def ranks(
 
 
 def _by_magnitude(top: Counts, bottom: Counts, index: int, value: float, radius: float) -> Rank:
-    """Return the same where 1 is the largest in magnitude.
+    """Return the facts about an index that counts by magnitude (1 is the largest in magnitude).
 
-    The eigenvalue of an index may then be of either sign. Its interval is given only where none of the other sign is
-    within the magnitudes that it may have.
+    The eigenvalue of an index may then have either sign. Its interval is given only if no eigenvalue of the other sign
+    lies within the possible magnitudes.
     """
     size, own, other = abs(value), *((top, bottom) if value >= 0 else (bottom, top))
     first = own.at_least(size + radius) + other.at_least(size + radius) + 1
@@ -185,7 +185,7 @@ def _by_magnitude(top: Counts, bottom: Counts, index: int, value: float, radius:
 
 
 def _narrowed(interval: Interval, other: Interval, both: bool) -> Interval:
-    """Return an interval, or what it has in common with another one, if both hold."""
+    """Return an interval, or its intersection with another one if both hold."""
     return (max(interval[0], other[0]), min(interval[1], other[1])) if both else interval
 
 
@@ -194,7 +194,7 @@ def _index(count: float) -> int | None:
 
 
 def _solved(at_most: Callable[[float], float], index: int, start: float, sides: Sequence[Counts]) -> float:
-    """Return the least point above `start` that fewer than `index` eigenvalues are at or above."""
+    """Return the smallest point above `start` such that fewer than `index` eigenvalues are at or above it."""
     if not all(side.is_bounded for side in sides):
         return math.inf
     sizes = [start, *(number for side in sides for number in (side.most, side.cap, side.slack))]
@@ -207,7 +207,7 @@ def _solved(at_most: Callable[[float], float], index: int, start: float, sides: 
         low, step = low + step, 4 * step
         if not math.isfinite(low):
             return math.inf
-    while step > _EXACT * width:  # The count falls as the point rises, so halving finds where it falls below the index.
+    while step > _EXACT * width:  # The count decreases with the point, so bisection finds where it falls below the index.
         step /= 2
         low += step * (at_most(low + step) >= index)
     return low + step

@@ -1,10 +1,10 @@
-"""Inner products of long vectors, and combinations of them.
+"""Inner products of long vectors, and linear combinations of them.
 
-In float32 `torch.norm` of eleven million numbers is off by 6e-4 on a CPU, which is more than the
-residuals that Lanczos has to measure. Here a norm or one inner product is summed in float64 outright.
-Inner products with many rows, which take the time, are bound by how fast memory is read: on a CPU a run
-of 512 elements is summed as it is, on many lanes, and only the sums of runs are added in float64. That
-reads the rows once, as fast as a plain product with the matrix, and costs 2e-7 at worst.
+In float32 `torch.norm` of eleven million numbers has an error of 6e-4 on a CPU, which is more than the
+residuals that Lanczos must measure. Here a norm or a single inner product is summed in float64.
+Inner products with many rows take most of the time and are limited by memory bandwidth. On a CPU, runs
+of 512 elements are summed in their own type, with SIMD, and only the sums of runs are added in float64. This
+reads the rows once, as fast as a plain matrix product, with an error of at most 2e-7.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import numpy
 import torch
 from torch import Tensor
 
-_RUN = 512  # Elements summed in their own type; a lane of the processor has ten or so of them.
-_PIECE = 2**18  # Of a vector, so that the cache holds it while it meets one row after the other.
+_RUN = 512  # Elements that are summed in their own type; each SIMD lane sums about ten of them.
+_PIECE = 2**18  # Elements of a piece of a vector; it stays in the cache while it is multiplied with each row.
 _IN_CACHE = 2**20  # Numbers held in float64 at a time.
-_ELSEWHERE = 2**24  # The same on a GPU, where each piece costs the launch of some kernels.
-_FEW = 16  # Rows up to which the length of a piece does not depend on their number.
+_ELSEWHERE = 2**24  # The same on a GPU, where each piece costs several kernel launches.
+_FEW = 16  # Up to this number of rows, the length of a piece does not depend on it.
 
 
 def accumulator_of(vector: Tensor) -> torch.dtype:
-    """Return the type sums are kept in: float64 wherever the device has it."""
+    """Return the type of sums: float64 on every device that supports it."""
     return torch.float32 if vector.device.type == "mps" else torch.float64
 
 
@@ -34,7 +34,7 @@ def norm(vector: Tensor) -> float:
 
 
 def square(vector: Tensor) -> Tensor:
-    """Return the squared norm of a vector (P,), shape (), in the accumulator type, without waiting for the device."""
+    """Return the squared norm of a vector (P,), shape (), in the accumulator type, without synchronisation with the device."""
     wide = accumulator_of(vector)
     norms = [torch.linalg.vector_norm(piece, dtype=wide) for (piece,) in _pieces(vector.unsqueeze(0))]
     return torch.stack(norms).square().sum()
@@ -48,7 +48,7 @@ def dot(first: Tensor, second: Tensor) -> float:
 def project(rows: Tensor, vector: Tensor) -> Tensor:
     """Return the inner products (M,) of the rows of a matrix (M, P) with a vector (P,), in the accumulator type.
 
-    The error of each is at most some 2e-7 of Σ|row_i vector_i| where they are float32 on a CPU, and of rounding elsewhere.
+    For float32 on a CPU the error of each is at most about 2e-7 of Σ|row_i vector_i|; otherwise it is the rounding error.
     """
     if vector.device.type != "cpu":
         return _widened(rows, vector)
@@ -68,7 +68,7 @@ def gram(rows: Tensor) -> Tensor:
 
 
 def recombine(weights: Tensor, rows: Tensor) -> None:
-    """Replace the first rows of a matrix (M, P) by the combinations of all of them that weights (L, M) name, L <= M."""
+    """Replace the first L rows of a matrix (M, P) by combinations of all rows, with coefficients `weights` (L, M), L <= M."""
     for (part,) in _pieces(rows):
         part[: len(weights)] = weights @ part.to(weights.dtype)
 
@@ -82,7 +82,7 @@ def combine(weights: Tensor, rows: Tensor) -> Tensor:
 
 
 def _widened(rows: Tensor, vector: Tensor) -> Tensor:
-    """Return the inner products of rows with a vector, every product in the accumulator type."""
+    """Return the inner products of rows with a vector, with all arithmetic in the accumulator type."""
     total = torch.zeros(len(rows), dtype=accumulator_of(vector), device=vector.device)
     for part, piece in _pieces(rows, vector):
         total += part.to(total.dtype) @ piece.to(total.dtype)
@@ -90,19 +90,19 @@ def _widened(rows: Tensor, vector: Tensor) -> Tensor:
 
 
 def _by_runs(rows: Tensor, vector: Tensor) -> Tensor:
-    """Return the inner products of rows with a vector on the CPU, each the sum in float64 of those of runs.
+    """Return the inner products of rows with a vector on the CPU, as float64 sums of the inner products of runs.
 
-    NumPy calls the dot product of its BLAS for each run, in one loop in C; torch has no call for that.
+    NumPy calls the BLAS dot product for each run, in one loop in C; torch has no function for this.
     """
     matrix, column = rows.detach().numpy(), vector.detach().numpy()
     count, rest = divmod(len(column), _RUN)
     split = len(column) - rest
-    with numpy.errstate(all="ignore"):  # What is not finite shows in the result.
+    with numpy.errstate(all="ignore"):  # Non-finite values appear in the result.
         runs = numpy.matmul(matrix[:, :split].reshape(len(matrix), count, 1, _RUN), column[:split].reshape(count, _RUN, 1))
         return torch.from_numpy(runs.sum((1, 2, 3), dtype=float) + matrix[:, split:] @ column[split:])
 
 
 def _pieces(matrix: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Cut a matrix (M, P), and others of its width, into pieces that may be held in float64."""
+    """Split a matrix (M, P), and others of its width, into pieces that are small enough to hold in float64."""
     length = (_IN_CACHE if matrix.device.type == "cpu" else _ELSEWHERE) // max(len(matrix), _FEW)
     return zip(*(torch.split(tensor, length, dim=-1) for tensor in (matrix, *others)), strict=True)

@@ -1,8 +1,8 @@
 """Spectral density of a symmetric operator by stochastic Lanczos quadrature, without a stored basis.
 
-Every probe runs the bare three-term recurrence. Losing orthogonality costs it new steps but no truth:
-what it returns is the quadrature of a measure near the probe's own, which is all a density needs
-(Greenbaum 1989). Eigenvalues that are already known are taken out first, each with its exact share.
+Every probe runs the three-term recurrence without reorthogonalisation. The loss of orthogonality costs more
+steps but does not make the result wrong: it is the quadrature of a measure near that of the probe, which is
+enough for a density (Greenbaum 1989). Known eigenvalues are deflated first, each with its exact share.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sharpcli.linalg.reductions import accumulator_of, dot, project
 from sharpcli.linalg.spectral_density import Array, SpectralDensity
 from sharpcli.runtime import generator
 
-_NEGLIGIBLE = 1e-16  # Added to a sum of one it is lost.
+_NEGLIGIBLE = 1e-16  # Lost to rounding if added to 1.
 
 
 def spectral_density(
@@ -35,25 +35,25 @@ def spectral_density(
     seed: int = 0,
     error: float = 0.0,
 ) -> SpectralDensity:
-    """Estimate the spectral density by stochastic Lanczos quadrature, known eigenpairs taken out.
+    """Estimate the spectral density by stochastic Lanczos quadrature, with known eigenpairs deflated.
 
     Each known eigenvalue has mass 1/P. The remaining (P - K)/P is shared equally by probes from the
-    unit sphere of the complement: probe u with the tridiagonal matrix T has nodes at the eigenvalues
-    of T and weights the squared first components of its eigenvectors. The recurrence is not
-    reorthogonalised but kept out of the known vectors, so that memory is four vectors (P,) beside
-    them. It ends early where its space is invariant, with fewer nodes.
+    unit sphere of the complement: for probe u with the tridiagonal matrix T, the nodes are the eigenvalues
+    of T, and the weights are the squared first components of its eigenvectors. The recurrence is not
+    reorthogonalised, only made orthogonal to the known vectors, so it needs memory for four vectors (P,) in
+    addition to them. It ends early, with fewer nodes, if its space is invariant.
 
-    If the complement has no more than probes * steps dimensions it is multiplied out instead, and
+    If the complement has at most probes * steps dimensions, its matrix is computed completely instead, and
     the density is exact.
 
     Args:
         operator: Symmetric map A on vectors of shape (P,).
-        probes: Number of random starts, at least 2: one has no spread to make a band of.
-        steps: Products, hence nodes, of each probe at most.
-        values: Eigenvalues that are known, shape (K,). Each is taken at its word.
+        probes: Number of random starts, at least 2, because the band needs a spread.
+        steps: Maximum number of products, hence of nodes, per probe.
+        values: Known eigenvalues, shape (K,). They are used as exact.
         vectors: Their orthonormal eigenvectors, shape (K, P).
-        seed: Of the probes.
-        error: How far noise and rounding may move an eigenvalue, in the unit of A; at least 10 ε ‖A‖ is allowed for.
+        seed: Seed of the probes.
+        error: Largest error of an eigenvalue from noise and rounding, in the unit of A; at least 10 ε ‖A‖ is used.
 
     Raises:
         NumericalError: A product is not finite.
@@ -61,7 +61,7 @@ def spectral_density(
 
     References:
         Ubaru, Chen and Saad 2017, SIAM J. Matrix Anal. Appl. 38, algorithm 1. Bhattacharjee et al.,
-        SODA 2025, arXiv 2410.21690, for taking out what is known. Greenbaum 1989 and Chen,
+        SODA 2025, arXiv 2410.21690, for the deflation. Greenbaum 1989 and Chen,
         arXiv 2410.11090, for the recurrence in finite precision.
     """
     if probes < 2 or steps < 1:
@@ -109,20 +109,20 @@ class _Quadrature:
             shown.advance(1)
             self.scale = max(self.scale, length)
             self.diagonal.append(dot(current, product))
-            # What was the previous vector becomes the next one, in its own memory.
+            # The memory of the previous vector is reused for the next vector.
             previous.mul_(-self.off_diagonal[-1] if self.off_diagonal else 0.0).add_(product)
             del product
             previous.sub_(current, alpha=self.diagonal[-1])
             orthogonal = orthogonalised(previous, [self.basis], out=previous)
             beta = orthogonal.length
-            # Rounding in the product is relative to the whole operator, also where the rest of it is small.
+            # Rounding in the product is relative to the norm of the entire operator, even if the remainder is small.
             if beta <= negligible_length(current.dtype, self.scale):
                 return
             self.off_diagonal.append(beta)
             previous, current = current, orthogonal.vector.div_(beta)
 
     def rule(self) -> tuple[Array, Array, Array]:
-        """Return the nodes (m,) of the quadrature, their weights, of sum 1, and their residuals."""
+        """Return the nodes (m,) of the quadrature, their weights (with sum 1), and their residuals."""
         values, vectors = eigh_tridiagonal(self.diagonal, self.off_diagonal[: len(self.diagonal) - 1])
         weights: Array = vectors[0] ** 2
         # Without a last beta the space is invariant, and every node an eigenvalue.
@@ -130,10 +130,10 @@ class _Quadrature:
         return self._distinct(values, weights / weights.sum(), numpy.abs(last * vectors[-1]))
 
     def _distinct(self, values: Array, weights: Array, residuals: Array) -> tuple[Array, Array, Array]:
-        """Make one node of those that rounding alone holds apart, and drop those without mass.
+        """Merge nodes that differ by rounding only, and drop nodes without mass.
 
-        Both are what a recurrence leaves that went on past an invariant space, or lost orthogonality
-        to an eigenvector that it had already found. Neither moves any mass by more than rounding.
+        Such nodes appear if a recurrence continues beyond an invariant space, or loses orthogonality
+        to an eigenvector that it has already found. Neither step moves any mass by more than rounding.
         """
         apart = numpy.diff(values) > 100 * torch.finfo(self.operator.dtype).eps * self.scale
         starts = numpy.concatenate([[0], numpy.flatnonzero(apart) + 1])
@@ -157,7 +157,7 @@ def _multiplied_out(operator: SymmetricOperator, basis: Tensor) -> Array:
 
 
 def _least(operator: SymmetricOperator, places: Array, error: float) -> float:
-    """Return how far any node may be off."""
+    """Return the error from noise and rounding that is allowed for every node."""
     scale = float(numpy.abs(places).max(initial=0))
     return max(rounding_of(operator.dtype, scale, size=operator.shape[0]) + product_error(operator), error)
 
@@ -165,10 +165,10 @@ def _least(operator: SymmetricOperator, places: Array, error: float) -> float:
 def _assembled(
     nodes: list[Array], weights: list[Array], reaches: list[Array], labels: list[int], size: int, products: int
 ) -> SpectralDensity:
-    """Return the masses of all probes, sorted by place."""
+    """Return the density with the masses of all probes, sorted by position."""
     place, mass = numpy.concatenate(nodes), numpy.concatenate(weights)
     probe = numpy.repeat(numpy.array(labels, dtype=numpy.int64), [len(part) for part in nodes])
     order = numpy.argsort(place, kind="stable")
     reach, place = numpy.concatenate(reaches)[order], place[order]
-    off = reach.min(initial=numpy.inf)  # What is allowed for everywhere is noise and rounding.
+    off = reach.min(initial=numpy.inf)  # The smallest reach is the allowance for noise and rounding.
     return SpectralDensity(place, mass[order] / mass.sum(), probe[order], reach, place - off, place + off, size, products)

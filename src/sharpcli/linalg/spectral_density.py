@@ -15,7 +15,7 @@ from scipy.stats import wasserstein_distance
 from sharpcli.estimate import Estimate
 from sharpcli.linalg.estimates import difference, exact, scaled, student_quantile, widened
 
-_SAME = 1e-7  # Relative spread of values that differ by rounding alone.
+_SAME = 1e-7  # Relative spread of values that differ by rounding only.
 
 Array = NDArray[numpy.float64]
 
@@ -25,15 +25,15 @@ class SpectralDensity:
     """The distribution of the P eigenvalues, as point masses; bands are over the probes.
 
     Attributes:
-        nodes: Places of the masses, ascending, shape (Q,), in the unit of the operator.
-        weights: Masses, not negative, of sum 1, shape (Q,).
-        probe: Which probe each node comes from, shape (Q,); -1 for an eigenvalue that is known.
-        reach: How far from its node a mass may belong, shape (Q,): the residual of the node in its
-            probe's recurrence, within which there is an eigenvalue, and for all of them at least what
-            noise and rounding may move it by.
-        lowest, highest: Between them is each node by noise and rounding alone, shape (Q,).
+        nodes: Positions of the masses, ascending, shape (Q,), in the unit of the operator.
+        weights: Masses, non-negative, with sum 1, shape (Q,).
+        probe: Index of the probe of each node, shape (Q,); -1 for a known eigenvalue.
+        reach: Largest distance of a mass from its node, shape (Q,): the residual of the node in its
+            probe's recurrence, within which there is an eigenvalue, and at least the error from noise
+            and rounding.
+        lowest, highest: Bounds on each node with only noise and rounding, shape (Q,).
         dimension: P.
-        products: Products with the operator that were spent here.
+        products: Number of products with the operator for this density.
     """
 
     nodes: Array
@@ -51,10 +51,10 @@ class SpectralDensity:
         return int(self.probe.max()) + 1
 
     def cdf(self, grid: ArrayLike) -> tuple[Array, Array, Array]:
-        """Return the share of the eigenvalues that is at most each point of a grid (G,), with a band.
+        """Return, for each point of a grid (G,), the fraction of eigenvalues at or below it, with a band.
 
-        The band is pointwise, 95 %, Student's t over the probes, within [0, 1]. It tells the chance
-        in the probes, not the resolution of their nodes: inside a bulk each probe is a staircase.
+        The band is pointwise, 95 %, Student's t over the probes, within [0, 1]. It covers the random error of
+        the probes, not the resolution of their nodes: inside a bulk the result of each probe is a step function.
         """
         points = numpy.asarray(grid, dtype=float)[:, None]
         estimate, lower, upper = self._band(lambda nodes: (nodes <= points).astype(float))
@@ -63,22 +63,22 @@ class SpectralDensity:
     def count_above(self, threshold: float) -> Estimate:
         """Return the number of eigenvalues above a threshold, with its 95 % interval.
 
-        A probe is uniform on a sphere of d = P - K dimensions, so the share of it that lies in an
-        eigenspace of c dimensions follows Beta(c/2, (d - c)/2): nothing but c is unknown. The interval
-        holds every c for which the mean share that was found is between the 2.5 % and the 97.5 %
-        quantile (the mean of n shares taken as Beta(nc/2, n(d - c)/2), of the same mean and, to
-        1/d, variance). It covers also where c is 1 and the shares are far from Gaussian, where
-        Student's interval does not. A mass whose reach goes across the threshold may be on either side: the
-        lower end is without it, the upper one with it. So the interval is at its nominal rate where the
-        threshold is in a gap that the nodes resolve, and wider inside a bulk. What is known is
-        counted without chance, but for rounding at the threshold; a part that no node is or reaches into counts 0.
+        A probe is uniform on a sphere of d = P - K dimensions, so the share of its squared norm in an
+        eigenspace of c dimensions follows Beta(c/2, (d - c)/2), in which only c is unknown. The interval
+        contains every c for which the observed mean share lies between the 2.5 % and the 97.5 % quantile. (The
+        mean of n shares is modelled as Beta(nc/2, n(d - c)/2), which has the same mean and, up to 1/d, variance.)
+        Its coverage is also correct if c is 1 and the shares are far from Gaussian, where Student's interval
+        fails. A mass whose reach crosses the threshold may be on either side: the lower end excludes it, the
+        upper end includes it. So the coverage is nominal if the threshold is in a gap that the nodes resolve,
+        and the interval is wider inside a bulk. Known eigenvalues are counted exactly, except for rounding at
+        the threshold; a range that contains no node and no reach of a node counts 0.
         """
         places = numpy.stack([self.nodes - self.reach, self.nodes, self.nodes + self.reach])
         fewest, known, highest = (int(((self.probe < 0) & above).sum()) for above in places > threshold)
         size = self.dimension - int((self.probe < 0).sum())
         if not self.probes:
             return replace(exact(float(known)), lower=float(fewest), upper=float(highest))
-        shares = self._shares((places > threshold).astype(float)).mean(axis=0).clip(0, 1)  # Rounding leads out of it.
+        shares = self._shares((places > threshold).astype(float)).mean(axis=0).clip(0, 1)  # Rounding may exceed [0, 1].
         least, share, most = (float(part) for part in shares)
         error = size * math.sqrt(share * (1 - share) / (size / 2 + 1) / self.probes)
         lower = _beta_count(least, size, self.probes, 0.975)
@@ -92,18 +92,19 @@ class SpectralDensity:
         )
 
     def moment(self, order: int) -> Estimate:
-        """Return the mean over all eigenvalues of λ^order, in the unit of the operator to that power.
+        """Return the mean of λ^order over all eigenvalues, in the unit of the operator to that power.
 
         Order 1 is tr(A) / P.
         """
         return self.mean_of(lambda nodes: nodes**order)
 
     def mean_of(self, function: Callable[[Array], Array]) -> Estimate:
-        """Return the mean over all eigenvalues of a function of them, by its values at any nodes (Q,).
+        """Return the mean of a function over all eigenvalues; the function takes nodes (Q,).
 
-        A probe is uniform on a sphere of d dimensions, so a function f of mean m over the unknown eigenvalues has in each the
-        variance 2 (mean of f² - m²) / (d + 2), whose parts the nodes tell (Dirichlet). The interval takes the positive and the
-        negative values of f each as a scaled χ² and their difference by Zou and Donner. It allows for the nodes being off.
+        A probe is uniform on a sphere of d dimensions. So for a function f with mean m over the unknown eigenvalues, one probe
+        has the variance 2 (mean of f² - m²) / (d + 2), which is estimated from the nodes (Dirichlet). The interval models the
+        positive and the negative part of f each as a scaled χ²; their difference is that of Zou and Donner. It allows for
+        errors of the nodes.
         """
         values = [function(nodes) for nodes in (self.nodes, self.lowest, self.highest)]
         known, unknown = self.probe < 0, self.probe >= 0
@@ -127,20 +128,20 @@ class SpectralDensity:
         )
 
     def _part(self, values: Array) -> tuple[float, float, tuple[float, float]]:
-        """Return the mean, its standard error and its interval of what is positive of a function (Q,) at the probes' nodes."""
+        """Return mean, standard error and interval of the positive part of a function, from its values at the probes' nodes."""
         weights = self.weights[self.probe >= 0] / self.weights[self.probe >= 0].sum()
         positive = values.clip(min=0)
         value, square = float(weights @ positive), float(weights @ positive**2)
         size = self.dimension - int((self.probe < 0).sum())
         variance = max(square - value**2, 0.0) / (size / 2 + 1) / self.probes
-        if variance < (_SAME * value) ** 2:  # One value alone, up to rounding.
+        if variance < (_SAME * value) ** 2:  # All values are equal, up to rounding.
             return value, 0.0, (value, value)
         return value, math.sqrt(variance), scaled(value, variance)
 
     def smoothed(self, grid: ArrayLike, width: float) -> tuple[Array, Array, Array]:
         """Return the density on a grid (G,) after a Gaussian blur of standard deviation `width`, with a band.
 
-        Its integral over all numbers is 1; its unit is one over the operator's. The band is
+        Its integral is 1; its unit is the inverse of the operator's unit. The band is
         pointwise, 95 %, Student's t over the probes, and not below 0.
         """
         points = numpy.asarray(grid, dtype=float)[:, None]
@@ -148,11 +149,11 @@ class SpectralDensity:
         return estimate, lower.clip(min=0), upper
 
     def wasserstein(self, eigenvalues: ArrayLike) -> float:
-        """Return the Wasserstein-1 distance to a spectrum (P,) that is known, in the unit of the operator."""
+        """Return the Wasserstein-1 distance to a known spectrum (P,), in the unit of the operator."""
         return float(wasserstein_distance(self.nodes, numpy.asarray(eigenvalues), self.weights))
 
     def _shares(self, values: Array) -> Array:
-        """Return the mean (n, G) of values (G, Q) at the nodes, for each probe alone; a probe has mass 1."""
+        """Return the means (n, G) of values (G, Q) at the nodes, separately for each probe, whose mass is scaled to 1."""
         shares = [
             values[:, self.probe == index] @ self.weights[self.probe == index] / self.weights[self.probe == index].sum()
             for index in range(self.probes)
@@ -160,7 +161,7 @@ class SpectralDensity:
         return numpy.array(shares).reshape(self.probes, len(values))
 
     def _band(self, function: Callable[[Array], Array]) -> tuple[Array, Array, Array]:
-        """Return the mean (G,) of what a function makes (G, Q) of nodes (Q,), with a band that allows for those being off."""
+        """Return the mean (G,) of a function with values (G, Q) at nodes (Q,), and a band that allows for errors of nodes."""
         estimate: Array = function(self.nodes) @ self.weights
         moved = numpy.stack([estimate, *(function(nodes) @ self.weights for nodes in (self.lowest, self.highest))])
         half = numpy.zeros(len(estimate))
@@ -175,7 +176,7 @@ def _beta_count(mean: float, size: int, probes: int, level: float) -> float:
     if mean <= 0 or mean >= 1:
         return size * mean
     low, high = 0.0, float(size)
-    for _ in range(60):  # The chance falls as c grows.
+    for _ in range(60):  # The probability decreases with c.
         middle = (low + high) / 2
         above = betainc(probes * middle / 2, probes * (size - middle) / 2, mean) > level
         low, high = (middle, high) if above else (low, middle)

@@ -1,9 +1,9 @@
-"""Trace and Frobenius norm of a symmetric operator from few products, with intervals that cover.
+"""Trace and Frobenius norm of a symmetric operator from few products, with intervals of correct coverage.
 
-Two ways: beside a Krylov basis that is already paid for, Hutchinson's estimator on what is left of
-the space; alone, XTrace. Both draw their probes uniformly from a sphere. That is unbiased, exact for
-a multiple of the identity, and depends on the spectrum only, not on the basis it comes in, so that
-coverage measured on planted spectra holds for every operator that has such a spectrum.
+There are two methods. If a Krylov basis already exists, Hutchinson's estimator is used on its complement;
+otherwise XTrace is used. Both draw their probes uniformly from a sphere. This is unbiased, exact for
+a multiple of the identity, and depends on the spectrum only, not on the eigenvectors. So the
+coverage measured on synthetic spectra holds for every operator with such a spectrum.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Moments:
     Attributes:
         trace: tr(A), in the unit of A.
         frobenius_squared: tr(A²) = ‖A‖_F², in that unit squared.
-        products: Products with the operator that were spent here.
+        products: Number of products with the operator for this estimate.
         method: "exact", "deflated Hutchinson" or "XTrace".
     """
 
@@ -55,35 +55,35 @@ def deflated_moments(
     seed: int = 0,
     error: float = 0.0,
 ) -> Moments:
-    """Estimate tr(A) and ‖A‖_F² with what a Krylov basis has already told, by probes of its complement.
+    """Estimate tr(A) and ‖A‖_F² from a Krylov basis with its known products, and probes of its complement.
 
     With V (m, P) the basis and Q = I - VᵀV, tr(A) = tr(VAVᵀ) + tr(QAQ) and ‖A‖_F² = ‖AVᵀ‖_F² +
     ‖AQ‖_F². The first terms are known; the second are (P - m)·E[uᵀAu] and (P - m)·E[‖Au‖²] for u
     uniform on the unit sphere of the complement.
 
-    From ten probes on the interval of the trace is looked at after each. A rule that looks again and
-    again stops runs whose variance is too small by chance. Here the variance comes from the second
-    moments of the probes, which hardly vary, and not from their spread; see `estimates.of_forms`.
-    A complement that takes fewer products to multiply out than the probes would is multiplied out,
-    and the answer exact.
+    From the tenth probe on, the interval of the trace is checked after each probe. A repeated check stops
+    too early when a variance estimate is too small by chance. Here the variance comes from the second
+    moments of the probes, which vary little, and not from their spread; see `estimates.of_forms`.
+    If the complete matrix of the complement needs fewer products than the probes, it is computed
+    instead, and the result is exact.
 
-    Both intervals allow for products that are off: those that made the basis by `error`, those made
-    here by what they show themselves; see `accuracy`.
+    Both intervals allow for errors of products: `error` for the products of the basis, and the error
+    measured by `accuracy` for the products made here.
 
     Args:
         operator: Symmetric map A on vectors of shape (P,).
-        basis: V, orthonormal rows (m, P). It should hold the outliers, as a Krylov basis does after some
-            twenty steps: without them the samples are so skewed that intervals cover less than 90 %;
-            take `xtrace` instead.
+        basis: V, orthonormal rows (m, P). It should contain the outliers, as a Krylov basis does after
+            about twenty steps: without them the samples are so skewed that intervals cover less than 90 %;
+            then use `xtrace` instead.
         trace_inside: tr(VAVᵀ), for a Krylov basis the sum of Lanczos' α. In the unit of A.
         frobenius_squared_inside: ‖AVᵀ‖_F², in that unit squared.
         half_width: Stop when half the interval of the trace is below half_width * |trace|. No unit.
-        max_products: Most products to spend, at least 2; if they run out the interval is wider than asked for.
-        seed: Of the probes.
-        error: How long the error of the product with a unit vector of the basis may be, in the unit of A.
+        max_products: Maximum number of products, at least 2; if it is reached, the interval may be wider than requested.
+        seed: Seed of the probes.
+        error: Largest length of the error of the product with a unit vector of the basis, in the unit of A.
 
     Returns:
-        Trace and squared norm of the whole operator.
+        Trace and squared norm of the entire operator.
 
     Raises:
         NumericalError: A product is not finite.
@@ -130,20 +130,21 @@ def multiplied_out(
     off: tuple[float, float] = (0.0, 0.0),
     seed: int = 0,
 ) -> Moments:
-    """Return the moments by multiplying out the complement of a basis.
+    """Return the exact moments, from products with all vectors of an orthonormal basis of the complement.
 
     Args:
         operator: A.
         basis: Orthonormal rows (m, P).
         inside: Both moments (2,) within the basis.
-        spent: Products spent before.
-        off: How far those within the basis may be off.
-        seed: Of the turn of the basis of the complement: errors of products with coordinates alone are no measure.
+        spent: Number of products spent before.
+        off: Bounds on the errors of the moments within the basis.
+        seed: Seed of a random vector of the complement, along which the operator measures its error; errors along
+            coordinate axes would not be representative.
     """
     rows, accuracy = orthonormal_complement(basis), Accuracy(operator)
     if len(rows):
         random = generator(seed, streams.TRACE_CHECK, 1)
-        accuracy.see_error(random_direction(operator, basis, random), 0.0)  # Any length will do.
+        accuracy.see_error(random_direction(operator, basis, random), 0.0)  # The length is not needed.
     with progress.task("trace", total=len(rows), units="products") as shown:
         total = inside.copy()
         for count, row in enumerate(rows, start=spent + 1):
@@ -155,7 +156,7 @@ def multiplied_out(
 
 
 def _forms_of(operator: SymmetricOperator, basis: Tensor, vector: Tensor, count: int, accuracy: Accuracy) -> Array:
-    """Return uᵀAu, ‖Au‖² and ‖QAu‖², Q the projection on the complement of the basis, of a unit vector there."""
+    """Return uᵀAu, ‖Au‖² and ‖QAu‖² for a unit vector u of the complement of the basis; Q projects on the complement."""
     product, length = finite_product(operator, vector, count)
     accuracy.see(vector, product, length)
     inside = float(project(basis, product).square().sum()) if len(basis) else 0.0
@@ -163,7 +164,7 @@ def _forms_of(operator: SymmetricOperator, basis: Tensor, vector: Tensor, count:
 
 
 def require_enough(max_products: int, least: int) -> int:
-    """Return a number of products, or refuse it where no interval can be had from so few."""
+    """Return a number of products, or refuse it if it is too small for an interval."""
     if max_products < least:
         raise SettingsError(f"An interval takes at least {least} products, not {max_products}.", "Allow more products.")
     return max_products

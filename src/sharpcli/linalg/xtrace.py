@@ -1,4 +1,4 @@
-"""XTrace: trace and Frobenius norm from few products where nothing else is known, with intervals that cover."""
+"""XTrace: trace and Frobenius norm from few products without a known basis, with intervals of correct coverage."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from sharpcli.linalg.reductions import dot, gram, norm
 from sharpcli.linalg.trace import Moments, multiplied_out, require_enough
 from sharpcli.runtime import generator
 
-_SKETCHES = 15  # First look; with fewer the variance of the Frobenius norm is too uncertain to cover.
+_SKETCHES = 15  # Probes before the first check; with fewer, the variance of the Frobenius norm is too uncertain.
 _GROWTH = 1.6
 
 
 def xtrace(operator: SymmetricOperator, *, half_width: float = 0.02, max_products: int = 70, seed: int = 0) -> Moments:
-    """Estimate tr(A) and ‖A‖_F² by XTrace: every probe is a sketch for the others and a test of them.
+    """Estimate tr(A) and ‖A‖_F² by XTrace: every probe is part of the sketch for the other probes, and a sample.
 
-    k probes ω are multiplied, their products Aω orthonormalised and multiplied again: 2k products.
-    Leaving out probe i, the other products span a space whose part of the trace is known, and ω_i
-    estimates the rest; the answer is the mean of these k values. Each is unbiased given the other
-    probes, but they are not independent, and s²/k alone is a variance too small by a quarter to a half.
+    k probes ω are multiplied; their products Aω are orthonormalised and multiplied again: 2k products.
+    If probe i is left out, the other products span a space in which the trace is known, and ω_i
+    estimates the remainder; the result is the mean of these k values. Each is unbiased given the other
+    probes, but they are not independent, and s²/k alone underestimates the variance by a quarter to a half.
 
     The correction: given all but two probes, let D_ij be the change of the value of probe i when the
-    sketch of probe j comes in. Its mean over ω_i is 0 at every ω_j, hence E[D_ij D_ji] is exactly the
-    covariance of the two values (what D_ij owes to ω_i alone has no correlation with D_ji), and
-    s²/k + mean of D_ij D_ji is unbiased for the variance of the mean. Leaving two out takes no
-    products. A negative mean is a chance and is taken as 0. The degrees of freedom are
+    sketch of probe j is added. Its mean over ω_i is 0 for every ω_j, hence E[D_ij D_ji] is exactly the
+    covariance of the two values (the part of D_ij that depends on ω_i only is uncorrelated with D_ji), and
+    s²/k + mean of D_ij D_ji is an unbiased estimate of the variance of the mean. Leaving out two probes needs
+    no further products. A negative mean is a random effect and is replaced by 0. The degrees of freedom are
     Satterthwaite's, from the spread of the probes' contributions to that variance. ‖A‖_F² = tr(A²)
-    is found the same way from the same vectors.
+    is estimated in the same way from the same vectors.
 
-    Looks at 15, 24, 39 ... probes; memory is 3k vectors.
+    The interval is checked at 15, 24, 39 ... probes, at most max_products // 2; memory is 3k vectors.
 
     Args:
         operator: Symmetric map A on vectors of shape (P,).
         half_width: Stop when half the interval of the trace is below half_width * |trace|. No unit.
-        max_products: Most products to spend, at least 8; if they run out the interval is wider than
-            asked for. Up to P = max_products the operator is multiplied out and the answer exact.
-        seed: Of the probes.
+        max_products: Maximum number of products, at least 8; if it is reached, the interval may be wider than
+            requested. If P <= max_products, the complete matrix is computed and the result is exact.
+        seed: Seed of the probes.
 
     Returns:
-        Trace and squared norm. They are exact (no samples) also if the products of the probes turn
-        out to span the range of the operator, to within rounding.
+        Trace and squared norm. They are also exact (no samples) if the products of the probes
+        span the range of the operator, up to rounding.
 
     Raises:
         NumericalError: A product is not finite.
@@ -89,29 +89,29 @@ def xtrace(operator: SymmetricOperator, *, half_width: float = 0.02, max_product
 class _Sketch:
     """Probes ω, an orthonormal basis q of their products Aω, and the products Aq: rows (3, k, P).
 
-    All that is asked of them is asked of k by k matrices, in float64 on the CPU.
+    All further computations use k by k matrices, in float64 on the CPU.
     """
 
     def __init__(self, operator: SymmetricOperator, seed: int) -> None:
         self.operator, self.random = operator, generator(seed, streams.XTRACE_PROBES)
         self.rows = torch.empty(3, 0, operator.shape[0], dtype=operator.dtype, device=operator.device)
-        self.columns: list[Array] = []  # Of R in Aω_i = Σ_a R_ai q_a.
+        self.columns: list[Array] = []  # Columns of R in Aω_i = Σ_a R_ai q_a.
         self.forms: list[float] = []  # ω_i·Aω_i
         self.products, self.largest = 0, 0.0
-        self.probes, self.sketches = Accuracy(operator), Accuracy(operator)  # The latter are as long as ‖A‖.
+        self.probes, self.sketches = Accuracy(operator), Accuracy(operator)  # Products of sketches can be as long as ‖A‖.
 
     @property
     def size(self) -> int:
         return len(self.columns)
 
     def reserve(self, count: int) -> None:
-        """Make room for k = count probes."""
+        """Reserve memory for k = count probes."""
         rows = self.rows.new_empty(3, count, self.rows.shape[2])
         rows[:, : self.size] = self.rows[:, : self.size]
         self.rows = rows
 
     def extend(self) -> bool:
-        """Add a probe, at two products; return False, at one, if its product brings in nothing new."""
+        """Add a probe, at the cost of two products; return False, after one product, if its product adds no new direction."""
         basis = self.rows[1, : self.size]
         probe = random_direction(self.operator, basis[:0], self.random)
         image, length = self._multiply(probe)
@@ -134,17 +134,17 @@ class _Sketch:
         return Moments(*self._allowed(exact(trace), exact(squared)), self.products, "exact")
 
     def estimates(self) -> tuple[Estimate, Estimate]:
-        """Return the trace and the squared norm: one probe left out for the values, two for their covariance."""
+        """Return the trace and the squared norm: the values leave out one probe, their covariances two."""
         count = self.size
         factor = numpy.zeros((count, count))
         for index, column in enumerate(self.columns):
             factor[: index + 1, index] = column
-        # Row i is orthogonal to the coefficients of every other product: basis less q·row_i knows nothing of ω_i.
+        # Row i is orthogonal to the coefficients of every other product: the basis without q·row_i does not depend on ω_i.
         rows: Array = solve_triangular(factor, numpy.eye(count))
         rows /= numpy.linalg.norm(rows, axis=1, keepdims=True)
         cosines = rows @ rows.T
         numpy.fill_diagonal(cosines, 0)
-        other = rows - cosines[:, :, None] * rows[:, None]  # Of row j, what is orthogonal to row i.
+        other = rows - cosines[:, :, None] * rows[:, None]  # The part of row j that is orthogonal to row i.
         other /= numpy.linalg.norm(other, axis=2, keepdims=True)
         other[numpy.diag_indices(count)] = 0
         inner = gram(self.rows.flatten(0, 1)).cpu().numpy().reshape(3, count, 3, count)
@@ -154,12 +154,12 @@ class _Sketch:
         return self._allowed(trace, not_below(squared, float(numpy.trace(inner[2, :, 2]))))
 
     def _allowed(self, trace: Estimate, squared: Estimate) -> tuple[Estimate, Estimate]:
-        """Return the moments with intervals that allow for products that are off, as `accuracy` tells."""
+        """Return the moments with intervals that allow for errors of the products, as measured by `accuracy`."""
         off = numpy.add(self.sketches.off(self.size), self.probes.off(self.rows.shape[2] - self.size))
         return widened(trace, float(off[0])), widened(squared, float(off[1]))
 
     def _left_out(self, inner: Array, factor: Array, dropped: Array) -> tuple[Array, Array]:
-        """Return the values (k, J) of tr(A) and tr(A²) by probe i and the basis less orthonormal rows (k, J, r, k)."""
+        """Return the values (k, J) of tr(A) and tr(A²) from probe i and the basis without orthonormal rows (k, J, r, k)."""
         overlaps = inner[1, :, 0].T  # (i, a): ω_i·q_a
         known = numpy.repeat(overlaps[:, None], dropped.shape[1], axis=1)
         known -= ((dropped @ overlaps[:, None, :, None]) * dropped).sum(2)
@@ -182,13 +182,13 @@ class _Sketch:
 
 
 def _exchangeable(values: Array, without: Array) -> Estimate:
-    """Return the mean of leave-one-out values (k,), its variance corrected by leave-two-out values (k, k)."""
+    """Return the mean of leave-one-out values (k,); leave-two-out values (k, k) correct its variance."""
     count = len(values)
     changes = values[:, None] - without
     numpy.fill_diagonal(changes, 0)
     covariances = (changes * changes.T).sum(1) / (count - 1)
     squares = (values - values.mean()) ** 2 / (count - 1)
     variance = float(squares.mean() + max(covariances.mean(), 0))
-    # Each pair counts for two probes, so a probe's share in the uncertainty of the mean of pairs is doubled.
+    # Each pair belongs to two probes, so a probe's contribution to the uncertainty of the mean of pairs counts twice.
     freedom = satterthwaite(variance, squares + 2 * covariances)
     return student(float(values.mean()), math.sqrt(variance), freedom=freedom, samples=count)

@@ -1,7 +1,7 @@
 """Settings of the commands: frozen dataclasses, checked once, from which the command line is made.
 
 Every field carries its own help text; `sharpcli.cli.options` turns the fields of a class into the
-options of a command, so a setting is written down in one place. Standard library only.
+options of a command, so a setting is defined in one place. Standard library only.
 """
 
 from sharpcli.settings.base import REPEATED, AnalysisSettings, SubjectSettings, chosen

@@ -1,7 +1,7 @@
 """Settings of the commands: frozen dataclasses, checked once, from which the command line is made.
 
 Every field carries its own help text; `sharpcli.cli.options` turns the fields of a class into the
-options of a command, so a setting is written down in one place. Standard library only.
+options of a command, so a setting is defined in one place. Standard library only.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str,
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Tell whether a value has a type or one type of a union; an int is accepted as a float, a bool is not a number."""
+    """Return whether a value has a type or one type of a union; an int is accepted as a float, a bool is not a number."""
     kinds = get_args(hint) or (hint,)
     if isinstance(value, bool):
         return bool in kinds
@@ -87,7 +87,7 @@ def require_at_least(name: str, value: float | None, least: float, *, strictly: 
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectSettings:
-    """Which model, data, loss and device to use. Shared by every command.
+    """Which model, data, loss and device to use; shared by every command.
 
     `former_names` maps former names of options to the present ones; the command line still accepts the former ones.
     """

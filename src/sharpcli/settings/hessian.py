@@ -151,7 +151,7 @@ class HessianSettings(AnalysisSettings):
         return {"bn": self.bn, "bn_block": self.bn_block, "params": self.params}
 
     def has_density(self) -> bool:
-        """Tell whether the density is needed."""
+        """Return whether the density is needed."""
         return self.density or bool(self.above)
 
     def expected_products(self) -> int:
@@ -182,7 +182,7 @@ class HessianSettings(AnalysisSettings):
         return None if self.max_minutes is None else 60 * self.max_minutes
 
     def memory_bytes(self) -> int | None:
-        """Return the memory for Lanczos vectors in bytes, or None if it is not limited.
+        """Return the memory for Lanczos vectors and then for stored graphs, in bytes, or None if it is not given.
 
         Raises:
             SettingsError: The text is not a size.

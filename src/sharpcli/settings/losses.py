@@ -80,10 +80,10 @@ class LossSpec:
 
 
 def smoothed(name: str, share: float) -> str:
-    """Return the name of a loss with this share of its targets smoothed; with a share of 0 the name as it is.
+    """Return the name of a loss with this share of its targets smoothed; with a share of 0 the name is unchanged.
 
     Raises:
-        SettingsError: It is not cross-entropy, or smoothed by its own options already.
+        SettingsError: It is not cross-entropy, or its own options already smooth it.
     """
     spec = LossSpec.parse(name)
     if not share:
@@ -106,7 +106,7 @@ def _known(name: str) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Tell whether a text is a number as Python writes it."""
+    """Return whether a text is a number in Python syntax."""
     try:
         float(text)
     except ValueError:

@@ -25,7 +25,7 @@ _keep = partial(option, panel="Evaluation and saving")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(SubjectSettings):
-    """How to train. The recipe, then the mode (`sharpcli.training.modes`), replaces None by a value."""
+    """How to train; the recipe, then the mode (`sharpcli.training.modes`), replaces None by a value."""
 
     model: str | None = option(
         "convnet", "Model: a built-in name, torchvision:NAME, timm:NAME, file.py:fn or pkg.mod:attr.", "SPEC"

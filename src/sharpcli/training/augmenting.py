@@ -1,4 +1,4 @@
-"""Random changes to images: anew for each update, or drawn once for fixed copies of the data."""
+"""Random changes of images: drawn again for each update, or drawn once for fixed copies of the data."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sharpcli.runtime import generator
 class Augmentation:
     """A sequence of plug-ins of training/augmentations, applied one after the other.
 
-    Only what was drawn is kept for fixed copies, a few numbers a sample, never the changed images.
+    For fixed copies, only the random numbers are stored (a few per sample), never the changed images.
 
     Attributes:
-        names: Of the plug-ins.
+        names: Names of the plug-ins.
         num_samples: N.
-        copies: Fixed copies of the data; 0 draws anew for each update.
-        seed: Of all that is drawn.
+        copies: Number of fixed copies of the data; 0 draws again for each update.
+        seed: Seed of all random draws.
     """
 
     names: tuple[str, ...]
@@ -35,10 +35,10 @@ class Augmentation:
             self._fixed = self._draw(self.num_samples * self.copies, 0)
 
     def drawn(self, update: int, indices: Tensor | None) -> list[Tensor]:
-        """Return the numbers for an update's samples, by plug-in, in the order of the samples.
+        """Return the random numbers of an update's samples: one tensor per plug-in, in the order of the samples.
 
         Args:
-            update: Counted from 0.
+            update: Number of the update, counted from 0.
             indices: As `Batches.indices` returns them.
         """
         if self.copies:
@@ -46,7 +46,7 @@ class Augmentation:
         return self._draw(self.num_samples if indices is None else len(indices), update)
 
     def __call__(self, images: Tensor, drawn: list[Tensor]) -> Tensor:
-        """Change images (B, C, H, W) by what was drawn for each."""
+        """Change images (B, C, H, W) by the numbers that were drawn for each image."""
         for plug_in, numbers in zip(self._plug_ins, drawn, strict=True):
             images = plug_in.apply(images, numbers.to(images.device))
         return images

@@ -1,4 +1,4 @@
-"""How a run ended, and the averages of its weights as models of their own."""
+"""The outcome of a run, and the averages of its weights as separate models."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class AveragedWeights:
 
     Attributes:
         kind: "tail", "ema" or "swa".
-        count: Iterates in it.
+        count: Number of averaged iterates.
         state: Parameters and buffers by name.
-        outcome: Its losses.
+        outcome: The outcome of the run, with the losses of the averaged weights.
     """
 
     kind: str
@@ -49,11 +49,11 @@ def finished(
     """Return the averages that have begun, each with BatchNorm's statistics recomputed over the training data.
 
     Args:
-        averages: Of the run.
-        evaluator: Of the run, with the model as it ended.
-        parameters: Of the model, for their types.
-        updates: That were taken.
-        rate: Of the last of them.
+        averages: Averages of the run.
+        evaluator: Evaluator of the run; its model has the final weights.
+        parameters: Parameters of the model; they give the types.
+        updates: Number of updates taken.
+        rate: Learning rate of the last update.
     """
     averaged, own = list[AveragedWeights](), evaluator.model.state_dict()
     for average in averages:
@@ -67,7 +67,7 @@ def finished(
             buffers |= evaluator.train.recompute_buffers(theta)
         try:
             evaluations = evaluator.evaluate_at(theta, buffers, updates)
-        except NumericalError:  # The last weights are good, and must not be lost with their average.
+        except NumericalError:  # The final weights are good, and must not be lost because of a bad average.
             progress.warn(f"The average {average.kind} has no finite loss, and is not kept.")
             continue
         state = {**own, **_under_all_names(evaluator.model, evaluator.train.space.split(theta)), **buffers}
@@ -77,7 +77,7 @@ def finished(
 
 
 def _under_all_names(model: nn.Module, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return parameters also under the further names of those that are tied."""
+    """Return the parameters under all their names; a tied parameter has several names."""
     owners = {id(tensor): name for name, tensor in model.named_parameters()}
     every = ((name, owners[id(tensor)]) for name, tensor in model.named_parameters(remove_duplicate=False))
     return {name: parts[owner] for name, owner in every if owner in parts}

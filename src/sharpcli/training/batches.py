@@ -1,4 +1,4 @@
-"""Which samples an update sees: a function of seed and update alone, so that a run can be taken up anywhere."""
+"""The samples of an update: a function of the seed and the update number only, so a run can resume at any update."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sharpcli.runtime import generator
 
 @dataclass(eq=False)
 class Batches:
-    """Small batches or the full one, in one of three orders, from one or several copies of the data.
+    """Small batches or the full batch, in one of three orders, from one or several copies of the data.
 
     Attributes:
-        num_samples: N, of the training set.
-        batch_size: B; N is the full batch, which takes every sample of every copy.
-        seed: Of the order.
+        num_samples: N, the size of the training set.
+        batch_size: B; N means the full batch, which contains every sample of every copy.
+        seed: Seed of the order.
         shuffle: "epoch", a new permutation each pass, cut into batches of which the last may be smaller; "once", the
             same permutation each pass, since data are often sorted by class; "replacement", B independent draws.
-        copies: How often the data were copied, each copy augmented in its own way. Small batches take copy
+        copies: Number of copies of the data, each with its own augmentation. Small batches use copy
             number (epoch mod copies), the semi-stochastic control of Geiping et al. 2022.
-        in_blocks: Whether it matters which samples of a full batch are near each other, as it does to BatchNorm.
+        in_blocks: Whether the order of samples in a full batch matters, because blocks of it are used (as by BatchNorm).
     """
 
     num_samples: int
@@ -36,14 +36,14 @@ class Batches:
 
     @property
     def is_full(self) -> bool:
-        """Whether a batch is the whole training set."""
+        """Whether a batch is the entire training set."""
         return self.batch_size >= self.num_samples
 
     def indices(self, update: int) -> Tensor | None:
-        """Return the samples of an update, counted from 0; None means all of them, in order.
+        """Return the indices of the samples of an update (counted from 0); None means all samples, in order.
 
         Returns:
-            Shape (B,), or (N * copies,) for a full batch. Copy c of sample i is number c * N + i.
+            Shape (B,), or (N * copies,) for a full batch. Copy c of sample i has the index c * N + i.
         """
         if self.is_full:
             if not self.in_blocks:
@@ -58,7 +58,7 @@ class Batches:
         return order[position * self.batch_size : (position + 1) * self.batch_size] + offset
 
     def mixed(self) -> Tensor:
-        """Return all samples of one copy in the order of "once", shape (N,)."""
+        """Return the indices of all samples of one copy in the order of "once", shape (N,)."""
         return torch.randperm(self.num_samples, generator=generator(self.seed, streams.FIXED_ORDER))
 
     def _permutation(self, epoch: int, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Evaluation of a model in training: both splits, when it is due, and whether the wanted training loss is reached."""
+"""Evaluation of a model during training: losses on both splits, the evaluation times, and the test for the target loss."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sharpcli.runtime import Runtime
 from sharpcli.training.plan import TrainingPlan
 from sharpcli.training.tracking import theta_of
 
-# Near the wanted loss evaluate more often, and very near to it more often still: one pass of small batches can overshoot,
-# and runs are to be compared at one loss.
+# Pairs (factor, times): evaluate more often while the loss is within a factor of the target loss. In one epoch of small
+# batches the loss can fall far below the target, and runs must be compared at the same loss.
 _NEAR = ((1.1, 25), (1.5, 5))
 
 BothSplits = tuple[Evaluation, Evaluation]
@@ -28,15 +28,15 @@ BothSplits = tuple[Evaluation, Evaluation]
 
 @dataclass(eq=False)
 class Evaluator:
-    """Evaluates a model in eval mode over both splits, plain loss and no augmentation.
+    """Evaluates a model in eval mode on both splits, with the plain loss and without augmentation.
 
     Attributes:
-        model: In training; its weights and buffers are read, never changed.
-        plan: For the loss that is wanted, and how often to evaluate.
+        model: The model in training; its weights and buffers are read, never changed.
+        plan: Gives the target loss and the evaluation interval.
         train: The mean loss over the training data.
-        test: Over the test data.
-        folder: Of the run, for messages.
-        good: The number of updates and the weights that were evaluated last.
+        test: The mean loss over the test data.
+        folder: Folder of the run, for messages.
+        good: Number of updates and weights of the last evaluation.
     """
 
     model: nn.Module
@@ -56,7 +56,7 @@ class Evaluator:
         return Evaluator(model, plan, objective(data.train), objective(data.part("test")), folder)
 
     def evaluate(self, updates: int) -> BothSplits:
-        """Return loss and accuracy over training and test data with the model as it is now, which is kept as good.
+        """Return loss and accuracy on training and test data at the current weights, and store these weights as good.
 
         Raises:
             NumericalError: A loss is not finite.
@@ -66,7 +66,7 @@ class Evaluator:
         return evaluations
 
     def evaluate_at(self, theta: Tensor, buffers: Mapping[str, Tensor], updates: int) -> BothSplits:
-        """Return the same at other weights (P,) and buffers.
+        """Return loss and accuracy on training and test data at other weights (P,) and buffers.
 
         Raises:
             NumericalError: A loss is not finite.
@@ -77,10 +77,10 @@ class Evaluator:
         return evaluations
 
     def require_finite(self, updates: int) -> Tensor:
-        """Return the weights (P,), of which nothing is kept that is not finite: the next loss would only show it later.
+        """Return the weights (P,) if all are finite, so that non-finite weights are detected before the next evaluation.
 
         Raises:
-            NumericalError: They are not.
+            NumericalError: A weight is not finite.
         """
         theta = theta_of(self.train.space, self.model)
         if not bool(torch.isfinite(theta).all()):
@@ -88,7 +88,7 @@ class Evaluator:
         return theta
 
     def is_due(self, updates: int, metrics: Sequence[Mapping[str, Any]]) -> bool:
-        """Tell whether to evaluate now, from the lines of what was evaluated before."""
+        """Return whether to evaluate now, given the metrics of the earlier evaluations."""
         every, wanted = self.plan.eval_every, self.plan.stop_train_loss
         if wanted is not None and metrics:
             closer = next((times for factor, times in _NEAR if metrics[-1]["train_loss"] <= factor * wanted), 1)
@@ -96,11 +96,11 @@ class Evaluator:
         return updates % every == 0 or updates == self.plan.updates
 
     def is_reached(self, loss: float) -> bool:
-        """Tell whether a training loss is as low as is wanted."""
+        """Return whether a training loss has reached the target loss."""
         return self.plan.stop_train_loss is not None and loss <= self.plan.stop_train_loss
 
     def diverged(self, updates: int) -> NumericalError:
-        """Return what to raise when a number is no longer finite."""
+        """Return the error to raise when a number is no longer finite."""
         kept = "" if self.good is None else f"; the weights after update {self.good[0]} are in {self.folder / LAST_GOOD}"
         return NumericalError(
             f"Training '{self.plan.mode}' diverged at update {updates}: the loss is no longer finite{kept}.",

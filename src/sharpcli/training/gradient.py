@@ -1,4 +1,4 @@
-"""The exact mean gradient over a batch, in blocks: the answer does not depend on their size beyond rounding."""
+"""The exact mean gradient over a batch, computed in blocks: the block size changes the result by rounding only."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sharpcli.models.output import require_tensor
 
 
 class Block(NamedTuple):
-    """Samples that pass through the model at once.
+    """Samples that pass through the model together.
 
     Attributes:
-        inputs: Of B samples.
+        inputs: Inputs of B samples.
         targets: Their targets.
-        num_terms: Loss terms among them.
-        divisor: Loss terms of the whole batch, which its mean is over.
-        weights: What each sample's loss is multiplied by, shape (B,), or None for 1.
+        num_terms: Number of their loss terms.
+        divisor: Number of loss terms in the entire batch; the mean divides by it.
+        weights: Factor of each sample's loss, shape (B,), or None for 1.
     """
 
     inputs: Inputs
@@ -34,24 +34,24 @@ class Block(NamedTuple):
 
 
 class Slopes(Protocol):
-    """What a block adds to the gradient: the plain gradient, or a method that changes it block by block."""
+    """The contribution of a block to the gradient: the plain gradient, or a method that changes it for each block."""
 
     def __call__(self, block: Block, rate: float) -> tuple[Tensor, list[Tensor]]:
-        """Return the summed loss of a block, and the gradient of that sum over the divisor, tensor by tensor.
+        """Return the summed loss of a block, and the gradient of that sum divided by the divisor, as a list of tensors.
 
         Args:
             block: The samples.
-            rate: The learning rate of the update that it is for.
+            rate: The learning rate of the update.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Plain:
-    """The gradient of the summed loss over the divisor.
+    """The gradient of the summed loss divided by the divisor.
 
     Attributes:
-        model: In whatever mode it is to be trained in.
-        loss: What a prediction costs.
+        model: The model, in the mode in which it is trained.
+        loss: The loss function.
         amp: Whether passes run in mixed precision; outputs, losses and gradients have the type of the weights.
     """
 
@@ -60,7 +60,7 @@ class Plain:
     amp: bool = False
 
     def __call__(self, block: Block, rate: float) -> tuple[Tensor, list[Tensor]]:  # noqa: ARG002
-        """Return loss and gradient; see `Slopes`. The loss that is told is not weighted."""
+        """Return loss and gradient; see `Slopes`. The returned loss is not weighted."""
         parameters = trained(self.model)
         terms = self.loss.terms(self.outputs(block.inputs), block.targets)
         summed = terms.sum()
@@ -70,7 +70,7 @@ class Plain:
         return summed.detach(), list(slopes)
 
     def outputs(self, inputs: Inputs) -> Tensor:
-        """Return what the model answers."""
+        """Return the outputs of the model."""
         mixed: AbstractContextManager[object] = nullcontext()
         if self.amp:
             mixed = torch.autocast(tensors_in(inputs)[0].device.type, dtype=torch.bfloat16)
@@ -88,13 +88,13 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
 def mean_gradient(slopes: Slopes, blocks: Iterator[Block], parameters: Sequence[nn.Parameter], *, rate: float = 0.0) -> float:
     """Put the gradient of the mean loss over some blocks into `.grad` of the parameters, and return that loss.
 
-    Every block's gradient is of its summed loss over the loss terms of the whole batch, and they are added up in float64.
-    (A running mean of block means with a fixed divisor loses 37 % of the gradient, which has happened in published
-    full-batch code.) One block alone keeps its type: there is nothing to add.
+    The gradient of a block is that of its summed loss, divided by the number of loss terms in the entire batch. The gradients
+    of the blocks are added in float64. (A running mean of block means with a fixed divisor loses 37 % of the gradient;
+    published full-batch code had this error.) With only one block nothing is added, and the gradient keeps its type.
     """
     losses, divisor, totals = list[Tensor](), 1, list[Tensor]()
     for parameter in parameters:
-        parameter.grad = None  # Freed before the new one is made, which then finds it in the cache.
+        parameter.grad = None  # Freed first, so that the new gradient can reuse the cached memory.
     for number, block in enumerate(blocks):
         loss, parts = slopes(block, rate)
         losses.append(loss)
@@ -107,21 +107,21 @@ def mean_gradient(slopes: Slopes, blocks: Iterator[Block], parameters: Sequence[
             torch._foreach_add_(totals, parts)
     for parameter, slope in zip(parameters, totals, strict=True):
         parameter.grad = _laid_out(slope, parameter)
-    return float(torch.stack(losses).cpu().double().sum()) / divisor  # The one wait for the device.
+    return float(torch.stack(losses).cpu().double().sum()) / divisor  # The only synchronisation with the device.
 
 
 def _laid_out(slope: Tensor, parameter: nn.Parameter) -> Tensor:
-    """Return a gradient in type and memory layout of its parameter.
+    """Return a gradient with the type and the memory layout of its parameter.
 
-    `autograd.grad` gives whatever layout an operation has left, and torch's fused optimizers walk the memory of both
-    without a look at strides: they would add it to other weights.
+    `autograd.grad` returns the layout that the last operation produced. torch's fused optimizers read the memory of gradient
+    and parameter without their strides, so with different layouts they would update the wrong weights.
     """
     slope = slope.to(parameter.dtype)
     return slope if slope.stride() == parameter.stride() else torch.empty_like(parameter).copy_(slope)
 
 
 def clip(parameters: Sequence[nn.Parameter], largest: float) -> float:
-    """Scale the gradient down to norm `largest` if it is longer (0: never), and return its norm before.
+    """Scale the gradient down to norm `largest` if it is longer (0: never), and return its norm before scaling.
 
     References:
         Pascanu et al. 2013; used for full batch by Geiping et al. 2022.
@@ -139,9 +139,9 @@ def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
 
 @contextmanager
 def replayed(model: nn.Module) -> Iterator[Callable[[], None]]:
-    """Yield what sets the random numbers back to where they are now, so that a second pass drops the same units.
+    """Yield a function that restores the present random state, so that dropout drops the same units in a second pass.
 
-    Afterwards they go on as after the first pass.
+    On exit the random state is the state after the first pass.
     """
     device = next(model.parameters()).device
     cuda = device.type == "cuda"
@@ -166,7 +166,7 @@ def _set_random(state: tuple[Tensor, Tensor | None], device: torch.device) -> No
 
 @contextmanager
 def moved(parameters: Sequence[Tensor], offsets: Sequence[Tensor]) -> Iterator[None]:
-    """Add offsets to parameters inside the block; afterwards they are what they were, to the bit."""
+    """Add offsets to parameters inside the `with` block; on exit the original values are restored exactly."""
     before = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
         torch._foreach_add_(list(parameters), list(offsets))

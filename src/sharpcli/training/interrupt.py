@@ -1,4 +1,4 @@
-"""Ctrl-C (or SIGTERM, or SIGHUP) between two updates, never inside one: what is saved is always a whole state."""
+"""Stop by Ctrl-C, SIGTERM or SIGHUP between two updates, never during an update: the saved state is always complete."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Interrupt:
-    """Remembers that the run was asked to stop."""
+    """Stores the signal that asked the run to stop."""
 
     asked: int | None = None
 
     def check(self) -> None:
-        """Raise Stopped, which is a KeyboardInterrupt, if it was."""
+        """Raise Stopped (a KeyboardInterrupt) if a signal was received."""
         if self.asked is not None:
             raise Stopped(self.asked)
 
 
 @contextmanager
 def deferred() -> Iterator[Interrupt]:
-    """Hold back the first Ctrl-C, SIGTERM, which clusters send, or SIGHUP until `check` is called; a second one does not wait.
+    """Delay the first Ctrl-C, SIGTERM (sent by clusters) or SIGHUP until `check` is called; a second signal acts at once.
 
     A signal that is ignored, such as SIGHUP under nohup, stays ignored.
     """

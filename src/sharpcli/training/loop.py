@@ -1,7 +1,7 @@
-"""The one training loop: take updates, evaluate, save, stop, and take up again where it was left.
+"""The training loop: take updates, evaluate, save, stop, and resume.
 
-Data order, augmentation, noise and learning rate are functions of the number of the update, so weights, optimizer,
-averages and the random state of dropout are all that is needed to continue exactly.
+Data order, augmentation, noise and learning rate are functions of the update number. So weights, optimizer state,
+averages and the random state of dropout are sufficient to continue exactly.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Run:
 
     Attributes:
         model: Trained in place; already on the device.
-        folder: Where records, saved steps and the state to resume from go.
-        identity: All that the weights depend on; a state of another identity is not resumed.
-        save_step: Writes a checkpoint of some weights as they are after so many updates, at a learning rate, to a file.
-        state_seconds: Between two saves of the state.
-        label: For the progress.
+        folder: Folder for records, saved steps and the state to resume from.
+        identity: All settings that the weights depend on; a state with another identity is not resumed.
+        save_step: Writes a checkpoint; takes path, weights, number of updates, learning rate and further metadata.
+        state_seconds: Seconds between two saves of the state.
+        label: Name in the progress display.
     """
 
     model: nn.Module
@@ -96,10 +96,10 @@ class Run:
             average.see(0, self.updater.parameters)
 
     def resume(self) -> None:
-        """Go back to the state that was saved last.
+        """Restore the last saved state.
 
         Raises:
-            InputError: It cannot be read, or is not that of a run.
+            InputError: The state cannot be read, or is not the state of a run.
             SettingsError: It belongs to another model, data, plan or seed.
         """
         state = read_state(self.folder, self.identity, self.runtime.device)
@@ -129,15 +129,15 @@ class Run:
         self.records.lines = lines
 
     def train(self) -> Outcome:
-        """Run to the end of the plan or to the wanted training loss.
+        """Train to the end of the plan or to the target training loss.
 
         Raises:
             NumericalError: The loss is no longer finite; the last good state stays on disk.
-            KeyboardInterrupt: Passed on, after the state has been saved.
+            KeyboardInterrupt: Raised again after the state is saved.
         """
         self._started = time.perf_counter() - self.seconds
         evaluations = self._evaluator.evaluate(self.updates)
-        # In the midst of a run only where an uninterrupted one would have evaluated_before, too.
+        # After a resume, stop here only if an uninterrupted run would have evaluated at this update too.
         evaluated_before = not self.updates or self.records.has("metrics", self.updates)
         stopped_by = _LOSS if evaluated_before and self._evaluator.is_reached(evaluations[0].loss) else _END
         if not self.updates and not self.records.has("sharpness", 0):
@@ -147,14 +147,14 @@ class Run:
                 evaluations, stopped_by = self._go(evaluations, stopped_by, interrupt, shown)
                 interrupt.check()
         except KeyboardInterrupt:
-            if self._whole:  # A second Ctrl-C may come in the middle of an update; what was saved before is good then.
+            if self._whole:  # A second Ctrl-C may come during an update; then the previous saved state is used.
                 self.save()
             raise
         except NumericalError:
             self._keep_good()
             raise
         write_or_warn(self.records.write, "the records")
-        with suppress(NumericalError):  # The averages and the last files are still to be made, and may be interrupted.
+        with suppress(NumericalError):  # The averages and the final files are made later, and that may be interrupted.
             write_or_warn(self.save, "the state to resume from")
         return Outcome(self.updates, *evaluations, self._last_rate(), stopped_by)
 
@@ -165,7 +165,7 @@ class Run:
         interrupt: Interrupt,
         shown: progress.Task,
     ) -> tuple[BothSplits, str]:
-        """Take updates until the end; return the last evaluation and why it is the end."""
+        """Take updates until the end; return the last evaluation and the reason for the end."""
         saved_at = time.perf_counter()
         while self.updates < self.plan.updates and stopped_by == _END:
             interrupt.check()
@@ -173,7 +173,7 @@ class Run:
             loss = self._gradient()
             self.seconds = time.perf_counter() - self._started
             if self.updater.loss_is_exact and self._evaluator.is_reached(loss):
-                # Dropout that is no layer would make the loss above a noisy one.
+                # Functional dropout, which is not a module, would make the loss above noisy.
                 evaluations = self._evaluator.evaluate(self.updates)
                 if self._evaluator.is_reached(evaluations[0].loss):
                     stopped_by = _LOSS
@@ -199,8 +199,8 @@ class Run:
         """Write the state to resume from.
 
         Raises:
-            InputError: It cannot be written.
-            NumericalError: It is not finite.
+            InputError: The state cannot be written.
+            NumericalError: A weight is not finite.
         """
         self._evaluator.require_finite(self.updates)
         self.seconds = time.perf_counter() - self._started
@@ -214,7 +214,7 @@ class Run:
             "records": self.records.lines,
         }
         write_state(self.folder, self.identity, parts, self.runtime.device)
-        (self.folder / LAST_GOOD).unlink(missing_ok=True)  # Of a divergence that the run has gone on from.
+        (self.folder / LAST_GOOD).unlink(missing_ok=True)  # From a divergence before this run was resumed.
 
     def close(self) -> None:
         """Remove the state to resume from: the run is complete."""
@@ -228,7 +228,7 @@ class Run:
         return progress.task(self.label, self.plan.updates, units="updates", done=self.updates)
 
     def _gradient(self) -> float:
-        """Compute the gradient of the next update, and return the loss that it met."""
+        """Compute the gradient of the next update, and return its loss."""
         loss = self.updater.gradient(self.updates)
         if not math.isfinite(loss):
             raise self._evaluator.diverged(self.updates)
@@ -246,7 +246,7 @@ class Run:
             write_or_warn(lambda: self.save_step(path, self.model.state_dict(), self.updates, self._last_rate(), {}), path.name)
 
     def _track(self) -> None:
-        """Follow what is due after this many updates."""
+        """Record distance and sharpness if they are due after this number of updates."""
         every = self.plan.track_sharpness
         sharp = self._sharpness is not None and every and self.updates % every == 0
         if not sharp and not is_log_spaced(self.updates):
@@ -258,7 +258,7 @@ class Run:
             self.records.add("sharpness", self._sharpness.measure(self.updates, theta))
 
     def _keep_good(self) -> None:
-        """Write the weights that were evaluated last, and the records."""
+        """Write the weights of the last evaluation, and the records."""
         if self._evaluator.good is not None:
             step, state = self._evaluator.good
             rate = self.plan.learning_rate(max(step - 1, 0))
@@ -270,7 +270,7 @@ class Run:
         return self.plan.learning_rate(max(self.updates - 1, 0))
 
     def _show(self, evaluations: BothSplits, shown: progress.Task) -> None:
-        """Report an evaluation, and how many updates are left; where a loss is wanted, by how the loss falls."""
+        """Report an evaluation and the updates left; with a target loss, they are estimated from the decrease of the loss."""
         train, test = evaluations
         left = self.plan.updates - self.updates
         if self.plan.stop_train_loss:

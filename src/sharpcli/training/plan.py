@@ -1,4 +1,4 @@
-"""What a mode, a recipe and the user's settings come to: every number of a training run, before it starts."""
+"""The plan of a training run: every number, from the mode, the recipe and the user's settings, before the run starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sharpcli.settings.losses import smoothed
 from sharpcli.settings.train import drops_of, named
 from sharpcli.training.schedules import SCHEDULES, Schedule
 
-GHOST_BLOCK = 128  # Geiping et al.: in a full batch, BatchNorm normalises blocks of 128 samples by themselves.
+GHOST_BLOCK = 128  # Geiping et al.: in a full batch, BatchNorm normalises each block of 128 samples separately.
 _ADAM_LR = 1e-3
 _DEFAULTS: dict[str, Any] = {
     "optimizer": "sgd",
@@ -48,8 +48,8 @@ _DEFAULTS: dict[str, Any] = {
 class TrainingPlan:
     """One run: `updates` steps, each with the mean gradient over `batch_size` samples, `chunk_size` at a time.
 
-    The other fields are the settings of their names, with nothing left open; 0 is off. A chunk is the block that
-    BatchNorm normalises and that the gradient penalty is taken over, where there is either.
+    The other fields are the settings of the same names, all with a value; 0 means off. With BatchNorm or a gradient
+    penalty, a chunk is the block that BatchNorm normalises and on which the penalty is computed.
     """
 
     mode: str
@@ -102,14 +102,15 @@ class TrainingPlan:
 
 
 def make_plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size: int, has_batch_norm: bool) -> TrainingPlan:
-    """Fill in what the user left open.
+    """Return the plan of a run, with a value for each setting that the user did not give.
 
     Args:
         mode: Plug-in in training/modes.
-        settings: What the user chose.
+        settings: The user's settings.
         num_train: N, samples in the training set.
-        chunk_size: Samples that fit in memory at once, if the user has not said.
-        has_batch_norm: BatchNorm normalises a chunk by itself, so there its size is part of the method.
+        chunk_size: Number of samples that fit in memory together; used if the user gives no chunk size.
+        has_batch_norm: Whether the model has BatchNorm. It normalises each chunk separately, so the chunk size is then
+            part of the method.
 
     Raises:
         SettingsError: Unknown mode, a batch larger than the training set, fullbatch with another batch, or settings
@@ -164,14 +165,14 @@ _RESOLVED = ("warmup", "eval_every")
 
 
 def _values(mode: str, settings: TrainSettings, num_train: int) -> dict[str, Any]:
-    """Return every number of the user's, else of the mode's, else of all modes."""
+    """Return the value of every setting: that of the user, else that of the mode, else the general default."""
     values = {**_DEFAULTS, **plugins.load("training/modes", mode).defaults(num_train)}
     if settings.optimizer == "adam":
         values["lr"] = _ADAM_LR
     for name in (*_DEFAULTS, "batch_size", "epochs", "lr"):
         if getattr(settings, name) is not None:
             values[name] = getattr(settings, name)
-    smoothed(settings.loss or "ce", values["label_smoothing"])  # Told before the work if that cannot be.
+    smoothed(settings.loss or "ce", values["label_smoothing"])  # Raises before the work if the loss cannot be smoothed.
     if values["regime_adapt"] and settings.steps is not None:
         raise SettingsError("--regime-adapt stretches --epochs, but --steps is given.", "Give --epochs.")
     for name in named(settings.augment):
@@ -182,7 +183,7 @@ def _values(mode: str, settings: TrainSettings, num_train: int) -> dict[str, Any
 
 
 def idle_options(settings: TrainSettings, plan: TrainingPlan) -> list[str]:
-    """Return the options that were given and change nothing, each with what it would need."""
+    """Return a sentence for each given option that has no effect; it names what the option needs."""
     needs = {
         "drops": ("--schedule step", plan.schedule == "step"),
         "final_lr": ("a --schedule that falls", plan.schedule in ("cosine", "linear", "swa")),
@@ -225,7 +226,7 @@ def _scale(rule: str, ratio: float) -> float:
 
 
 def _drops(text: str | None, warmup: int, length: int, per_epoch: float) -> tuple[tuple[float, float], ...]:
-    """Return pairs of updates after warm-up and the factor of the learning rate from there on."""
+    """Return pairs: a number of updates after warm-up, and the factor of the learning rate from that update on."""
     if text is None:
         return (0.5 * length, 0.1), (0.75 * length, 0.01)
     return tuple((epoch * per_epoch - warmup, factor) for epoch, factor in drops_of(text))

@@ -1,4 +1,4 @@
-"""One run of `train`: refused before the work if it cannot work, carried out or taken up again, and written down."""
+"""One run of `train`: it is checked before the work, then started or resumed, and its files are written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sharpcli.training.variants import Variant
 
 
 class Ended(TypedDict):
-    """What is told of a run that is complete already, from the metadata of its last files."""
+    """The metadata in the final files of a complete run that is used for its rows."""
 
     step: int
     stopped_by: str
@@ -40,11 +40,11 @@ class Ended(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class PlannedRun:
-    """One run of a command, about to be made.
+    """One run of a command, before it starts.
 
     Attributes:
-        shown: Its folder, as the user has named it.
-        place: The same from the root: a model's code may change the working folder.
+        shown: Its folder, as the user named it.
+        place: The same folder as an absolute path, because a model's code may change the working directory.
     """
 
     setup: TrainingSetup
@@ -57,21 +57,21 @@ class PlannedRun:
         object.__setattr__(self, "place", files.from_root(self.shown))
 
     def held(self) -> AbstractContextManager[None]:
-        """Hold the folder for this process alone."""
+        """Lock the folder for this process."""
         return files.held(self.place, "--out", folder=True)
 
     @property
     def label(self) -> str:
-        """For the progress."""
+        """Name in the progress display."""
         return f"train {self.variant.name}"
 
     @property
     def work(self) -> float:
-        """Samples that gradients are taken of."""
+        """Number of samples in all gradients of the run."""
         return float(self.plan.updates * self.plan.batch_size)
 
     def refuse_what_cannot_work(self) -> None:
-        """Find out before any work whether the folder is free and large enough, and warn of what is easily misread."""
+        """Check before the work that the folder is free and the disk has room, and warn about settings that may mislead."""
         settings, plan, name = self.variant.settings, self.plan, self.variant.name
         if not (settings.overwrite or settings.resume):
             run_folder.refuse_to_overwrite(self.place)
@@ -94,7 +94,7 @@ class PlannedRun:
         Updater.check(plan, self.setup.data.train.inputs)
 
     def carry_out(self) -> list[TrainRow]:
-        """Make the run, or take it up where it was left."""
+        """Start the run, or resume it, and return its rows."""
         variant, settings = self.variant, self.variant.settings
         if variant.recipe is not None:
             progress.say(f"{variant.name}: {variant.recipe.words(settings)}")
@@ -154,7 +154,7 @@ class PlannedRun:
         return rows
 
     def _prepare(self) -> None:
-        """Write the settings and the initial weights; what cannot be written shows here, before the work."""
+        """Write the settings and the initial weights; if the folder cannot be written to, this fails before the work."""
         if self.variant.settings.overwrite and self.place.exists():
             run_folder.set_aside(self.place)
         record = {
@@ -164,15 +164,15 @@ class PlannedRun:
         }
         if self.variant.recipe is not None:
             record["recipe"] = asdict(self.variant.recipe)
-        # First, since --resume needs it and can make the other anew.
+        # Written first, because --resume needs this file and can write init.pt again.
         files.write_bytes(self.place / checkpoints.SETTINGS, (json.dumps(record, indent=2) + "\n").encode(), durable=True)
         checkpoints.write(self.place / "init.pt", self.setup.init, self._metadata(0, None))
 
     def _require_init(self) -> None:
-        """See to it that init.pt holds the weights that the run began with; one that is gone is written again.
+        """Require that init.pt holds the initial weights of the run; write the file again if it is missing.
 
         Raises:
-            InputError: It holds others.
+            InputError: It holds other weights.
         """
         path = self.place / "init.pt"
         if not path.exists():
@@ -189,7 +189,7 @@ class PlannedRun:
         checkpoints.write(self.place / name, state, metadata)
 
     def _metadata(self, step: int, rate: float | None) -> dict[str, Any]:
-        """Return what makes a checkpoint describe itself. No time and no place: equal runs give equal bytes."""
+        """Return the metadata of a checkpoint, without the time and the folder of the run: equal runs give equal bytes."""
         identity, transform = self._identity(), self.setup.data.transform
         if transform:
             identity["data"] = {**identity["data"], "transform": transform}
@@ -232,7 +232,7 @@ class PlannedRun:
         }
 
     def _finished(self) -> list[TrainRow]:
-        """Return the rows of a run that is complete already."""
+        """Return the rows of a run that is already complete."""
         done = self._ended("final.pt")
         require_same_run(self.place, dict(done), self._identity())
         seconds = run_folder.seconds_of(self.place)
@@ -243,7 +243,7 @@ class PlannedRun:
         return rows
 
     def _ended(self, name: str) -> Ended:
-        """Return what one of the last files of a run says."""
+        """Return the metadata of one of the final files of a run."""
         read = checkpoints.read(self.place / name)
         try:
             return files.conform(read.metadata, Ended, "metadata")

@@ -1,4 +1,4 @@
-"""What a run writes line by line: metrics.jsonl, distances.jsonl, sharpness.jsonl."""
+"""The records of a run, with one entry per line: metrics.jsonl, distances.jsonl, sharpness.jsonl."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ NAMES = ("metrics", "distances", "sharpness")
 
 @dataclass(eq=False)
 class Records:
-    """Lines by kind, each a number of updates and what was seen there; written whole, so never half a line or one twice.
+    """Lines by kind: a number of updates and the values there; files are written in full, so no line is partial or repeated.
 
     Attributes:
-        folder: Where the files go.
-        lines: Of each kind, in order.
+        folder: Folder of the files.
+        lines: Lines of each kind, in order.
     """
 
     folder: Path
     lines: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {name: [] for name in NAMES})
 
     def add(self, kind: str, line: dict[str, Any]) -> None:
-        """Add a line, kept in memory until `write`."""
+        """Add a line in memory; `write` writes it to disk."""
         self.lines[kind].append({key: plain(value) for key, value in line.items()})
 
     def has(self, kind: str, step: int) -> bool:
-        """Tell whether the last line of a kind is of this number of updates."""
+        """Return whether the last line of a kind belongs to this number of updates."""
         return bool(self.lines[kind]) and self.lines[kind][-1]["step"] == step
 
     def write(self) -> None:

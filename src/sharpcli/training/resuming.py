@@ -1,4 +1,4 @@
-"""What `train --resume` goes on with: the settings are in the folder; words that are given besides must agree with them."""
+"""The settings of `train --resume`: they are saved in the folder, and options given in addition must agree with them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sharpcli.settings import TrainSettings
 from sharpcli.settings.train import AUTO
 from sharpcli.user_code import never_run
 
-# What may differ from sitting to sitting: where things are, and what never changes a weight. What begins where is checked
-# by the weights themselves.
+# Settings that may differ between sessions: paths, and settings that never change a weight. The initial weights (init_from,
+# weights) are checked by their hash instead.
 _FREE = (
     "out",
     "overwrite",
@@ -32,27 +32,27 @@ _FREE = (
     "weights",
 )
 SGD = "sgd"
-_SELECTING = ("mode", "recipe", "sweep")  # Some of the runs of a command.
+_SELECTING = ("mode", "recipe", "sweep")  # Options that select some of the runs of a command.
 
 
 def names_of_given(settings: TrainSettings) -> set[str]:
-    """Return the names of settings that are no defaults, so that they must have been given."""
+    """Return the names of settings that differ from their defaults; these must have been given."""
     return {entry.name for entry in fields(settings) if getattr(settings, entry.name) != entry.default}
 
 
 def resumed_settings(settings: TrainSettings, given: Collection[str], folder: Path) -> tuple[TrainSettings, str | None]:
-    """Return the settings of the command that began the runs in a folder, and the only run to go on with, if one is named.
+    """Return the settings of the command that started the runs in a folder, and the name of the only run to resume, if any.
 
-    Where there is no run yet those that are given are returned.
+    If the folder is that of one run, only this run is resumed. If it holds no run yet, return the given settings.
 
     Args:
-        settings: What is asked for now.
-        given: Which of them were given, whether they are defaults or not.
-        folder: Of one run, or of all runs of a command.
+        settings: Settings of the present command.
+        given: Names of the settings that were given, also if their values are the defaults.
+        folder: Folder of one run, or of all runs of a command.
 
     Raises:
-        InputError: The settings in the folder cannot be read, or name model code that `given` does not.
-        SettingsError: What was given contradicts them, or they are of several commands.
+        InputError: The settings in the folder cannot be read, or name code (model, data or transform) that `given` does not.
+        SettingsError: The given settings contradict them, or they belong to several commands.
     """
     commands = {run: _command(run) for run in run_folders(folder)}
     alone = list(commands) == [folder]
@@ -77,7 +77,7 @@ def resumed_settings(settings: TrainSettings, given: Collection[str], folder: Pa
 
 @contextmanager
 def adding_resume_command(places: Sequence[Path]) -> Iterator[None]:
-    """Add to Ctrl-C, and to what ends a process alike, the command that goes on with the first run that can be gone on with."""
+    """Add to a KeyboardInterrupt (Ctrl-C, SIGTERM or SIGHUP) the command that resumes the first run that can be resumed."""
     try:
         yield
     except KeyboardInterrupt as stopped:
@@ -88,10 +88,10 @@ def adding_resume_command(places: Sequence[Path]) -> Iterator[None]:
 
 
 def require_run(folder: Path) -> None:
-    """Refuse a folder that was named to be gone on with, and holds no run: the default run would begin in it.
+    """Refuse to resume a folder that holds no run; otherwise the default run would start in it.
 
     Raises:
-        InputError: It holds none.
+        InputError: The folder holds no run.
     """
     if not run_folders(folder):
         raise InputError(
@@ -101,13 +101,13 @@ def require_run(folder: Path) -> None:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """Return the folder itself if it is that of a run, else those of the runs in it."""
+    """Return the folder itself if it is a run folder, else the run folders in it."""
     alone = (folder / checkpoints.SETTINGS).is_file()
     return [folder] if alone else sorted(path.parent for path in folder.glob(f"*/{checkpoints.SETTINGS}"))
 
 
 def _command(run: Path) -> TrainSettings:
-    """Return the settings of the command that began a run; before they were written down, those of the run itself."""
+    """Return the settings of the command that started a run; in runs of older versions, those of the run itself."""
     place = run / checkpoints.SETTINGS
     try:
         record = files.read_json(place, dict[str, Any], "Start the run again with --overwrite.")
@@ -121,7 +121,7 @@ def _command(run: Path) -> TrainSettings:
 
 
 def _contradicting(settings: TrainSettings, given: Collection[str], command: TrainSettings) -> list[str]:
-    """Return the settings that were given and are others than those of a command."""
+    """Return the names of the given settings that contradict those of a command."""
     names = []
     for name in sorted(set(given) - set(_FREE)):
         asked, known = getattr(settings, name), getattr(command, name)

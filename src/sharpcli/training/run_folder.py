@@ -1,4 +1,4 @@
-"""The folder of a run: what belongs to it, what is replaced and when, and whether there is room."""
+"""The folder of a run: its files, their replacement, and the disk space that they need."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MEBIBYTE = 2**20
 
 
 def refuse_to_overwrite(place: Path) -> None:
-    """Raise SettingsError if there is a run, or anything that looks like a checkpoint, or if the folder is inside of a run."""
+    """Raise SettingsError if the folder holds a run or any checkpoint file, or is inside the folder of a run."""
     if (place.parent / SETTINGS).exists():
         raise SettingsError(
             f"The folder {place.parent} is that of a run, so it cannot hold others.",
@@ -38,16 +38,16 @@ def require_room(place: Path, plan: TrainingPlan, weights: int) -> None:
     """Refuse to start a run whose files would not fit on the disk.
 
     Args:
-        place: Folder of the run, which need not exist.
-        plan: What it will save.
+        place: Folder of the run; it need not exist.
+        plan: Gives the files that the run will save.
         weights: Bytes of one checkpoint.
 
     Raises:
-        InputError: They would not.
+        InputError: The files would not fit.
     """
     steps = plan.updates // plan.save_every if plan.save_every else 0
     slots = 2 if plan.optimizer == "adam" else 1
-    # Initial, final and last good weights, averages, steps; and the state twice, since the new one is written beside the old.
+    # Initial, final and last good weights, averages, steps; and the state twice: old and new state exist during a save.
     needed = weights * (3 + len(plan.average) + steps + 2 * (1 + slots + 2 * len(plan.average)))
     nearest = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     free = shutil.disk_usage(nearest).free
@@ -59,7 +59,7 @@ def require_room(place: Path, plan: TrainingPlan, weights: int) -> None:
 
 
 def set_aside(place: Path) -> None:
-    """Keep the run that is to be replaced until the new one is complete; an incomplete one is not worth keeping."""
+    """Move the old run aside until the new run is complete; if the old run is incomplete, delete it."""
     if (place / "final.pt").exists():
         aside = place / _ASIDE
         aside.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ def set_aside(place: Path) -> None:
 
 
 def forget_aside(place: Path) -> None:
-    """Remove the run that was replaced."""
+    """Delete the run that was moved aside."""
     aside = place / _ASIDE
     if aside.is_dir():
         _discard(aside)
@@ -79,13 +79,13 @@ def forget_aside(place: Path) -> None:
 
 
 class _Taken(TypedDict):
-    """What is used of a line of metrics.jsonl."""
+    """The fields that are used of a line of metrics.jsonl."""
 
     seconds: float
 
 
 def seconds_of(place: Path) -> float:
-    """Return how long the run in a folder had taken when it was evaluated last, over all sittings; 0 if nothing tells."""
+    """Return the seconds that a run had taken at its last evaluation, over all sessions; 0 if this is not known."""
     try:
         return files.read_lines(place / "metrics.jsonl", _Taken, "")[-1]["seconds"]
     except (InputError, LookupError):
@@ -93,7 +93,7 @@ def seconds_of(place: Path) -> float:
 
 
 def _own_files(place: Path) -> list[Path]:
-    """Return what a run has written into its folder; whatever else is there belongs to the user."""
+    """Return the files that a run has written into its folder; all other files belong to the user."""
     return [path for pattern in _OWN for path in place.glob(pattern)]
 
 

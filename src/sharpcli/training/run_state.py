@@ -22,7 +22,7 @@ _Count = Annotated[int, files.Range(0)]
 
 
 class OptimizerState(TypedDict):
-    """What an optimizer has for each parameter, by its number; its settings are those of the plan."""
+    """The tensors of an optimizer for each parameter, by its number; the optimizer's settings come from the plan."""
 
     state: dict[int, dict[str, Tensor | None]]
 
@@ -56,7 +56,7 @@ class Lines(TypedDict):
 
 
 class RunState(TypedDict):
-    """All that a run continues from."""
+    """The complete state from which a run continues."""
 
     random: Tensor
     cuda_random: NotRequired[Tensor]
@@ -70,10 +70,10 @@ class RunState(TypedDict):
 
 
 def write_state(folder: Path, identity: dict[str, Any], parts: dict[str, Any], device: torch.device) -> None:
-    """Write all that is needed to continue as if nothing had happened: parts of the run, and the random states.
+    """Write all that is needed to continue exactly: the parts of the run, and the random states.
 
     Raises:
-        InputError: It cannot be written.
+        InputError: The state cannot be written.
     """
     state = {"random": torch.get_rng_state(), **parts}
     if device.type == "cuda":
@@ -82,10 +82,10 @@ def write_state(folder: Path, identity: dict[str, Any], parts: dict[str, Any], d
 
 
 def read_state(folder: Path, identity: dict[str, Any], device: torch.device) -> RunState:
-    """Return the parts of the run that were written last, and restore the random states.
+    """Return the last saved parts of the run, and restore the random states.
 
     Raises:
-        InputError: They cannot be read, or are none.
+        InputError: They cannot be read, or are not the state of a run.
         SettingsError: They belong to another model, data, plan or seed.
     """
     state = _saved(folder, identity).read(RunState)
@@ -97,7 +97,7 @@ def read_state(folder: Path, identity: dict[str, Any], device: torch.device) -> 
         if "cuda_random" in state and device.type == "cuda":
             require_like(state["cuda_random"], torch.cuda.get_rng_state(device), "cuda_random")
             torch.cuda.set_rng_state(state["cuda_random"], device)
-    except (files.ContentError, RuntimeError) as error:  # RuntimeError: no such state of the generator can be.
+    except (files.ContentError, RuntimeError) as error:  # RuntimeError: torch refuses the generator state.
         raise unusable(folder, first_line(error)) from error
     return state
 
@@ -131,20 +131,20 @@ def _saved(folder: Path, identity: Mapping[str, Any]) -> SavedState:
 
 
 def require_like(tensor: Tensor, own: Tensor, name: str) -> None:
-    """Refuse a tensor of a file that is not of the shape and the type of the one that it takes the place of.
+    """Refuse a tensor from a file whose shape or type differs from that of the tensor that it replaces.
 
     Raises:
-        ContentError: It is not.
+        ContentError: Shape, type or memory layout differs.
     """
     if tensor.layout != torch.strided or (tensor.shape, tensor.dtype) != (own.shape, own.dtype):
         raise files.ContentError(f"'{name}' is not of the shape {tuple(own.shape)} and of the type {own.dtype}")
 
 
 def require_alike(tensors: Mapping[str, object], own: Mapping[str, object], name: str) -> None:
-    """Refuse tensors of a file that do not all take the place of those that there are; what else modules keep may be anything.
+    """Refuse tensors from a file that do not match the present ones; other values that modules store are not checked.
 
     Raises:
-        ContentError: A name is missing or left over, or a shape or a type differs.
+        ContentError: A name is missing or unexpected, or a shape or a type differs.
     """
     if set(tensors) != set(own):
         raise files.ContentError(f"'{name}' holds other tensors")
@@ -157,10 +157,10 @@ def require_alike(tensors: Mapping[str, object], own: Mapping[str, object], name
 
 
 def require_slots(parts: Mapping[str, Tensor | None], parameter: Tensor, optimizer: str) -> None:
-    """Refuse what is none of the tensors that an optimizer has for a parameter.
+    """Refuse tensors that do not match those of the optimizer for a parameter.
 
     Raises:
-        ContentError: It is not.
+        ContentError: A name, a shape or a type differs.
     """
     if set(parts) != set(_SLOTS[optimizer]):
         raise files.ContentError("'optimizer' holds other tensors")
@@ -177,7 +177,7 @@ def forget_state(folder: Path) -> None:
 
 
 def write_or_warn(write: Callable[[], None], name: str) -> None:
-    """Write something that training does not need; a full disk loses no more than that."""
+    """Write something that training does not need; if this fails, warn and continue."""
     try:
         write()
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Learning rates as a fraction of the peak, each a function of the number of the update alone."""
+"""Learning rates as a fraction of the peak; each depends on the update number only."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Izmailov et al. 2018: constant for half of the time before averaging begins, here three quarters of the run, and linear
-# to nine tenths of it.
+# Izmailov et al. 2018. Averaging begins after three quarters of the run. The rate is constant for half of this time, and
+# then falls linearly until nine tenths of this time.
 _SWA_HIGH, _SWA_LOW = 0.375, 0.675
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What the schedules share.
+    """Values that all schedules use.
 
     Attributes:
         length: Updates from the end of warm-up to the end of the schedule.
-        final: Where it ends, as a fraction of the peak.
-        drops: Pairs of update, counted from the end of warm-up, and fraction of the peak from there on.
+        final: Final rate, as a fraction of the peak.
+        drops: Pairs: an update, counted from the end of warm-up, and the fraction of the peak from that update on.
     """
 
     length: int
@@ -38,7 +38,7 @@ class Schedule:
         return 1 - (1 - self.final) * self._done(update)
 
     def step(self, update: int) -> float:
-        """Fall at given updates; before the first of them, the peak."""
+        """Fall at the given updates; stay at the peak before the first."""
         return [1.0, *(fraction for start, fraction in self.drops if update >= start)][-1]
 
     def swa(self, update: int) -> float:

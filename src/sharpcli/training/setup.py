@@ -1,4 +1,4 @@
-"""What the runs of one command share: data, and the weights they all begin with."""
+"""The parts that all runs of one command share: the data and the initial weights."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from sharpcli.settings.losses import LossSpec
 from sharpcli.training.plan import TrainingPlan, make_plan
 from sharpcli.training.variants import Variant
 
-_SAMPLES = 1000  # At most; as many as tell how many pass at once.
+_SAMPLES = 1000  # Maximum number of samples used to determine the chunk size.
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSetup:
-    """What runs share.
+    """The parts that runs share.
 
     Attributes:
-        settings: Of the first of them.
-        model: With the initial weights; never trained itself.
-        init: Those weights and buffers by name.
-        init_sha256: Of them.
+        settings: Settings of the first run.
+        model: The model with the initial weights; it is never trained itself.
+        init: The initial weights and buffers by name.
+        init_sha256: SHA-256 of `init`.
     """
 
     settings: TrainSettings
@@ -47,7 +47,7 @@ class TrainingSetup:
 
     @staticmethod
     def open(settings: TrainSettings) -> TrainingSetup:
-        """Load the data and build the model, at random by the seed, or from a checkpoint.
+        """Load the data and build the model, with random weights from the seed or with the weights of a checkpoint.
 
         Raises:
             SharpcliError: Either is unusable; see `sharpcli.errors`.
@@ -97,7 +97,7 @@ class TrainingSetup:
         return _loss_name(self.settings)
 
     def plan(self, variant: Variant) -> TrainingPlan:
-        """Fill in the numbers of a run that its settings leave open."""
+        """Return the plan of a run, with a value for each setting that was not given."""
         has_batch_norm = bool(batch_norms(self.model))
         inputs, targets = self.data.train.inputs, self.data.train.targets
         counted = loss_of(self.loss, targets).has_terms(targets).nonzero()[:_SAMPLES, 0]

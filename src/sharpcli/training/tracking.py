@@ -1,4 +1,4 @@
-"""What is followed while a model trains: how far it has gone, and how sharp the loss is that it descends."""
+"""Quantities that are tracked during training: the distance from the initial weights, and the sharpness of the loss."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_PRODUCTS = 100
 
 
 def is_log_spaced(update: int) -> bool:
-    """Tell whether a number of updates is one of about 20 a decade: 1, 2, 3, ..., 10, 11, 13, 14, 16, ..., 100, 112, ..."""
+    """Return whether a number of updates is one of about 20 per decade: 1, 2, 3, ..., 10, 11, 13, 14, 16, ..., 100, 112, ..."""
     if update < 1:
         return False
     power = round(_PER_DECADE * math.log10(update))
@@ -39,7 +39,7 @@ def is_log_spaced(update: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class DistanceTracker:
-    """Follows ‖w_t - w_0‖ over all trainable parameters, at log-spaced updates (Hoffer et al. 2017).
+    """Tracks ‖w_t - w_0‖ over all trainable parameters, at log-spaced updates (Hoffer et al. 2017).
 
     Attributes:
         space: Layout of the parameters.
@@ -57,14 +57,14 @@ class DistanceTracker:
 
 @dataclass(eq=False)
 class SharpnessTracker:
-    """Follows λmax of the loss that a run descends, against the largest value at which its steps are stable.
+    """Tracks λmax of the training loss, together with the largest value at which the updates are stable.
 
-    The loss is that of training: its data without augmentation, its smoothing, and BatchNorm normalising the blocks of
-    a full batch (Cohen et al. 2021). Each search starts at the eigenvector found before, which only saves products.
+    The loss is that of training: the training data without augmentation, label smoothing, and BatchNorm that normalises
+    the blocks of a full batch (Cohen et al. 2021). Each search starts at the previous eigenvector, which only saves products.
 
     Attributes:
-        objective: That loss.
-        plan: For learning rate, momentum and weight decay.
+        objective: The training loss.
+        plan: Gives learning rate, momentum and weight decay.
     """
 
     objective: Objective
@@ -121,14 +121,14 @@ class SharpnessTracker:
         }
 
     def state(self) -> Tensor | None:
-        """Return what is needed to go on as if nothing had happened."""
+        """Return the state that is needed to continue exactly."""
         return self.vector
 
     def restore(self, vector: Tensor | None) -> None:
-        """Go back to a state.
+        """Restore a state.
 
         Raises:
-            ContentError: It is that of another model.
+            ContentError: The state belongs to another model.
         """
         if vector is not None and (vector.shape, vector.dtype) != (
             (1, self.objective.space.dimension),

@@ -1,4 +1,4 @@
-"""One update: its samples, the gradient as the plan's methods make it, the optimizer's steps."""
+"""One update: its samples, its gradient with the methods of the plan, and the steps of the optimizer."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutN
 
 @dataclass(eq=False)
 class Updater:
-    """Takes the updates of a plan. What an update does depends on its number, the weights and the optimizer's state.
+    """Takes the updates of a plan; an update depends on its number, the weights and the optimizer's state.
 
     Attributes:
         model: Trained in place, on the device of the data.
-        inputs: Of all training samples.
-        targets: Of it.
-        loss: What is descended, smoothing included.
-        plan: What to do.
-        seed: Of every random number but those of dropout.
+        inputs: Inputs of all training samples.
+        targets: Targets of all training samples.
+        loss: The loss that is minimized, smoothing included.
+        plan: The plan of the run.
+        seed: Seed of all random numbers except those of dropout.
     """
 
     model: nn.Module
@@ -72,11 +72,11 @@ class Updater:
             self._slopes = GradientPenalty(self._slopes, self.model, plan.grad_penalty)
         terms, num_samples = self.loss.count(self.targets), len(self.targets)
         each = self.loss.terms_each(self.targets)
-        self._terms_each = each if terms == each * num_samples else 0  # 0 where some targets are ignored.
+        self._terms_each = each if terms == each * num_samples else 0  # 0 if some targets are ignored.
 
     @staticmethod
     def check(plan: TrainingPlan, inputs: Inputs | InputSource) -> None:
-        """Raise SettingsError if a method of the plan cannot work on such inputs."""
+        """Raise SettingsError if a method of the plan does not work with these inputs."""
         main = main_tensor(inputs)
         several = not isinstance(first_sample(inputs), Tensor)
         if plan.augment and (several or main.ndim != _IMAGES or not main.is_floating_point()):
@@ -90,7 +90,7 @@ class Updater:
 
     @property
     def loss_is_exact(self) -> bool:
-        """Whether the loss that a full-batch update meets is the training loss itself, at no cost."""
+        """Whether the loss of a full-batch update is exactly the training loss, so that it needs no extra evaluation."""
         plan = self.plan
         changed = plan.augment or plan.adversarial or plan.label_smoothing or plan.amp
         return (
@@ -99,14 +99,14 @@ class Updater:
 
     @property
     def gradient_norm(self) -> float:
-        """The norm of the gradient at hand, before clipping; computed only where clipping or a reader needs it."""
+        """The norm of the current gradient before clipping; computed only for clipping or when this property is read."""
         return gradient_norm(self.parameters) if self._length is None else self._length
 
     def gradient(self, update: int, anchor: Anchor | None = None) -> float:
-        """Put the gradient of an update into `.grad`, clipped, and return the loss.
+        """Put the clipped gradient of an update into `.grad`, and return the loss.
 
-        Order: the mean over blocks (with penalty, adversarial inputs, weighted examples), at the worst place nearby (SAM),
-        the pull of the anchor, noise, clipping. Weight decay and momentum come after, in the optimizer.
+        Order: the mean over blocks (with penalty, adversarial inputs, weighted examples), at the perturbed weights for SAM;
+        the gradient of the proximal term; noise; clipping. The optimizer then applies weight decay and momentum.
         """
         plan, rate = self.plan, self.plan.learning_rate(update)
         indices = self.batches.indices(update)
@@ -135,7 +135,7 @@ class Updater:
         return loss
 
     def step(self, update: int) -> None:
-        """Take the optimizer's step along the gradient at hand, and the further ones of a proximal update."""
+        """Take the optimizer's step with the current gradient, and the further steps of a proximal update."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate(update)
         if not self.plan.proximal:
@@ -148,7 +148,7 @@ class Updater:
             self.optimizer.step()
 
     def _blocks(self, indices: Tensor | None, drawn: list[Tensor], weights: Tensor | None) -> Iterator[Block]:
-        """Cut the samples of an update into blocks; each is gathered and augmented only when its turn comes."""
+        """Split the samples of an update into blocks; each block is read and augmented only when it is needed."""
         num_samples = len(self.targets)
         count = num_samples if indices is None else len(indices)
         divisor, start = self._num_terms(count, indices), 0
@@ -173,7 +173,7 @@ class Updater:
         return some, self.targets[index]
 
     def _num_terms(self, count: int, indices: Tensor | None) -> int:
-        """Return the loss terms of a batch; at least 1, since a batch in which every target is ignored has no gradient."""
+        """Return the number of loss terms of a batch; at least 1, because all targets of a batch may be ignored."""
         if self._terms_each:
             return self._terms_each * count
         chosen = self.targets if indices is None else self.targets[(indices % len(self.targets)).to(self.targets.device)]
@@ -185,7 +185,7 @@ def _channels_last(part: Tensor) -> Tensor:
 
 
 def _optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.optim.Optimizer:
-    # One kernel for all of a tensor's arithmetic: half the time of a step on a CPU, where small nets feel it.
+    # One fused kernel per tensor halves the time of a step on a CPU, which matters for small networks.
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     if plan.optimizer == "adam":
         return torch.optim.Adam(parameters, betas=(plan.momentum, 0.999), weight_decay=plan.weight_decay, fused=fused)

@@ -1,4 +1,4 @@
-"""From the settings of `train` to single runs: every mode or recipe, at every value of every sweep."""
+"""The single runs of a `train` command: each mode or recipe, at each combination of the sweep values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _NOT_SWEPT = ("out", "overwrite", "resume", "list_recipes", "device", "data_root
 
 @dataclass(frozen=True)
 class Variant:
-    """One run to make.
+    """One run of a command.
 
     Attributes:
-        name: Of its folder, different for each run of a command.
+        name: Name of its folder, different for each run of a command.
         mode: Plug-in in training/modes.
-        settings: Of this run alone, with what its recipe sets filled in.
+        settings: Settings of this run, including those of its recipe.
         recipe: The recipe of a paper, if one was named.
-        command: The settings that the whole command was given.
+        command: Settings of the entire command.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Variant:
 
 
 def variants(settings: TrainSettings) -> list[Variant]:
-    """Return the runs that settings ask for.
+    """Return the runs that the settings request.
 
     Raises:
-        SettingsError: A recipe or an option is unknown, a value does not fit, or choices clash.
+        SettingsError: A recipe or an option is unknown, a value is not valid, or settings contradict each other.
     """
     bases = _of_recipes(settings) if settings.recipe else _of_modes(settings)
     sweeps = [_swept(text) for text in settings.sweep]
@@ -51,7 +51,7 @@ def variants(settings: TrainSettings) -> list[Variant]:
         for values in itertools.product(*(values for _, values in sweeps)):
             chosen = dict(zip(keys, values, strict=True))
             tail = "".join(f"-{key.replace('_', '-')}{_word(value)}" for key, value in chosen.items())
-            # What is swept is the user's own choice, so it comes before a recipe fills in the rest.
+            # A swept value is the user's choice, so it is set before the recipe fills in the other settings.
             own = replace(settings, **chosen)
             filled = base.recipe.fill(own) if base.recipe else own
             all_variants.append(replace(base, name=base.name + tail, settings=filled))
@@ -62,7 +62,7 @@ def variants(settings: TrainSettings) -> list[Variant]:
 
 
 def _word(value: object) -> str:
-    """Return a value as a part of the name of one folder: a path is no folders within folders, and leads nowhere else."""
+    """Return a value as part of a folder name; path separators are replaced, so that it stays one folder in its place."""
     text = str(value)
     word = "".join(letter if letter.isalnum() or letter in "-.+_=," else "-" for letter in text)
     return word if word == text else word.strip("-.")

@@ -1,4 +1,4 @@
-"""How far a checkpoint is from where its training began, and how that distance grew."""
+"""The distance of a checkpoint from its initial weights, and the growth of this distance."""
 
 from sharpcli.analyses.distance.analysis import displacement, distance, reference
 

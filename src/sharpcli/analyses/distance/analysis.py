@@ -1,4 +1,4 @@
-"""How far weights are from where they started. Needs no data, and a model only where a file does not say what is trained."""
+"""The distance of weights from their initial values; needs no data, and a model only if a file does not name its parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sharpcli.settings import DistanceSettings, chosen
 
 
 class _Line(TypedDict):
-    """What is used of a line of distances.jsonl."""
+    """The fields that are used of a line of distances.jsonl."""
 
     step: Annotated[int, Range(0)]
     distance: Annotated[float, Range(0)]
@@ -32,16 +32,16 @@ class _Line(TypedDict):
 def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, **options: object) -> DistanceResult:
     """Measure ‖w - w₀‖₂ over all parameters, in float64; a tied tensor counts once, buffers do not count.
 
-    For a run folder the result also has the length of the trajectory through the saved steps, and says whether distances grow
-    as log t or as a power of t. The distances are those of distances.jsonl if training has written it, else of the saved steps.
+    For a run folder the result also has the length of the trajectory through the saved steps, and tells whether the distances
+    grow as log t or as a power of t. They are read from distances.jsonl if training has written it, else from the saved steps.
 
     Args:
         checkpoint: File, or run folder; a run folder also gives its saved steps.
-        settings: What to do.
-        **options: Its fields, in place of settings, such as `distance("b.pt", init="a.pt")`.
+        settings: Settings of the measurement.
+        **options: Fields of the settings, instead of `settings`, such as `distance("b.pt", init="a.pt")`.
 
     Returns:
-        Distance, relative to ‖w₀‖, and cosine of the angle between w and w₀; per layer if asked for.
+        Distance, also relative to ‖w₀‖, and cosine of the angle between w and w₀; per layer if requested.
 
     Raises:
         InputError: No initial weights are known, or tensors differ in name or shape.
@@ -82,10 +82,10 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
 
 
 def reference(checkpoint: Checkpoint, init: str | None) -> Checkpoint:
-    """Return the weights to measure from: those that are named, else those that the checkpoint's run started from.
+    """Return the weights to measure from: the named weights, else the initial weights of the checkpoint's run.
 
     Raises:
-        InputError: There are none.
+        InputError: There are no such weights.
     """
     return checkpoints.read(init, preferred=checkpoint.weights) if init else checkpoints.initial_weights(checkpoint)
 
@@ -94,19 +94,19 @@ def displacement(final: Checkpoint, init: Checkpoint, *, model: nn.Module | None
     """Return norms and angle between the parameters of two sets of weights.
 
     Args:
-        final: Where they are.
-        init: Where they were.
-        model: What tells which of them are parameters.
+        final: The final weights.
+        init: The initial weights.
+        model: A model that identifies the parameters among the tensors.
 
     Raises:
-        InputError: A parameter is missing from the initial weights or of another shape; the first is named.
+        InputError: A parameter is missing in the initial weights or has another shape there; the message names the first.
         NumericalError: The weights are not finite.
     """
     return _displacement(final, *_parameters([final, init], model))
 
 
 def _parameters(sources: list[Checkpoint], model: nn.Module | None) -> list[Parts]:
-    """Return the parameters of the end, the start and what is between; say so where they had to be guessed."""
+    """Return the parameters of the final, the initial and the saved weights; warn if they had to be guessed."""
     parameters = checkpoints.same_parameters(sources, model)
     for source, parts in zip(sources, parameters, strict=True):
         parts.require_finite(source.path)
@@ -136,7 +136,7 @@ def _displacement(final: Checkpoint, ends: Parts, starts: Parts, *, per_layer: b
 
 
 def _growth(final: Checkpoint, lines: list[dict[str, Any]], settings: DistanceSettings) -> Growth | None:
-    """Fit both forms, and say so where the rate changed meanwhile: the claim is about the phase of one high rate."""
+    """Fit both forms; add a caution if the learning rate changed, because the claim is about a constant high rate."""
     fit = growth(lines, settings.fit_from, settings.fit_to)
     schedule = final.metadata.get("plan", {}).get("schedule")
     if fit is None and (settings.fit_from > 1 or settings.fit_to is not None):
@@ -165,12 +165,12 @@ def _trajectory(along: list[Parts]) -> Trajectory | None:
 
 
 def _lines(place: Path, steps: tuple[Displacement, ...], settings: DistanceSettings) -> list[dict[str, Any]]:
-    """Return distances by update: those that training wrote down, from its own start, else those of the saved steps."""
+    """Return distances by update: those that training recorded, from its own initial weights, else those of the saved steps."""
     written = place / "distances.jsonl"
     if place.is_dir() and files.is_there(written) and not settings.init:
         try:
             lines = files.read_lines(written, _Line, "Remove it.")
-        except InputError as error:  # The distances of the weights need no record.
+        except InputError as error:  # The distances can also be computed from the weights.
             progress.warn(f"{error.message} The distances of the saved steps are used instead.")
         else:
             return [{key: float(line[key]) for key in ("step", "distance")} for line in lines]
@@ -192,7 +192,7 @@ def _layer(name: str, end: Tensor, start: Tensor, shape: torch.Size) -> LayerDis
 
 
 def _compare(end: Tensor, start: Tensor) -> tuple[float, float | None, float | None]:
-    """Return the distance, relative to the start, and the cosine; None where a norm is zero."""
+    """Return the distance, relative to the start, and the cosine; None if a norm is zero."""
     gone, length, origin = float((end - start).norm()), float(end.norm()), float(start.norm())
     cosine = float(end @ start) / (length * origin) if length and origin else None
     return gone, gone / origin if origin else None, cosine

@@ -1,4 +1,4 @@
-"""How the distance from the start grows: as the logarithm of the number of updates, or as a power of it?"""
+"""The growth of the distance from the initial weights: as the logarithm or as a power of the number of updates."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scipy.optimize import least_squares
 
 from sharpcli.results import Growth, GrowthFit
 
-_LEAST = 6  # Points below which two parameters explain too much.
-_TELLING = 10.0  # Difference of AIC from which the worse one has no support (Burnham and Anderson 2002, section 2.6).
-_PARAMETERS = 3  # Of either, with the variance.
+_LEAST = 6  # Minimum number of points; with fewer, two parameters fit almost any data.
+_TELLING = 10.0  # AIC difference from which the worse form has no support (Burnham and Anderson 2002, section 2.6).
+_PARAMETERS = 3  # Number of parameters of each form, including the variance.
 
 Vector = NDArray[numpy.float64]
 
@@ -24,11 +24,11 @@ def growth(lines: Sequence[dict[str, Any]], low: int, high: int | None) -> Growt
 
     Args:
         lines: Each with "step" t ≥ 1 and "distance".
-        low: First update that counts.
-        high: Last one, or None for all.
+        low: First update to use.
+        high: Last update to use, or None for no limit.
 
     Returns:
-        Both fits, and which the data prefer by Akaike's criterion corrected for few points; None with too few points.
+        Both fits, and the preferred form by Akaike's criterion, corrected for few points; None with too few points.
 
     References:
         Hoffer et al., NeurIPS 2017 (log t); Hurvich and Tsai 1989 (AICc).
@@ -57,7 +57,7 @@ def _logarithm(updates: Vector, distances: Vector) -> GrowthFit:
 
 
 def _power(updates: Vector, distances: Vector) -> GrowthFit:
-    """Start at the line through the logarithms, then fit the distances themselves, so that both fits weigh errors alike."""
+    """Start at a linear fit of the logarithms, then fit the distances themselves, so that both forms weight errors equally."""
     slope, intercept = numpy.polyfit(numpy.log(updates), numpy.log(distances), 1)
     solution = least_squares(
         lambda free: numpy.exp(free[0]) * updates ** free[1] - distances,
@@ -76,7 +76,7 @@ def _fit(
     residuals = distances - curve(updates)
     count, squares = len(updates), float(residuals @ residuals)
     spread = float(((distances - distances.mean()) ** 2).sum())
-    # A fit through every point has no variance to speak of; rounding is the least there is.
+    # An exact fit would have variance zero; the rounding error is the lower limit.
     variance = max(squares / count, (numpy.finfo(float).eps * float(distances.max())) ** 2)
     correction = 2 * _PARAMETERS * (_PARAMETERS + 1) / (count - _PARAMETERS - 1)
     return GrowthFit(

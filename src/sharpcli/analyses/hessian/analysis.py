@@ -1,4 +1,4 @@
-"""The spectrum of a checkpoint's curvature: eigenvalues with certificates, and what else was asked for."""
+"""The spectrum of a checkpoint's curvature matrix: eigenvalues with certificates, and the other requested quantities."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from sharpcli.loading import LoadedCheckpoint, check_loss, checkpoint_paths, loa
 from sharpcli.results import HessianResult, Layer
 from sharpcli.settings import HessianSettings, chosen
 
-_REPEATS = {"float32": 1e-5, "float64": 1e-9}  # Relative difference of two losses at the same weights that is rounding.
+_REPEATS = {"float32": 1e-5, "float64": 1e-9}  # Relative difference of two equal losses up to which it is rounding.
 
 
 def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **options: object) -> HessianResult:
-    """Find eigenvalues of the Hessian of the mean loss, each with residual, interval and verdict.
+    """Compute eigenvalues of the Hessian of the mean loss, each with residual, interval and verdict.
 
     Args:
         checkpoint: File, or run folder.
-        settings: What to do, for one split; `hessian_all` does several checkpoints and both splits.
-        **options: Its fields, in place of settings, such as `hessian("a.pt", topk=20)`.
+        settings: Settings of the analysis, for one split; use `hessian_all` for several checkpoints or both splits.
+        **options: Fields of the settings, instead of `settings`, such as `hessian("a.pt", topk=20)`.
 
     Returns:
-        What was asked for. Not reaching the tolerance is told in verdicts and `advice`, not raised.
+        The requested quantities. If the tolerance is not reached, verdicts and `advice` tell this; no error is raised.
 
     Raises:
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`. An operator that is not
@@ -67,13 +67,13 @@ def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **o
 def hessian_all(
     places: Sequence[str | Path], settings: HessianSettings | None = None, **options: object
 ) -> list[HessianResult]:
-    """Do what `hessian` does for several checkpoints, for all saved steps of runs, and for both splits.
+    """Run `hessian` for several checkpoints, for all saved steps of runs, and for both splits.
 
-    Along a run each search starts near the eigenvectors of the step before, which saves products.
+    Along a run each search starts near the eigenvectors of the previous step, which saves products.
 
     Raises:
-        SharpcliError: As for `hessian`; also where one file cannot hold the vectors of several analyses.
-        IncompleteError: One analysis has failed; it holds the results before.
+        SharpcliError: As for `hessian`; also if one file is given for the vectors of several analyses.
+        IncompleteError: An analysis has failed; the error holds the results before it.
     """
     settings = chosen(HessianSettings, settings, options)
     splits = ("train", "test") if settings.split == "both" else (settings.split,)
@@ -101,15 +101,15 @@ def hessian_all(
 
 
 def _held(settings: HessianSettings) -> AbstractContextManager[None]:
-    """Hold the folder of --state for this process alone."""
+    """Lock the folder of --state for this process."""
     return files.held(files.from_root(settings.state), "--state", folder=True) if settings.state else nullcontext()
 
 
 def _analyse(
     path: str | Path, settings: HessianSettings, planner: Planner, warm: Tensor | None
 ) -> tuple[HessianResult, Tensor | None]:
-    """Return the answer for one checkpoint and split, and the eigenvectors found."""
-    # From the root: a model's code may change the working folder.
+    """Return the result for one checkpoint and split, and the eigenvectors."""
+    # Absolute paths, because a model's code may change the working directory.
     state, vectors = (files.from_root(place) if place else None for place in (settings.state, settings.vectors))
     if vectors:
         vectors_file.require_writable(vectors)
@@ -158,7 +158,7 @@ def _more(
     settings: HessianSettings,
     attempt: OptionalParts,
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return what was asked for beyond eigenvalues, as fields of the result, and the products each use has taken."""
+    """Return the requested quantities beyond eigenvalues, as fields of the result, and the number of products for each use."""
     bar = meter.bar(pairs) if pairs else None
     moments = density = parts = None
     layers: tuple[Layer, ...] = ()
@@ -196,7 +196,7 @@ def _require_deterministic(first: float, second: float, settings: HessianSetting
 
 
 def _saved(place: str | Path) -> list[Path]:
-    """Return the saved steps of a run in their order, with its final weights last; they are what --along-run goes along."""
+    """Return the files that --along-run analyses: the saved steps of a run in their order, with its final weights last."""
     folder, final = Path(place), checkpoints.read(place)
     steps = checkpoints.saved_steps(folder, final)
     if not steps:

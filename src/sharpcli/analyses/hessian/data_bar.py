@@ -1,4 +1,4 @@
-"""How far the first eigenvalue depends on the samples it was measured on."""
+"""The uncertainty of the first eigenvalue that comes from the choice of samples."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from sharpcli.results import DataBar
 from sharpcli.settings import HessianSettings
 
 _GROUPS = 40
-_LEAST = 4  # Groups below which a standard error says nothing.
-_MARGIN = 2  # Standard errors by which the bracket is wider than the two quotients, at each end.
+_LEAST = 4  # Minimum number of groups for a useful standard error.
+_MARGIN = 2  # Number of standard errors by which the bracket is wider than the two quotients, at each end.
 
 
 class DataBarMeter:
-    """Verifies the first eigenpair with a product that is summed by random groups of samples, and keeps their parts."""
+    """Verifies the first eigenpair with a product summed over random groups of samples, and stores the part of each group."""
 
     def __init__(self, loaded: LoadedCheckpoint, operator: CurvatureOperator, settings: HessianSettings) -> None:
         self._loaded, self._operator, self._settings = loaded, operator, settings
         self._seen: GroupedProduct | None = None
 
     def measure(self, vector: Tensor) -> Tensor:
-        """Return the product with a vector; the sum over groups is the same matrix, taken in another order."""
+        """Return the product with a vector; the sum over groups gives the same matrix, summed in another order."""
         self._seen = self._operator.quadratic_forms(vector, groups=_GROUPS, seed=self._settings.seed)
         return self._seen.product
 
     def bar(self, pairs: Eigenpairs) -> DataBar | None:
-        """Return the error bar, with a bracket where samples were left out; None for too few groups.
+        """Return the error bar, with a bracket if samples were left out; None for too few groups.
 
-        For the whole split, of which a share s was analysed, the quotient at the top vector v of the part is
-        s·vᵀHv + (1-s)·(vᵀHv on the rest), and λmax is no lower than it. λmax of a part is on average no lower
-        than that of the whole, for λmax is convex (Granziol, Zohren and Roberts 2022, JMLR 23).
+        A fraction s of the split was analysed; v is the top eigenvector of this part. For the entire split, the Rayleigh
+        quotient at v is s·vᵀHv + (1-s)·(vᵀHv on the rest), and λmax is not below it. On average, λmax of a part is not
+        below λmax of the entire split, because λmax is convex (Granziol, Zohren and Roberts 2022, JMLR 23).
         """
         if self._seen is None or len(self._seen.forms) < _LEAST:
             return None
@@ -49,7 +49,7 @@ class DataBarMeter:
             held_out = self._held_out(pairs)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # The model may raise anything; no answer is given up for this bar.
+        except BaseException as error:  # The model may raise any error; this bar must not lose the other results.
             progress.warn(f"The held-out samples are not measured: {reason(error)}")
             release_memory(error, self._loaded.runtime)
             return alone
@@ -73,7 +73,7 @@ class DataBarMeter:
         )
 
     def _held_out(self, pairs: Eigenpairs) -> tuple[Objective, float, GroupedProduct] | None:
-        """Return the samples left out, the share of those taken, and the product on the former; None if none were left out."""
+        """Return the objective on held-out samples, the analysed fraction, and the product there; None without such samples."""
         rest = self._loaded.held_out(least=_LEAST, **self._settings.matrix())
         if rest is None:
             return None

@@ -1,4 +1,4 @@
-"""The curvature of each layer by itself: the diagonal blocks of the matrix."""
+"""The curvature of each layer: the diagonal blocks of the matrix."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def blocks(
     vectors: int | None,
     graphs: int | None,
 ) -> list[Layer]:
-    """Return λmax and trace of each layer's own block, and the layer's share of the first eigenvector.
+    """Return λmax and trace of each layer's diagonal block, and the layer's share of the first eigenvector.
 
     The traces of all blocks come from the same products: for random signs z, z_lᵀ(Hz)_l has the mean tr(H_ll).
 
@@ -46,9 +46,9 @@ def blocks(
         loaded: The checkpoint.
         operator: The matrix of all parameters.
         pairs: Its eigenpairs.
-        settings: What to do.
+        settings: Settings of the analysis.
         vectors: Bytes for the Lanczos vectors of a block.
-        graphs: Bytes for its kept graphs. Default of both: a share of what is free.
+        graphs: Bytes for its stored graphs. None for either: a share of the free memory.
     """
     space = operator.objective.space
     slices = space.layer_slices()
@@ -57,7 +57,7 @@ def blocks(
     with progress.task("layer", total=len(slices)) as shown:
         for name, names in space.groups().items():
             share = float(top[slices[name]].double().square().sum())
-            if unused.issuperset(names):  # Its block is zero by construction, and no loss depends on it to differentiate.
+            if unused.issuperset(names):  # Its block is zero, because the loss does not depend on this layer.
                 size = slices[name].stop - slices[name].start
                 layers.append(
                     Layer(
@@ -100,7 +100,7 @@ def blocks(
 
 
 def products(layers: Sequence[Layer]) -> int:
-    """Return how many products the blocks took, those of the common traces included."""
+    """Return the number of products for all blocks, including those for the traces."""
     return sum(layer.products for layer in layers) + (_PROBES if layers else 0)
 
 
@@ -109,7 +109,7 @@ def _traces(
 ) -> dict[str, Estimate]:
     """Estimate the traces of blocks whose first eigenpairs (λ, u) are known.
 
-    λ ((zᵀu)² - 1) has mean zero and most of the variance of an outlier, so it is taken off.
+    λ ((zᵀu)² - 1) has mean zero and contains most of the variance of an outlier, so it is subtracted.
     """
     random, samples, accuracy = generator(seed, streams.LAYER_PROBES), dict[str, list[float]](), Accuracy(operator)
     length = math.sqrt(operator.shape[0])

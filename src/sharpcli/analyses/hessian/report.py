@@ -1,4 +1,4 @@
-"""From eigenpairs to the plain fields of an answer: values with verdicts, advice, and the thresholds of descent."""
+"""Conversion of eigenpairs to the plain fields of a result: values with verdicts, advice, and stability thresholds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sharpcli.settings import HessianSettings
 
 
 def largest_of(pairs: Eigenpairs) -> float | None:
-    """Return the largest eigenvalue, if it is among those that were looked for: for "LM" only if it is positive."""
+    """Return the largest eigenvalue if the search covers it, else None; for "LM" only if it is positive."""
     if pairs.wanted.which == "SA" or not pairs.wanted.count:
         return None
     top = max(pairs.values.tolist()[: pairs.wanted.count])
@@ -22,7 +22,7 @@ def largest_of(pairs: Eigenpairs) -> float | None:
 
 
 def eigenvalue_fields(pairs: Eigenpairs | None) -> dict[str, Any]:
-    """Return what the search itself has to tell, as fields of the result."""
+    """Return the results of the search as fields of the result."""
     if pairs is None:
         names = ("lambda_max", "index_probability", "ceiling", "floor", "noise_floor", "rounding", "orthogonality")
         return {**dict.fromkeys(names), "eigenvalues": (), "ended": "", "converged": True, "residual_history": ()}
@@ -78,7 +78,7 @@ def advice(pairs: Eigenpairs, settings: HessianSettings) -> str:
 
 
 def stability(subject: Subject, pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
-    """Return 2/lr and its like; they are about the Hessian of all parameters of plain descent, and mean nothing else."""
+    """Return 2/lr and similar thresholds; they are valid only for SGD and the Hessian over all parameters."""
     applies = settings.operator == "hessian" and not settings.params and subject.optimizer == "sgd"
     rates = (subject.learning_rate, subject.last_learning_rate)
     peak, last = (largest_stable(rate) if rate and applies else None for rate in rates)

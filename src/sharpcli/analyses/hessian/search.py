@@ -1,4 +1,4 @@
-"""The search for eigenvalues of an objective's curvature: its operator, its memory, and its Lanczos run."""
+"""The search for eigenvalues of an objective's curvature matrix: its operator, its memory, and its Lanczos run."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def largest(
     theta: Tensor | None = None,
     warm: Tensor | None = None,
 ) -> Eigenpairs:
-    """Run Lanczos on the objective's Hessian, by a planner that may have planned for others like it.
+    """Run Lanczos on the objective's Hessian, with a planner that may have been used for similar objectives.
 
     Args:
         objective: f.
-        settings: What to look for.
-        planner: Default: a new one.
-        theta: Where, shape (P,). Default: the objective's own weights.
-        warm: Vectors (J, P) to start near to.
+        settings: Settings of the search.
+        planner: Default: a new planner.
+        theta: Weights at which the Hessian is taken, shape (P,). Default: the objective's own weights.
+        warm: Vectors (J, P); the search starts near them.
 
     Raises:
-        SettingsError: More eigenvalues are asked for than there are parameters.
+        SettingsError: More eigenvalues are requested than there are parameters.
     """
     planner = planner or planner_for(settings)
     theta = objective.parameters() if theta is None else theta
@@ -48,7 +48,7 @@ def largest(
 
 
 def planner_for(settings: HessianSettings) -> Planner:
-    """Return a planner that knows what was asked for, to be used for several checkpoints."""
+    """Return a planner for these settings, which can be used for several checkpoints."""
     return Planner(settings.engine, settings.compile, settings.chunk_size)
 
 
@@ -60,7 +60,7 @@ def operator_for(objective: Objective, theta: Tensor, settings: HessianSettings,
 
 
 def graph_bytes(objective: Objective, settings: HessianSettings) -> int | None:
-    """Return the memory for samples and kept graphs under `--memory`; None without it."""
+    """Return the memory for samples and stored graphs under `--memory`; None without it."""
     return _plan(objective, settings).graphs(_needed_for_vectors(objective, settings))
 
 
@@ -74,7 +74,7 @@ def _plan(objective: Objective, settings: HessianSettings) -> MemoryPlan:
 
 
 def _needed_for_vectors(objective: Objective, settings: HessianSettings) -> int:
-    """Return the bytes that Lanczos vectors take if the search needs twice the products that are expected."""
+    """Return the bytes that Lanczos vectors take if the search needs twice the expected number of products."""
     count = 2 * settings.expected_products() + settings.confirm
     return count * objective.space.dimension * objective.runtime.dtype.itemsize
 
@@ -86,20 +86,20 @@ def search(
     store: KrylovFile | None,
     warm: Tensor | None = None,
 ) -> Eigenpairs:
-    """Run Lanczos as the settings ask.
+    """Run Lanczos with these settings.
 
     Args:
-        operator: The curvature, of shape (P, P).
-        settings: How many eigenpairs, at which end, and to which tolerance.
+        operator: The curvature matrix, of shape (P, P).
+        settings: Number of eigenpairs, end of the spectrum, and tolerance.
         meter: Measures the first eigenpair by groups of samples, for its error bar over the data.
-        store: File that keeps the search, so that it can be taken up again.
-        warm: Vectors (J, P) to start near to.
+        store: File that stores the search, so that it can be resumed.
+        warm: Vectors (J, P); the search starts near them.
 
     Raises:
-        SettingsError: More eigenvalues are asked for than there are parameters.
+        SettingsError: More eigenvalues are requested than there are parameters.
     """
     dimension = operator.shape[0]
-    if settings.topk == HessianSettings.topk:  # What nobody asked for need not be there.
+    if settings.topk == HessianSettings.topk:  # The default may be larger than P.
         settings = replace(settings, topk=min(settings.topk, dimension))
     for name, count in (("topk", settings.topk), ("bottomk", settings.bottomk)):
         if count > dimension:

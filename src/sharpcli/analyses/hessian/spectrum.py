@@ -1,4 +1,4 @@
-"""What can be had beyond eigenvalues: trace and norm, density and counts, the Gauss-Newton part."""
+"""Quantities beyond eigenvalues: trace and norm, density and counts, the Gauss-Newton part."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sharpcli.objective import Objective
 from sharpcli.results import Count, Density, Estimate, Moments, Parts
 from sharpcli.settings import HessianSettings
 
-_ENOUGH = 12  # Basis vectors from which a Krylov space holds the outliers; with fewer XTrace finds them by itself.
+_ENOUGH = 12  # Number of basis vectors from which a Krylov space contains the outliers; with fewer, XTrace is used.
 _GRID = 400
-_ANOTHER = 0.5  # Overlap of two unit eigenvectors below which they are two.
-_LINEAR = 1e-4  # Part of the largest magnitude below which the axis of the density is linear.
-_BLUR = 0.12  # Width of the blur on that axis, in units of asinh, that is about 12 % of an eigenvalue.
+_ANOTHER = 0.5  # Overlap of two unit eigenvectors below which they are different.
+_LINEAR = 1e-4  # Fraction of the largest magnitude below which the axis of the density is linear.
+_BLUR = 0.12  # Width of the blur on that axis, in units of asinh; this is about 12 % of an eigenvalue.
 
 
 def moments(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: HessianSettings) -> Moments:
-    """Return trace, Frobenius norm and ranks, from the Krylov space at hand if there is one."""
+    """Return trace, Frobenius norm and ranks, with the Krylov space of the search if it is large enough."""
     if pairs is not None and pairs.krylov.size >= _ENOUGH:
         frame = pairs.krylov.frame
         moments = deflated_moments(
@@ -55,7 +55,7 @@ def moments(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
 
 
 def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: HessianSettings) -> Density:
-    """Return the spectral density, certified eigenvalues taken out of it and counted exactly."""
+    """Return the spectral density; certified eigenvalues are deflated and counted exactly."""
     known = [] if pairs is None else _distinct(pairs)
     spectrum = spectral_density(
         operator,
@@ -70,7 +70,7 @@ def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
 
 
 def _distinct(pairs: Eigenpairs) -> list[int]:
-    """Return the places of those that have converged, each once: the ends of a small spectrum overlap."""
+    """Return the positions of certified eigenpairs, each once: in a small spectrum the two ends overlap."""
     kept: list[int] = []
     for place in (place for place, good in enumerate(pairs.converged) if good):
         if not kept or float(project(pairs.vectors[kept], pairs.vectors[place]).abs().max()) < _ANOTHER:
@@ -79,14 +79,14 @@ def _distinct(pairs: Eigenpairs) -> list[int]:
 
 
 def parts(objective: Objective, pairs: Eigenpairs) -> Parts:
-    """Return vᵀHv at the first eigenvector as its Gauss-Newton part and the rest."""
+    """Return vᵀHv at the first eigenvector, split into its Gauss-Newton part and the remainder."""
     vector, whole = pairs.vectors[0], float(pairs.values[0])
     ggn = dot(vector, GGNOperator(objective, objective.parameters(), memory=0) @ vector)
     return Parts(hessian=whole, ggn=ggn, rest=whole - ggn)
 
 
 def _drawn(spectrum: SpectralDensity, settings: HessianSettings) -> Density:
-    """Return a density as numbers to plot, on a scale that is linear about zero and logarithmic beyond."""
+    """Return a density as numbers to plot, on a scale that is linear near zero and logarithmic elsewhere."""
     largest = float(numpy.abs(spectrum.nodes).max()) or 1.0
     linear = _LINEAR * largest
     moved = {name: numpy.arcsinh(getattr(spectrum, name) / linear) for name in ("nodes", "lowest", "highest")}
@@ -114,7 +114,7 @@ def _drawn(spectrum: SpectralDensity, settings: HessianSettings) -> Density:
 
 
 def _root(square: Estimate) -> Estimate:
-    """Return the square root of an estimate, its error to first order."""
+    """Return the square root of an estimate, with the standard error to first order."""
     value = math.sqrt(max(square.value, 0))
     error = square.standard_error / (2 * value) if value else 0.0
     lower, upper = (math.sqrt(max(end, 0)) for end in (square.lower, square.upper))

@@ -12,15 +12,15 @@ from sharpcli.errors import SettingsError
 from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.objective import Objective
 
-_FORMAT = "sharpcli eigenvectors"  # In the metadata: tells such a file from others.
+_FORMAT = "sharpcli eigenvectors"  # In the metadata; identifies such a file.
 
 
 def require_writable(path: Path) -> None:
     """Refuse to write eigenvectors over a file that holds anything else, such as the checkpoint itself.
 
     Raises:
-        InputError: It is no file, such as a device.
-        SettingsError: There is such a file.
+        InputError: The path is not a regular file, such as a device.
+        SettingsError: The file exists and holds something else.
     """
     files.destination(path)
     if path.is_file() and not files.safetensors_metadata(path).get("format") == _FORMAT:
@@ -28,7 +28,7 @@ def require_writable(path: Path) -> None:
 
 
 def write(path: Path, pairs: Eigenpairs, objective: Objective) -> None:
-    """Write the eigenvectors (K, P), and each again as tensors in the shapes of the parameters."""
+    """Write the eigenvectors (K, P), and also each as tensors with the shapes of the parameters."""
     tensors = {"eigenvalues": pairs.values, "eigenvectors": pairs.vectors.cpu().contiguous()}
     tensors["indices"] = torch.tensor(pairs.ranks)
     for rank, vector in zip(pairs.ranks, pairs.vectors.cpu(), strict=True):

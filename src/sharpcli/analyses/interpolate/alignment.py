@@ -1,4 +1,4 @@
-"""Permute the hidden units of one network to resemble another's: the same function, at other weights."""
+"""Permute the hidden units of a network to match those of another network; the function does not change."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from sharpcli.modules import private_copy
 from sharpcli.runtime import generator
 
 _MOST_ROUNDS = 50
-_ROUNDING = 1e-12  # Of the largest gain: less is no improvement.
+_ROUNDING = 1e-12  # Relative to the sum of all gains; a smaller improvement is rounding.
 
 
 def align(first: nn.Module, second: nn.Module, *, seed: int) -> tuple[nn.Module, float]:
-    """Return a copy of the second model with its units permuted to match the first's, and the share that moved.
+    """Return a copy of the second model with its units permuted to match the first, and the fraction of units that moved.
 
-    Weight matching: for one set of units after the other, in random order, the permutation that makes the inner
-    product of both networks' weights largest, given those of all others, until none changes.
+    Weight matching: it takes one group of units after the other, in random order, and applies the permutation that
+    maximizes the inner product of both networks' weights, with all other permutations fixed. It repeats this until
+    no permutation changes.
 
     Raises:
         InputError: The model has layers whose wiring is not known; see `models.wiring`.
@@ -52,12 +53,12 @@ def align(first: nn.Module, second: nn.Module, *, seed: int) -> tuple[nn.Module,
 
 
 def matched(gain: NDArray[Any], runs: Sequence[int]) -> tuple[float, NDArray[Any]]:
-    """Return the largest sum of gain[i, order[i]] over the permutations that keep runs together, and the order.
+    """Return the largest sum of gain[i, order[i]] over the permutations that do not split runs, and the order.
 
     Args:
         gain: Shape (n, n).
-        runs: Sizes of consecutive units that stay together, rising, each a multiple of the one before; the units of a
-            run may change places, and whole runs may.
+        runs: Sizes of runs, which are consecutive units that stay together; ascending, each a multiple of the size before.
+            Units may be permuted within a run, and entire runs may be permuted.
     """
     if not runs:
         rows, columns = linear_sum_assignment(gain, maximize=True)
@@ -70,7 +71,7 @@ def matched(gain: NDArray[Any], runs: Sequence[int]) -> tuple[float, NDArray[Any
 
 
 def _gain(ours: UnitGroup, theirs: UnitGroup) -> NDArray[Any]:
-    """Return the inner products of the weights of each unit of one network with those of each of the other's."""
+    """Return the inner products between the weights of each unit of one network and of each unit of the other."""
     total = sum(
         one.rows() @ other.rows().T.to(one.tensor.device)
         for one, other in zip(ours.axes, theirs.axes, strict=True)

@@ -28,7 +28,7 @@ from sharpcli.results import PathResult
 from sharpcli.settings import InterpolateSettings, chosen
 
 _SAMPLES = 64
-_SELF_CHECK = 1e-5  # Relative difference allowed between a path's end and the checkpoint evaluated by itself.
+_SELF_CHECK = 1e-5  # Relative difference of outputs that is allowed after the units are permuted.
 
 
 def interpolate(
@@ -37,23 +37,23 @@ def interpolate(
     """Evaluate the loss along a path from one checkpoint (α = 0) to another (α = 1).
 
     The linear path is (1-α)·A + α·B; the arc is cos(απ/2)·A + sin(απ/2)·B; a Bézier curve is
-    (1-α)²·A + 2α(1-α)·C + α²·B, with C trained so that the loss along it is small. With BatchNorm its
-    statistics are recomputed at every point from the training data, or, with "eval", mixed
-    linearly like the weights, variances kept positive.
+    (1-α)²·A + 2α(1-α)·C + α²·B, where C is trained so that the loss along the curve is small. BatchNorm
+    statistics are recomputed at every point from the training data; with "eval" they are interpolated
+    linearly like the weights, and variances are clipped at 0.
 
     Args:
         start: A, a file or run folder.
         end: B, of the same architecture.
-        settings: What to do.
-        **options: Its fields, in place of settings, such as `interpolate("a.pt", "b.pt", points=41)`.
+        settings: Settings of the path.
+        **options: Fields of the settings, instead of `settings`, such as `interpolate("a.pt", "b.pt", points=41)`.
 
     Returns:
-        Curves for each split and the barrier max over 0 <= α <= 1 of L(α) - ((1-α)L(0) + αL(1)); None where a loss
+        Curves for each split, and the barrier: max over 0 <= α <= 1 of L(α) - ((1-α)L(0) + αL(1)), or None if a loss
         between the ends is not finite.
 
     Raises:
         InputError: Architectures, losses or data differ.
-        NumericalError: An end of the path does not give the loss of the checkpoint by itself.
+        NumericalError: The loss at an end of the path differs from the loss of the checkpoint itself.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
 
     References:
@@ -108,7 +108,7 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
 
     Raises:
         SettingsError: Fewer than two checkpoints.
-        IncompleteError: A pair has failed; it holds the results before.
+        IncompleteError: A pair has failed; the error holds the results before it.
     """
     paths = checkpoint_paths(paths)
     if len(paths) < 2:
@@ -118,7 +118,7 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
 
 
 def _parts(settings: InterpolateSettings) -> dict[str, float]:
-    """Return what there is to do, with its work in products: a loss is about a sixth of one, a step less than a loss."""
+    """Return the parts of the work, in products; a loss costs about a sixth of a product, and a step less than a loss."""
     return {
         "open": 1.0,
         "train the control point": settings.bezier_steps / 50 * (settings.path == "bezier"),
@@ -130,7 +130,7 @@ def _parts(settings: InterpolateSettings) -> dict[str, float]:
 def _aligned(
     first: LoadedCheckpoint, second: LoadedCheckpoint, settings: InterpolateSettings
 ) -> tuple[LoadedCheckpoint, float]:
-    """Return the second checkpoint with its units permuted, after checking that its function is what it was."""
+    """Return the second checkpoint with its units permuted, after a check that its function has not changed."""
     model, share = align(first.model, second.model, seed=settings.seed)
     inputs = select(second.data.train.inputs, slice(_SAMPLES))
     if not output_difference(model, second.model, inputs) <= _SELF_CHECK:
@@ -141,7 +141,7 @@ def _aligned(
 
 
 def _alphas(settings: InterpolateSettings) -> list[float]:
-    """Return the evenly spaced points, and 0 and 1."""
+    """Return the equally spaced values of α, and 0 and 1, in ascending order."""
     low, high = settings.bounds()
     spaced = {round(float(alpha), 12) for alpha in numpy.linspace(low, high, settings.points)}
     return sorted(spaced | {0.0, 1.0})

@@ -10,7 +10,7 @@ from sharpcli.errors import NumericalError
 from sharpcli.objective import Objective
 from sharpcli.runtime import generator
 
-_RATE = 0.02  # Of the root mean square of B - A, which is how far the weights have to go.
+_RATE = 0.02  # Relative to the root mean square of B - A, the typical distance that a weight moves.
 
 
 def bezier(start: Tensor, control: Tensor, end: Tensor, alpha: float) -> Tensor:
@@ -21,16 +21,16 @@ def bezier(start: Tensor, control: Tensor, end: Tensor, alpha: float) -> Tensor:
 def trained_control(objective: Objective, start: Tensor, end: Tensor, *, steps: int, batch: int, seed: int) -> Tensor:
     """Return the control point C that makes the mean loss along the curve small, shape (P,).
 
-    Each step draws one place α ~ U(0, 1) and one batch, and descends the loss there by Adam, whose rate falls to 0 on a
-    straight line; it begins at the middle of the straight path.
+    C starts at the middle of the straight path. Each step draws one α ~ U(0, 1) and one batch, and takes a step of Adam on
+    the loss there. The learning rate decreases linearly to 0.
 
     Args:
-        objective: The training loss, whose BatchNorm normalises the batch at hand if there is any.
+        objective: The training loss; BatchNorm, if any, normalises each batch.
         start: A, shape (P,).
         end: B, shape (P,).
-        steps: Of Adam.
-        batch: Samples a step.
-        seed: Of places and batches.
+        steps: Number of steps of Adam.
+        batch: Samples per step.
+        seed: Seed of α and of the batches.
 
     Raises:
         NumericalError: The loss is no longer finite.

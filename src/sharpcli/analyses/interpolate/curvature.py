@@ -1,4 +1,4 @@
-"""Curvature along a path: that of the curve itself, and the largest of the whole Hessian at each of its points."""
+"""Curvature along a path: the second derivative of the loss along it, and λmax of the full Hessian at each point."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def path_curvature(
     length: float,
     settings: InterpolateSettings,
 ) -> PathCurvature:
-    """Measure λmax at each point of a path, and the second derivative of the loss along a straight one.
+    """Measure λmax at each point of a path, and the second derivative of the loss along a straight path.
 
-    Searches start at the eigenvector of the point before, and share one plan. Where the loss is not finite there is
-    no Hessian: a gap.
+    Each search starts at the eigenvector of the previous point, and all share one plan. Points where the loss is not
+    finite have no Hessian; their values are None.
 
     Args:
-        objective: The mean loss; its own weights do not matter.
-        alphas: Points, rising.
-        losses: Of the objective, at the points.
-        place: Weights (P,) and BatchNorm statistics at a point.
+        objective: The mean loss; its own weights are not used.
+        alphas: Points, ascending.
+        losses: Values of the objective at the points.
+        place: Returns weights (P,) and BatchNorm statistics at a point.
         length: Euclidean distance between the ends.
-        settings: For path, seed and precision.
+        settings: Give path, seed and precision.
     """
     chosen = HessianSettings(
         topk=1, seed=settings.seed, dtype=settings.dtype, device=settings.device, chunk_size=settings.chunk_size
@@ -67,7 +67,7 @@ def path_curvature(
 
 
 def second_differences(places: Sequence[float], values: Sequence[float]) -> list[float | None]:
-    """Return the second derivative of the parabola through each point and its neighbours; None at the ends and at gaps."""
+    """Return the second derivative of the parabola through each point and its neighbours; None at the ends or if not finite."""
     differences: list[float | None] = [None]
     for before, here, after in zip(range(len(places)), range(1, len(places)), range(2, len(places)), strict=False):
         left, right = places[here] - places[before], places[after] - places[here]
@@ -78,7 +78,7 @@ def second_differences(places: Sequence[float], values: Sequence[float]) -> list
 
 
 def _with(objective: Objective, buffers: Mapping[str, Tensor]) -> Objective:
-    """Return the objective of a model that has these BatchNorm statistics."""
+    """Return the objective with these BatchNorm statistics in its model."""
     if not buffers:
         return objective
     model = private_copy(objective.model)

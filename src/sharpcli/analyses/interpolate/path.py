@@ -1,4 +1,4 @@
-"""The points between two sets of weights, each with the BatchNorm statistics that belong to it."""
+"""The points on a path between two sets of weights, each with its BatchNorm statistics."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sharpcli.results import Curve
 from sharpcli.settings import InterpolateSettings
 from sharpcli.together import evaluate_together, num_together
 
-_SELF_CHECK = 1e-5  # Relative difference allowed between a path's end and the checkpoint evaluated by itself.
+_SELF_CHECK = 1e-5  # Allowed relative difference between the loss at an end of the path and that of the checkpoint.
 
 
 class WeightPath:
-    """The points between two sets of weights, with the statistics that belong to each."""
+    """The points on a path between two sets of weights, each with its BatchNorm statistics."""
 
     control: Tensor | None = None
 
@@ -34,7 +34,7 @@ class WeightPath:
         self.loaded, self.settings = (first, second), settings
         self.objectives = {split: first.objective(split) for split in splits}
         self.recomputes = settings.bn == "recompute" and bool(batch_norms(first.model))
-        # Statistics are the training data's, whatever split is evaluated.
+        # The statistics are those of the training data, for every evaluated split.
         self.statistics_from = first.objective("train") if self.recomputes else None
         self.ends = (self.objectives[splits[0]].parameters(), second.objective(splits[0]).parameters())
         self.constants = _mixed_constants(first, second, recomputes=self.recomputes)
@@ -42,23 +42,23 @@ class WeightPath:
         self.control = self._control() if settings.path == "bezier" else None
 
     def in_groups(self, alphas: Sequence[float]) -> Iterator[Sequence[float]]:
-        """Cut points into groups that are evaluated in one pass."""
-        # Constants are put in by hooks, which may not work for several weights in one pass.
+        """Split the points into groups that are evaluated in one pass."""
+        # Constants are set by hooks, which may not work for several sets of weights in one pass.
         size = 1 if self.constants else num_together(next(iter(self.objectives.values())))
         return (alphas[start : start + size] for start in range(0, len(alphas), size))
 
     def evaluate(self, alphas: Sequence[float], splits: Sequence[str]) -> dict[str, list[Evaluation]]:
-        """Return the evaluations at some points, by split."""
+        """Return the evaluations at the given points, by split."""
         thetas, buffers = zip(*map(self.place, alphas), strict=True)
         return {split: evaluate_together(self.objectives[split], thetas, buffers) for split in splits}
 
     def place(self, alpha: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weights at α, and the BatchNorm statistics that belong to them."""
+        """Return the weights at α, and their BatchNorm statistics."""
         theta = self.point(alpha)
         return theta, self._buffers(theta, alpha)
 
     def point(self, alpha: float) -> Tensor:
-        """Return the weights at α; the line is exact at both ends, and constant where they are equal."""
+        """Return the weights at α; the linear path is exact at both ends, and constant in weights that are equal there."""
         if self.settings.path == "linear":
             return torch.lerp(*self.ends, alpha)
         if self.control is not None:
@@ -67,7 +67,7 @@ class WeightPath:
         return a * self.ends[0] + b * self.ends[1]
 
     def straight_barrier(self, alphas: Sequence[float], split: str) -> float | None:
-        """Return the barrier of the straight path, which a curved one was trained to go around."""
+        """Return the barrier of the straight path for comparison with a trained curve; None for other paths."""
         if self.control is None:
             return None
         inside = [alpha for alpha in alphas if 0 <= alpha <= 1]
@@ -79,9 +79,9 @@ class WeightPath:
         return curve_of(split, inside, evaluations).barrier
 
     def _control(self) -> Tensor:
-        """Train the control point on the training data, BatchNorm normalising each batch by itself."""
+        """Train the control point on the training data; BatchNorm normalises each batch separately."""
         how: dict[str, Any] = {}
-        if batch_norms(self.loaded[0].model):  # Its blocks are the batches, whatever memory the evaluation is to take.
+        if batch_norms(self.loaded[0].model):  # Its blocks are the batches, for any --chunk-size.
             how = {"bn": "batch", "bn_block": self.settings.bezier_batch, "chunk_size": None}
         objective = self.loaded[0].objective("train", **how)
         return trained_control(
@@ -96,11 +96,11 @@ class WeightPath:
         if self.statistics_from is not None:
             return self.statistics_from.recompute_buffers(theta)
         mixed = {name: (1 - alpha) * first + alpha * self.buffers[1][name] for name, first in self.buffers[0].items()}
-        # A variance that is extrapolated past zero would be the root of a negative number.
+        # Extrapolation can make a variance negative, and BatchNorm takes its square root.
         return {name: part.clamp_min(0) if name.endswith("running_var") else part for name, part in mixed.items()}
 
     def check_ends(self, alphas: Sequence[float], rows: dict[str, list[Evaluation]]) -> None:
-        """Compare both ends with each checkpoint evaluated by itself, in its own model, and with what it has stored."""
+        """Compare the loss at both ends with that of each checkpoint in its own model, and with the stored loss."""
         for alpha, loaded in zip((0.0, 1.0), self.loaded, strict=True):
             for split, evaluations in rows.items():
                 own = loaded.objective(split)
@@ -123,10 +123,10 @@ class WeightPath:
 
 
 def _mixed_constants(first: LoadedCheckpoint, second: LoadedCheckpoint, *, recomputes: bool) -> list[str]:
-    """Return what differs between the ends though it is not trained, and say that it is mixed like the weights.
+    """Return the names of tensors that differ between the ends but are not trained; warn that they are interpolated too.
 
     Raises:
-        InputError: It cannot be mixed.
+        InputError: They cannot be interpolated.
     """
     names = different_constants(first, second)
     listed = ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -146,14 +146,14 @@ def _mixed_constants(first: LoadedCheckpoint, second: LoadedCheckpoint, *, recom
 
 
 def _statistics(loaded: LoadedCheckpoint, objective: Objective, constants: Sequence[str]) -> dict[str, Tensor]:
-    """Return what a checkpoint has stored beside its weights and the path has to mix, on the device of the objective."""
+    """Return the stored BatchNorm statistics and constants that the path interpolates, on the device of the objective."""
     runtime, state = objective.runtime, loaded.model.state_dict()
     names = [f"{name}.{key}" if name else key for name in batch_norms(loaded.model) for key in ("running_mean", "running_var")]
     return {name: state[name].to(runtime.device, runtime.dtype) for name in (*names, *constants)}
 
 
 def curve_of(split: str, alphas: Sequence[float], evaluations: Sequence[Evaluation]) -> Curve:
-    """Return losses and barrier of one split along a path; `alphas` hold 0 and 1."""
+    """Return losses and barrier of one split along a path; `alphas` contains 0 and 1."""
     losses = [evaluation.loss for evaluation in evaluations]
     low, high = losses[alphas.index(0.0)], losses[alphas.index(1.0)]
     rises = {alpha: loss - (low + alpha * (high - low)) for alpha, loss in zip(alphas, losses, strict=True) if 0 <= alpha <= 1}

@@ -1,4 +1,4 @@
-"""The sharpness of a checkpoint, by Keskar's definition or by any of those in `measures/`."""
+"""The sharpness of a checkpoint, by Keskar's definition or by any other measure in `measures/`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from sharpcli.settings import SharpnessSettings, chosen
 
 
 def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None, **options: object) -> SharpnessResult:
-    """Measure φ(ε, A) for each box size and each subspace that the settings ask for, or the measures they name.
+    """Measure φ(ε, A) for each requested box size and subspace, or the named measures.
 
     Args:
         checkpoint: File, or run folder.
-        settings: What to do.
-        **options: Its fields, in place of settings, such as `sharpness("a.pt", epsilon=(1e-3,))`.
+        settings: Settings of the measurement.
+        **options: Fields of the settings, instead of `settings`, such as `sharpness("a.pt", epsilon=(1e-3,))`.
 
     Returns:
-        One measurement for each pair of ε and p, φ in percent of 1 + f; or one reading for each measure named.
+        One measurement for each pair of ε and p, φ in percent of 1 + f; or one reading for each named measure.
 
     Raises:
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
-        IncompleteError: One of the measures has failed; it holds the answer with those before.
+        IncompleteError: A measure has failed; the error holds the result with the measures before it.
 
     References:
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.
@@ -86,7 +86,7 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
 
 
 def _fitting(subspaces: tuple[int, ...], dimension: int) -> tuple[int, ...]:
-    """Leave out what a small model has no room for, unless the user asked for it, which is refused later."""
+    """Leave out default subspaces that are larger than the model; subspaces that the user gives are checked later."""
     if subspaces != SharpnessSettings.subspace or max(subspaces) <= dimension:
         return subspaces
     progress.warn(f"The random subspace is left out: the model has only {dimension} parameters.")

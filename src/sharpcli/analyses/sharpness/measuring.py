@@ -1,4 +1,4 @@
-"""From words to measures: `NAME[:option=value,...]`, checked against what the measure takes, and run one by one."""
+"""Measures from text: `NAME[:option=value,...]` is checked against the options of the measure; measures run one by one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RequestedMeasure:
 
 
 def requested_measures(texts: Sequence[str]) -> list[RequestedMeasure]:
-    """Return the measures that texts ask for; "all" is every measure in every version that its file lists.
+    """Return the measures that the texts request; "all" means every measure in every variant that its file lists.
 
     Raises:
         SettingsError: An unknown measure or option, or a value of the wrong type.
@@ -60,10 +60,10 @@ def requested_measures(texts: Sequence[str]) -> list[RequestedMeasure]:
 
 
 def readings(measures: Sequence[RequestedMeasure], objective: Objective, theta: Tensor, *, seed: int) -> tuple[Reading, ...]:
-    """Run measures one after the other, and warn of those that failed.
+    """Run measures one after the other, and warn about those that failed.
 
     Raises:
-        IncompleteError: One has raised an error; it holds the readings before.
+        IncompleteError: A measure has raised an error; the IncompleteError holds the readings before it.
     """
     with progress.task("measure", total=len(measures)) as shown:
 
@@ -80,14 +80,14 @@ def readings(measures: Sequence[RequestedMeasure], objective: Objective, theta: 
 
 
 def _label(one: RequestedMeasure, reading: Reading) -> str:
-    """Return the name of a measure with the size that it depends on, and with every option that is not its default."""
+    """Return the name of a measure with its size options, and with every option that differs from its default."""
     defaults = {name: option.default for name, option in inspect.signature(one.plug_in.read).parameters.items()}
     shown = {key: value for key, value in reading.options.items() if value != defaults[key] or key in _SIZES}
     return " ".join([one.name, *(f"{key}={_typed(value)}" for key, value in shown.items())])
 
 
 def applicable_measures(measures: Sequence[RequestedMeasure], objective: Objective) -> list[RequestedMeasure]:
-    """Leave out versions of "all" that cannot be: a subspace larger than the model, logits of a loss without any."""
+    """Leave out variants of "all" that cannot be computed: a subspace larger than the model, or logits if the loss has none."""
     kept = []
     for one in measures:
         too_large = one.options.get("subspace", 0) > objective.space.dimension
@@ -99,7 +99,7 @@ def applicable_measures(measures: Sequence[RequestedMeasure], objective: Objecti
 
 
 def measures() -> MeasuresResult:
-    """Return every measure with what a reader must know of it."""
+    """Return every measure with its definition, invariances, cost, options and reference."""
     rows = []
     for name in plugins.names(_FOLDER):
         plug_in = plugins.load(_FOLDER, name)
@@ -134,7 +134,7 @@ def _pieces(options: str) -> list[str]:
 
 
 def _switch(value: object) -> object:
-    """Read true and false as they are typed on a command line."""
+    """Convert the texts "true" and "false" of a command line to booleans."""
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 

@@ -1,4 +1,4 @@
-"""The loss over a plane of weight space: around one checkpoint, through three, or along a run."""
+"""The loss over a plane in weight space: around one checkpoint, through three checkpoints, or along a run."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from sharpcli.objective import Objective
 from sharpcli.results import Mark, SurfaceResult
 from sharpcli.settings import SurfaceSettings, chosen
 
-_MARGIN = 0.25  # Of the extent of the marks, on each side, where no range is given.
+_MARGIN = 0.25  # Fraction of the extent of the marks that is added on each side, if no range is given.
 
 
 def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None, **options: object) -> SurfaceResult:
     """Evaluate the loss on a grid in a plane.
 
-    One checkpoint is the centre of two random or two eigenvector axes; three span the plane through them; a run folder
-    with saved steps gives the principal plane of its trajectory. Coarse points come first, the others between them later, and
-    with `state` they are kept as they come.
+    One checkpoint is the centre of two random or two eigenvector axes; three checkpoints span the plane through them; a run
+    folder with saved steps gives the principal plane of its trajectory. A coarse grid is evaluated first, then the points
+    between; with `state` the points are saved during the work.
 
     Args:
         paths: One or three checkpoints, or one run folder for `axes="pca"`.
-        settings: What to do.
-        **options: Its fields, in place of settings.
+        settings: Settings of the surface.
+        **options: Fields of the settings, instead of `settings`.
 
     Returns:
-        Losses by row β and column α; one that is not finite is a gap (None in JSON), and is counted.
+        Losses by row β and column α; losses that are not finite are None in JSON, and are counted.
 
     Raises:
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
@@ -51,7 +51,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
         raise SettingsError(
             f"A surface needs one checkpoint or three, not {len(paths)}.", "Give one, or three that span a plane."
         )
-    # From the root: a model's code may change the working folder.
+    # An absolute path, because a model's code may change the working directory.
     state = None if settings.state is None else files.from_root(settings.state)
     holding = nullcontext() if state is None else files.held(state, "--state", folder=False)
     with holding, recording(settings) as record:
@@ -96,7 +96,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
 
 
 def _loaded(paths: Sequence[str | Path], settings: SurfaceSettings) -> list[LoadedCheckpoint]:
-    """Open one or three checkpoints, which must be of one model, loss and data, and have the losses that they say."""
+    """Open one or three checkpoints; require the same model, loss and data, and compare the losses with the stored ones."""
     if len(paths) == 3 and settings.axes != SurfaceSettings.axes:
         raise SettingsError(f"--axes {settings.axes} is for one checkpoint; three span their own plane.", "Leave --axes out.")
     loaded = [load_checkpoint(path, settings) for path in paths]
@@ -134,7 +134,7 @@ def _plane(loaded: list[LoadedCheckpoint], folder: Path, objective: Objective, s
 
 
 def _ranges(plane: Plane, settings: SurfaceSettings) -> tuple[list[float], list[float]]:
-    """Return the coordinates of columns and rows: as asked for, else such that all marks are inside, else -1 to 1."""
+    """Return the coordinates of columns and rows: the given range, else a range that contains all marks, else -1 to 1."""
     coordinates = []
     for places in ([alpha for _, alpha, _, _ in plane.marks], [beta for _, _, beta, _ in plane.marks]):
         low, high = settings.bounds() or ((min(places), max(places)) if places else (-1.0, 1.0))
@@ -145,6 +145,6 @@ def _ranges(plane: Plane, settings: SurfaceSettings) -> tuple[list[float], list[
 
 
 def _relevant(settings: SurfaceSettings) -> dict[str, Any]:
-    """Return what the numbers depend on."""
-    indifferent = ("state", "chunk_size", "device", "data_root", "download", "weights")  # Weights by their hash.
+    """Return the settings that the numbers depend on."""
+    indifferent = ("state", "chunk_size", "device", "data_root", "download", "weights")  # The hash identifies the weights.
     return {key: value for key, value in settings.to_dict().items() if key not in indifferent}

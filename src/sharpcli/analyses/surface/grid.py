@@ -1,4 +1,4 @@
-"""The grid of a surface: evaluated from coarse to fine, and kept in a file as the points come."""
+"""The grid of a surface: evaluated from coarse to fine, and saved in a file during the work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from sharpcli import files, progress
 from sharpcli.saved_state import SavedState
 
-_KEEP_SECONDS = 1.0  # A kill costs at most the points of this time.
+_KEEP_SECONDS = 1.0  # Time between saves; if the process is killed, at most the points of this time are lost.
 
 Grid = NDArray[numpy.float64]
 Done = NDArray[numpy.bool_]
@@ -25,10 +25,10 @@ Done = NDArray[numpy.bool_]
 def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: Sequence[float], kept: KeptGrid) -> Grid:
     """Evaluate a function on a grid, coarse points first; return rows of β, columns of α.
 
-    Every point is evaluated at its own coordinates: nothing is carried from one to the next.
+    Every point is evaluated independently of the other points.
     """
     losses, done = kept.restore((len(betas), len(alphas)))
-    kept.keep(losses, done)  # What cannot be written shows here, before the work.
+    kept.keep(losses, done)  # If the file cannot be written, this fails before the work.
     saved = time.monotonic()
     with progress.task("surface", total=losses.size, units="points", done=int(done.sum())) as shown:
         try:
@@ -46,7 +46,7 @@ def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: 
 
 
 class _Points(TypedDict):
-    """What is kept of a surface: the losses, which of them have been evaluated, and the seconds spent so far."""
+    """The saved state of a surface: the losses, which points have been evaluated, and the seconds spent so far."""
 
     loss: Tensor
     done: Tensor
@@ -58,11 +58,11 @@ class KeptGrid:
 
     Attributes:
         before: Seconds that earlier runs of the command have spent.
-        seconds: Returns the seconds that this one has spent.
+        seconds: Returns the seconds that this run has spent.
     """
 
     def __init__(self, path: Path | None, identity: dict[str, Any], seconds: Callable[[], float] = lambda: 0.0) -> None:
-        """Describe the file; `identity` says which surface it is of, and no file is used where `path` is None."""
+        """Describe the file; `identity` identifies the surface, and if `path` is None no file is used."""
         other, damaged = "Use the same settings as before, or another --state.", "Use another --state."
         self._state: SavedState | None = None
         if path is not None:
@@ -70,10 +70,10 @@ class KeptGrid:
         self.before, self.seconds = 0.0, seconds
 
     def restore(self, shape: tuple[int, int]) -> tuple[Grid, Done]:
-        """Return the losses that the file holds and which of them are evaluated; an empty grid if there is no file.
+        """Return the losses in the file and which points are evaluated; an empty grid if there is no file.
 
         Raises:
-            InputError: The file holds no surface, one of another size, or was changed.
+            InputError: The file holds no surface, or a surface of another size, or it was changed.
             SettingsError: It holds a surface with other settings.
         """
         points = None if self._state is None else self._state.read(_Points)
@@ -88,10 +88,10 @@ class KeptGrid:
         return losses.numpy().copy(), done.numpy().copy()
 
     def keep(self, losses: Grid, done: Done) -> None:
-        """Write the points that are evaluated so far; a disk that is full later takes no point from the answer.
+        """Write the points that are evaluated so far; if a write fails after an earlier one succeeded, only warn.
 
         Raises:
-            InputError: The file cannot be written, and could not be before.
+            InputError: The first write fails.
         """
         if self._state is not None:
             seconds = self.before + self.seconds()
@@ -100,7 +100,7 @@ class KeptGrid:
 
 
 def _coarse_first(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Yield all places of a grid: every eighth of both first, then every fourth, ..."""
+    """Yield all positions of a grid: every eighth row and column first, then every fourth, ..."""
     seen = set()
     for stride in (8, 4, 2, 1):
         for place in ((row, column) for row in range(0, rows, stride) for column in range(0, columns, stride)):

@@ -1,4 +1,4 @@
-"""Planes in weight space: an origin, two axes, and the points that they were made from."""
+"""Planes in weight space: an origin, two axes, and the points that define them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sharpcli.objective import Objective
 from sharpcli.parameters import filter_normalised
 from sharpcli.runtime import gaussian
 
-_SMALL = 1e-9  # Relative length below which a point adds no direction of its own.
+_SMALL = 1e-9  # Relative length below which a point adds no new direction.
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """All origin + α·axes[0] + β·axes[1].
+    """The plane of all points origin + α·axes[0] + β·axes[1].
 
     Attributes:
         origin: Shape (P,).
         axes: Shape (2, P).
-        names: What each axis is, in words.
+        names: A description of each axis.
         marks: Points of interest: name, α, β and distance from the plane.
         explained: Share of the variance of a trajectory along each axis, for a principal plane.
-        eigenvalues: Of the Hessian along each axis, for a plane of eigenvectors.
+        eigenvalues: Eigenvalue of the Hessian along each axis, for a plane of eigenvectors.
     """
 
     origin: Tensor
@@ -47,7 +47,7 @@ class Plane:
 
 
 def random_plane(objective: Objective, theta: Tensor, seed: int) -> Plane:
-    """Span a plane by two random filter-normalised directions (Li et al. 2018); 1 is as long as the filters are."""
+    """Return the plane of two random filter-normalised directions (Li et al. 2018); length 1 is the norm of the filters."""
     rows = []
     for axis in range(2):
         rows.append(filter_normalised(gaussian(theta, seed, streams.PLANE_AXES, axis), theta, objective.space))
@@ -56,10 +56,10 @@ def random_plane(objective: Objective, theta: Tensor, seed: int) -> Plane:
 
 
 def eigen_plane(objective: Objective, theta: Tensor, seed: int) -> Plane:
-    """Span a plane by the first two eigenvectors of the Hessian; 1 is where the quadratic model has risen by 1.
+    """Return the plane of the first two eigenvectors of the Hessian; at length 1 the quadratic model has increased by 1.
 
     Raises:
-        InputError: An eigenvalue is not positive, so that the model does not rise.
+        InputError: An eigenvalue is not positive, so the quadratic model does not increase.
     """
     pairs = eigenpairs(operator_of("hessian", objective, theta), Wanted(2), seed=seed)
     values = [float(value) for value in pairs.values]
@@ -71,10 +71,10 @@ def eigen_plane(objective: Objective, theta: Tensor, seed: int) -> Plane:
 
 
 def plane_through(points: Sequence[Tensor], labels: Sequence[str]) -> Plane:
-    """Span the plane of three points: the first is the origin, the second at (1, 0), β at right angles as long as that.
+    """Return the plane through three points: the first at the origin, the second at (1, 0), β orthogonal with equal length.
 
     Raises:
-        InputError: They lie on a line.
+        InputError: The points lie on a line.
     """
     first, second, third = points
     across = second - first
@@ -93,7 +93,7 @@ def plane_through(points: Sequence[Tensor], labels: Sequence[str]) -> Plane:
 
 
 def principal_plane(steps: Sequence[Tensor], labels: Sequence[str]) -> Plane:
-    """Span the plane in which a trajectory, seen from its end, varies most; both axes are unit vectors.
+    """Return the principal plane of a trajectory relative to its end point (largest variance); both axes are unit vectors.
 
     Raises:
         InputError: There are fewer than three points, or they lie on a line.

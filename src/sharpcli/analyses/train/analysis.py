@@ -38,19 +38,19 @@ _SHARED = (
 
 
 def train(settings: TrainSettings | None = None, **options: object) -> TrainResult:
-    """Train one model in every mode or recipe asked for, all from the same initial weights.
+    """Train one model in every requested mode or recipe, all from the same initial weights.
 
     Args:
-        settings: What to do.
-        **options: Its fields, in place of settings, such as `train(mode=("sgd", "fullbatch"))`.
+        settings: Settings of the training.
+        **options: Fields of the settings, instead of `settings`, such as `train(mode=("sgd", "fullbatch"))`.
 
     Returns:
-        One row a run, and one for each average of its weights. Its folder holds final.pt, init.pt, settings.json,
+        One row per run, and one for each average of its weights. The folder of a run holds final.pt, init.pt, settings.json,
         metrics.jsonl and distances.jsonl.
 
     Raises:
-        NumericalError: A run has diverged; what was saved before is kept.
-        IncompleteError: One of several runs has failed; it holds the rows of those before.
+        NumericalError: A run has diverged; the files saved before remain.
+        IncompleteError: One of several runs has failed; the error holds the rows of the runs before it.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
     """
     given = set(options) if settings is None else names_of_given(settings)
@@ -82,7 +82,7 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
 
 
 def _result(runs: list[PlannedRun], done: list[tuple[list[TrainRow], float]], record: AnswerRecord) -> TrainResult:
-    """Return the answer for the runs that have ended, each with the seconds that it took before this command."""
+    """Return the result for the completed runs, each with the seconds that it took before this command."""
     first, rows = runs[0].setup, [row for some, _ in done for row in some]
     inits = {run.setup.init_sha256 for run in runs}
     return TrainResult(
@@ -104,7 +104,7 @@ def _folder(settings: TrainSettings) -> Path:
 
 
 def _planned(wanted: list[Variant], folder: Path) -> list[PlannedRun]:
-    """Open what the runs stand on, once where it is the same, and fill in their numbers."""
+    """Open data and model of the runs, only once if they are the same, and make the plans of the runs."""
     setups: dict[tuple[Any, ...], TrainingSetup] = {}
     runs = []
     for variant in wanted:
@@ -117,13 +117,13 @@ def _planned(wanted: list[Variant], folder: Path) -> list[PlannedRun]:
 
 
 def _slug(spec: str) -> str:
-    """Return a spec as a word that can be part of a folder's name."""
+    """Return a model or data specification as text that can be part of a folder name."""
     stem = Path(spec.replace(":", "-")).name
     return "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in stem)
 
 
 def _next_commands(setup: TrainingSetup, rows: list[TrainRow]) -> tuple[str, ...]:
-    """Return what to type next; model code must be named again, since a checkpoint's own is never run."""
+    """Return commands for the next steps; they name model code again, because code named in a checkpoint is never run."""
     spec = setup.settings.model or ""
     tail = ["--model", spec] if runs_code(spec) else []
     for name in ("data_root", "device", "dtype"):

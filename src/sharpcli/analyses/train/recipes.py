@@ -9,7 +9,7 @@ from sharpcli.training import recipes as known
 
 
 def recipes() -> RecipesResult:
-    """Return every recipe with what it sets and where that comes from."""
+    """Return every recipe with its settings and their source."""
     rows = [
         RecipeRow(
             name=recipe.name,

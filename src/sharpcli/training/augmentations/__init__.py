@@ -1,1 +1,1 @@
-"""Plug-ins: one file is one way to change images at random, as numbers drawn for each sample and what is done with them."""
+"""Plug-ins: each file is one random change of images; it draws numbers for each sample and applies them."""

@@ -1,4 +1,4 @@
-"""Move images by up to 4 pixels each way; what comes in is 0, the mean of standardised pixels.
+"""Move images by up to 4 pixels in each direction; pixels from outside are 0, the mean of standardised pixels.
 
 Reference: He et al., CVPR 2016, section 4.2: pad 4 pixels on each side, crop at random; used by Geiping et al.
 """
@@ -24,6 +24,6 @@ def apply(images: Tensor, drawn: Tensor) -> Tensor:
     rows = drawn[:, :1] + torch.arange(height, device=images.device)
     columns = drawn[:, 1:] + torch.arange(width, device=images.device)
     samples = torch.arange(len(images), device=images.device)
-    # Indexed with channels last, because the three index tensors stand together there.
+    # Indexed with channels last, because the three index tensors must be adjacent.
     cropped = padded.movedim(1, -1)[samples[:, None, None], rows[:, :, None], columns[:, None, :]]
     return cropped.movedim(-1, 1).contiguous()

@@ -15,5 +15,5 @@ def draw(count: int, random: torch.Generator) -> Tensor:
 
 
 def apply(images: Tensor, drawn: Tensor) -> Tensor:
-    """Mirror the images (B, C, H, W) that were drawn to be."""
+    """Mirror those of the images (B, C, H, W) that were drawn."""
     return torch.where(drawn[:, :, None, None], images.flip(-1), images)

@@ -21,7 +21,7 @@ def draw(count: int, random: torch.Generator) -> Tensor:
 
 
 def apply(images: Tensor, drawn: Tensor) -> Tensor:
-    """Rotate images (B, C, H, W); angles are of square pixels, whatever the shape of the image."""
+    """Rotate images (B, C, H, W); angles are those for square pixels, for any image shape."""
     height, width = images.shape[2:]
     cosine, sine = drawn[:, 0].cos(), drawn[:, 0].sin()
     maps = torch.zeros(len(images), 2, 3, device=images.device)

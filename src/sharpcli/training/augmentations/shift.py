@@ -1,4 +1,4 @@
-"""Shift images by up to a fifth of their size each way.
+"""Shift images by up to a fifth of their size in each direction.
 
 Reference: Keskar et al., ICLR 2017, appendix E, as it is cited: shifts of up to 0.2 of the image.
 """
@@ -21,5 +21,5 @@ def draw(count: int, random: torch.Generator) -> Tensor:
 def apply(images: Tensor, drawn: Tensor) -> Tensor:
     """Shift images (B, C, H, W)."""
     maps = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
-    maps[:, :, 2] = -2 * drawn  # The plane is [-1, 1] wide, and a map leads from the new place to the old one.
+    maps[:, :, 2] = -2 * drawn  # Coordinates are in [-1, 1], and the map leads from the new position to the old one.
     return moved(images, maps)

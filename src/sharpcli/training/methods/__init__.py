@@ -1,1 +1,1 @@
-"""Plug-ins: one file is one method that changes an update, and combines with the others."""
+"""Plug-ins: each file is one method that changes an update; methods can be combined."""

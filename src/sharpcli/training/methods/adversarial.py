@@ -16,12 +16,12 @@ from sharpcli.training.gradient import Block, Plain, Slopes
 
 @dataclass(frozen=True, eq=False)
 class Adversarial:
-    """Takes the gradient at the worst inputs of a linear model, in the box of half-width ε around the true ones.
+    """Computes the gradient at the worst inputs for a linear model, in the box of half-width ε around the true inputs.
 
     Attributes:
         slopes: The gradient of a block.
         plain: Model and loss.
-        epsilon: ε, in units of the inputs as the model sees them (standardised pixels).
+        epsilon: ε, in units of the model's inputs (standardised pixels).
     """
 
     slopes: Slopes

@@ -18,18 +18,19 @@ from sharpcli.settings.train import average_of
 
 @dataclass(eq=False)
 class Average:
-    """One running average, kept in float64 (float32 where the device has no other).
+    """One running average, stored in float64 (in float32 on devices without float64).
 
-    "tail:s" is the mean of the weights after every update from a share s of the run on, "swa:s" of those at the ends
-    of epochs; "ema:d" starts at the initial weights and is d times itself plus 1 - d times the weights at each update.
+    "tail:s" is the mean of the weights after every update, beginning at the fraction s of the run; "swa:s" is the same
+    over the ends of epochs. "ema:d" starts at the initial weights; each update replaces it by d times the average plus
+    1 - d times the weights.
 
     Attributes:
         kind: "tail", "ema" or "swa".
         decay: d of "ema".
-        start: Updates after which "tail" and "swa" begin.
-        every: Updates from one of their iterates to the next.
-        count: How many have been averaged.
-        means: The average, tensor by tensor; [] before there is one.
+        start: Number of updates after which "tail" and "swa" begin.
+        every: Number of updates between two of their iterates.
+        count: Number of averaged iterates.
+        means: The average as a list of tensors; [] before the first iterate.
     """
 
     kind: str
@@ -40,7 +41,7 @@ class Average:
     means: list[Tensor] = field(default_factory=list)
 
     def see(self, updates: int, parameters: Sequence[nn.Parameter]) -> None:
-        """Take in the weights as they are after so many updates; 0 updates are the initial weights."""
+        """Add the present weights, after a number of updates; 0 updates means the initial weights."""
         if self.kind == "ema":
             weight = 1.0 if not self.means else 1 - self.decay
         elif updates <= self.start or updates % self.every:
@@ -55,14 +56,14 @@ class Average:
         torch._foreach_lerp_(self.means, [part.to(self.means[0].dtype) for part in now], weight)
 
     def state(self) -> dict[str, Any]:
-        """Return what is needed to go on."""
+        """Return the state that is needed to continue."""
         return {"kind": self.kind, "count": self.count, "means": self.means}
 
     def restore(self, kind: str, count: int, means: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
-        """Go back to what `state` returned.
+        """Restore a state that `state` returned.
 
         Raises:
-            ContentError: It is that of another average.
+            ContentError: The state belongs to another average.
         """
         shapes = [part.shape for part in means]
         if kind != self.kind or shapes not in ([], [part.shape for part in parameters]) or (count > 0) != (len(shapes) > 0):
@@ -72,12 +73,12 @@ class Average:
 
 
 def _wide(part: Tensor) -> Tensor:
-    """Return a tensor in the type that averages are kept in."""
+    """Return a tensor in the type in which averages are stored."""
     return part if part.device.type == "mps" else part.double()
 
 
 def averages_of(texts: Sequence[str], *, updates: int, updates_per_epoch: int) -> list[Average]:
-    """Return the averages that "tail:0.5" and its like ask for, in a run of so many updates."""
+    """Return the averages that texts such as "tail:0.5" request, in a run with this number of updates."""
     averages = []
     for kind, number in map(average_of, texts):
         start, every = int(number * updates), updates_per_epoch if kind == "swa" else 1

@@ -1,6 +1,6 @@
-"""Gradient penalty: descend (lr β / 8) |∇L_B|² of each block B beside its loss, by forward differences.
+"""Gradient penalty: add (lr β / 8) |∇L_B|² of each block B to its loss, by forward differences.
 
-Reference: Geiping et al., ICLR 2022; Smith et al., ICLR 2021, for what SGD does of itself.
+Reference: Geiping et al., ICLR 2022; Smith et al., ICLR 2021, for the implicit penalty of SGD.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _STEP = 0.01  # Length of the difference step, over all parameters, as published
 class GradientPenalty:
     """Adds (lr / 4) β H_B g_B to the gradient g_B of every block.
 
-    H_B g_B is the gradient of ½|g_B|², so what is descended is (lr β / 8) |g_B|². With β = 2 it is the term
-    (lr / 4) |g_B|² that random reshuffling descends of itself to first order (Smith et al. 2021); Geiping et al.
-    use β = 0.5. The learning rate is that of the update, so the penalty fades with it.
+    H_B g_B is the gradient of ½|g_B|², so the penalty is (lr β / 8) |g_B|². With β = 2 it is the term (lr / 4) |g_B|²
+    that SGD with random reshuffling implicitly minimizes, to first order (Smith et al. 2021); Geiping et al. use
+    β = 0.5. The learning rate is that of the update, so the penalty decreases with it.
 
     Attributes:
         slopes: The gradient of a block.
-        model: Whose parameters are moved for the difference, and put back to the bit.
+        model: Its parameters are moved for the difference, and then restored exactly.
         strength: β.
     """
 
@@ -45,7 +45,7 @@ class GradientPenalty:
             if not size:
                 return loss, summed
             offsets = torch._foreach_mul(summed, _STEP / size)
-            again()  # Other units dropped would be a difference of the size of the gradient, divided by the small step.
+            again()  # With other dropped units the difference would be as large as the gradient, before division by the step.
             with moved(parameters, offsets), frozen_statistics(self.model):
                 _, there = self.slopes(block, rate)
         # (g' - g) / e with v = β g, e = 0.01 / |v| and g the mean gradient of the block, so 1 / e = β |g| / 0.01.

@@ -17,8 +17,8 @@ from sharpcli.runtime import generator
 def example_weights(count: int, deviation: float, seed: int, update: int) -> Tensor:
     """Return z ~ N(1, σ²) for each example of an update, shape (count,), float32, on the CPU.
 
-    The update is then (1/B) Σ z_n g_n: right in the mean, with the covariance of (1/B²) σ² Σ g_n g_nᵀ added.
-    With σ² = B/b - 1 it is that of batches of b, which is how Hoffer et al. would replace a change of learning rate.
+    The gradient is then (1/B) Σ z_n g_n: its mean is unchanged, and its covariance increases by (1/B²) σ² Σ g_n g_nᵀ.
+    With σ² = B/b - 1 the covariance is that of batches of b; Hoffer et al. propose this instead of another learning rate.
     """
     return 1 + deviation * torch.randn(count, generator=generator(seed, streams.EXAMPLE_NOISE, update))
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
-    """Where an update began, and how strongly it is held there.
+    """The weights at the start of an update, and the strength of the proximal term.
 
     Attributes:
-        parameters: That are trained.
+        parameters: The trainable parameters.
         strength: λ.
-        place: Copies of them, x_k.
+        place: Copies of them at the start of the update, x_k.
     """
 
     parameters: Sequence[nn.Parameter]
@@ -28,7 +28,7 @@ class Anchor:
 
     @staticmethod
     def at(parameters: Sequence[nn.Parameter], strength: float) -> Anchor:
-        """Remember where the parameters are."""
+        """Store the present values of the parameters."""
         return Anchor(parameters, strength, [parameter.detach().clone() for parameter in parameters])
 
     def pull(self) -> None:

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimization (SAM, ASAM): the gradient where the loss is about worst within a radius.
+"""Sharpness-aware minimization (SAM, ASAM): the gradient at the approximately worst point within a radius.
 
 Reference: Foret et al., ICLR 2021, equations 2 and 3; Kwon et al., ICML 2021 (ASAM), algorithm 1.
 """
@@ -19,12 +19,12 @@ from sharpcli.training.gradient import moved, trained
 class SharpnessAware:
     """Computes the gradient g, and then the gradient at w + e.
 
-    SAM: e = ρ g / |g|. ASAM, which does not change when layers are rescaled against each other:
-    e = ρ w² g / | |w| g |, products taken entry by entry.
+    SAM: e = ρ g / |g|. ASAM, which is invariant to a rescaling of layers against each other:
+    e = ρ w² g / | |w| g |, with elementwise products.
 
     Attributes:
         gradient: Puts a gradient into `.grad` and returns the loss; called twice.
-        model: BatchNorm's running statistics do not see the second pass.
+        model: The model; the second pass does not change its BatchNorm running statistics.
         rho: The radius ρ.
         adaptive: ASAM instead of SAM.
     """

@@ -1,1 +1,1 @@
-"""Plug-ins: one file is one mode of training, as defaults of a recipe."""
+"""Plug-ins: each file is one training mode, given as default values of settings."""

@@ -9,5 +9,5 @@ from typing import Any
 
 
 def defaults(num_train: int) -> dict[str, Any]:
-    """Return the recipe for a training set of `num_train` samples."""
+    """Return the default settings for a training set of `num_train` samples."""
     return {"batch_size": num_train, "epochs": 200.0, "lr": 0.3, "clip": 1.0, "shuffle": "once", "eval_every": 10}

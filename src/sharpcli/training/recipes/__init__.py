@@ -1,4 +1,4 @@
-"""Recipes of papers by name: data in training/recipes/*.toml, one file a paper. Standard library only."""
+"""Recipes of papers by name: data in training/recipes/*.toml, one file per paper. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from sharpcli.settings import TrainSettings
 
 _FOLDER = Path(__file__).parent
 _ABOUT = ("summary", "where", "extends")
-_DEFAULT = "default"  # Takes back what an extended recipe sets.
+_DEFAULT = "default"  # Removes a setting of the extended recipe.
 _EITHER = (
     ("epochs", "steps"),
     ("steps", "regime_adapt"),
     ("sam", "asam"),
-)  # The user's choice of one takes back the recipe's choice of the other.
+)  # If the user gives one setting of a pair, the recipe sets neither.
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe: what it sets, and where that comes from.
+    """A recipe: its settings and their source.
 
     Attributes:
-        name: What the user types.
-        summary: One line.
+        name: Name on the command line.
+        summary: A summary in one line.
         source: The paper.
         where: Section or table.
-        networks: Built-in models of the paper, which are not set.
-        note: What to know about all recipes of the paper.
+        networks: Built-in models of the paper; the recipe does not set the model.
+        note: A note about all recipes of the paper.
         values: Settings by field of `TrainSettings`.
-        extends: The recipe that it changes, or None.
-        own: Those of the values that it changes.
+        extends: The recipe that it extends, or None.
+        own: The settings in its own table, without those of the extended recipe.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Recipe:
     own: dict[str, Any]
 
     def words(self, filled: TrainSettings | None = None) -> str:
-        """Return what it sets as one would type it; of settings that it has filled, only what they have from it."""
+        """Return its settings as command-line options; with `filled`, only those whose values are still in `filled`."""
         kept = (
             self.values.items()
             if filled is None
@@ -57,12 +57,12 @@ class Recipe:
         return " ".join(_words(name, value) for name, value in kept)
 
     def own_words(self) -> str:
-        """Return the same, as changes to the recipe that it extends."""
+        """Return its own settings as command-line options, as changes to the recipe that it extends."""
         changes = " ".join(_words(name, value) for name, value in self.own.items())
         return f"as {self.extends}, and {changes}" if self.extends else changes
 
     def fill(self, settings: TrainSettings) -> TrainSettings:
-        """Return settings with everything that the user left open as this recipe has it."""
+        """Return settings in which this recipe sets everything that the user did not give."""
         own = {entry.name for entry in fields(settings) if getattr(settings, entry.name) != entry.default}
         taken_back = {name for pair in _EITHER if own.intersection(pair) for name in pair}
         taken_back |= {"batch_size"} if "mode" in own else set()  # Each mode has a batch size of its own.
@@ -76,10 +76,10 @@ def names() -> list[str]:
 
 
 def recipe_named(name: str) -> Recipe:
-    """Return the recipe of a name.
+    """Return the recipe with this name.
 
     Raises:
-        SettingsError: There is none.
+        SettingsError: There is no such recipe.
     """
     if name not in _all():
         raise SettingsError(f"There is no recipe called '{name}'.", closest(name, names()))
