@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -34,7 +35,7 @@ from sharpcli.inputs import (
 )
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
-from sharpcli.losses import Loss, loss_of, moments
+from sharpcli.losses import Loss, UserLoss, loss_of, moments
 from sharpcli.memory import MemoryPlan
 from sharpcli.modules import Holding, private_copy
 from sharpcli.parameters import ParameterSpace, left_out
@@ -96,7 +97,7 @@ class Objective:
             inputs: Shape (N, ...), or several tensors of this shape, or a source of them; see `sharpcli.inputs`. Integers,
                 such as tokens, stay integers. Inputs that do not fit on the device are moved there chunk by chunk.
             targets: Classes (N,) or (N, T, ...), where -100 is ignored; for "mse" also numbers, for "bce" labels, (N, K).
-            loss: "ce", "mse" or "bce", with options as in "ce:smoothing=0.1"; see `LossSpec`.
+            loss: "ce", "mse" or "bce", with options as in "ce:smoothing=0.1", or code; see `LossSpec`.
             runtime: Device and precision. Default: CUDA where there is one, float32.
             chunk_size: Samples a pass holds at once. Default: as many as keep memory modest.
             bn: What BatchNorm normalises with: "eval", the statistics stored in the model; "recompute", those
@@ -123,7 +124,8 @@ class Objective:
         made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, terms, bn, missing)
         made = replace(made, copies_inputs=overwrites_inputs(made))
         saved = saved_bytes_per_sample(made)
-        made = replace(made, criterion=settled_loss(made))
+        criterion = settled_loss(made)
+        made = replace(made, criterion=criterion, num_terms=criterion.count(targets))
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
@@ -139,6 +141,11 @@ class Objective:
     def loss_name(self) -> str:
         """The name of the loss with its options."""
         return str(self.criterion.spec)
+
+    @property
+    def loss_is_code(self) -> bool:
+        """Whether the loss is a function of the user's code, which calls the model itself."""
+        return isinstance(self.criterion, UserLoss)
 
     @property
     def bn_policy(self) -> str:
@@ -226,7 +233,46 @@ class Objective:
 
     def loss_sum(self, parameters: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
         """Return the summed loss of a chunk, differentiable in the parameters."""
-        return self.criterion.terms(self.outputs(parameters, chunk.inputs, {}), chunk.targets).sum()
+        return self.loss_terms(parameters, chunk).sum()
+
+    def loss_terms(
+        self,
+        parameters: Mapping[str, Tensor],
+        chunk: Chunk,
+        buffers: Mapping[str, Tensor] | None = None,
+        *,
+        precise: bool = False,
+    ) -> Tensor:
+        """Return one number for each loss term of a chunk.
+
+        Args:
+            parameters: By name.
+            chunk: The samples.
+            buffers: In place of the model's own, by name.
+            precise: Whether terms near 0 keep their digits, which takes more memory; a loss by code has one way only.
+        """
+        if isinstance(self.criterion, UserLoss):
+            return self._terms_of_code(self.criterion, {**parameters, **(buffers or {})}, chunk)
+        outputs = self.outputs(parameters, chunk.inputs, buffers or {})
+        return (self.criterion.precise_terms if precise else self.criterion.terms)(outputs, chunk.targets)
+
+    def _terms_of_code(self, loss: UserLoss, state: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
+        """Return the terms by a function that calls the model itself; it may need gradients where the caller needs none."""
+        inputs, wanted = copied(chunk.inputs) if self.copies_inputs else chunk.inputs, torch.is_grad_enabled()
+        names = {f"model.{name}": part for name, part in state.items()}
+        with torch.enable_grad(), Fusing() if self.fused else nullcontext():
+            run = partial(loss.of_model, self.model, inputs, chunk.targets)
+            terms: Tensor = functional_call(Holding(self.model), names, (run,))
+        return terms if wanted else terms.detach()
+
+    def sample_sums(
+        self, parameters: Mapping[str, Tensor], chunk: Chunk, buffers: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return, for each sample, its summed loss, number of right predictions and number of loss terms, shape (3, B)."""
+        if isinstance(self.criterion, UserLoss):
+            terms = self.loss_terms(parameters, chunk, buffers).sum(1)
+            return torch.stack([terms, torch.zeros_like(terms), torch.full_like(terms, self.criterion.each)])
+        return self.criterion.sample_sums(self.outputs(parameters, chunk.inputs, buffers or {}), chunk.targets)
 
     def sum_over(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
         """Return Σ summand(chunk) over some chunks, at least one. Every sum over data is this one.
@@ -288,8 +334,7 @@ class Objective:
         parameters = self.space.split(theta)
 
         def summand(chunk: Chunk) -> Tensor:
-            outputs = self.outputs(parameters, chunk.inputs, buffers or {})
-            return moments(self.criterion.sample_sums(outputs, chunk.targets).to(self.runtime.accumulator))
+            return moments(self.sample_sums(parameters, chunk, buffers).to(self.runtime.accumulator))
 
         with torch.no_grad():
             means = self.mean_over_data(summand)

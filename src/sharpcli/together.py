@@ -25,7 +25,7 @@ _KNOWN = {
 
 def num_together(objective: Objective) -> int:
     """Return how many sets of weights of this net to evaluate in one pass."""
-    known = all(type(module) in _KNOWN for module in objective.model.modules())
+    known = all(type(module) in _KNOWN for module in objective.model.modules()) and not objective.loss_is_code
     small = known and objective.space.dimension <= _MOST_PARAMETERS
     return _AT_ONCE if small else 1
 
@@ -47,8 +47,7 @@ def evaluate_together(
 
     def summand(chunk: Chunk) -> Tensor:
         def of_one(state: dict[str, Tensor]) -> Tensor:
-            outputs = objective.outputs(state, chunk.inputs, {})
-            return moments(objective.criterion.sample_sums(outputs, chunk.targets).to(objective.runtime.accumulator))
+            return moments(objective.sample_sums(state, chunk).to(objective.runtime.accumulator))
 
         sums: Tensor = vmap(of_one)(stacked)
         return sums

@@ -13,9 +13,9 @@ from sharpcli import graphs
 from sharpcli.chunks import Chunk
 from sharpcli.errors import InputError
 from sharpcli.index_bounds import checked_indices
-from sharpcli.inputs import copied, joined, tensors_in
+from sharpcli.inputs import Inputs, copied, joined, select, tensors_in
 from sharpcli.kernels.fusing import Fusing
-from sharpcli.losses import Loss
+from sharpcli.losses import Loss, UserLoss
 from sharpcli.misfit import misfit
 
 if TYPE_CHECKING:
@@ -43,9 +43,11 @@ def saved_bytes_per_sample(objective: Objective) -> int:
         with objective.arithmetic(), checked_indices(device):
             data = (*tensors_in(objective.inputs), objective.targets, *tensors_in(few.inputs), few.targets)
             own = (*leaves.values(), *data)
-            objective.criterion.require_classes(objective.outputs(leaves, few.inputs, {}), few.targets, objective.targets)
+            if not isinstance(objective.criterion, UserLoss):
+                outputs = objective.outputs(leaves, few.inputs, {})
+                objective.criterion.require_classes(outputs, few.targets, objective.targets)
             loss, size = graphs.saved_bytes(lambda: objective.loss_sum(leaves, few), own)
-            if any(not part.is_floating_point() for part in tensors_in(few.inputs)):
+            if not isinstance(objective.criterion, UserLoss) and _holds_integers(few.inputs):
                 _require_tokens(objective, leaves, few)
     except Exception as error:  # A foreign model may raise anything.
         with torch.no_grad(), checked_indices(device):
@@ -53,6 +55,10 @@ def saved_bytes_per_sample(objective: Objective) -> int:
     if not loss.requires_grad:
         raise InputError("The loss does not depend on any trainable parameter.", "Check that the model uses its parameters.")
     return size // len(few.targets)
+
+
+def _holds_integers(inputs: Inputs) -> bool:
+    return any(not part.is_floating_point() for part in tensors_in(inputs))
 
 
 def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chunk) -> None:
@@ -84,12 +90,24 @@ def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chu
 
 def settled_loss(objective: Objective) -> Loss:
     """Return the loss with the class axis that the shapes of a few outputs show: the same axis for every batch."""
+    if isinstance(objective.criterion, UserLoss):
+        return _settled_code(objective, objective.criterion)
     if objective.targets.ndim == 1 or objective.targets.is_floating_point():
         return objective.criterion
     few = objective.few()
     with torch.no_grad(), objective.arithmetic():
         outputs = objective.outputs(objective.space.split(objective.parameters()), few.inputs, {})
     return objective.criterion.settled(outputs, few.targets)
+
+
+def _settled_code(objective: Objective, loss: UserLoss) -> Loss:
+    few, weights = objective.few(), objective.space.split(objective.parameters())
+
+    def of_samples(index: slice) -> Tensor:
+        return objective.loss_terms(weights, Chunk(0, select(few.inputs, index), few.targets[index]))
+
+    with torch.no_grad(), objective.arithmetic():
+        return loss.settled_by(of_samples, len(few.targets))
 
 
 def num_fusible(objective: Objective) -> int:

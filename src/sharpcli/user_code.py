@@ -26,7 +26,7 @@ def never_run(owner: str, kind: str, spec: str) -> InputError:
 
     Args:
         owner: The file or the run, as the subject of a sentence.
-        kind: "model", "data" or "transform", which is also the option that names it.
+        kind: "model", "data", "loss" or "transform", which is also the option that names it.
         spec: Of the code.
     """
     message = f"{owner} needs the {kind} code {spec}, but code that a file names is never run."

@@ -24,5 +24,5 @@ class EmpiricalFisherOperator(JacobianOperator):
     @staticmethod
     def outputs_and_middle(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
         """Return the loss terms of a chunk; M is the identity."""
-        terms = objective.criterion.terms(objective.outputs(leaves, chunk.inputs, {}), chunk.targets)
+        terms = objective.loss_terms(leaves, chunk)
         return terms, lambda along: along

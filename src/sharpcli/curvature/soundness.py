@@ -250,7 +250,8 @@ class _Comparison:
 
         def sizes() -> tuple[float, float]:
             leaves = wide.leaves(self.point)
-            outputs = wide.outputs(leaves, self.chunk.inputs, {})
+            code = wide.loss_is_code
+            outputs = wide.loss_terms(leaves, self.chunk) if code else wide.outputs(leaves, self.chunk.inputs, {})
             slopes = torch.autograd.grad(outputs.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
             return float(outputs.detach().abs().max()), float(wide.space.flatten(slopes).norm())
 

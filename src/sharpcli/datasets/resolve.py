@@ -65,6 +65,8 @@ def resolve(
             raise SettingsError(f"The data '{spec}' are no images, so they take no --transform.", "Leave --transform out.")
     if name == _CODE or _takes(load, "ignore_index"):
         given["ignore_index"] = loss_spec.ignore_index
+    if name == _CODE:
+        given["unlabelled"] = loss_spec.is_code
     stamp = _stamp(name, Path(path_or_root)) if name in _WITH_PATH else ()
     stamp += _stamp(FILES[0], files.expanded(str(options["test"]))) if name in FILES and options.get("test") else ()
     stamp += tuple(_changed(text) for text in (path, transform or ""))

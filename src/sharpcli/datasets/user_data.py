@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from sharpcli.arguments import check_arguments
-from sharpcli.datasets.batch_forms import SHAPES, Batch, batch_of, described, is_batch, is_sample, same_batch
+from sharpcli.datasets.batch_forms import SHAPES, Batch, batch_of, described, is_array, is_batch, is_sample, same_batch
 from sharpcli.datasets.data_set_source import DataSetSource
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.datasets.transforms import Transform
@@ -40,7 +40,12 @@ _DEFAULTS = {"attention_mask": 1, "token_type_ids": 0}  # A model without these 
 
 
 def load_from_code(
-    spec: str, options: Mapping[str, object], transform: Transform | None = None, ignore_index: int = IGNORED
+    spec: str,
+    options: Mapping[str, object],
+    transform: Transform | None = None,
+    ignore_index: int = IGNORED,
+    *,
+    unlabelled: bool = False,
 ) -> DataSplits:
     """Import what a spec names, and return its data.
 
@@ -49,6 +54,7 @@ def load_from_code(
         options: Keyword arguments of the function.
         transform: What is done to images of bytes (N, C, H, W).
         ignore_index: An integer target that is ignored, in addition to -100.
+        unlabelled: Whether inputs without targets are data, for a loss that needs none.
 
     Raises:
         InputError: The code cannot be imported or fails, or answers with no data.
@@ -66,11 +72,32 @@ def load_from_code(
                 answer = attribute(**options)
         elif options:
             raise SettingsError(f"'{spec}' is no function, so it takes no --data-arg.", "Leave --data-arg out.")
-        with errors_named(spec, "read"):
-            parts = {name: _Part.of(part, spec, name) for name, part in _parts(answer).items()}
-        needless = frozenset(_DEFAULTS) - frozenset().union(*(part.needed for part in parts.values()))
-        numbers = _Numbers(spec, needless, parts["train"].is_next_token, transform)
-        splits = {name: part.split(numbers, ignore_index) for name, part in parts.items()}
+        return splits_of(answer, spec, transform, ignore_index, unlabelled=unlabelled)
+
+
+def splits_of(
+    answer: Any, spec: str, transform: Transform | None = None, ignore_index: int = IGNORED, *, unlabelled: bool = False
+) -> DataSplits:
+    """Return the splits of data that code gives.
+
+    Args:
+        answer: In one of the forms above.
+        spec: Of the code, for messages.
+        transform: What is done to images of bytes (N, C, H, W).
+        ignore_index: An integer target that is ignored, in addition to -100.
+        unlabelled: Whether inputs without targets are data; their targets are zeros (N, 1).
+
+    Raises:
+        InputError: There are no data, or they cannot be read.
+    """
+    with errors_named(spec, "read"):
+        given = _parts(answer)
+        if unlabelled:
+            given = {name: (part, torch.zeros(len(part), 1)) if is_array(part) else part for name, part in given.items()}
+        parts = {name: _Part.of(part, spec, name) for name, part in given.items()}
+    needless = frozenset(_DEFAULTS) - frozenset().union(*(part.needed for part in parts.values()))
+    numbers = _Numbers(spec, needless, parts["train"].is_next_token, transform)
+    splits = {name: part.split(numbers, ignore_index) for name, part in parts.items()}
     words = [transform.words if transform else f"as {spec} gives them", numbers.remark]
     text = transform.text if transform else ""
     classes = _num_classes(list(splits.values()))
@@ -267,7 +294,7 @@ def _batches(part: Any, spec: str) -> Iterator[Batch]:
             loader = DataLoader(part.dataset, part.batch_size or _BATCH, collate_fn=part.collate_fn)
     elif _is_data_set(part):
         loader = DataLoader(part, _BATCH)
-    elif isinstance(part, Iterable) and not isinstance(part, Mapping | str):
+    elif isinstance(part, Iterable) and not isinstance(part, Mapping | str) and not is_array(part):
         loader = part  # Batches.
     else:
         raise InputError(f"'{spec}' answers with {described(part)}, which is no data.", SHAPES)
@@ -290,7 +317,7 @@ def _is_data_set(part: Any) -> bool:
 
 
 def _is_map_style(part: Any) -> bool:
-    indexed = hasattr(part, "__getitem__") and hasattr(part, "__len__")
+    indexed = hasattr(part, "__getitem__") and hasattr(part, "__len__") and not is_array(part)
     return indexed and not isinstance(part, IterableDataset | tuple | list | Mapping | str)
 
 

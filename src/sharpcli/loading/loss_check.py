@@ -8,7 +8,7 @@ from sharpcli import progress
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import NumericalError
 from sharpcli.loading.checkpoint import LoadedCheckpoint
-from sharpcli.loading.recorded import loss_name
+from sharpcli.loading.recorded import recorded_loss
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.plausibility import implausible
 
@@ -60,7 +60,7 @@ def stored_loss(loaded: LoadedCheckpoint, split: str, num_samples: int) -> float
     """Return the loss the checkpoint was stored with, if it is of the same loss function and as many samples."""
     metadata = loaded.checkpoint.metadata
     data = metadata.get("data", {})
-    same_loss = "loss" in metadata and loss_name(loaded.checkpoint, None) == loaded.loss
+    same_loss = "loss" in metadata and recorded_loss(loaded.checkpoint) == loaded.loss
     same = same_loss and data.get(f"num_{split}") == num_samples
     return metadata.get("final", {}).get(f"{split}_loss") if same else None
 

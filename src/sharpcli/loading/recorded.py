@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.settings.losses import LossSpec
+from sharpcli.user_code import never_run
 
 
 def given_or_recorded(
@@ -27,9 +28,21 @@ def given_or_recorded(
 
 
 def loss_name(checkpoint: Checkpoint, asked: str | None) -> str:
-    """Return the loss that was asked for, else that of the checkpoint, else cross-entropy; with its options."""
-    with blaming(checkpoint, "loss", on_file=asked is None):
-        return str(LossSpec.parse(str(asked or checkpoint.metadata.get("loss") or "ce")))
+    """Return the requested loss, else that of the checkpoint, else cross-entropy; with its options.
+
+    Raises:
+        InputError: The checkpoint records a loss that is code or that is not known.
+    """
+    name = str(LossSpec.parse(asked)) if asked is not None else recorded_loss(checkpoint)
+    if asked is None and LossSpec.parse(name).is_code:
+        raise never_run(str(checkpoint.path), "loss", name)
+    return name
+
+
+def recorded_loss(checkpoint: Checkpoint) -> str:
+    """Return the loss that the checkpoint records, else cross-entropy; with its options."""
+    with blaming(checkpoint, "loss", on_file=True):
+        return str(LossSpec.parse(str(checkpoint.metadata.get("loss") or "ce")))
 
 
 @contextmanager

@@ -11,9 +11,22 @@ from sharpcli.losses.evaluation import Evaluation, moments
 from sharpcli.losses.half_squared_error import HalfSquaredError
 from sharpcli.losses.loss import Loss
 from sharpcli.losses.one_hot import one_hot, refused
+from sharpcli.losses.user_loss import UserLoss, user_loss_function
 from sharpcli.settings.losses import IGNORED, UNIT_LOGITS, LossSpec, smoothed
 
-__all__ = ["IGNORED", "LOSSES", "Evaluation", "Loss", "loss_named", "loss_of", "moments", "one_hot", "refused", "smoothed"]
+__all__ = [
+    "IGNORED",
+    "LOSSES",
+    "Evaluation",
+    "Loss",
+    "UserLoss",
+    "loss_named",
+    "loss_of",
+    "moments",
+    "one_hot",
+    "refused",
+    "smoothed",
+]
 
 _KINDS: dict[str, type[Loss]] = {
     "ce": CrossEntropy,
@@ -29,9 +42,10 @@ def loss_named(name: str) -> Loss:
 
     Raises:
         SettingsError: There is no such loss or option.
+        InputError: Code that it names cannot be imported.
     """
     spec = LossSpec.parse(name)
-    return _KINDS[spec.name](spec)
+    return UserLoss(spec, user_loss_function(spec.name)) if spec.is_code else _KINDS[spec.name](spec)
 
 
 def loss_of(name: str, targets: Tensor) -> Loss:

@@ -138,9 +138,7 @@ def _in(objective: Objective, dtype: torch.dtype) -> Objective:
 
 def _terms(objective: Objective, theta: Tensor, chunk: Chunk, *, precise: bool = True) -> Tensor:
     """Return the loss terms of a chunk."""
-    outputs = objective.outputs(objective.space.split(theta), chunk.inputs, {})
-    criterion = objective.criterion
-    return criterion.precise_terms(outputs, chunk.targets) if precise else criterion.terms(outputs, chunk.targets)
+    return objective.loss_terms(objective.space.split(theta), chunk, precise=precise)
 
 
 @dataclass(frozen=True, eq=False)

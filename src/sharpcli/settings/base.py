@@ -123,9 +123,9 @@ class SubjectSettings:
     download: bool = option(False, "Let torchvision download a data set that is missing.")
     loss: str | None = option(
         None,
-        "ce (cross-entropy), mse (half the squared error) or bce (binary cross-entropy). Options: "
+        "ce (cross-entropy), mse (half the squared error), bce (binary) or file.py:fn. Options: "
         "ce:class_axis=1|last,smoothing=X,ignore_index=N, bce:pos_weight=X. Default: that of the checkpoint, else ce.",
-        "NAME[:OPTIONS]",
+        "SPEC",
     )
     output: str | None = option(
         None,
@@ -142,7 +142,8 @@ class SubjectSettings:
             require_choice("device", self.device, DEVICES)
         require_choice("dtype", self.dtype, DTYPES)
         if self.loss is not None:
-            require_choice("loss", LossSpec.parse(self.loss).name, LOSSES)
+            spec = LossSpec.parse(self.loss)
+            require_choice("loss", LOSSES[0] if spec.is_code else spec.name, LOSSES)
         require_at_least("seed", self.seed, 0)
         if self.seed >= 2**63:
             raise SettingsError(f"--seed {self.seed} is too large.", "Use a number below 2**63.")

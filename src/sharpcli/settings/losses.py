@@ -29,7 +29,7 @@ class LossSpec:
     """A loss and its options. `str` gives the shortest text that `parse` reads back.
 
     Attributes:
-        name: "ce", "mse" or "bce".
+        name: "ce", "mse" or "bce"; or the spec of a function, `file.py:fn` or `pkg.mod:fn`.
         class_axis: Axis of the classes in the outputs: 1, -1 (the last), or None if the shapes decide.
         smoothing: Share of a target that is spread over all classes, 0 to below 1.
         ignore_index: An integer target without a loss term, in addition to -100.
@@ -50,10 +50,11 @@ class LossSpec:
             SettingsError: There is no such loss, it has no such option, or a value is out of range.
         """
         name, colon, options = text.partition(":")
+        if _is_code(text):
+            return LossSpec(text)
         if name not in _OPTIONS:
-            raise SettingsError(
-                f"There is no loss called '{name}' for --loss.", closest(_SAME.get(name.lower(), name.lower()), LOSSES)
-            )
+            likely = _SAME.get(name.lower(), name.lower())
+            raise SettingsError(f"There is no loss called '{name}' for --loss.", closest(likely, [*LOSSES, "file.py:fn"]))
         if colon and not options:
             raise SettingsError(f"The loss '{text}' has no option after its colon.", _known(name))
         if name == "ce" and is_number(options):
@@ -72,11 +73,21 @@ class LossSpec:
             spec = replace(spec, **change)
         return spec
 
+    @property
+    def is_code(self) -> bool:
+        """Whether the loss is a function of the user's code."""
+        return _is_code(self.name)
+
     def __str__(self) -> str:
         given = [entry.name for entry in fields(self)[1:] if getattr(self, entry.name) != entry.default]
         words = [f"{option}={'last' if (value := getattr(self, option)) == LAST and option == 'class_axis' else value}"
                  for option in given]  # fmt: skip
         return f"{self.name}:{','.join(words)}" if words else self.name
+
+
+def _is_code(text: str) -> bool:
+    source, colon, name = text.rpartition(":")
+    return bool(colon) and "." in source and name.replace(".", "_").isidentifier()
 
 
 def smoothed(name: str, share: float) -> str:

@@ -33,9 +33,9 @@ class TrainSettings(SubjectSettings):
     data: str | None = option("fashion-mini", "Data: a built-in name, npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn.", "SPEC")
     loss: str | None = option(
         None,
-        "ce (cross-entropy), mse (half the squared error) or bce (binary cross-entropy), with options as in bce:pos_weight=2. "
-        "Default: that of the recipe, else ce.",
-        "NAME[:OPTIONS]",
+        "ce (cross-entropy), mse (half the squared error) or bce (binary cross-entropy), with options as in bce:pos_weight=2; "
+        "or file.py:fn. Default: that of the recipe, else ce.",
+        "SPEC",
     )
     mode: tuple[str, ...] = option(
         (AUTO,),

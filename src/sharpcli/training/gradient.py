@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.inputs import Inputs, as_arguments, tensors_in
-from sharpcli.losses import Loss
+from sharpcli.losses import Loss, UserLoss
 from sharpcli.models.output import require_tensor
 
 
@@ -62,12 +62,20 @@ class Plain:
     def __call__(self, block: Block, rate: float) -> tuple[Tensor, list[Tensor]]:  # noqa: ARG002
         """Return loss and gradient; see `Slopes`. The returned loss is not weighted."""
         parameters = trained(self.model)
-        terms = self.loss.terms(self.outputs(block.inputs), block.targets)
+        terms = self.terms(block)
         summed = terms.sum()
         weighted = summed if block.weights is None else (terms.reshape(len(terms), -1).sum(1) * block.weights).sum()
         share = weighted / block.divisor
         slopes = torch.autograd.grad(share, parameters, allow_unused=True, materialize_grads=True)
         return summed.detach(), list(slopes)
+
+    def terms(self, block: Block) -> Tensor:
+        """Return one number for each loss term of a block."""
+        if not isinstance(self.loss, UserLoss):
+            return self.loss.terms(self.outputs(block.inputs), block.targets)
+        mixed = torch.autocast(block.targets.device.type, dtype=torch.bfloat16) if self.amp else nullcontext()
+        with mixed:
+            return self.loss.of_model(self.model, block.inputs, block.targets)
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Return the outputs of the model."""

@@ -37,6 +37,6 @@ class Adversarial:
         assert isinstance(block.inputs, Tensor)  # See `Updater.check`.
         inputs = block.inputs.detach().requires_grad_()
         with frozen_statistics(self.plain.model):
-            loss = self.plain.loss.terms(self.plain.outputs(inputs), block.targets).sum()
+            loss = self.plain.terms(block._replace(inputs=inputs)).sum()
         (slope,) = torch.autograd.grad(loss, inputs)
         return (inputs + self.epsilon * slope.sign()).detach()
