@@ -33,6 +33,6 @@ def command(
 
         if not checkpoints:
             raise SettingsError("No checkpoint is named.", "Name one: sharpcli sharpness CKPT.")
-        return (sharpness(path, settings) for path in each_checkpoint(checkpoints))
+        return (sharpness(path, settings=settings) for path in each_checkpoint(checkpoints))
 
     answer(NAME, SharpnessSettings, values, compute, how)

@@ -2,6 +2,7 @@
 
 from sharpcli.loading.checkpoint import LoadedCheckpoint, load_checkpoint, rebuild
 from sharpcli.loading.data import load_data
+from sharpcli.loading.live import LiveModel, live_or_file
 from sharpcli.loading.loss_check import check_loss, losses_agree, stored_loss
 from sharpcli.loading.model import num_outputs, output_difference
 from sharpcli.loading.named_model import named_model
@@ -9,11 +10,13 @@ from sharpcli.loading.paths import checkpoint_paths, each_checkpoint
 from sharpcli.loading.subject import label, subject_of
 
 __all__ = [
+    "LiveModel",
     "LoadedCheckpoint",
     "check_loss",
     "checkpoint_paths",
     "each_checkpoint",
     "label",
+    "live_or_file",
     "load_checkpoint",
     "load_data",
     "losses_agree",

@@ -12,6 +12,7 @@ from sharpcli import checkpoints, progress
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.loading.data import load_data
+from sharpcli.loading.live import LiveModel
 from sharpcli.loading.model import build_model
 from sharpcli.loading.recorded import loss_name
 from sharpcli.loading.samples import held_out, in_random_order, subset
@@ -81,8 +82,8 @@ class LoadedCheckpoint:
         )
 
 
-def load_checkpoint(path: str | Path, settings: AnalysisSettings) -> LoadedCheckpoint:
-    """Read a checkpoint, load its data, rebuild its model and put the weights in.
+def load_checkpoint(path: str | Path | LiveModel, settings: AnalysisSettings) -> LoadedCheckpoint:
+    """Read a checkpoint, load its data, rebuild its model and put the weights in; or take a model in memory.
 
     Raises:
         InputError: Something is missing or does not fit; a model that is code is only run when `settings.model` names it.
@@ -91,11 +92,20 @@ def load_checkpoint(path: str | Path, settings: AnalysisSettings) -> LoadedCheck
     """
     with progress.task("open"):
         Runtime.open(settings.device, settings.dtype)  # A missing device is reported before any file is read.
-        checkpoint = checkpoints.read(path, settings.weights)
-        loaded = rebuild(checkpoint, load_data(checkpoint, settings), settings)
-        checkpoints.require_finite(loaded.model, checkpoint.path)
+        if isinstance(path, LiveModel):
+            loaded = _of_live(path, settings)
+        else:
+            checkpoint = checkpoints.read(path, settings.weights)
+            loaded = rebuild(checkpoint, load_data(checkpoint, settings), settings)
+        checkpoints.require_finite(loaded.model, loaded.checkpoint.path)
         require_function(loaded.model, loaded.data.train.inputs, loaded.runtime)
         return loaded
+
+
+def _of_live(live: LiveModel, settings: AnalysisSettings) -> LoadedCheckpoint:
+    runtime, checkpoint, data = Runtime.open(settings.device, settings.dtype), live.checkpoint(), live.splits(settings)
+    model = live.rebuilt(data, settings).to(runtime.dtype)
+    return LoadedCheckpoint(checkpoint, model, data, loss_name(checkpoint, settings.loss), runtime, settings)
 
 
 def rebuild(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings) -> LoadedCheckpoint:

@@ -76,7 +76,7 @@ def resolve(
         built_in: nn.Module = build(input_shape=input_shape, num_classes=num_classes, **options)
         choose_output(built_in, torch.empty(0), output, spec)
         return built_in
-    _try_out(model, spec, input_shape, inputs, output)
+    choose_outputs_of(model, spec, input_shape, inputs, output)
     return model
 
 
@@ -99,7 +99,9 @@ def build_from_library(
     return build_huggingface_model(folder, name or None, most)
 
 
-def _try_out(model: nn.Module, spec: str, input_shape: tuple[int, ...], inputs: Inputs | None, output: str | None) -> None:
+def choose_outputs_of(
+    model: nn.Module, spec: str, input_shape: tuple[int, ...], inputs: Inputs | None, output: str | None
+) -> None:
     """Try the model on two samples, of zeros if none are given, and choose its outputs if it returns several tensors.
 
     A copy in eval mode is used, because a model may store what it computed from its first weights.

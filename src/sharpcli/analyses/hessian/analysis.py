@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sharpcli import checkpoints, files, progress
 from sharpcli.analyses.hessian import layers as layer_blocks
@@ -32,20 +32,25 @@ from sharpcli.errors import InputError, SettingsError
 from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.reductions import norm
-from sharpcli.loading import LoadedCheckpoint, check_loss, checkpoint_paths, load_checkpoint
+from sharpcli.loading import LiveModel, LoadedCheckpoint, check_loss, checkpoint_paths, live_or_file, load_checkpoint
 from sharpcli.results import HessianResult, Layer
 from sharpcli.settings import HessianSettings, chosen
 
 _REPEATS = {"float32": 1e-5, "float64": 1e-9}  # Relative difference of two equal losses up to which it is rounding.
 
 
-def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **options: object) -> HessianResult:
+def hessian(
+    checkpoint: str | Path | nn.Module, data: object = None, *, settings: HessianSettings | None = None, **options: object
+) -> HessianResult:
     """Compute eigenvalues of the Hessian of the mean loss, each with residual, interval and verdict.
 
     Args:
-        checkpoint: File, or run folder.
+        checkpoint: File, run folder, or a model in memory, which is not changed.
+        data: For a model: arrays, tensors, a Dataset, a DataLoader or a data module, or {"train": ..., "test": ...} of these;
+            or the name of a data set. See `datasets.user_data`.
         settings: Settings of the analysis, for one split; use `hessian_all` for several checkpoints or both splits.
-        **options: Fields of the settings, instead of `settings`, such as `hessian("a.pt", topk=20)`.
+        **options: Fields of the settings, instead of `settings`, such as `hessian("a.pt", topk=20)` or
+            `hessian(model, loader, loss="ce", topk=20)`.
 
     Returns:
         The requested quantities. If the tolerance is not reached, verdicts and `advice` tell this; no error is raised.
@@ -57,11 +62,12 @@ def hessian(checkpoint: str | Path, settings: HessianSettings | None = None, **o
     References:
         Pearlmutter 1994 (products); Golub and Van Loan, section 10.1 (Lanczos); docs/trust.md (verdicts).
     """
+    place, options = live_or_file(checkpoint, data, options)
     settings = chosen(HessianSettings, settings, options)
     if settings.split == "both" or settings.along_run:
         raise SettingsError("hessian() takes one checkpoint and one split.", "Use hessian_all() for several.")
     with _held(settings):
-        return _analyse(checkpoint, settings, planner_for(settings), None)[0]
+        return _analyse(place, settings, planner_for(settings), None)[0]
 
 
 def hessian_all(
@@ -106,7 +112,7 @@ def _held(settings: HessianSettings) -> AbstractContextManager[None]:
 
 
 def _analyse(
-    path: str | Path, settings: HessianSettings, planner: Planner, warm: Tensor | None
+    path: str | Path | LiveModel, settings: HessianSettings, planner: Planner, warm: Tensor | None
 ) -> tuple[HessianResult, Tensor | None]:
     """Return the result for one checkpoint and split, and the eigenvectors."""
     # Absolute paths, because a model's code may change the working directory.

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy
+from torch import nn
 
 from sharpcli import progress
 from sharpcli.analyses.compatibility import require_compatible
@@ -21,7 +22,7 @@ from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.inputs import select
 from sharpcli.linalg.reductions import norm
-from sharpcli.loading import LoadedCheckpoint, checkpoint_paths, load_checkpoint, output_difference
+from sharpcli.loading import LoadedCheckpoint, checkpoint_paths, live_or_file, load_checkpoint, output_difference
 from sharpcli.models.output import chosen_output
 from sharpcli.objective import Evaluation
 from sharpcli.results import PathResult
@@ -32,7 +33,12 @@ _SELF_CHECK = 1e-5  # Relative difference of outputs that is allowed after the u
 
 
 def interpolate(
-    start: str | Path, end: str | Path, settings: InterpolateSettings | None = None, **options: object
+    start: str | Path | nn.Module,
+    end: str | Path | nn.Module,
+    data: object = None,
+    *,
+    settings: InterpolateSettings | None = None,
+    **options: object,
 ) -> PathResult:
     """Evaluate the loss along a path from one checkpoint (α = 0) to another (α = 1).
 
@@ -42,8 +48,9 @@ def interpolate(
     linearly like the weights, and variances are clipped at 0.
 
     Args:
-        start: A, a file or run folder.
+        start: A, a file, a run folder, or a model in memory, which is not changed.
         end: B, of the same architecture.
+        data: For two models, or the name of a data set; see `hessian`.
         settings: Settings of the path.
         **options: Fields of the settings, instead of `settings`, such as `interpolate("a.pt", "b.pt", points=41)`.
 
@@ -59,9 +66,10 @@ def interpolate(
     References:
         Keskar et al., ICLR 2017, figures 3 and 7. Garipov et al. 2018 for the statistics.
     """
-    settings = chosen(InterpolateSettings, settings, options)
+    (first_place, given), (second_place, _) = (live_or_file(place, data, options) for place in (start, end))
+    settings = chosen(InterpolateSettings, settings, given)
     with recording(settings) as record, progress.task("interpolation", parts=_parts(settings)):
-        first, second = (load_checkpoint(path, settings) for path in (start, end))
+        first, second = (load_checkpoint(place, settings) for place in (first_place, second_place))
         require_compatible(first, second)
         share = None
         if settings.align:
@@ -114,7 +122,7 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
     if len(paths) < 2:
         raise SettingsError("Interpolation needs two checkpoints.", "Give both ends: sharpcli interpolate A B.")
     pairs = itertools.combinations(paths, 2)
-    return run_each([partial(interpolate, start, end, settings) for start, end in pairs], "pair")
+    return run_each([partial(interpolate, start, end, settings=settings) for start, end in pairs], "pair")
 
 
 def _parts(settings: InterpolateSettings) -> dict[str, float]:

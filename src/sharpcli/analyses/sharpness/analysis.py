@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from torch import nn
+
 from sharpcli import progress
 from sharpcli.analyses.provenance import recording
 from sharpcli.analyses.sharpness.measuring import applicable_measures, readings, requested_measures
 from sharpcli.errors import IncompleteError
 from sharpcli.linalg.reductions import norm
-from sharpcli.loading import check_loss, load_checkpoint
+from sharpcli.loading import check_loss, live_or_file, load_checkpoint
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.results import Reading, SharpnessResult
 from sharpcli.settings import SharpnessSettings, chosen
 
 
-def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None, **options: object) -> SharpnessResult:
+def sharpness(
+    checkpoint: str | Path | nn.Module, data: object = None, *, settings: SharpnessSettings | None = None, **options: object
+) -> SharpnessResult:
     """Measure φ(ε, A) for each requested box size and subspace, or the named measures.
 
     Args:
-        checkpoint: File, or run folder.
+        checkpoint: File, run folder, or a model in memory, which is not changed.
+        data: For a model, or the name of a data set; see `hessian`.
         settings: Settings of the measurement.
         **options: Fields of the settings, instead of `settings`, such as `sharpness("a.pt", epsilon=(1e-3,))`.
 
@@ -34,10 +39,11 @@ def sharpness(checkpoint: str | Path, settings: SharpnessSettings | None = None,
     References:
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.
     """
+    place, options = live_or_file(checkpoint, data, options)
     settings = chosen(SharpnessSettings, settings, options)
     wanted = requested_measures(settings.measure)
     with recording(settings) as record:
-        loaded = load_checkpoint(checkpoint, settings)
+        loaded = load_checkpoint(place, settings)
         objective = loaded.objective()
         theta = objective.parameters()
         evaluation = objective.evaluate(theta)

@@ -1,0 +1,120 @@
+"""A model and data in memory, as Python code has them, in place of a file: nothing of the caller's model is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sharpcli.checkpoints import Checkpoint
+from sharpcli.datasets.resolve import resolve
+from sharpcli.datasets.splits import DataSplits
+from sharpcli.datasets.transforms import transform_named
+from sharpcli.datasets.user_data import splits_of
+from sharpcli.errors import SettingsError
+from sharpcli.loading.recorded import loss_name
+from sharpcli.losses import one_hot, refused
+from sharpcli.models.resolve import choose_outputs_of
+from sharpcli.modules import private_copy
+from sharpcli.settings import AnalysisSettings
+from sharpcli.settings.losses import LossSpec
+
+_WRAPPERS = ("_orig_mod", "module")  # Of torch.compile, and of DataParallel and its like.
+_DATA = "the data"
+
+
+@dataclass(frozen=True, eq=False)
+class LiveModel:
+    """A model with the data that it is analysed on.
+
+    Attributes:
+        model: Any module; a copy of it is analysed.
+        data: What `datasets.user_data` takes, or the name of a data set.
+    """
+
+    model: nn.Module
+    data: Any
+
+    @property
+    def name(self) -> str:
+        """Its name in results, such as "<ResNet in memory>"."""
+        return f"<{type(unwrapped(self.model)).__name__} in memory>"
+
+    def checkpoint(self) -> Checkpoint:
+        """Return its weights as those of a file."""
+        state = {name: tensor.detach().cpu().clone() for name, tensor in unwrapped(self.model).state_dict().items()}
+        return Checkpoint(Path(self.name), state, container="a model in memory")
+
+    def splits(self, settings: AnalysisSettings) -> DataSplits:
+        """Return its data."""
+        loss = loss_name(self.checkpoint(), settings.loss)
+        if isinstance(self.data, str):
+            return resolve(
+                self.data,
+                root=settings.data_root,
+                download=settings.download,
+                arguments=settings.data_arg,
+                transform=settings.transform,
+                loss=loss,
+            )
+        transform = None if settings.transform is None else transform_named(settings.transform)
+        spec = LossSpec.parse(loss)
+        data = splits_of(self.data, _DATA, transform, spec.ignore_index, unlabelled=spec.is_code)
+        targets = data.train.targets
+        if spec.name != "bce" and one_hot(targets) and targets.shape[1] not in data.input_shape:
+            raise refused(targets)
+        return data
+
+    def rebuilt(self, data: DataSplits, settings: AnalysisSettings) -> nn.Module:
+        """Return a private copy on the CPU that answers with one tensor.
+
+        Raises:
+            InputError: The model does not take the data.
+        """
+        model = private_copy(unwrapped(self.model)).cpu()
+        choose_outputs_of(model, self.name, data.input_shape, data.first_samples, settings.output)
+        return model
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module inside of wrappers by torch.compile and for several devices, which run the same function."""
+    while True:
+        name = next(
+            (name for name in _WRAPPERS if type(model).__module__.startswith("torch.") and name in model._modules), None
+        )
+        if name is None:
+            return model
+        model = getattr(model, name)
+
+
+def live_or_file(
+    checkpoint: str | Path | nn.Module | LiveModel, data: object, options: Mapping[str, object]
+) -> tuple[str | Path | LiveModel, dict[str, object]]:
+    """Return what to analyse, and the options of the analysis.
+
+    Args:
+        checkpoint: A file, a run folder, or a model.
+        data: Data for the model, or the name of a data set; None for those that the file records.
+        options: Of the analysis.
+
+    Raises:
+        SettingsError: A model without data, or data in memory for a file.
+    """
+    if isinstance(checkpoint, LiveModel):
+        return checkpoint, dict(options)
+    if isinstance(checkpoint, nn.Module):
+        if data is None:
+            raise SettingsError("A model in memory needs data.", "Give them behind the model: hessian(model, data).")
+        if "model" in options:
+            raise SettingsError("The option model names a model, but one is given.", "Leave the option out.")
+        return LiveModel(checkpoint, data), dict(options)
+    if data is None:
+        return checkpoint, dict(options)
+    if not isinstance(data, str):
+        raise SettingsError(
+            f"Data in memory need a model in memory, and {checkpoint} is a file.", "Load it into a model, or name a data set."
+        )
+    return checkpoint, {**options, "data": data}

@@ -1,0 +1,144 @@
+"""Models and data in memory: the numbers are those of the same model in a file, and nothing of the model changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import sharpcli
+from sharpcli.errors import InputError, SettingsError
+from sharpcli.results import HessianResult
+
+CODE = """
+import torch
+from torch import nn
+def net(num_classes):
+    return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Dropout(0.3), nn.Linear(5, num_classes))
+def data():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 6, generator=generator)
+    return {"train": (x[:40], torch.arange(40) % 3), "test": (x[40:], torch.arange(20) % 3)}
+"""
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("live") / "mine.py"
+    path.write_text(CODE)
+    return path
+
+
+def made(code: Path, seed: int = 0) -> tuple[nn.Module, Any]:
+    space: dict[str, Any] = {}
+    exec(code.read_text(), space)
+    torch.manual_seed(seed)
+    return space["net"](3), space["data"]()
+
+
+def values(result: HessianResult) -> list[float]:
+    assert all(row.verdict == "certified" for row in result.eigenvalues)
+    return [row.value for row in result.eigenvalues]
+
+
+def test_a_model_in_memory_gives_the_numbers_of_its_file(code: Path, tmp_path: Path):
+    model, data = made(code)
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    live = sharpcli.hessian(model, data, topk=4, max_hvp=500)
+    options = {"model": f"{code}:net", "data": f"{code}:data", "topk": 4, "max_hvp": 500}
+    stored = sharpcli.hessian(tmp_path / "net.pt", **options)
+    assert values(live) == values(stored)
+    assert live.checkpoint.path == "<Sequential in memory>"
+    assert live.checkpoint.sha256 == stored.checkpoint.sha256
+    assert live.conditions.preprocessing == "as the data gives them"
+    named = {"model": options["model"], "data": options["data"]}
+    phi = [sharpcli.sharpness(model, data, epsilon=(1e-3,)), sharpcli.sharpness(tmp_path / "net.pt", epsilon=(1e-3,), **named)]
+    assert [one.phi for one in phi[0].measurements] == [one.phi for one in phi[1].measurements]
+
+
+@pytest.mark.parametrize("form", ["tensors", "data set", "loader"])
+def test_every_form_of_data(code: Path, form: str):
+    model, data = made(code)
+    pair = data["train"]
+    given = {"tensors": pair, "data set": TensorDataset(*pair), "loader": DataLoader(TensorDataset(*pair), 7, shuffle=True)}
+    assert values(sharpcli.hessian(model, given[form], topk=2)) == values(sharpcli.hessian(model, data, topk=2))
+
+
+def test_nothing_of_the_model_changes(code: Path):
+    model, data = made(code)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    model[4].bias.requires_grad_(False)
+    random = torch.get_rng_state()
+    sharpcli.hessian(model, data, topk=1, dtype="float64")
+    assert model.training
+    assert model[0].weight.dtype == torch.float32
+    assert torch.equal(model[0].weight.grad, torch.ones_like(model[0].weight))
+    assert model[4].weight.grad is None
+    assert not model[4].bias.requires_grad
+    assert not model._forward_hooks
+    assert torch.equal(torch.get_rng_state(), random)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_wrappers_are_taken_off(code: Path):
+    model, data = made(code)
+    plain = values(sharpcli.hessian(model, data, topk=2))
+    assert values(sharpcli.hessian(nn.DataParallel(model), data, topk=2)) == plain
+    assert values(sharpcli.hessian(torch.compile(model), data, topk=2)) == plain
+
+
+def test_a_path_between_two_models(code: Path):
+    (first, data), (second, _) = made(code, 0), made(code, 1)
+    result = sharpcli.interpolate(first, second, data, points=5)
+    end = result.alphas.index(1.0)
+    evaluation = sharpcli.Objective.of(second, *data["train"], bn="recompute")
+    assert result.curves[0].loss[end] == pytest.approx(evaluation.loss(evaluation.parameters()), rel=1e-5)
+
+
+def test_a_model_of_several_inputs_and_outputs():
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, left: Tensor, right: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.layer(torch.cat([left, right], 1))}
+
+    torch.manual_seed(0)
+    model, x, y = Pair(), torch.randn(30, 4), torch.arange(30) % 3
+    plain = nn.Sequential(model.layer)
+    both = [
+        sharpcli.hessian(model, [({"right": x[:, 1:], "left": x[:, :1]}, y)], topk=2),
+        sharpcli.hessian(plain, (x, y), topk=2),
+    ]
+    assert values(both[0]) == pytest.approx(values(both[1]), rel=1e-5)
+    assert both[0].conditions.output == "logits"
+
+
+def test_a_data_set_by_name_and_a_loss(code: Path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    result = sharpcli.hessian(model, "fashion-mini", loss="mse", topk=1, samples=100)
+    assert result.conditions.loss_function == "mse"
+    assert result.conditions.num_samples == 100
+
+
+def test_what_cannot_be_analysed_is_said(code: Path):
+    model, data = made(code)
+    with pytest.raises(SettingsError, match="A model in memory needs data"):
+        sharpcli.hessian(model, topk=1)
+    with pytest.raises(SettingsError, match="a model, but one is given"):
+        sharpcli.hessian(model, data, model="mlp")
+    with pytest.raises(SettingsError, match="is a file"):
+        sharpcli.hessian("net.pt", data)
+    with pytest.raises(InputError, match="cannot take inputs of shape"):
+        sharpcli.hessian(model, (torch.randn(10, 4), torch.arange(10) % 3))
+    with pytest.raises(InputError, match="'the data' answers with a int"):
+        sharpcli.hessian(model, 3)
