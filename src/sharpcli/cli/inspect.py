@@ -28,4 +28,4 @@ def command(
 
         return (inspect(path, settings) for path in each_checkpoint(checkpoints))
 
-    answer(NAME, InspectSettings, values, compute, how)
+    answer(NAME, InspectSettings, values, compute, how, require_analysable=True)

@@ -33,6 +33,7 @@ def answer(
     *,
     plural: str = "checkpoints",
     require_converged: bool = False,
+    require_analysable: bool = False,
 ) -> None:
     """Build settings, compute results, print them, then write the plot.
 
@@ -46,6 +47,7 @@ def answer(
         how: JSON or tables, plot, streams.
         plural: Key of several results in JSON.
         require_converged: Exit with code 5 after printing if a result has not converged.
+        require_analysable: Exit with code 3 after printing if a file cannot be analysed.
     """
     streams = apart()
     try:
@@ -69,6 +71,8 @@ def answer(
             raise failed
         if require_converged and not all(getattr(result, "converged", True) for result in results):
             raise NotConvergedError("Not every eigenvalue is certified.", "Raise --max-hvp or --tol, or use --dtype float64.")
+        if require_analysable and not all(getattr(result, "analysable", True) for result in results):
+            raise InputError("Not every file can be analysed.", "See the checks above that are answered with NO.")
     except _ReaderGoneError:
         code = CLOSED_PIPE
     except BaseException as error:  # The code of a model may raise anything, also SystemExit.
