@@ -17,6 +17,7 @@ from sharpcli.errors import SettingsError, closest
 TORCHVISION = "torchvision:"
 TIMM = "timm:"
 TIMM_LISTS = "timm.list_models() lists its models."  # A hint.
+LIGHTNING = "lightning:"
 HUGGING_FACE = "hf"
 _NOUNS = {"architectures": "model", "readers": "data set"}  # What users call a plug-in where the folder says another word.
 _PACKAGE = Path(__file__).parent

@@ -235,3 +235,26 @@ def test_weights_that_are_numpy_arrays_are_told(key: str | None, tmp_path: Path)
     with pytest.raises(InputError, match="are NumPy arrays") as caught:
         checkpoints.read(written({key: arrays, "epoch": 3} if key else arrays, tmp_path))
     assert "Save tensors" in caught.value.hint
+
+
+def test_tensors_are_left_out_by_their_names(tmp_path: Path) -> None:
+    state = {"net.weight": torch.ones(2), "head.weight": torch.ones(3), "head.bias": torch.ones(1)}
+    torch.save(state, tmp_path / "net.pt")
+    with progress.gathering() as warnings:
+        read = checkpoints.read(tmp_path / "net.pt", ignore=("head.*",))
+    assert list(read.state) == ["net.weight"]
+    assert read.left_out == ("head.bias", "head.weight")
+    assert "2 of 3 tensors are left out" in " ".join(warnings)
+    with pytest.raises(InputError, match="No tensor in .* matches --ignore-keys 'tail"):
+        checkpoints.read(tmp_path / "net.pt", ignore=("tail.*",))
+    with pytest.raises(InputError, match="leaves no tensor"):
+        checkpoints.read(tmp_path / "net.pt", ignore=("*",))
+
+
+def test_the_arguments_in_a_file_of_lightning(tmp_path: Path) -> None:
+    arguments = {"width": 4, "names": ["a", "b"], "criterion": torch.ones(1), 3: 1, "nested": {"x": 1}}
+    content = {"pytorch-lightning_version": "2.6", "state_dict": {"weight": torch.ones(2)}, "hyper_parameters": arguments}
+    torch.save(content, tmp_path / "net.ckpt")
+    with progress.gathering():
+        read = checkpoints.read(tmp_path / "net.ckpt")
+    assert read.metadata == {"hyper_parameters": {"width": 4, "names": ["a", "b"]}}

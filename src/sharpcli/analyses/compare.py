@@ -162,7 +162,7 @@ def _measure(
             notes.append(f"φ{' failed' if sharpness.phi is None else ''}: {sharpness.note}")
     if "distance" in settings.metrics:
         try:
-            init = reference(loaded.checkpoint, settings.init)
+            init = reference(loaded.checkpoint, settings.init, settings.ignore_keys)
             measured["distance"] = displacement(loaded.checkpoint, init, model=loaded.model).distance
         except InputError as error:
             if settings.init:

@@ -60,11 +60,26 @@ def read_parts(index: Path) -> dict[str, Tensor]:
 def model_of(path: Path, content: Any) -> dict[str, Any]:
     """Return {"model": ...} for a file that says which model of a library it is of, else {}.
 
-    Hugging Face puts a config.json beside the weights. Training files of timm have "arch", "args" and "version".
+    Hugging Face puts a config.json beside the weights. Training files of timm have "arch", "args" and "version". A file of
+    Lightning names no class, but the arguments of one: {"hyper_parameters": ...}.
     """
     if path.name in WEIGHTS_IN_FOLDER and (path.parent / _CONFIG).is_file():
         return {"model": {"spec": "hf"}}
     of_timm = isinstance(content, dict) and {"arch", "args", "version", "state_dict"} <= content.keys()
     if of_timm and isinstance(content["arch"], str):
         return {"model": {"spec": f"timm:{content['arch']}"}}
+    if isinstance(content, dict) and "pytorch-lightning_version" in content:
+        return {"hyper_parameters": _plain_entries(content.get("hyper_parameters"))}
     return {}
+
+
+def _plain_entries(entries: Any) -> dict[str, Any]:
+    """Return the entries of a dictionary that are numbers, texts, or lists of these."""
+    named = entries.items() if isinstance(entries, dict) else ()
+    return {name: value for name, value in named if isinstance(name, str) and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

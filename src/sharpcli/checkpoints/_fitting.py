@@ -157,7 +157,9 @@ def _refusal(checkpoint: Checkpoint, attempt: _Attempt, whole: list[str]) -> Inp
     elif not attempt.missing and not attempt.extra:
         hint = "The model is of another size: give it with --model-arg; the number of classes is that of --data."
     elif not attempt.missing and not attempt.shapes:
-        hint = "The model is only a part of the one that was saved: name the whole with --model, or another --model-arg."
+        globs = list(dict.fromkeys(f"{name.partition('.')[0]}.*" if "." in name else name for name in attempt.extra))[:_SHOWN]
+        rest = " ".join(f"--ignore-keys '{glob}'" for glob in globs)
+        hint = f"Name the whole model with --model, or another --model-arg; or leave the rest out: {rest}."
     else:
         hint = "Give the model it was trained with: --model and, for its size, --model-arg."
     return InputError(f"{checkpoint.address} does not fit the model; {'; '.join(parts)}.", hint)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +76,41 @@ def there(paths: Sequence[str | Path]) -> list[str | Path]:
     return list(paths)
 
 
-def read(path: str | Path, weights: str | None = None, *, preferred: str | None = None) -> Checkpoint:
+def read(
+    path: str | Path, weights: str | None = None, *, preferred: str | None = None, ignore: Sequence[str] = ()
+) -> Checkpoint:
     """Open a checkpoint: ours, a plain or wrapped state dict, or safetensors.
 
     Args:
         path: File or run folder; FILE::KEY names one of several sets of weights in it, and comes before `weights`.
         weights: Which set of weights to take; default the only one.
         preferred: Which to take where there are several; a file that has no such set is read all the same.
+        ignore: Globs over the names of tensors that are left out.
 
     Raises:
         InputError: The file is missing, damaged, of an unknown version, holds no tensors, needs code to open, or has
             several sets of weights of which none is named.
     """
+    checkpoint = _read(path, weights, preferred)
+    return _without(checkpoint, ignore) if ignore else checkpoint
+
+
+def _without(checkpoint: Checkpoint, globs: Sequence[str]) -> Checkpoint:
+    """Leave out the tensors whose names match a glob."""
+    matches = {glob: [name for name in checkpoint.state if fnmatch.fnmatchcase(name, glob)] for glob in globs}
+    for glob, names in matches.items():
+        if not names:
+            shown = ", ".join(f"'{name}'" for name in list(checkpoint.state)[:5])
+            raise InputError(f"No tensor in {checkpoint.path} matches --ignore-keys '{glob}'.", f"Its tensors are {shown}, ...")
+    ignored = {name for names in matches.values() for name in names}
+    state = {name: tensor for name, tensor in checkpoint.state.items() if name not in ignored}
+    if not state:
+        raise InputError(f"--ignore-keys leaves no tensor of {checkpoint.path}.", "Leave out fewer.")
+    progress.warn(f"{checkpoint.path}: {len(ignored)} of {len(checkpoint.state)} tensors are left out by --ignore-keys.")
+    return replace(checkpoint, state=state, left_out=(*checkpoint.left_out, *sorted(ignored)))
+
+
+def _read(path: str | Path, weights: str | None, preferred: str | None) -> Checkpoint:
     place = locate(path)
     wanted = _address(path)[1] or weights
     if is_index(place):

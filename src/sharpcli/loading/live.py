@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from sharpcli.errors import SettingsError
 from sharpcli.loading.recorded import loss_name
 from sharpcli.losses import one_hot, refused
 from sharpcli.models.resolve import choose_outputs_of
+from sharpcli.models.user_models import inside, unwrapped
 from sharpcli.modules import private_copy
 from sharpcli.settings import AnalysisSettings
 from sharpcli.settings.losses import LossSpec
 
-_WRAPPERS = ("_orig_mod", "module")  # Of torch.compile, and of DataParallel and its like.
 _DATA = "the data"
 
 
@@ -41,11 +42,11 @@ class LiveModel:
     @property
     def name(self) -> str:
         """Its name in results, such as "<ResNet in memory>"."""
-        return f"<{type(unwrapped(self.model)).__name__} in memory>"
+        return f"<{type(inside(self.model)).__name__} in memory>"
 
     def checkpoint(self) -> Checkpoint:
         """Return its weights as those of a file."""
-        state = {name: tensor.detach().cpu().clone() for name, tensor in unwrapped(self.model).state_dict().items()}
+        state = {name: tensor.detach().cpu().clone() for name, tensor in self._copy.state_dict().items()}
         return Checkpoint(Path(self.name), state, container="a model in memory")
 
     def splits(self, settings: AnalysisSettings) -> DataSplits:
@@ -74,20 +75,14 @@ class LiveModel:
         Raises:
             InputError: The model does not take the data.
         """
-        model = private_copy(unwrapped(self.model)).cpu()
+        model = private_copy(self._copy)
         choose_outputs_of(model, self.name, data.input_shape, data.first_samples, settings.output)
         return model
 
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the module inside of wrappers by torch.compile and for several devices, which run the same function."""
-    while True:
-        name = next(
-            (name for name in _WRAPPERS if type(model).__module__.startswith("torch.") and name in model._modules), None
-        )
-        if name is None:
-            return model
-        model = getattr(model, name)
+    @cached_property
+    def _copy(self) -> nn.Module:
+        """A copy on the CPU without wrappers, such as that of torch.compile."""
+        return unwrapped(private_copy(inside(self.model)).cpu())
 
 
 def live_or_file(

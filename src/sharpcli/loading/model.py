@@ -42,6 +42,7 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
                 spec,
                 input_shape=data.input_shape,
                 inputs=data.first_samples,
+                hyper_parameters=checkpoint.metadata.get("hyper_parameters"),
                 num_classes=num_classes,
                 arguments=arguments,
                 output=output,

@@ -44,7 +44,7 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
             most = most_parameters(checkpoint)
             return resolve(spec, input_shape=tuple(shape), num_classes=classes, arguments=arguments, most=most)
         if runs_code(spec):
-            return _own_code(spec, arguments)
+            return _own_code(checkpoint, spec, arguments)
         if is_of_library(spec):
             most, options = most_parameters(checkpoint), parse_arguments(arguments)
             return of_width_in_file(
@@ -56,9 +56,10 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
     )
 
 
-def _own_code(spec: str, arguments: Sequence[str]) -> nn.Module:
+def _own_code(checkpoint: Checkpoint, spec: str, arguments: Sequence[str]) -> nn.Module:
+    options, recorded = parse_arguments(arguments), checkpoint.metadata.get("hyper_parameters")
     try:
-        return build_from_code(spec, input_shape=None, num_classes=None, options=parse_arguments(arguments))
+        return build_from_code(spec, input_shape=None, num_classes=None, options=options, hyper_parameters=recorded)
     except InputError as error:
         if "missing" in error.message:
             error.hint = "If it wants the shape of a sample or the number of classes, name the data with --data."

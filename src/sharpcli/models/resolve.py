@@ -36,6 +36,7 @@ def resolve(
     most: int | None = None,
     folder: Path | None = None,
     inputs: Inputs | None = None,
+    hyper_parameters: Mapping[str, object] | None = None,
 ) -> nn.Module:
     """Build a freshly initialised model on the CPU, in training mode as its builder leaves it.
 
@@ -50,6 +51,7 @@ def resolve(
         most: Largest number of parameters, for a model that is not a user's code; None for as many as memory holds.
         folder: Of the weights, which holds the config.json of a model of Hugging Face.
         inputs: Two samples, if each has several tensors.
+        hyper_parameters: What the file of a Lightning module records; see `build_from_code`.
 
     Returns:
         A module that maps (B, *input_shape) to (B, num_classes), or (B, T, num_classes) for T tokens. A
@@ -62,7 +64,13 @@ def resolve(
     """
     options = parse_arguments(arguments)
     if runs_code(spec):
-        model = build_from_code(spec, input_shape=input_shape, num_classes=num_classes, options=options)
+        model = build_from_code(
+            spec,
+            input_shape=input_shape,
+            num_classes=num_classes,
+            options=options,
+            hyper_parameters=hyper_parameters,
+        )
     elif is_of_library(spec):
         model = build_from_library(spec, num_classes, options, most, folder)
         output = output or (OUTPUT if is_of_library(spec, HUGGING_FACE) else None)

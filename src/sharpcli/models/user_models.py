@@ -9,21 +9,30 @@ from typing import Any
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from sharpcli import progress
 from sharpcli.arguments import check_arguments
 from sharpcli.errors import InputError, closest, described
+from sharpcli.plugins import LIGHTNING
 from sharpcli.user_code import accepted, errors_named, imported, public_callables
 
 
 def build_from_code(
-    spec: str, *, input_shape: tuple[int, ...] | None, num_classes: int | None, options: Mapping[str, object]
+    spec: str,
+    *,
+    input_shape: tuple[int, ...] | None,
+    num_classes: int | None,
+    options: Mapping[str, object],
+    hyper_parameters: Mapping[str, object] | None = None,
 ) -> nn.Module:
     """Import the code that `spec` names, and call it. The code is run as it is, with all that it contains.
 
     Args:
-        spec: `path/file.py:fn` or `pkg.mod:attr`, a function or class; `~` is expanded.
+        spec: `path/file.py:fn` or `pkg.mod:attr`, a function or class; `~` is expanded. `lightning:` may stand before it.
         input_shape: Shape of one sample; passed on if the function takes it and it is known.
         num_classes: Number of outputs; likewise.
         options: Further keyword arguments.
+        hyper_parameters: What the file of a Lightning module records; those that the function takes are passed on, unless
+            an option of the same name is given.
 
     Returns:
         The module that the function returns, without the wrappers of compilation and data parallelism.
@@ -32,14 +41,20 @@ def build_from_code(
         InputError: There is nothing to import, the code fails, or it returns no `nn.Module`.
         SettingsError: The function does not take one of the options.
     """
+    spec = spec[len(LIGHTNING) :] if spec.lower().startswith(LIGHTNING) else spec
     with imported(spec) as (module, attribute):
         function = _builder(module, attribute, spec)
         offered = {"input_shape": input_shape, "num_classes": num_classes}
         check_arguments(function, options, reserved=offered)
-        known = {name: value for name, value in offered.items() if value is not None}
+        known = {name: value for name, value in offered.items() if value is not None} | dict(hyper_parameters or {})
         # nn.Module itself claims to take any keyword argument, and then refuses them.
         plain = getattr(function, "__init__", None) is nn.Module.__init__
         keywords = {**({} if plain else accepted(function, known)), **options}
+        recorded = [
+            f"{name}={value}" for name, value in keywords.items() if name in (hyper_parameters or {}) and name not in options
+        ]
+        if recorded:
+            progress.note(f"'{spec}' is built with {', '.join(recorded)}, as the file records.")
         with errors_named(spec, "called"):
             model = function(**keywords)
     if not isinstance(model, nn.Module):
@@ -67,17 +82,18 @@ def unwrapped(model: nn.Module) -> nn.Module:
     A compiled module has no second derivative, and each of the wrappers has buffers or copies of its own. The modules
     inside are the same objects as before, so tensors that are tied stay tied.
     """
-    model = _inside(model)
+    model = inside(model)
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):  # Also a child with two names, which named_children() lists once.
-            if child is not None and _inside(child) is not child:
-                setattr(module, name, _inside(child))
+            if child is not None and inside(child) is not child:
+                setattr(module, name, inside(child))
     for module in model.modules():
         module._compiled_call_impl = None  # What `module.compile()` sets.
     return model
 
 
-def _inside(module: nn.Module) -> nn.Module:
+def inside(module: nn.Module) -> nn.Module:
+    """Return the module inside of wrappers around it; nothing is changed."""
     while True:
         compiled = getattr(module, "_orig_mod", None)  # torch.compile's own class is not part of its public names.
         if isinstance(compiled, nn.Module):

@@ -106,6 +106,9 @@ class SubjectSettings:
         "Key of the weights to use in a file that holds several sets, such as state_dict_ema. FILE::KEY is for one file only.",
         "KEY",
     )
+    ignore_keys: tuple[str, ...] = option(
+        (), "Tensors of the file to leave out, as a glob such as 'head.*'. Repeat for several.", "GLOB"
+    )
     data: str | None = option(
         None,
         "Data: fashion-mini, mnist, cifar10, ..., npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn. "

@@ -53,8 +53,8 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
     settings = chosen(DistanceSettings, settings, options)
     runtime = Runtime.open(settings.device, settings.dtype)
     with recording(settings) as record:
-        final = checkpoints.read(checkpoint, settings.weights)
-        init = reference(final, settings.init)
+        final = checkpoints.read(checkpoint, settings.weights, ignore=settings.ignore_keys)
+        init = reference(final, settings.init, settings.ignore_keys)
         place = files.expanded(checkpoint)
         steps = checkpoints.saved_steps(place, final)
         ends, start, *between = _parameters([final, init, *steps], named_model(final, settings))
@@ -81,13 +81,15 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
         )
 
 
-def reference(checkpoint: Checkpoint, init: str | None) -> Checkpoint:
+def reference(checkpoint: Checkpoint, init: str | None, ignore: tuple[str, ...] = ()) -> Checkpoint:
     """Return the weights to measure from: the named weights, else the initial weights of the checkpoint's run.
 
     Raises:
         InputError: There are no such weights.
     """
-    return checkpoints.read(init, preferred=checkpoint.weights) if init else checkpoints.initial_weights(checkpoint)
+    if init:
+        return checkpoints.read(init, preferred=checkpoint.weights, ignore=ignore)
+    return checkpoints.initial_weights(checkpoint)
 
 
 def displacement(final: Checkpoint, init: Checkpoint, *, model: nn.Module | None = None) -> Displacement:
