@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import math
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,21 +44,25 @@ def decode(path: str, *, size: int | None, grayscale: bool) -> tuple[Pixels, str
             scale is not known or would be lost.
     """
     try:
-        with files.opened(Path(path)) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of metadata that are not used here.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        # Filters of warnings belong to the whole process, and several threads decode, so none is set here.
+        with files.opened(Path(path)) as file:
             return _decoded(file, path, size, grayscale)
     except InputError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        message = f"The image '{path}' has more than {Image.MAX_IMAGE_PIXELS} pixels."
-        raise InputError(message, "Store it smaller.") from error
+        raise _too_large(path) from error
     except Exception as error:  # PIL and its decoders report damage by errors of a dozen kinds.
         raise InputError(f"The image '{path}' cannot be read.", "Replace or remove it.") from error
 
 
+def _too_large(path: str) -> InputError:
+    return InputError(f"The image '{path}' has more than {Image.MAX_IMAGE_PIXELS} pixels.", "Store it smaller.")
+
+
 def _decoded(file: BinaryIO, path: str, size: int | None, grayscale: bool) -> tuple[Pixels, str]:
     with Image.open(file, formats=_FORMATS) as image:
+        if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # PIL only warns of it.
+            raise _too_large(path)
         raw = _raw_modes(image)
         image.load()
         deep = image.mode in _TWO_BYTES or (image.mode == "I" and image.format in _TWO_BYTE_FILES)
