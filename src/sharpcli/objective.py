@@ -123,9 +123,11 @@ class Objective:
         targets = _converted_targets(targets, runtime)
         made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, terms, bn, missing)
         made = replace(made, copies_inputs=overwrites_inputs(made))
+        if made.loss_is_code:  # Its first call is the one that says what is wrong with it.
+            made = _settled(made)
         saved = saved_bytes_per_sample(made)
-        criterion = settled_loss(made)
-        made = replace(made, criterion=criterion, num_terms=criterion.count(targets))
+        if not made.loss_is_code:
+            made = _settled(made)
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
@@ -372,6 +374,11 @@ class Objective:
         _, inputs, targets = wide.converted(chunk)
         terms = max(self.criterion.count(targets), 1)
         return replace(wide, inputs=inputs, targets=targets, chunk_size=len(targets), num_terms=terms)
+
+
+def _settled(objective: Objective) -> Objective:
+    criterion = settled_loss(objective)
+    return replace(objective, criterion=criterion, num_terms=criterion.count(objective.targets))
 
 
 def _converted_targets(targets: Tensor, runtime: Runtime) -> Tensor:

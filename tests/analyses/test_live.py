@@ -136,6 +136,10 @@ def test_what_cannot_be_analysed_is_said(code: Path):
         sharpcli.hessian(model, topk=1)
     with pytest.raises(SettingsError, match="a model, but one is given"):
         sharpcli.hessian(model, data, model="mlp")
+    with pytest.raises(InputError, match="does not say how its images were transformed"):
+        sharpcli.hessian(model, "folder:pictures")
+    with pytest.raises(InputError, match="they are one-hot"):
+        sharpcli.hessian(model, (data["train"][0], torch.eye(3, dtype=torch.long)[data["train"][1]]))
     with pytest.raises(SettingsError, match="is a file"):
         sharpcli.hessian("net.pt", data)
     with pytest.raises(InputError, match="cannot take inputs of shape"):

@@ -72,11 +72,20 @@ def resolve(
     stamp += tuple(_changed(text) for text in (path, transform or ""))
     where = "" if name == _EMBEDDED else path if name == _CODE else path_or_root
     data = _load(name, where, download, tuple(arguments), transform, tuple(given.items()), stamp)
+    require_classes(data, loss_spec)
+    return data
+
+
+def require_classes(data: DataSplits, loss: LossSpec) -> None:
+    """Refuse one-hot targets, which are classes in a form that no loss but bce takes.
+
+    Raises:
+        InputError: The targets are one-hot.
+    """
     targets = data.train.targets
     # Where the inputs have as long an axis, a class for each token is possible, and the model's outputs tell.
-    if loss_spec.name != "bce" and one_hot(targets) and targets.shape[1] not in data.input_shape:
+    if loss.name != "bce" and one_hot(targets) and targets.shape[1] not in data.input_shape:
         raise refused(targets)
-    return data
 
 
 # One data set is enough for several checkpoints trained on it, and two large ones may not fit in memory.

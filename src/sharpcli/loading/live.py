@@ -11,13 +11,12 @@ from typing import Any
 from torch import nn
 
 from sharpcli.checkpoints import Checkpoint
-from sharpcli.datasets.resolve import resolve
+from sharpcli.datasets.resolve import require_classes
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.datasets.transforms import transform_named
 from sharpcli.datasets.user_data import splits_of
 from sharpcli.errors import SettingsError
-from sharpcli.loading.recorded import loss_name
-from sharpcli.losses import one_hot, refused
+from sharpcli.loading.data import load_data
 from sharpcli.models.resolve import choose_outputs_of
 from sharpcli.models.user_models import inside, unwrapped
 from sharpcli.modules import private_copy
@@ -33,7 +32,7 @@ class LiveModel:
 
     Attributes:
         model: Any module; a copy of it is analysed.
-        data: What `datasets.user_data` takes, or the name of a data set.
+        data: What `datasets.user_data` takes, or the name of a data set, which the settings then have, too.
     """
 
     model: nn.Module
@@ -51,22 +50,12 @@ class LiveModel:
 
     def splits(self, settings: AnalysisSettings) -> DataSplits:
         """Return its data."""
-        loss = loss_name(self.checkpoint(), settings.loss)
         if isinstance(self.data, str):
-            return resolve(
-                self.data,
-                root=settings.data_root,
-                download=settings.download,
-                arguments=settings.data_arg,
-                transform=settings.transform,
-                loss=loss,
-            )
+            return load_data(self.checkpoint(), settings)
+        spec = LossSpec.parse(settings.loss or "ce")
         transform = None if settings.transform is None else transform_named(settings.transform)
-        spec = LossSpec.parse(loss)
         data = splits_of(self.data, _DATA, transform, spec.ignore_index, unlabelled=spec.is_code)
-        targets = data.train.targets
-        if spec.name != "bce" and one_hot(targets) and targets.shape[1] not in data.input_shape:
-            raise refused(targets)
+        require_classes(data, spec)
         return data
 
     def rebuilt(self, data: DataSplits, settings: AnalysisSettings) -> nn.Module:
@@ -105,7 +94,7 @@ def live_or_file(
             raise SettingsError("A model in memory needs data.", "Give them behind the model: hessian(model, data).")
         if "model" in options:
             raise SettingsError("The option model names a model, but one is given.", "Leave the option out.")
-        return LiveModel(checkpoint, data), dict(options)
+        return LiveModel(checkpoint, data), {**options, **({"data": data} if isinstance(data, str) else {})}
     if data is None:
         return checkpoint, dict(options)
     if not isinstance(data, str):

@@ -41,12 +41,13 @@ class UserLoss(Loss):
     def of_model(self, model: nn.Module, inputs: Inputs, targets: Tensor) -> Tensor:
         """Return the losses of a batch, shape (B, each).
 
+        Errors of the function pass as they are: callers tell want of memory, and of a wider type, from others by them.
+
         Raises:
-            InputError: The function fails, or returns something else than one loss for each sample.
+            InputError: The function returns something else than one loss for each sample.
         """
         assert self.function is not None
-        with errors_named(self.spec.name, "called"):
-            losses = self.function(model, (mapped(inputs, Tensor.detach), targets))
+        losses = self.function(model, (mapped(inputs, Tensor.detach), targets))
         if not isinstance(losses, Tensor) or not losses.is_floating_point():
             kind = f"{losses.dtype}" if isinstance(losses, Tensor) else type(losses).__name__
             raise InputError(f"The loss '{self.spec.name}' returns {kind}.", _SIGNATURE)
@@ -63,10 +64,10 @@ class UserLoss(Loss):
             count: Number of samples.
 
         Raises:
-            InputError: The loss of a sample depends on the samples beside it.
+            InputError: The function fails, or the loss of a sample depends on the samples beside it.
         """
-        everything = of_samples(slice(count))
-        first = of_samples(slice(1))
+        with errors_named(self.spec.name, "called"):
+            everything, first = of_samples(slice(count)), of_samples(slice(1))
         same = first.shape[1] == everything.shape[1] and torch.allclose(
             first, everything[:1], rtol=_AGREEMENT, atol=_AGREEMENT * float(everything.abs().max()), equal_nan=True
         )
