@@ -28,10 +28,7 @@ from sharpcli.inputs import (
     chosen,
     converted,
     copied,
-    num_samples,
-    sample_size,
     select,
-    tensors_in,
 )
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
@@ -39,6 +36,7 @@ from sharpcli.losses import Loss, UserLoss, loss_of, moments
 from sharpcli.memory import MemoryPlan
 from sharpcli.modules import Holding, private_copy
 from sharpcli.parameters import ParameterSpace, left_out
+from sharpcli.placement import converted_targets, placed_inputs
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
 from sharpcli.trial_passes import overwrites_inputs, saved_bytes_per_sample, settled_loss
 
@@ -119,8 +117,8 @@ class Objective:
         missing = left_out(private, space)
         for name, parameter in private.named_parameters():
             parameter.requires_grad_(name in space.names)  # Constants need no graph.
-        inputs = _placed(inputs, runtime)
-        targets = _converted_targets(targets, runtime)
+        inputs = placed_inputs(inputs, runtime)
+        targets = converted_targets(targets, runtime)
         made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, terms, bn, missing)
         made = replace(made, copies_inputs=overwrites_inputs(made))
         if made.loss_is_code:  # Its first call is the one that says what is wrong with it.
@@ -172,16 +170,18 @@ class Objective:
     def samples(self, index: Index) -> tuple[Inputs, Tensor]:
         """Return inputs and targets of some samples, on the device and in the type of the model."""
         some = converted(select(self.inputs, index), self.runtime.device, self.runtime.dtype)
-        return some, _converted_targets(self.targets[index], self.runtime)
+        return some, converted_targets(self.targets[index], self.runtime)
 
     def placed(self) -> Objective:
         """Return the same loss with its data on the device and in the type of the model, where they fit."""
-        return replace(self, inputs=_placed(self.inputs, self.runtime), targets=_converted_targets(self.targets, self.runtime))
+        return replace(
+            self, inputs=placed_inputs(self.inputs, self.runtime), targets=converted_targets(self.targets, self.runtime)
+        )
 
     def converted(self, chunk: Chunk) -> Chunk:
         """Return a chunk of another objective of the same data, on the device and in the type of this model."""
         inputs = converted(chunk.inputs, self.runtime.device, self.runtime.dtype)
-        return Chunk(chunk.number, inputs, _converted_targets(chunk.targets, self.runtime))
+        return Chunk(chunk.number, inputs, converted_targets(chunk.targets, self.runtime))
 
     def chunks(self) -> Iterator[Chunk]:
         """Go once through the data, in order."""
@@ -379,21 +379,6 @@ class Objective:
 def _settled(objective: Objective) -> Objective:
     criterion = settled_loss(objective)
     return replace(objective, criterion=criterion, num_terms=criterion.count(objective.targets))
-
-
-def _converted_targets(targets: Tensor, runtime: Runtime) -> Tensor:
-    """Return targets on the device; floating-point numbers in the type of the model."""
-    return targets.to(runtime.device, runtime.dtype if targets.is_floating_point() else None)
-
-
-def _placed(inputs: Inputs | InputSource, runtime: Runtime) -> Inputs | InputSource:
-    """Return inputs on the device, in the type of the model; where they do not fit, as they are."""
-    on_device = isinstance(inputs, InputSource) or any(
-        part.device != runtime.device or part.is_floating_point() and part.dtype != runtime.dtype for part in tensors_in(inputs)
-    )
-    if on_device and not MemoryPlan(runtime.device).holds_data(num_samples(inputs) * sample_size(inputs)):
-        return inputs
-    return converted(select(inputs, slice(None)), runtime.device, runtime.dtype)
 
 
 def _trainable(model: nn.Module, params: tuple[str, ...]) -> ParameterSpace:

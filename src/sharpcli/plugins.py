@@ -48,8 +48,3 @@ def summary(folder: str, name: str) -> str:
     source = (_PACKAGE / folder / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
     docstring = ast.get_docstring(ast.parse(source)) or ""
     return docstring.partition("\n")[0]
-
-
-def runs_code(spec: str) -> bool:
-    """Tell whether building the model of a spec imports code that it names; such a spec is never taken from a file."""
-    return ":" in spec and not spec.lower().startswith((TORCHVISION, TIMM, f"{HUGGING_FACE}:"))

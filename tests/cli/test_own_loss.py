@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,20 @@ def test_training_by_it_and_the_record(sharpcli: Run, code: Path, tmp_path: Path
     assert (answer.exit_code, answer.stdout) == (3, "")
     assert f"add --loss {code}:entropy" in answer.stderr.replace("\n", " ")
     assert sharpcli("hessian", run, *code_words, "--loss", f"{code}:entropy", "--topk", 1).exit_code == 0
+    answer = sharpcli("train", "--resume", run, *code_words)
+    assert (answer.exit_code, answer.stdout) == (3, "")
+    assert f"add --loss {code}:entropy" in answer.stderr.replace("\n", " ")
+    assert sharpcli("train", "--resume", run, *code_words, "--loss", f"{code}:entropy").exit_code == 0
+
+
+def test_the_next_commands_name_the_code_again(sharpcli: Run, code: Path, tmp_path: Path):
+    words = ["--model", f"{code}:net", "--data", f"{code}:both", "--loss", f"{code}:entropy", "--steps", 1]
+    commands = answered(sharpcli, "train", *words, "--out", tmp_path)["next_commands"]
+    for command in commands:
+        name, *options = shlex.split(command)[1:]
+        if name == "inspect":
+            assert sharpcli(name, *options).exit_code == 0
+        assert name == "distance" or {"--model", "--data", "--loss"} <= set(options)
 
 
 @pytest.mark.parametrize(

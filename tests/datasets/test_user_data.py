@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpcli.datasets.resolve import resolve, runs_code
+from sharpcli.code_specs import data_is_code
+from sharpcli.datasets.resolve import resolve
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.inputs import InputSource
@@ -256,9 +257,9 @@ def test_a_changed_file_is_read_again(tmp_path: Path):
 
 
 def test_a_misspelt_scheme_is_no_code():
-    assert runs_code("mine.py:make")
-    assert runs_code("pkg.mod:make")
-    assert not any(runs_code(spec) for spec in ("cifar10", "torchvision:CIFAR10", "folder:x", "npz:x", "folder:a/b"))
+    assert data_is_code("mine.py:make")
+    assert data_is_code("pkg.mod:make")
+    assert not any(data_is_code(spec) for spec in ("cifar10", "torchvision:CIFAR10", "folder:x", "npz:x", "folder:a/b"))
     for spec in ("foldr:pictures", "cifar:make"):
         with pytest.raises(SettingsError, match="no data set called"):
             resolve(spec, root="")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from sharpcli.code_specs import model_is_code
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.models.resolve import resolve
-from sharpcli.plugins import runs_code
 
 USER_CODE = """
 from __future__ import annotations
@@ -228,8 +228,8 @@ def test_torchvision_models_that_do_not_fit(shape: tuple[int, ...]) -> None:
 
 
 def test_which_specs_run_code() -> None:
-    assert [runs_code(spec) for spec in ("a/b.py:f", "pkg.mod:attr", "timmy:x")] == [True, True, True]
-    assert [runs_code(spec) for spec in ("convnet", "torchvision:resnet18", "Torchvision:vgg11")] == [False] * 3
+    assert [model_is_code(spec) for spec in ("a/b.py:f", "pkg.mod:attr", "timmy:x")] == [True, True, True]
+    assert [model_is_code(spec) for spec in ("convnet", "torchvision:resnet18", "Torchvision:vgg11")] == [False] * 3
 
 
 TOKEN_CODE = """

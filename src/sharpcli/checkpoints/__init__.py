@@ -1,11 +1,11 @@
-"""Self-describing files: read, write, verify, and take in files that others wrote.
+"""Checkpoint files: read, write and verify them, and read weights from files of other programs.
 
-A checkpoint of sharpcli is what `torch.save` makes of
+A checkpoint of sharpcli is written by `torch.save` from
 
     {"format": "sharpcli", "format_version": 2, "state_dict": {...}, "metadata": {...}}
 
-with plain tensors, numbers and text only. Nothing is ever unpickled as code: files are opened with
-`weights_only=True` or as safetensors, and model code that a file merely names is not run.
+It contains plain tensors, numbers and text only. Code is never unpickled: files are opened with
+`weights_only=True` or as safetensors, and model code is not run only because a file names it.
 """
 
 from sharpcli.checkpoints._checkpoint import Checkpoint, state_sha256, write

@@ -25,10 +25,10 @@ class Checkpoint:
         path: File they came from.
         state: Tensors by name, parameters and buffers, on the CPU.
         metadata: Model, data, loss, plan, recipe, step, initial weights and losses of a run; {} for a foreign file.
-        container: What kind of file it was, in words.
-        weights: Under which key of the file they are; None where they have none.
-        chosen: Whether that key was named because the file holds several sets of weights.
-        left_out: What of the file was not taken, by name.
+        container: The kind of the file, in words.
+        weights: The key of the weights in the file; None if they have no key.
+        chosen: Whether this key was requested because the file holds several sets of weights.
+        left_out: Names of the entries of the file that are not used.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Checkpoint:
 
     @property
     def address(self) -> str:
-        """The file, with ::KEY where it holds several sets of weights."""
+        """The file, with ::KEY if it holds several sets of weights."""
         return f"{self.path}::{self.weights}" if self.chosen else str(self.path)
 
     def sha256(self) -> str:
@@ -60,7 +60,7 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all, also in a power cut; equal contents give equal bytes."""
+    """Write a checkpoint completely or not at all, also in a power failure; equal contents give equal bytes."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     content = {"format": "sharpcli", "format_version": FORMAT_VERSION, "state_dict": tensors, "metadata": dict(metadata)}
     files.write_object(path, content, durable=True)

@@ -1,4 +1,4 @@
-"""Files of other libraries that say which model they are of, and weights in several files. Nothing in them is run."""
+"""Files of other libraries that name their model, and weights in several files; code in them is never run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DAMAGED = "Copy the folder again."
 
 
 class _Index(TypedDict):
-    """The part of an index that is used: which file each tensor is in."""
+    """The part of an index that is used: the file of each tensor."""
 
     weight_map: dict[str, str]
 
@@ -29,7 +29,7 @@ def weights_in(folder: Path) -> Path | None:
 
 
 def is_index(path: Path) -> bool:
-    """Tell by the name whether a file lists the files of weights in several parts."""
+    """Return whether a file lists the files of weights in several parts, by its name."""
     return path.name.endswith(_INDEX)
 
 
@@ -37,7 +37,7 @@ def read_parts(index: Path) -> dict[str, Tensor]:
     """Return the tensors of all files that an index lists.
 
     Raises:
-        InputError: The index or a file is missing or damaged, or a file lies elsewhere or lacks a tensor.
+        InputError: The index or a file is missing or damaged, or a file is in another folder or lacks a tensor.
     """
     places = files.read_json(index, _Index, _DAMAGED)["weight_map"]
     tensors: dict[str, Tensor] = {}
@@ -58,10 +58,10 @@ def read_parts(index: Path) -> dict[str, Tensor]:
 
 
 def model_of(path: Path, content: Any) -> dict[str, Any]:
-    """Return {"model": ...} for a file that says which model of a library it is of, else {}.
+    """Return {"model": ...} for a file that names its model in a library, else {}.
 
-    Hugging Face puts a config.json beside the weights. Training files of timm have "arch", "args" and "version". A file of
-    Lightning names no class, but the arguments of one: {"hyper_parameters": ...}.
+    Hugging Face writes a config.json next to the weights. Training files of timm have "arch", "args" and "version". A file
+    of Lightning names no class, but its arguments: {"hyper_parameters": ...}.
     """
     if path.name in WEIGHTS_IN_FOLDER and (path.parent / _CONFIG).is_file():
         return {"model": {"spec": "hf"}}

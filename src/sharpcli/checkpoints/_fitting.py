@@ -1,4 +1,4 @@
-"""Put the weights of a file into a model: torch has the last word, and a refusal says what differs."""
+"""Load the weights of a file into a model: torch decides whether they fit, and the error says what differs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SHOWN = 3
 def fit(checkpoint: Checkpoint, model: nn.Module) -> tuple[str, ...]:
     """Load the checkpoint's tensors into a model.
 
-    Every name that torch's own strict loading takes is taken, and old names that its modules convert. What wrappers put
-    into names is taken out where then all fit; a tied tensor may be there once, under any of its names; what training
-    adds beside the model is named in a warning and left out.
+    Every name that torch's own strict loading accepts is accepted, and old names that its modules convert. Parts of names
+    from wrappers are removed if all tensors fit then. A tied tensor may be stored once, under any of its names. Entries
+    that training adds to the model are left out, with a warning.
 
     Returns:
         The names that were left out.
@@ -43,14 +43,14 @@ def fitted(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor]:
     """Return the checkpoint's tensors under the names of a model, which is loaded with them.
 
     Raises:
-        InputError: They do not fit.
+        InputError: The tensors do not fit the model.
     """
     return dict(_fitting(checkpoint, model).state)
 
 
 @dataclass(frozen=True, eq=False)
 class _Attempt:
-    """Tensors under names of the model, and how they differ from what it holds."""
+    """Tensors under names of the model, and how they differ from the tensors of the model."""
 
     state: dict[str, Tensor]
     missing: tuple[str, ...]
@@ -64,7 +64,7 @@ class _Attempt:
 
 
 def _fitting(checkpoint: Checkpoint, model: nn.Module) -> _Attempt:
-    """Return the first way of naming by which all fits."""
+    """Return the first way of renaming with which all tensors fit."""
     wanted = {name: part for name, part in model.state_dict(keep_vars=True).items() if isinstance(part, Tensor)}
     modules = [name for name, _ in model.named_modules(remove_duplicate=False)]
     best: _Attempt | None = None
@@ -81,13 +81,13 @@ def _fitting(checkpoint: Checkpoint, model: nn.Module) -> _Attempt:
 
 
 def _fitting_parts(names: Collection[str], wanted: Collection[str]) -> list[str]:
-    """Return the first words of names behind which there is all that the model holds, such as "student" and "teacher"."""
+    """Return the first parts of names under which there are all tensors of the model, such as "student" and "teacher"."""
     words = dict.fromkeys(name.partition(".")[0] for name in names)
     return [word for word in words if wanted and all(f"{word}.{name}" in names for name in wanted)]
 
 
 def _attempt(state: dict[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module) -> _Attempt:
-    """Ask torch what it would leave out, after tied tensors have got all their names."""
+    """Load the tensors, and return what torch leaves out; tied tensors first get all their names."""
     for names in _ties(wanted):
         there = next((name for name in names if name in state), None)
         if there is not None:
@@ -100,10 +100,10 @@ def _attempt(state: dict[str, Tensor], wanted: Mapping[str, Tensor], model: nn.M
     taken = {name: tensor for name, tensor in state.items() if name not in wanted or _same_shape(tensor, wanted[name])}
     try:
         missing, extra = model.load_state_dict(taken, strict=False)
-    except (RuntimeError, KeyError) as error:  # A shape that only a module which converts old names can know.
+    except (RuntimeError, KeyError) as error:  # A shape that only a module with conversion of old names can check.
         return _Attempt(state, (), (), (*shapes, str(error).splitlines()[-1].strip()), ())
     unmatched = [name for name in missing if not name.endswith(EXTRA_STATE) and name not in state]
-    made = dict(model.named_buffers())  # Old files hold some that the model makes by itself and no longer saves.
+    made = dict(model.named_buffers())  # Old files contain buffers that the model creates and no longer saves.
     strays = tuple(name for name in extra if is_stray(name) or (name in made and _equal(state[name], made[name])))
     kept = {name: tensor for name, tensor in state.items() if name not in extra}
     return _Attempt(kept, tuple(unmatched), tuple(name for name in extra if name not in strays), shapes, strays)
@@ -114,7 +114,7 @@ def _same_shape(tensor: Tensor, part: Tensor) -> bool:
 
 
 def _ties(wanted: Mapping[str, Tensor]) -> list[list[str]]:
-    """Return the names of each tensor that has several."""
+    """Return the names of each tensor that has several names."""
     names: dict[int, list[str]] = {}
     for name, part in wanted.items():
         names.setdefault(id(part), []).append(name)
@@ -122,7 +122,7 @@ def _ties(wanted: Mapping[str, Tensor]) -> list[list[str]]:
 
 
 def _check(checkpoint: Checkpoint, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Refuse parameters that are no real numbers, and a tied tensor that the file holds twice with two values."""
+    """Refuse parameters that are not real numbers, and a tied tensor that has two different values in the file."""
     for name, tensor in state.items():
         part = wanted.get(name)
         if isinstance(part, nn.Parameter) and part.is_floating_point():
@@ -137,12 +137,12 @@ def _check(checkpoint: Checkpoint, state: Mapping[str, Tensor], wanted: Mapping[
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two tensors are the same; NaN, which is refused elsewhere, equals itself here."""
+    """Return whether two tensors are equal; NaN, which is refused elsewhere, equals itself here."""
     return one.shape == other.shape and bool(torch.allclose(one.double(), other.double(), rtol=0, atol=0, equal_nan=True))
 
 
 def _refusal(checkpoint: Checkpoint, attempt: _Attempt, whole: list[str]) -> InputError:
-    """Say what differs, kind by kind, and what is likely to mend it."""
+    """Return the error that lists the differences by kind, and the most likely remedy as a hint."""
     parts = [
         f"{what}: {', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"
         for what, names in (

@@ -10,8 +10,8 @@ from typing import Any, NotRequired, TypedDict
 
 from sharpcli import files
 from sharpcli.checkpoints._metadata import own_content, with_present_names
+from sharpcli.code_specs import code_options
 from sharpcli.errors import InputError
-from sharpcli.plugins import runs_code
 
 FINAL, STATE, LAST_GOOD, SETTINGS = "final.pt", "last.pt", "last-good.pt", "settings.json"
 FINISHED, INTERRUPTED, DIVERGED = "finished", "interrupted", "diverged"
@@ -85,8 +85,8 @@ class _Record(TypedDict):
 def how_to_go_on(folder: Path) -> str | None:
     """Return the command that goes on with the run in a folder, as one would type it; None if there is nothing to go on with.
 
-    All settings are in the folder. Where one command has begun several runs, it goes on with all of them. Own model code
-    must be named again: it is never run because a file names it.
+    All settings are in the folder. Where one command has begun several runs, it goes on with all of them. Own code must
+    be named again: it is never run because a file names it.
     """
     record = _record(folder)
     if record is None or (folder / FINAL).is_file() or (folder / LAST_GOOD).is_file():
@@ -94,10 +94,7 @@ def how_to_go_on(folder: Path) -> str | None:
     command = record.get("command") or record.get("settings") or {}
     together = len(command.get("mode") or ()) > 1 or len(command.get("recipe") or ()) > 1 or command.get("sweep")
     words = ["sharpcli", "train", "--resume", str(folder.parent if together else folder)]
-    spec = str(command.get("model") or "")
-    if runs_code(spec):
-        words += ["--model", spec]
-    return shlex.join(words)
+    return shlex.join([*words, *code_options(command)])
 
 
 def run_in(folder: str | Path) -> RunFolder | None:

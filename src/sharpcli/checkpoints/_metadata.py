@@ -1,4 +1,4 @@
-"""What the metadata of our own checkpoints hold, each value with its type; `PlannedRun` of training writes them."""
+"""The types of the metadata in checkpoints of sharpcli; `PlannedRun` of training writes the metadata."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Model(TypedDict, total=False):
 
 
 class Data(TypedDict, total=False):
-    """The data that it was trained on."""
+    """The data that the model was trained on."""
 
     spec: str | None
     arguments: list[str]
@@ -38,7 +38,7 @@ class Data(TypedDict, total=False):
 
 
 class Plan(TypedDict, total=False):
-    """Those resolved settings of a run that are used again; the others are kept as they are."""
+    """The resolved settings of a run that are used again; other settings are stored unchanged."""
 
     batch_size: Positive
     optimizer: str
@@ -50,7 +50,7 @@ class Plan(TypedDict, total=False):
 
 
 class Losses(TypedDict):
-    """How a run ended; what the last files of a run have under "final"."""
+    """Losses and accuracies at the end of a run; its last files have them under "final"."""
 
     train_loss: float
     train_accuracy: float | None
@@ -66,7 +66,7 @@ class Start(TypedDict):
 
 
 class Metadata(TypedDict, total=False):
-    """All that is known of weights beside themselves."""
+    """All that is known about the weights."""
 
     model: Model
     data: Data
@@ -90,7 +90,7 @@ class Metadata(TypedDict, total=False):
 
 
 class Content(TypedDict):
-    """All of a file."""
+    """The content of a checkpoint file."""
 
     format: str
     format_version: int
@@ -102,7 +102,7 @@ _FORMER = {"recipe": "plan", "preset": "recipe"}  # Names in files of version 1.
 
 
 def with_present_names(record: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a record of a run with the names of version 2, in its order.
+    """Return a record of a run with the names of version 2, in the same order.
 
     Version 1 called the resolved settings "recipe" and the recipe of a paper "preset".
     """
@@ -112,10 +112,10 @@ def with_present_names(record: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def own_content(place: Path, content: dict[Any, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the metadata of what a file of our own holds.
+    """Return the tensors and the metadata of a checkpoint of sharpcli.
 
     Raises:
-        InputError: It holds something else.
+        InputError: The content does not have the types of such a checkpoint.
     """
     if content.get("format_version") == 1 and isinstance(content.get("metadata"), dict):
         content = {**content, "metadata": with_present_names(content["metadata"])}

@@ -1,7 +1,7 @@
-"""What of a checkpoint is a parameter, decided once for all commands.
+"""Which tensors of a checkpoint are parameters, decided in one place for all commands.
 
-With a model it is what the model can train: a tied tensor once, buffers and frozen parameters never. A checkpoint of
-sharpcli has this on record. Of any other file alone only names and values can be looked at.
+With a model, they are its trainable parameters: a tied tensor counts once, buffers and frozen parameters do not count. A
+checkpoint of sharpcli has their names in its metadata. For any other file without a model, only names and values decide.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from sharpcli.checkpoints._types import require_real
 from sharpcli.errors import InputError, NumericalError
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-_BESIDE_ORIGINAL = ("_u", "_v", "_mask")  # What spectral norm and pruning keep beside NAME_orig, which is trained.
+_BESIDE_ORIGINAL = ("_u", "_v", "_mask")  # Stored by spectral norm and pruning next to NAME_orig, which is trained.
 _CERTAIN = ("weight", "bias")  # Names that no mask has.
-_NUMBERS = re.compile(r"(.*_)?(weight|bias)|(weight|bias)_(ih|hh|hr|g|v|orig)\w*")  # Names of what is trained, last part.
+_NUMBERS = re.compile(r"(.*_)?(weight|bias)|(weight|bias)_(ih|hh|hr|g|v|orig)\w*")  # Last part of a parameter's name.
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The tensors of a checkpoint by what they are.
+    """The tensors of a checkpoint by kind.
 
     Attributes:
         parameters: By name, each tensor once.
-        ties: Further names of parameters, each with the one that it is counted under.
-        buffers: Names of what is not trained: statistics, masks, frozen parameters.
-        left_out: Names of what training adds beside a model.
-        known_by: What tells them apart: "model", "record", or "names and values", which is a guess.
+        ties: Further names of parameters, each with the name under which the parameter is counted.
+        buffers: Names of tensors that are not trained: statistics, masks, frozen parameters.
+        left_out: Names of entries that training adds to a model.
+        known_by: How parameters were identified: "model", "record", or "names and values", which is a guess.
     """
 
     parameters: dict[str, Tensor]
@@ -52,7 +52,7 @@ class Parts:
 
     @property
     def guess(self) -> str | None:
-        """What to tell the user where nothing but names and values tells parameters from buffers."""
+        """The message to the user if only names and values separate parameters from buffers, else None."""
         if self.known_by != "names and values":
             return None
         ties = f" Equal tensors under several names count once: {_listed(self.ties)}." if self.ties else ""
@@ -73,7 +73,7 @@ class Parts:
 def require_finite(model: nn.Module, path: Path) -> None:
     """Raise NumericalError if any parameter of a model, frozen or not, is not finite, or a buffer is NaN.
 
-    Infinite buffers are masks.
+    Infinite values in buffers are allowed, since they are masks.
     """
     for name, part in model.named_parameters():
         if not bool(torch.isfinite(part).all()):
@@ -91,7 +91,7 @@ def _not_finite(path: Path, name: str) -> NumericalError:
 
 
 def parts_of_model(model: nn.Module) -> Parts:
-    """Return what a model holds: its trainable parameters are the parameters."""
+    """Return the tensors of a model by kind: its trainable parameters are the parameters."""
     trainable = {name: part.detach() for name, part in model.named_parameters() if part.requires_grad}
     owner = {id(part): name for name, part in model.named_parameters()}
     ties = {
@@ -109,10 +109,10 @@ def parts(checkpoint: Checkpoint, model: nn.Module | None = None) -> Parts:
 
     Args:
         checkpoint: Weights.
-        model: The model they belong to, which is left as it is; values are then those of a copy in float64.
+        model: The model they belong to, which is not changed; values are then those of a copy in float64.
 
     Raises:
-        InputError: The weights do not fit the model, or a parameter is not of real numbers.
+        InputError: The weights do not fit the model, or a parameter does not have real numbers.
     """
     return same_parameters([checkpoint], model)[0]
 
@@ -121,7 +121,7 @@ def same_parameters(checkpoints: Sequence[Checkpoint], model: nn.Module | None =
     """Return the parameters of several checkpoints of one model, under the same names in the same order.
 
     Args:
-        checkpoints: Those of the first decide, where no model and no record does.
+        checkpoints: The first checkpoint decides if there is neither a model nor a record.
         model: The model they belong to.
 
     Raises:
@@ -154,7 +154,7 @@ def same_parameters(checkpoints: Sequence[Checkpoint], model: nn.Module | None =
 
 def _by_model(checkpoint: Checkpoint, model: nn.Module) -> Parts:
     computed = (part for module in model.modules() for part in vars(module).values() if isinstance(part, Tensor))
-    apart = {id(part): part.detach().clone() for part in computed if not part.is_leaf}  # Such as torch's old weight norm has.
+    apart = {id(part): part.detach().clone() for part in computed if not part.is_leaf}  # Such as in torch's old weight norm.
     copied = copy.deepcopy(model, apart).double()  # Exact for every type that weights may have.
     strays = fit(checkpoint, copied)
     return replace(parts_of_model(copied), left_out=(*strays, *checkpoint.left_out))
@@ -171,10 +171,10 @@ def _require_same(first: Checkpoint, one: Checkpoint, state: Mapping[str, Tensor
 
 
 def _no_parameter(checkpoint: Checkpoint, name: str) -> bool:
-    """Tell what cannot be a parameter; a name that only a parameter has is one, and has to be of real numbers.
+    """Return whether a tensor cannot be a parameter.
 
     Raises:
-        InputError: It is not.
+        InputError: The tensor has the name of a parameter, but its numbers are not real.
     """
     tensor, leaf = checkpoint.state[name], name.rpartition(".")[2]
     if is_stray(name) or leaf in _STATISTICS:
@@ -193,7 +193,7 @@ def _no_parameter(checkpoint: Checkpoint, name: str) -> bool:
 
 
 def _ties(names: Sequence[str], states: Sequence[Mapping[str, Tensor]]) -> dict[str, str]:
-    """Return names of tensors that are those of an earlier name, in every file."""
+    """Map the name of each tensor that is tied to an earlier tensor, in every file, to the earlier name."""
     ties: dict[str, str] = {}
     seen: dict[tuple[object, ...], list[str]] = {}
     for name in names:
@@ -208,9 +208,9 @@ def _ties(names: Sequence[str], states: Sequence[Mapping[str, Tensor]]) -> dict[
 
 
 def _tied(state: Mapping[str, Tensor], one: str, other: str) -> bool:
-    """Tell whether two names mean one tensor: the same memory, or equal numbers that are not all the same number.
+    """Return whether two names refer to one tensor: the same memory, or equal numbers that are not all the same number.
 
-    Scales of ones and shifts of zeros are equal in every network that has not been trained, and tied in none.
+    Scales of 1 and shifts of 0 are equal in every untrained network, although they are not tied.
     """
     if one not in state or other not in state:
         return False

@@ -1,4 +1,4 @@
-"""Names of tensors in a file against names in a model: what wrappers put into a name is taken out, where then all fit."""
+"""Match the names of tensors in a file with those in a model, without the parts that wrappers add to a name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sharpcli.checkpoints._sets import EXTRA_STATE
 _WRAPPERS = frozenset(
     {"module", "_module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
 )
-_HOLDERS = frozenset({"model", "net", "network"})  # A training module calls what it trains so; a model may call its parts so.
-# What training adds to a state dict beside the model: of an average, of the loss, of tools that count operations.
+_HOLDERS = frozenset({"model", "net", "network"})  # Names of the model in a training module; a model may use them for parts.
+# Entries that training adds to the state dict of a model: of averages, of the loss, of tools that count operations.
 _STRAYS = (
     "n_averaged",
     *(f"{before}{loss}.*" for before in ("", "*.") for loss in ("criterion", "loss", "loss_fn", "loss_func", "loss_function")),
@@ -24,17 +24,17 @@ _STRAYS = (
 
 
 def is_stray(name: str) -> bool:
-    """Tell whether a name is of something that training adds and that no model answers with."""
+    """Return whether a name belongs to an entry that training adds and that does not affect the outputs of a model."""
     return any(fnmatchcase(name, pattern) for pattern in _STRAYS)
 
 
 def renamings(names: Collection[str], wanted: Collection[str], modules: Collection[str]) -> Iterator[dict[str, str]]:
-    """Yield ways to rename the tensors of a file as a model names them, the plainest first; each is one to one.
+    """Yield ways to rename the tensors of a file to the names of a model, the simplest first; each is one to one.
 
     Args:
-        names: Those of the file.
-        wanted: Those of the model.
-        modules: Paths of the model's modules; a tensor of the file may be one that a module knows how to convert.
+        names: Names in the file.
+        wanted: Names in the model.
+        modules: Paths of the model's modules; a module may be able to convert a tensor whose name is not in the model.
     """
     yield {name: name for name in names}
     for renaming in (
@@ -49,7 +49,7 @@ def renamings(names: Collection[str], wanted: Collection[str], modules: Collecti
 def _without_wrappers(
     names: Collection[str], wanted: Collection[str], modules: Collection[str], wrappers: Collection[str]
 ) -> dict[str, str]:
-    """Match names that are the same but for parts that wrappers add, in the file or in the model."""
+    """Match names that are equal except for parts that wrappers add, in the file or in the model."""
     places: dict[str, list[str]] = {}
     for path in modules:
         places.setdefault(_bare(path, wrappers), []).append(path)
@@ -68,7 +68,7 @@ def _bare(path: str, wrappers: Collection[str]) -> str:
 
 
 def _without_prefix(names: Collection[str], wanted: Collection[str]) -> dict[str, str] | None:
-    """Take one word, whatever it is, off the front of all names that are no strays."""
+    """Remove a common prefix, whatever it is, from all names that are not strays."""
     kept = [name for name in names if not is_stray(name)]
     prefix = os.path.commonprefix(kept).rpartition(".")[0]
     while prefix and not any(name.removeprefix(f"{prefix}.") in wanted for name in kept):
@@ -79,7 +79,7 @@ def _without_prefix(names: Collection[str], wanted: Collection[str]) -> dict[str
 
 
 def aligned(names: Collection[str], wanted: Collection[str]) -> dict[str, str]:
-    """Return which name of one file is which of another, as far as they are the same but for wrappers."""
+    """Map the names of one file to the names of another file that are equal except for parts that wrappers add."""
     if set(wanted) <= set(names):
         return {name: name for name in names}
     modules = {name.rpartition(".")[0] for name in wanted}

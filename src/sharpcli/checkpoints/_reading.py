@@ -1,4 +1,4 @@
-"""From a path to a checkpoint: ours, a plain or wrapped state dict, or safetensors."""
+"""Read a checkpoint from a path: a checkpoint of sharpcli, a plain or wrapped state dict, or safetensors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sharpcli.checkpoints._types import require_readable
 from sharpcli.errors import InputError
 
 _KEY = "::"
-_VERSIONS = 1000  # A larger number is no version but damage.
+_VERSIONS = 1000  # A larger number is not a version: the file is damaged.
 _LONGEST = 100  # Characters of a key in a message.
-_WEIGHTS = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors", ".pkl", ".h5")  # Meant as such, even if damaged.
-_ARRAYS = (".npz", ".npy")  # Of data.
+_WEIGHTS = (".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors", ".pkl", ".h5")  # Endings of weights, also if damaged.
+_ARRAYS = (".npz", ".npy")  # Endings of data.
 
 
 def locate(path: str | Path) -> Path:
-    """Return the checkpoint file that a path means; ::KEY behind a name is left out.
+    """Return the checkpoint file that a path refers to; ::KEY after a name is removed.
 
-    A run folder means its final.pt, a folder of Hugging Face its weights.
+    For a run folder it is final.pt, for a folder of Hugging Face the file of the weights.
 
     Raises:
         InputError: There is no such file.
@@ -52,7 +52,7 @@ def locate(path: str | Path) -> Path:
 
 
 def is_something_else(path: str | Path) -> bool:
-    """Tell whether a path is a file that nobody would take for a checkpoint, by its name and its first bytes."""
+    """Return whether a path is a file that is clearly not a checkpoint, by its name and its first bytes."""
     place = files.expanded(path)
     try:
         if _KEY in str(path) or place.suffix.lower() in _WEIGHTS or not place.is_file():
@@ -60,15 +60,15 @@ def is_something_else(path: str | Path) -> bool:
         if place.suffix.lower() in _ARRAYS or not place.stat().st_size:
             return True
         return not (files.is_safetensors(place) or files.is_pytorch(place))
-    except (OSError, InputError):  # What cannot be read is told where it is read.
+    except (OSError, InputError):  # The error is reported when the file is read.
         return False
 
 
 def there(paths: Sequence[str | Path]) -> list[str | Path]:
-    """Return the paths if there is a file or a folder at each, before the first is worked on.
+    """Return the paths if each of them is an existing file or folder, before the first is processed.
 
     Raises:
-        InputError: One of them is missing.
+        InputError: A path does not exist.
     """
     for path in paths:
         if not os.path.exists(files.expanded(_address(path)[0])):
@@ -79,17 +79,17 @@ def there(paths: Sequence[str | Path]) -> list[str | Path]:
 def read(
     path: str | Path, weights: str | None = None, *, preferred: str | None = None, ignore: Sequence[str] = ()
 ) -> Checkpoint:
-    """Open a checkpoint: ours, a plain or wrapped state dict, or safetensors.
+    """Read a checkpoint: a checkpoint of sharpcli, a plain or wrapped state dict, or safetensors.
 
     Args:
-        path: File or run folder; FILE::KEY names one of several sets of weights in it, and comes before `weights`.
-        weights: Which set of weights to take; default the only one.
-        preferred: Which to take where there are several; a file that has no such set is read all the same.
+        path: File or run folder; FILE::KEY names one of several sets of weights in it, and has priority over `weights`.
+        weights: The set of weights to read; default: the only set.
+        preferred: The set to read if there are several sets; it has no effect on a file without this set.
         ignore: Globs over the names of tensors that are left out.
 
     Raises:
         InputError: The file is missing, damaged, of an unknown version, holds no tensors, needs code to open, or has
-            several sets of weights of which none is named.
+            several sets of weights and none is requested.
     """
     checkpoint = _read(path, weights, preferred)
     return _without(checkpoint, ignore) if ignore else checkpoint
@@ -139,7 +139,7 @@ def _read(path: str | Path, weights: str | None, preferred: str | None) -> Check
 
 
 def _address(path: str | Path) -> tuple[str | Path, str | None]:
-    """Split FILE::KEY, unless there is a file of that whole name."""
+    """Split FILE::KEY, unless there is a file with this full name."""
     file, separator, key = str(path).rpartition(_KEY)
     if not separator or not file or not key or files.is_there(Path(path)):
         return path, None
@@ -147,7 +147,7 @@ def _address(path: str | Path) -> tuple[str | Path, str | None]:
 
 
 def _taken(place: Path, container: str | None, sets: list[WeightSet], content: Any, wanted: str | None) -> Checkpoint:
-    """Make a checkpoint of one set of weights; what else may belong to the function is named."""
+    """Make a checkpoint of one set of weights, and name other entries that may be part of the function."""
     one = _sets.choose(place, sets, wanted)
     require_readable(place, one.tensors)
     left_out = tuple(name[:_LONGEST] for name in (*one.left_out, *_sets.beside(content, one if one in sets else sets[0])))

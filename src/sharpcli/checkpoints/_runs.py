@@ -1,4 +1,4 @@
-"""What belongs together: a checkpoint, the weights that its run started from, and the saved steps of a run."""
+"""Find the initial weights of the run of a checkpoint, and the saved steps of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def initial_weights(checkpoint: Checkpoint) -> Checkpoint:
     """Return the weights the checkpoint's run started from.
 
     Raises:
-        InputError: The checkpoint names none, or the file is not the one it names.
+        InputError: The checkpoint names no initial weights, or their file is missing or has another hash.
     """
     record = checkpoint.metadata.get("init")
     if record is None:
@@ -37,7 +37,7 @@ def initial_weights(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def saved_steps(place: Path, final: Checkpoint) -> list[Checkpoint]:
-    """Return the saved steps of a run in order, if a run folder was named and has any."""
+    """Return the saved steps of a run in order; an empty list if `place` is not a folder or has none."""
     if not place.is_dir():
         return []
     steps = sorted((read(path) for path in place.glob("step-*.pt")), key=_step)
@@ -47,7 +47,7 @@ def saved_steps(place: Path, final: Checkpoint) -> list[Checkpoint]:
 
 
 def _step(checkpoint: Checkpoint) -> int:
-    """Return the number of updates that a saved step says, or else that its file is named after.
+    """Return the number of updates of a saved step, from its metadata or else from its file name.
 
     Raises:
         InputError: Neither is a number.

@@ -1,4 +1,4 @@
-"""Where in a file that somebody else wrote the weights are; of several sets of weights none is chosen silently."""
+"""Find the sets of weights in a file of another program; if there are several, none of them is chosen silently."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from sharpcli.errors import InputError
 
 _DEEPEST = 3
 EXTRA_STATE = "_extra_state"
-# What stands beside weights and may hold tensors, but is no set of weights.
+# Entries next to the weights that may contain tensors, but are not a set of weights.
 _BESIDE = (
     "optim*", "*optimizer*", "*scheduler*", "scaler*", "*_scaler", "amp", "amp_*", "*rng*", "random_state*", "hyper_parameters",
     "hparams", "config*", "args*", "datamodule*", "loops", "metadata",
 )  # fmt: skip
 _LOSSES = ("criterion*", "loss*")
-_AVERAGES = ("*shadow*", "*ema*", "*swa*", "*average*", "*params*", "*weights*")  # Kept as lists, without names.
+_AVERAGES = ("*shadow*", "*ema*", "*swa*", "*average*", "*params*", "*weights*")  # Stored as lists, without names.
 
 
 @dataclass(frozen=True, eq=False)
 class WeightSet:
-    """Tensors by name, under a key such as "state_dict" or "ema/shadow", "" for the top; what was left out, by name.
+    """A set of weights in a file.
 
-    Weights that are kept as a list have no names and so no tensors here.
+    Attributes:
+        key: Where it is in the file, such as "state_dict" or "ema/shadow"; "" for the top level.
+        tensors: Tensors by name; empty for weights that are stored as a list, without names.
+        left_out: Names of the entries that are not tensors.
     """
 
     key: str
@@ -37,7 +40,7 @@ class WeightSet:
 
 
 def find(content: Any) -> list[WeightSet]:
-    """Return every set of weights in what a file holds, in order."""
+    """Return all sets of weights in the content of a file, in order."""
     if _is_state(content):
         return [_set("", content)]
     weight_sets = list(_inside(content, "", 1))
@@ -47,7 +50,7 @@ def find(content: Any) -> list[WeightSet]:
 
 
 def beside(content: Any, chosen: WeightSet) -> tuple[str, ...]:
-    """Return the names of tensors and of a loss's tensors beside a set of weights: they may belong to the function."""
+    """Return the names of tensors and of states of losses next to a set of weights: they may be part of the function."""
     if not chosen.key or not isinstance(content, Mapping):
         return ()
     top = chosen.key.partition("/")[0]
@@ -57,15 +60,15 @@ def beside(content: Any, chosen: WeightSet) -> tuple[str, ...]:
 
 
 def choose(place: Path, sets: list[WeightSet], wanted: str | None) -> WeightSet:
-    """Return the set that was asked for, or the only one.
+    """Return the requested set of weights, or the only set.
 
     Args:
         place: The file, for messages.
-        sets: At least one.
-        wanted: A key, a part of one key only such as "ema", or the first part of names in the only set.
+        sets: At least one set.
+        wanted: A key; a part of exactly one key, such as "ema"; or the first part of tensor names in the only set.
 
     Raises:
-        InputError: There are several and none was named, or there is none of that name.
+        InputError: There are several sets and none was requested, or the request does not match exactly one set.
     """
     keys = [one.key for one in sets]
     listed = ", ".join(f"'{key}'" for key in keys)
@@ -95,7 +98,7 @@ def choose(place: Path, sets: list[WeightSet], wanted: str | None) -> WeightSet:
 
 
 def _grouped(names: list[str], depth: int) -> tuple[str, ...]:
-    """Return the first parts of names, each once, as in "ema.*"; short names whole."""
+    """Return the first parts of names, each once, such as "ema.*"; short names are not changed."""
     parts = [name.split(".") for name in names]
     return tuple(dict.fromkeys(".".join([*part[:depth], "*"] if len(part) > depth else part) for part in parts))
 
@@ -112,14 +115,14 @@ def _named(place: Path, one: WeightSet) -> WeightSet:
 
 
 def only_an_optimizer(content: Any) -> bool:
-    """Tell whether what a file holds is the state of an optimizer, or of nothing but optimizers."""
+    """Return whether the content of a file is the state of an optimizer, or a dictionary with such a state in it."""
     if not isinstance(content, Mapping) or not content:
         return False
     return _is_optimizer(content) or any(_is_optimizer(part) for part in content.values())
 
 
 def of_arrays(content: Any, depth: int = 1) -> bool:
-    """Tell whether a dictionary, or one inside it, holds nothing but NumPy arrays."""
+    """Return whether a dictionary, or a dictionary inside it, contains only NumPy arrays."""
     if not isinstance(content, Mapping) or not content or depth > _DEEPEST:
         return False
     if all(isinstance(part, files.Array) for part in content.values()):
@@ -129,7 +132,7 @@ def of_arrays(content: Any, depth: int = 1) -> bool:
 
 
 def _inside(node: Any, key: str, depth: int) -> Iterator[WeightSet]:
-    """Go through dictionaries in dictionaries."""
+    """Yield the sets of weights in nested dictionaries."""
     if not isinstance(node, Mapping) or depth > _DEEPEST or _is_optimizer(node):
         return
     for name, part in node.items():
@@ -150,13 +153,13 @@ def _set(key: str, node: Mapping[Any, Any]) -> WeightSet:
 
 
 def _text(name: object) -> str:
-    """Return a key as text that can be written; one that is neither text nor a number may be too large or too deep for that."""
+    """Return a key as text that can be written; a key of another type, or a very large number, is replaced by its type name."""
     short = isinstance(name, str | float) or (isinstance(name, int) and abs(name) < 2**63)
     return str(name).encode(errors="replace").decode() if short else type(name).__name__
 
 
 def _is_state(node: Any) -> bool:
-    """Tell whether all that a dictionary holds is tensors, but for what modules add as their extra state."""
+    """Return whether a dictionary contains only tensors, except for the extra state of modules."""
     if not isinstance(node, Mapping):
         return False
     others = [name for name, part in node.items() if not isinstance(part, Tensor)]
@@ -164,7 +167,7 @@ def _is_state(node: Any) -> bool:
 
 
 def _has_weights(node: Any) -> bool:
-    """Tell whether tensors under names of modules stand among other things."""
+    """Return whether a dictionary contains tensors with names of modules among other entries."""
     if not isinstance(node, Mapping):
         return False
     return any(isinstance(name, str) and "." in name and _is_a_weight(part) for name, part in node.items())

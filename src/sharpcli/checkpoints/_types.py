@@ -1,4 +1,4 @@
-"""Which tensors can be weights at all, whatever file they came from."""
+"""Checks of tensors from files: which of them can be weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sharpcli.errors import InputError
 
 _PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 _LONGEST = 1000  # Characters of a name.
-_TIMES, _SMALL = 256, 2**26  # As many times as many bytes as the file has, and bytes beyond that, may its tensors take.
+_TIMES, _SMALL = 256, 2**26  # Tensors may take _TIMES × the bytes of their file, plus _SMALL bytes.
 _REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -22,11 +22,11 @@ def words(dtype: torch.dtype) -> str:
 
 
 def require_readable(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that are not stored entry by entry, and numbers that neither a weight nor a buffer can be here.
+    """Refuse tensors that are not plain and dense, and types of numbers that neither weights nor buffers may have.
 
     Raises:
-        InputError: One is sparse, quantized or without data, or of complex or of 8-bit floating-point numbers; or one has a
-            name that cannot be written, or says that it has far more numbers than the file.
+        InputError: A tensor is sparse, quantized or without data, or has complex or 8-bit floating-point numbers; or its
+            name cannot be written, or it has far more numbers than the file.
     """
     for name, tensor in state.items():
         _require_name(path, name)
@@ -53,12 +53,12 @@ def _require_name(path: Path, name: str) -> None:
 
 
 def _require_size(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that repeat the numbers of a small file very often, as steps of 0 from one to the next make possible."""
+    """Refuse tensors that repeat the numbers of a small file very often, which is possible with a stride of 0."""
     size = path.stat().st_size
     most = _SMALL + _TIMES * size
     for name, tensor in state.items():
         most -= tensor.numel() * tensor.element_size()
-        # Numbers that the file does not have are read from beside them by releases of torch that do not compare sizes.
+        # Releases of torch that do not compare sizes read numbers that are missing in the file from adjacent memory.
         if most < 0 or tensor.untyped_storage().nbytes() > size:
             raise InputError(
                 f"'{name}' in {path} has {tensor.numel()} numbers, far more than the file holds.",
@@ -67,17 +67,17 @@ def _require_size(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def require_real(path: Path, name: str, tensor: Tensor) -> None:
-    """Refuse a parameter of whole numbers or truth values.
+    """Refuse a parameter of integers or booleans.
 
     Raises:
-        InputError: It is of no type that a derivative can be taken by.
+        InputError: There is no derivative with respect to a tensor of this type.
     """
     if tensor.dtype not in _REAL:
         raise wrong_type(path, name, tensor)
 
 
 def wrong_type(path: Path, name: str, tensor: Tensor) -> InputError:
-    """Return the error of a tensor whose type is none of those that weights may have."""
+    """Return the error for a tensor of a type that weights may not have."""
     return InputError(
         f"'{name}' in {path} is of type {words(tensor.dtype)}: weights have to be real floating-point numbers.",
         f"Save it as one of {', '.join(map(words, _REAL))}, such as with .float().",

@@ -12,8 +12,8 @@ from sharpcli.objective import Objective
 def dead_parameters(objective: Objective) -> dict[str, str]:
     """Return the parameters without any curvature, by name, each with the reason, from a few samples.
 
-    "unused", "linear" and "padding" (of a row) are those of `graphs.without_curvature`: their rows of the Hessian are zero
-    by construction. "frozen", "not selected" and "tied to NAME" are no part of θ.
+    The reasons "unused", "linear" and "padding" (of a row) are those of `graphs.without_curvature`: the rows of the Hessian
+    are zero by construction. Parameters with "frozen", "not selected" and "tied to NAME" are not part of θ.
     """
     leaves = objective.leaves(objective.parameters())
     with objective.arithmetic():
@@ -22,7 +22,7 @@ def dead_parameters(objective: Objective) -> dict[str, str]:
 
 
 def varying(objective: Objective) -> Tensor:
-    """Return 1 for each parameter, and 0 for those of a padding row, which torch takes as constants, shape (P,)."""
+    """Return 1 for each parameter, and 0 for those of a padding row, which are constants for torch, shape (P,)."""
     leaves, mask = objective.leaves(objective.parameters()), torch.ones_like(objective.parameters())
     with objective.arithmetic():
         rows = graphs.padding_rows(objective.loss_sum(leaves, objective.few()), leaves)

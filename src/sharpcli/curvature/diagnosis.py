@@ -20,12 +20,12 @@ _SHOWN = 3  # Names of tensors.
 
 
 def not_finite(maker: Maker, objective: Objective, theta: Tensor, parts: Sequence[Tensor]) -> NumericalError:
-    """Return the error for a product that is not finite, with its place.
+    """Return the error for a product that is not finite, with the names of the parameters.
 
     Args:
-        maker: Makes the engine of such products for an objective.
+        maker: Makes the engine of the products for an objective.
         objective: Mean loss over data.
-        theta: Where, shape (P,).
+        theta: The weights, shape (P,).
         parts: The vector that was multiplied, in the shapes of the parameters.
     """
     for chunk in objective.chunks():
@@ -43,7 +43,7 @@ def not_finite(maker: Maker, objective: Objective, theta: Tensor, parts: Sequenc
 
 
 class _Place(NamedTuple):
-    """One chunk, at θ, along a vector."""
+    """One chunk, the weights θ and a vector."""
 
     maker: Maker
     objective: Objective
@@ -61,10 +61,10 @@ class _Place(NamedTuple):
         return [name for name, part in pairs if not bool(torch.isfinite(part).all())]
 
     def operation(self) -> str:
-        """Return the operation whose derivative gives the first NaN, or "" if torch does not tell."""
+        """Return the operation whose derivative gives the first NaN, or "" if torch does not name it."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Torch warns that this mode is slow, and prints where the operation stands.
+                warnings.simplefilter("ignore")  # Torch warns that this mode is slow, and prints the line of the operation.
                 with torch.autograd.set_detect_anomaly(True):
                     self.names()
         except RuntimeError as error:
@@ -73,7 +73,7 @@ class _Place(NamedTuple):
         return ""
 
     def hint(self) -> str:
-        """Return what to do: only where float64 is finite does it help."""
+        """Return the hint: float64 helps only if the product is finite in it."""
         here = "look for a root, norm, logarithm or division at 0, or use --engine difference, which needs the gradient only"
         if self.objective.runtime.dtype == torch.float64 or self.objective.runtime.device.type == "mps":
             return f"More precision does not help: {here}."
@@ -83,6 +83,6 @@ class _Place(NamedTuple):
             still = bool(
                 self._replace(objective=wide, chunk=next(wide.chunks()), theta=self.theta.double(), parts=double).names()
             )
-        except Exception:  # A foreign model may know one precision only.
+        except Exception:  # A model of the user may support one precision only.
             still = True
         return f"--dtype float64 does not help: {here}." if still else "It is finite in float64: add --dtype float64."

@@ -1,11 +1,11 @@
-"""Products by central differences in float64: for models whose second derivative torch does not have, or has wrong.
+"""Products by central differences in float64, for models whose second derivative is missing or wrong in torch.
 
-(g(θ + tv) - g(θ - tv)) / 2t is Jv up to t², where nothing between the two points has a kink, and up to the rounding of g
-divided by t. Each kink between them, such as of a ReLU, adds its jump divided by 2t. So t must be small against the
-distance to the next kink and large against rounding. No step is right for all data. It is chosen for each chunk of
-samples by itself: steps fall by a factor of ten until two of them agree. How far those two disagree is what the product
-is uncertain by, and it is added up for the certificate. A loss that is a staircase fools them, since the steps of a rounding
-are larger than theirs; `soundness` refuses it.
+(g(θ + tv) - g(θ - tv)) / 2t is Jv up to an error of order t², if there is no kink between the two points, and up to the
+rounding of g divided by t. Each kink between them, such as that of a ReLU, adds its jump divided by 2t. So t must be small
+compared with the distance to the next kink and large compared with rounding. No step is suitable for all data. The step is
+chosen for each chunk of samples separately: steps decrease by a factor of ten until two of them agree. The disagreement of
+these two is the uncertainty of the product; it is summed for the certificate. For a loss that is a step function (a
+staircase), two steps can agree on a wrong product, since its stairs are wider than the steps; `soundness` refuses it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from sharpcli.chunks import Chunk
 from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
 
-STEPS = tuple(10.0**power for power in range(-6, -12, -1))  # Of the length of θ.
-_AGREEMENT = 1e-8  # Relative difference of two steps at which no smaller one is tried.
+STEPS = tuple(10.0**power for power in range(-6, -12, -1))  # Relative to ‖θ‖.
+_AGREEMENT = 1e-8  # Relative difference of two steps below which no smaller step is tried.
 
 
 class Rule(Protocol):
-    """What is differenced, and how a product is made of it."""
+    """The function g that is differenced, and how a product is computed from it."""
 
     def field(self, objective: Objective, chunk: Chunk, theta: Tensor) -> Tensor:
         """Return g(θ), of any shape."""
 
     def finished(self, objective: Objective, chunk: Chunk, theta: Tensor, along: Tensor) -> Tensor:
-        """Return the product, shape (P,), of Jv, which has the shape of g."""
+        """Return the product, shape (P,), from Jv, which has the shape of g."""
 
 
 class GradientDifferences:
@@ -50,17 +50,17 @@ class GradientDifferences:
         return objective.at(theta, slopes)
 
     def finished(self, objective: Objective, chunk: Chunk, theta: Tensor, along: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the derivative of the gradient as it is."""
+        """Return the derivative of the gradient unchanged."""
         return along
 
 
 class Difference:
-    """The engine: at least four evaluations of g for each chunk and product, in float64 whatever the precision of v.
+    """The engine: at least four evaluations of g for each chunk and product, in float64 for any precision of v.
 
     Attributes:
         wide: The mean loss with a model in float64.
-        gap: Sum over chunks of how far the two steps disagreed, for a vector of length 1, since `take_gap` was called.
-        smallest, largest: Steps that were used so far, in parts of ‖θ‖; 0 before the first product.
+        gap: The disagreement of the two steps for a vector of norm 1, summed over chunks since the last `take_gap`.
+        smallest, largest: The smallest and largest step so far, relative to ‖θ‖; 0 before the first product.
     """
 
     keeps = False
@@ -80,7 +80,7 @@ class Difference:
 
     @property
     def words(self) -> str:
-        """Its name, for people."""
+        """The name of the engine in messages."""
         steps = f", steps {self.smallest:.0e} to {self.largest:.0e} of the weights' length" if self.largest else ""
         return f"central differences in float64{steps}"
 
@@ -90,7 +90,7 @@ class Difference:
         return Differences(self, self.wide.converted(chunk), theta)
 
     def take_gap(self) -> float:
-        """Return `gap`, and set it back to 0."""
+        """Return `gap`, and reset it to 0."""
         gap, self.gap = self.gap, 0.0
         return gap
 
@@ -112,7 +112,7 @@ class Difference:
         return best
 
     def product(self, chunk: Chunk, theta: Tensor, vector: Tensor) -> Tensor:
-        """Return the product of one chunk with a vector (P,), in float64, and add up what it is uncertain by."""
+        """Return the product of one chunk with a vector (P,), in float64, and add its uncertainty to `gap`."""
         length = float(vector.norm())
         if not length:
             return torch.zeros_like(vector)
@@ -139,9 +139,9 @@ class Along(NamedTuple):
     """Jv by two neighbouring steps.
 
     Attributes:
-        value: By the larger one, which has less rounding.
-        other: By the smaller one, of the same shape.
-        step: The larger one, in parts of ‖θ‖.
+        value: By the larger step, which has less rounding.
+        other: By the smaller step, of the same shape.
+        step: The larger step, relative to ‖θ‖.
     """
 
     value: Tensor
@@ -150,7 +150,7 @@ class Along(NamedTuple):
 
     @property
     def gap(self) -> float:
-        """How far the two disagree; infinite where it is no number."""
+        """The norm of the difference of the two; infinity if it is NaN."""
         gap = float((self.value - self.other).norm())
         return gap if math.isfinite(gap) else math.inf
 
@@ -174,5 +174,5 @@ class Differences(NamedTuple):
         return list(space.split(self.engine.product(self.chunk, self.theta, vector)).values())
 
     def saved_bytes(self) -> int:
-        """Return 0: nothing is kept."""
+        """Return 0: nothing is stored."""
         return 0

@@ -1,4 +1,4 @@
-"""Hessian products by differentiating the gradient once more, in reverse both times: the engine all others are held to."""
+"""Hessian products by differentiating twice in reverse mode; all other engines are compared with this engine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sharpcli.objective import Objective
 
 
 class DoubleBackward:
-    """Hv as the derivative of gᵀv; whatever can be differentiated twice will do.
+    """Hv as the derivative of gᵀv; it works for everything that can be differentiated twice.
 
-    What does not depend on v, the gradient, may be kept from product to product.
+    The gradient g does not depend on v, so it can be stored for further products.
 
     References:
         Pearlmutter 1994, Fast exact multiplication by the Hessian.
@@ -29,7 +29,7 @@ class DoubleBackward:
 
     @property
     def words(self) -> str:
-        """Its name, for people."""
+        """The name of the engine in messages."""
         return "fused double backward" if self._objective.fused else "double backward"
 
     def differentiate(self, chunk: Chunk, leaves: Mapping[str, Tensor]) -> Gradient:
@@ -48,7 +48,7 @@ class Gradient(NamedTuple):
 
     def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
         """Return the derivative of the gradient along a vector."""
-        # A parameter the loss is linear in has a gradient that depends on nothing: its rows are zero.
+        # If the loss is linear in a parameter, its gradient does not depend on θ: its rows are zero.
         pairs = [(slope, part) for slope, part in zip(self.slopes, parts, strict=True) if slope.requires_grad]
         if not pairs:
             return [torch.zeros_like(leaf) for leaf in self.leaves]
@@ -58,4 +58,4 @@ class Gradient(NamedTuple):
         )
 
     def saved_bytes(self) -> None:
-        """Return nothing: autograd holds it."""
+        """Return None: autograd holds the graph."""

@@ -12,10 +12,10 @@ from sharpcli.objective import Objective
 
 
 class EmpiricalFisherOperator(JacobianOperator):
-    """E(θ) = (1/n) Σ g_i g_iᵀ as a map on vectors (P,), with g_i the gradient of loss term i; none of them is formed.
+    """E(θ) = (1/n) Σ g_i g_iᵀ as a map on vectors (P,), with g_i the gradient of loss term i; no g_i is formed.
 
-    A term is a sample, or a token where every token has a class of its own. In spite of its name E is not the
-    Fisher information, whose labels are the model's own.
+    A term is a sample, or a token if every token has its own class. Despite its name, E is not the Fisher information,
+    whose labels are sampled from the model.
 
     References:
         Kunstner, Balles and Hennig 2019, Limitations of the empirical Fisher approximation, equation 3.

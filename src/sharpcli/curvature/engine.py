@@ -1,4 +1,4 @@
-"""What an engine is: a way to products with the curvature matrix of one chunk of data."""
+"""The interface of an engine, which computes products with the curvature matrix of one chunk of data."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from sharpcli.objective import Objective
 
 
 class Graph(Protocol):
-    """One chunk, differentiated as far as does not depend on the vector to be multiplied."""
+    """The part of the differentiation of one chunk that does not depend on the vector."""
 
     @property
     def slopes(self) -> Sequence[Tensor]:
-        """What is differentiated a second time; it must be able to be."""
+        """The tensors that are differentiated a second time; this must be possible."""
 
     def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
         """Return the product with the chunk's matrix, summed over its terms, in the shapes of the parameters.
 
         Args:
             parts: The vector in the shapes of the parameters.
-            keep: Whether another product will be asked for.
+            keep: Whether another product will follow.
         """
 
     def saved_bytes(self) -> int | None:
-        """Return what it holds, or None where autograd does, which has to be watched when the graph is made."""
+        """Return the bytes that it holds; None if autograd holds them, so that they must be measured when a graph is made."""
 
 
 class Engine(Protocol):
-    """A way to products with the matrix of one chunk, exact up to rounding."""
+    """Computes products with the matrix of one chunk, exact up to rounding."""
 
     @property
     def words(self) -> str:
-        """Its name, for people."""
+        """The name of the engine in messages."""
 
     @property
     def keeps(self) -> bool:
@@ -46,7 +46,7 @@ class Engine(Protocol):
         """Whether it goes through torch.compile."""
 
     def differentiate(self, chunk: Chunk, leaves: Mapping[str, Tensor]) -> Graph:
-        """Return the chunk at parameters given by name, differentiated as far as does not depend on a vector."""
+        """Return the graph of a chunk at parameters given by name: the part that does not depend on a vector."""
 
 
 Maker = Callable[[Objective], Engine]

@@ -14,12 +14,12 @@ from sharpcli.objective import Objective
 
 
 class FisherOperator(GGNOperator):
-    """F(θ) = (1/n) Σ E[∇log p(y|x_i) ∇log p(y|x_i)ᵀ] with y drawn from the model's p(y|x_i), as a map on vectors (P,).
+    """F(θ) = (1/n) Σ E[∇log p(y|x_i) ∇log p(y|x_i)ᵀ] with y sampled from the model's p(y|x_i), as a map on vectors (P,).
 
     For "ce" p is the softmax, for "bce" the sigmoid of each logit, for "mse" a Gaussian of unit variance around the
-    outputs. They are exponential families whose natural parameters are the outputs, so the Hessian of -log p in them does
-    not depend on y, and F is exactly the generalized Gauss-Newton matrix. The expectation is exact: nothing is drawn.
-    Classes in the data do not matter, but a term that they mark as ignored is left out here too.
+    outputs. They are exponential families whose natural parameters are the outputs. So the Hessian of -log p with respect to
+    the outputs does not depend on y, and F is exactly the generalized Gauss-Newton matrix. The expectation is exact: no y is
+    sampled. The targets in the data have no effect, except that terms with an ignored target are left out.
 
     References:
         Martens 2020, New insights and perspectives on the natural gradient method, JMLR 21(146), section 9.2.
@@ -30,7 +30,7 @@ class FisherOperator(GGNOperator):
         """Return the outputs of a chunk and H_ℓ.
 
         Raises:
-            SettingsError: The loss is no -log p, because it weighs positive labels.
+            SettingsError: The loss is not a -log p, because it weights positive labels.
         """
         if objective.criterion.spec.pos_weight != 1:
             raise SettingsError(

@@ -1,4 +1,4 @@
-"""Hessian products by differentiating the gradient forward along the vector; nothing is kept, and it can be compiled."""
+"""Hessian products by forward differentiation of the gradient along the vector: no stored graphs, can be compiled."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _Product = Callable[[_Named, _Named, Inputs, Tensor], _Named]
 class ForwardOverReverse:
     """Hv as the derivative of the gradient along v; every operation needs a forward derivative as well.
 
-    Reverse over forward is left out: in torch it is silently wrong through layer normalisation.
+    There is no engine for reverse over forward: with layer normalisation, torch computes wrong values without an error.
 
     Attributes:
-        words: Name of the engine, for people.
-        compiled: Whether chunks of the first chunk's size go through torch.compile.
+        words: The name of the engine in messages.
+        compiled: Whether chunks of the first chunk's size use torch.compile.
     """
 
     keeps = False
@@ -37,8 +37,8 @@ class ForwardOverReverse:
 
         Args:
             objective: Mean loss over data.
-            compiled: Whether chunks of the first chunk's size go through torch.compile. Chunks of another size, such
-                as a ragged last one, run as they are: one a product never earns the seconds of a second compilation.
+            compiled: Whether chunks of the first chunk's size use torch.compile. Chunks of another size, such as a smaller
+                last chunk, are not compiled: one chunk per product does not justify the seconds of a second compilation.
         """
         self._objective = objective
         self._run = _product_of(objective)
@@ -50,7 +50,7 @@ class ForwardOverReverse:
         self.words = "forward over reverse" + (", compiled" + " but for the last chunk" * ragged if compiled else "")
 
     def differentiate(self, chunk: Chunk, leaves: _Named) -> Tangent:
-        """Return the product of a chunk, ready to be asked for; its cost is the same for every vector."""
+        """Return a chunk that is ready for products; the cost of a product is the same for every vector."""
         fast = self._compiled if len(chunk.targets) == self._size else None
         parameters = {name: leaf.detach() for name, leaf in leaves.items()}
         return Tangent(fast or self._run, chunk, parameters, self._recurrent)
@@ -66,14 +66,14 @@ class Tangent(NamedTuple):
     slopes: tuple[Tensor, ...] = ()
 
     def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:  # noqa: ARG002
-        """Return the derivative of the gradient along a vector; there is nothing to keep."""
+        """Return the derivative of the gradient along a vector; nothing is stored."""
         directions = dict(zip(self.parameters, parts, strict=True))
         with _no_onednn(when=self.recurrent):
             products = self.run(self.parameters, directions, self.chunk.inputs, self.chunk.targets)
         return [products[name] for name in self.parameters]
 
     def saved_bytes(self) -> int:
-        """Return what it holds: nothing that it is not given."""
+        """Return 0: it stores nothing except its arguments."""
         return 0
 
 
@@ -90,11 +90,11 @@ def _product_of(objective: Objective) -> _Product:
 
 
 def compile_whole(run: Any, backend: Any) -> Callable[..., Any]:
-    """Return a function that compiles itself when it is first called; whole, or not at all.
+    """Return a function that is compiled at its first call, completely or not at all.
 
-    Dynamo keeps what it has compiled, at most eight versions, with the code object, which all functions of one `def`
-    share. So each gets a code object of its own: what is compiled goes when the operator does, and the ninth checkpoint
-    of a run is not refused.
+    Dynamo stores its compiled versions, at most eight, with the code object, which all functions of one `def` share. So
+    each function gets its own code object: compiled versions are freed with the operator, and the ninth checkpoint of a
+    run is not refused.
     """
     own = types.FunctionType(run.__code__.replace(), run.__globals__, run.__name__, None, run.__closure__)
     return torch.compile(own, dynamic=False, fullgraph=True, backend=backend)
@@ -102,7 +102,7 @@ def compile_whole(run: Any, backend: Any) -> Callable[..., Any]:
 
 @contextmanager
 def _no_onednn(*, when: bool) -> Iterator[None]:
-    """Turn oneDNN off for a while: its recurrent layers, which torch takes in float32, have no forward derivative."""
+    """Turn oneDNN off in the block: its recurrent layers, which torch uses in float32, have no forward derivative."""
     module = cast("Any", torch.backends.mkldnn)
     before = module.enabled
     try:

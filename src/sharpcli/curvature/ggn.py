@@ -1,4 +1,4 @@
-"""The generalized Gauss-Newton matrix of an objective: the part of the Hessian that bends only the loss, not the model."""
+"""The generalized Gauss-Newton matrix of an objective: the part of the Hessian without the curvature of the model."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sharpcli.objective import Objective
 class GGNOperator(JacobianOperator):
     """G(θ) = (1/n) Σ JᵀH_ℓJ as a map on vectors (P,), over all the data, exact.
 
-    J is the Jacobian of the outputs in the parameters, H_ℓ the Hessian of a loss term in the outputs, in closed
-    form. G is positive semidefinite; it is the Hessian where the outputs are linear in the parameters.
+    J is the Jacobian of the outputs with respect to the parameters, H_ℓ the Hessian of a loss term with respect to the
+    outputs, in closed form. G is positive semidefinite; it equals the Hessian if the outputs are linear in the parameters.
 
     References:
         Schraudolph 2002, Fast curvature matrix-vector products; Martens 2020, JMLR 21(146), section 8.

@@ -17,7 +17,7 @@ from sharpcli.objective import Objective
 class HessianOperator(CurvatureOperator):
     """H(θ) = ∇²f(θ) as a map on vectors (P,), over all the data.
 
-    Engines: "double-backward" and the same with fused kernels, "linearize", "forward-over-reverse", "difference".
+    Engines: "double-backward", "fused" (the same with fused kernels), "linearize", "forward-over-reverse", "difference".
     """
 
     engines = ("double-backward", "fused", "linearize", "forward-over-reverse", "difference")
@@ -27,7 +27,7 @@ class HessianOperator(CurvatureOperator):
         """Return an engine by name for an objective.
 
         Raises:
-            SettingsError: It cannot be compiled.
+            SettingsError: The engine cannot be compiled.
         """
         if engine == "linearize":
             return Linearized(objective, compiled=compiled)

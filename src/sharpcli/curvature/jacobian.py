@@ -1,4 +1,7 @@
-"""Products with JᵀMJ, where J is the Jacobian of what a chunk gives in the parameters: exact, without forming J."""
+"""Exact products with JᵀMJ without forming J, the Jacobian of a function g of a chunk with respect to the parameters.
+
+g(θ) is the outputs or the loss terms of a chunk.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,14 @@ OutputsAndMiddle = Callable[[Objective, Chunk, Mapping[str, Tensor]], tuple[Tens
 
 @dataclass(frozen=True, eq=False)
 class Sandwich:
-    """JᵀMJ of one chunk, with M a symmetric map on what the chunk gives.
+    """JᵀMJ of one chunk, with M a symmetric map on tensors with the shape of g.
 
     Jv is the derivative of the linear map u -> Jᵀu along v (Townsend 2017, "A new trick for calculating
-    Jacobian vector products"), so all that can be differentiated twice will do; forward differentiation knows fewer operations.
+    Jacobian vector products"). This works for all operations with a second derivative; forward differentiation supports fewer.
 
     Attributes:
         leaves: The parameters.
-        outputs: What the chunk gives, of any shape, still attached to the parameters.
+        outputs: g, of any shape, still attached to the parameters.
         dummy: u, of the shape of `outputs`.
         slopes: Jᵀu in the shapes of the parameters, still attached to u.
         middle: M; it may overwrite its argument.
@@ -43,14 +46,14 @@ class Sandwich:
 
     @staticmethod
     def of(leaves: list[Tensor], outputs: Tensor, middle: Middle) -> Sandwich:
-        """Differentiate once; `middle` may not depend on the vector."""
+        """Differentiate once; `middle` must not depend on the vector."""
         dummy = torch.zeros((), dtype=outputs.dtype, device=outputs.device).expand(outputs.shape).requires_grad_()  # No memory.
         slopes = torch.autograd.grad(outputs, leaves, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
         return Sandwich(leaves, outputs, dummy, slopes, middle)
 
     def along(self, parts: Sequence[Tensor], *, keep: bool) -> Tensor:
         """Return Jv, of the shape of `outputs`."""
-        # A parameter that is not used has a slope that depends on nothing.
+        # The slope of an unused parameter does not depend on u.
         pairs = [(slope, part) for slope, part in zip(self.slopes, parts, strict=True) if slope.requires_grad]
         slopes, directions = zip(*pairs, strict=True)
         (along,) = torch.autograd.grad(slopes, self.dummy, directions, retain_graph=keep)
@@ -66,16 +69,16 @@ class Sandwich:
         )
 
     def saved_bytes(self) -> None:
-        """Return nothing: autograd holds it."""
+        """Return None: autograd holds the graph."""
 
 
 @dataclass(frozen=True, eq=False)
 class JacobianProducts:
-    """The engine of such products: what a chunk gives is differentiated in reverse, and the result once more.
+    """The engine of these products: g is differentiated in reverse mode, and the result once more.
 
     Attributes:
         objective: Mean loss over data; if it is fused, so are these products.
-        outputs_and_middle: Returns what a chunk gives at parameters given by name, and M.
+        outputs_and_middle: Returns g of a chunk at parameters given by name, and M.
     """
 
     objective: Objective
@@ -85,7 +88,7 @@ class JacobianProducts:
 
     @property
     def words(self) -> str:
-        """Its name, for people."""
+        """The name of the engine in messages."""
         return "fused " * self.objective.fused + "Jacobian products by double backward"
 
     def differentiate(self, chunk: Chunk, leaves: Mapping[str, Tensor]) -> Sandwich:
@@ -101,14 +104,14 @@ class JacobianOperator(CurvatureOperator):
     @staticmethod
     @abstractmethod
     def outputs_and_middle(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
-        """Return what a chunk gives, attached to parameters given by name, and M, which may overwrite its argument."""
+        """Return g of a chunk, attached to parameters given by name, and M, which may overwrite its argument."""
 
     @classmethod
     def make(cls, engine: str, objective: Objective, *, compiled: bool = False) -> Engine:
         """Return an engine by name for an objective.
 
         Raises:
-            SettingsError: It is to be compiled.
+            SettingsError: `compiled` is True.
         """
         if compiled:
             raise SettingsError("Jacobian products cannot be compiled.", "Leave --compile out.")
@@ -119,7 +122,7 @@ class JacobianOperator(CurvatureOperator):
 
 @dataclass(frozen=True)
 class OutputDifferences:
-    """JᵀM (g(θ + tv) - g(θ - tv)) / 2t, with g what a chunk gives: no second derivative is needed, and J only in reverse."""
+    """JᵀM (g(θ + tv) - g(θ - tv)) / 2t: no second derivative is needed, and J only in reverse mode."""
 
     outputs_and_middle: OutputsAndMiddle
 

@@ -1,4 +1,4 @@
-"""The graphs of chunks that are kept from product to product, as many as a budget of memory holds."""
+"""Graphs of chunks that are stored between products, as many as fit into a memory budget."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sharpcli.objective import Objective
 
 
 class GraphSize(NamedTuple):
-    """What autograd holds of a chunk: a straight line through what the graphs of two samples and of a few hold.
+    """The memory that autograd holds for a chunk: a linear function, fitted to graphs of two and of four samples.
 
     Attributes:
-        fixed: Bytes whatever its size.
+        fixed: Bytes that do not depend on the number of samples.
         each: Bytes for each sample.
     """
 
@@ -26,14 +26,14 @@ class GraphSize(NamedTuple):
 
     @staticmethod
     def of(engine: Engine, objective: Objective, theta: Tensor) -> GraphSize:
-        """Measure it.
+        """Measure the memory.
 
         Args:
-            engine: That makes the graphs, and leaves them to autograd.
+            engine: The engine of the graphs, which are held by autograd.
             objective: Mean loss over data.
-            theta: Where, shape (P,).
+            theta: The weights, shape (P,).
         """
-        # Two, since one has no variance for BatchNorm to normalise by; never more than pass at once anyway.
+        # Two, since BatchNorm needs a variance; never more than the samples per pass.
         two, few = (objective.few(min(count, objective.chunk_size)) for count in (2, 4))
         with objective.arithmetic():
             least, most = (_saved(engine, objective, theta, chunk) for chunk in (two, few))
@@ -42,7 +42,7 @@ class GraphSize(NamedTuple):
         return GraphSize(least - each * len(two.targets), each)
 
     def bytes(self, samples: int) -> int:
-        """Return what so many samples take."""
+        """Return the bytes for a number of samples."""
         return int(self.fixed + self.each * samples)
 
     def samples(self, memory: float) -> int:
@@ -58,20 +58,20 @@ def _saved(engine: Engine, objective: Objective, theta: Tensor, chunk: Chunk) ->
 
 
 class KeptGraphs:
-    """A part of the graphs of one engine at one point, by the number of their chunk.
+    """The stored graphs of one engine at one point, by the number of their chunk.
 
     Attributes:
         held: Bytes they take.
     """
 
     def __init__(self, engine: Engine, objective: Objective, theta: Tensor, budget: int) -> None:
-        """Begin with none.
+        """Start without graphs.
 
         Args:
-            engine: Whose graphs they are.
+            engine: The engine of the graphs.
             objective: Mean loss over data.
-            theta: Where they are made, shape (P,).
-            budget: Most bytes to hold.
+            theta: The weights, shape (P,).
+            budget: Largest number of bytes to hold.
         """
         self.held = 0
         self._engine, self._objective, self._theta, self._budget = engine, objective, theta, budget
@@ -79,19 +79,19 @@ class KeptGraphs:
         self._size: GraphSize | None = None
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of stored graphs."""
         return len(self._graphs)
 
     def __contains__(self, number: int) -> bool:
-        """Tell whether that of a chunk is kept."""
+        """Return whether the graph of a chunk is stored."""
         return number in self._graphs
 
     def get(self, number: int) -> Graph | None:
-        """Return that of a chunk, if it is kept."""
+        """Return the graph of a chunk; None if it is not stored."""
         return self._graphs.get(number)
 
     def offer(self, chunk: Chunk, graph: Graph) -> None:
-        """Keep one more if that is of use, and it fits."""
+        """Store a graph if the engine can use it again and it fits into the budget."""
         if not self._engine.keeps or self._budget <= 0:
             return
         size = graph.saved_bytes()

@@ -1,4 +1,4 @@
-"""Hessian products by a gradient that torch has traced and cut down to what depends on the vector."""
+"""Hessian products by a traced gradient, which torch has reduced to the operations that depend on the vector."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _Named = Mapping[str, Tensor]
 
 
 class Linearized:
-    """Hv as the linear map v -> Hv itself, traced once for each chunk, which takes seconds, and then only evaluated.
+    """The linear map v -> Hv itself, traced once for each chunk, which takes seconds, and then only evaluated.
 
-    The gradient is freed of operations in place first: without that, torch.func.linearize answers wrongly from the second
-    vector on where a net adds its inputs in place, as the residual nets of torchvision do.
+    In-place operations are removed from the gradient first. Otherwise torch.func.linearize gives wrong products from the
+    second vector on if a network adds its inputs in place, such as the residual networks of torchvision.
 
     Attributes:
         compiled: Whether each traced map goes through torch.compile, which takes seconds more for each chunk.
@@ -39,7 +39,7 @@ class Linearized:
 
     @property
     def words(self) -> str:
-        """Its name, for people."""
+        """The name of the engine in messages."""
         return "linearized gradient" + ", compiled" * self.compiled
 
     def differentiate(self, chunk: Chunk, leaves: _Named) -> LinearMap:
@@ -50,12 +50,12 @@ class Linearized:
             return gradient
 
         parameters = {name: leaf.detach() for name, leaf in leaves.items()}
-        with warnings.catch_warnings():  # Its tracer talks about what it does not know.
+        with warnings.catch_warnings():  # The tracer warns about operations that it does not know.
             warnings.simplefilter("ignore")
             along = torch.func.linearize(torch.func.functionalize(cast("Any", slope)), parameters)[1]
         size = _folded_bytes(along, (*parameters.values(), *tensors_in(chunk.inputs), chunk.targets))
 
-        def run(directions: _Named) -> _Named:  # The compiler has its own way with functions that are torch's.
+        def run(directions: _Named) -> _Named:  # The compiler treats functions of torch differently.
             products: _Named = along(directions)
             return products
 
@@ -63,7 +63,7 @@ class Linearized:
 
 
 class LinearMap(NamedTuple):
-    """One chunk's v -> Hv, summed over its terms."""
+    """The map v -> Hv of one chunk, summed over its loss terms."""
 
     names: list[str]
     along: Callable[[_Named], _Named]
@@ -71,19 +71,19 @@ class LinearMap(NamedTuple):
     slopes: tuple[Tensor, ...] = ()
 
     def product(self, parts: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:  # noqa: ARG002
-        """Return the product; nothing is used up by it."""
+        """Return the product; the map can always be used again."""
         products = self.along(dict(zip(self.names, parts, strict=True)))
         return [products[name] for name in self.names]
 
     def saved_bytes(self) -> int:
-        """Return what the traced map holds."""
+        """Return the number of bytes that the traced map holds."""
         return self.size
 
 
 def _folded_bytes(along: Callable[..., Any], own: Iterable[Tensor]) -> int:
-    """Find the constants of a traced map now, and return the bytes that they take besides those of `own` tensors.
+    """Compute the constants of a traced map now, and return their size in bytes without `own` tensors.
 
-    Left to itself it does so at the first product, which is too late for the compiler, and for counting bytes.
+    By default the map computes them at the first product, which is too late for the compiler and for counting bytes.
     """
     traced = [part for part in inspect.getclosurevars(along).nonlocals.values() if isinstance(part, torch.nn.Module)]
     for module in traced:

@@ -1,4 +1,4 @@
-"""What all curvature operators share: products with a symmetric matrix that is a mean over loss terms."""
+"""The base class of all curvature operators: products with a symmetric matrix that is a mean over loss terms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _Answer = TypeVar("_Answer")
 
 
 class GroupedProduct(NamedTuple):
-    """A product with a vector, and what each group of samples has contributed to its quadratic form.
+    """A product with a vector, and the contribution of each group of samples to the quadratic form.
 
     Attributes:
         product: Av, shape (P,), in the operator's type.
@@ -44,20 +44,20 @@ class GroupedProduct(NamedTuple):
 class CurvatureOperator(ABC):
     """A symmetric matrix A(θ) = (1/n) Σ over chunks, as a map on vectors (P,).
 
-    What of a chunk does not depend on the vector (its graph) is kept from product to product as long as memory allows, and
-    made afresh otherwise; the answer is the same. Products go by double backward, or by another engine that has just
-    agreed with it. Those of `quadratic_forms` always go by double backward, so that what verifies an eigenpair is not what
-    found it.
+    The part of a chunk that does not depend on the vector (its graph) is stored for further products if memory allows, and
+    computed again otherwise; the result is the same. Products use double backward, or another engine that was verified
+    against it. Products of `quadratic_forms` use double backward in both cases, so that an eigenpair of another engine is
+    not verified by that engine. Only the engine "difference" is used for both.
 
-    Where memory runs out, graphs are given up, and then fewer samples pass at once: that changes no answer either.
+    If memory is not sufficient, graphs are discarded first, then fewer samples pass at once; the result does not change.
 
     Attributes:
-        engines: Names of those it has; all are held to double backward, and that to differences.
-        engine_name: The one of them in use.
+        engines: Names of the available engines; all are compared with double backward, which is compared with differences.
+        engine_name: The name of the engine in use.
         objective: Mean loss over data.
         products: Number of products so far.
-        product_error: The largest error of a product with a unit vector that the engine has measured; 0 where products
-            are exact but for rounding.
+        product_error: The largest error of a product with a unit vector that the engine has measured; 0 if products
+            are exact up to rounding.
     """
 
     engines: ClassVar[tuple[str, ...]] = (PLAIN, "fused", DIFFERENCE)
@@ -65,18 +65,18 @@ class CurvatureOperator(ABC):
     def __init__(
         self, objective: Objective, theta: Tensor, *, memory: int | None = None, engine: str = "auto", compiled: bool = False
     ) -> None:
-        """Fix the point, and verify the engine.
+        """Set the point and verify the engine.
 
         Args:
             objective: Mean loss over data.
             theta: Where to differentiate, shape (P,).
-            memory: Bytes that kept graphs may take. Default: a share of what is free.
-            engine: One of `engines`, which falls back with a warning; "auto" is double backward, or differences with a
-                warning where that is missing or wrong.
-            compiled: Whether it goes through torch.compile.
+            memory: Bytes that stored graphs may take. Default: a share of the free memory.
+            engine: One of `engines`; if its verification fails, double backward is used, with a warning. "auto" is double
+                backward, or differences, with a warning, if double backward is missing or wrong.
+            compiled: Whether the engine uses torch.compile.
 
         Raises:
-            InputError: The gradient is not that of the loss, or the engine asked for cannot be right for this model.
+            InputError: The gradient is not that of the loss, or the requested engine cannot be correct for this model.
             SettingsError: There is no such engine, or it cannot be compiled.
         """
         if engine not in ("auto", *self.engines):
@@ -100,7 +100,7 @@ class CurvatureOperator(ABC):
         """Return an engine by name for an objective.
 
         Raises:
-            SettingsError: It cannot be compiled.
+            SettingsError: The engine cannot be compiled.
         """
 
     @property
@@ -110,23 +110,23 @@ class CurvatureOperator(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the vectors, that of the parameters."""
+        """Type of the vectors, which is that of the parameters."""
         return self.objective.runtime.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the vectors live."""
+        """Device of the vectors."""
         return self.objective.runtime.device
 
     @property
     def engine(self) -> str:
-        """How products come about, in words, with what came of verification."""
+        """How products are computed, in words, with the result of the verification."""
         kept = f", graphs kept for {len(self._kept)} of {len(self.objective.chunk_sizes)} chunks"
         remark = f" ({self._remark})" if self._remark else ""
         return self._engine.words + remark + self._verdict + kept * (self._engine.keeps and self.products > 0) + self._fallen
 
     def __matmul__(self, vector: Tensor) -> Tensor:
-        """Return Av for a vector v (P,), in the operator's type; the sum over data is kept in float64."""
+        """Return Av for a vector v (P,), in the operator's type; the sum over data is accumulated in float64."""
         self.products += 1
         parts = self._parts(vector)
         total = self._as_memory_allows(lambda: self._sum(self.objective.chunks(), lambda chunk: self._product(chunk, parts)))
@@ -136,26 +136,27 @@ class CurvatureOperator(ABC):
         return total.div_(self.objective.num_terms).to(self.dtype)
 
     def quadratic_forms(self, vector: Tensor, *, groups: int, seed: int) -> GroupedProduct:
-        """Return Av with the quadratic forms of groups of samples drawn at random; it counts as one product.
+        """Return Av and the quadratic forms of random groups of samples; this counts as one product.
 
-        No graph is kept for it, and no more samples pass at once than in any other product.
+        No graph is stored for it, and no more samples pass at once than in other products.
 
         Args:
             vector: v, shape (P,).
-            groups: Number of groups, see `Objective.groups`; at most one a sample.
-            seed: Of the permutation that cuts the samples into groups.
+            groups: Number of groups, see `Objective.groups`; at most the number of samples.
+            seed: Seed of the permutation that divides the samples into groups.
         """
         self.products += 1
         return self._as_memory_allows(lambda: self._grouped(vector, groups, seed))
 
     def measured_error(self, vector: Tensor, length: float) -> float:
-        """Return how long the error of Av is for a vector v (P,), as far as rounding makes it; see `curvature.rounding`.
+        """Return the norm of the rounding error of Av for a vector v (P,); see `curvature.rounding`.
 
-        It is seen on some samples or, where these make less than half of the product, on all. It counts as no product.
+        It is measured on some samples or, if these contribute less than half of the product, on all samples. It does not
+        count as a product.
 
         Args:
             vector: v.
-            length: ‖Av‖, about.
+            length: The approximate ‖Av‖.
         """
         return self._as_memory_allows(lambda: self._error_of_rounding(vector, length))
 
@@ -192,12 +193,12 @@ class CurvatureOperator(ABC):
         return self.objective.at(self._theta, lambda: self.objective.sum_over(chunks, summand))
 
     def _sum(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
-        if self._engine.compiled:  # It calls no part of the model again, and other weights would make it compile again.
+        if self._engine.compiled:  # It does not call the model again, and other weights would cause a recompilation.
             return self.objective.sum_over(chunks, summand)
         return self.objective.at(self._theta, lambda: self.objective.sum_over(chunks, summand))
 
     def _product(self, chunk: Chunk, parts: list[Tensor]) -> Tensor:
-        """Return the product with the matrix of one chunk of the pass in order, summed over its terms."""
+        """Return the product with the matrix of one chunk of the ordered pass, summed over its loss terms."""
         graph = self._kept.get(chunk.number)
         if graph is None:
             graph = self._open(self._engine, chunk)
@@ -205,11 +206,11 @@ class CurvatureOperator(ABC):
         return self._flatten(graph.product(parts, keep=chunk.number in self._kept))
 
     def _plain_of(self, objective: Objective) -> Engine:
-        """Return the engine that all others of this operator are held to, for an objective."""
+        """Return the engine with which all others of this operator are compared, for an objective."""
         return self.make(DIFFERENCE if self.engine_name == DIFFERENCE else PLAIN, objective)
 
     def _note_error(self) -> None:
-        """Keep the largest error of a product that the engine has measured."""
+        """Record the largest error of a product that the engine has measured."""
         if isinstance(self._engine, Difference):
             self.product_error = max(self.product_error, self._engine.take_gap() / self.objective.num_terms)
 
@@ -217,14 +218,14 @@ class CurvatureOperator(ABC):
         return engine.differentiate(chunk, self.objective.leaves(self._theta))
 
     def _tie(self, name: str, engine: Engine) -> None:
-        """Use an engine of the objective as it is now; no graph is kept yet."""
+        """Use an engine for the current objective; no graph is stored yet."""
         self.engine_name, self._engine = name, engine
         self._plain = engine if name == DIFFERENCE else self.make(PLAIN, self.objective)
         self._kept = KeptGraphs(self._engine, self.objective, self._theta, self._budget)
-        self.__dict__.pop("_rounding", None)  # Of another number of samples at once.
+        self.__dict__.pop("_rounding", None)  # It is for another number of samples per pass.
 
     def _use(self, name: str, *, compiled: bool) -> None:
-        """Take an engine for all further products if it agrees with double backward."""
+        """Use an engine for all further products if it agrees with double backward."""
         engine, (usable, reason) = self._as_memory_allows(lambda: self._verified(name, compiled=compiled))
         if usable:
             self._verdict = f", {reason}"
@@ -234,7 +235,7 @@ class CurvatureOperator(ABC):
             self._fallen = f" ({engine.words} {reason})"
 
     def _verified(self, name: str, *, compiled: bool) -> tuple[Engine, Verdict]:
-        """Return an engine of the objective as it is now, and whether it agrees with double backward."""
+        """Return an engine for the current objective, and whether it agrees with double backward."""
         engine = self.make(name, self.objective, compiled=compiled)
         verdict = verify(
             engine,
@@ -255,9 +256,9 @@ class CurvatureOperator(ABC):
             self._shrink()
 
     def _shrink(self) -> None:
-        """Keep half as many graphs; where none is kept, let half as many samples pass at once."""
+        """Store half as many graphs; if none is stored, halve the number of samples per pass."""
         if len(self._kept):
-            self._budget = self._kept.held // 2 if self._kept.held else -1  # Some take nothing that could be counted.
+            self._budget = self._kept.held // 2 if self._kept.held else -1  # Some have no countable bytes.
             progress.warn("Not enough memory: fewer graphs are stored, so products take longer.")
         else:
             self.objective = halved(self.objective)
@@ -272,10 +273,10 @@ class CurvatureOperator(ABC):
 
 
 def halved(objective: Objective) -> Objective:
-    """Return the same mean loss with half as many samples passing at once, and warn of it.
+    """Return the same mean loss with half as many samples per pass, and write a warning.
 
     Raises:
-        InputError: They cannot be fewer.
+        InputError: The number of samples cannot be reduced.
     """
     size = objective.chunk_size
     if size > 1 and objective.bn != "batch":

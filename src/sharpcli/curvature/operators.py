@@ -21,10 +21,10 @@ OPERATORS: dict[str, type[CurvatureOperator]] = {
 
 
 def operator_kind(name: str) -> type[CurvatureOperator]:
-    """Return the class of the operator of a name.
+    """Return the class of an operator by name.
 
     Raises:
-        SettingsError: There is none.
+        SettingsError: There is no operator of that name.
     """
     if name not in OPERATORS:
         raise SettingsError(f"There is no curvature operator called '{name}'.", closest(name, OPERATORS))
@@ -40,14 +40,14 @@ def operator_of(
     engine: str = "auto",
     compiled: bool = False,
 ) -> CurvatureOperator:
-    """Return the operator of a name at θ.
+    """Return an operator by name at θ.
 
     Args:
         name: A key of `OPERATORS`.
         objective: Mean loss over data.
         theta: Where to differentiate, shape (P,).
-        memory: Bytes that kept graphs may take. Default: a share of what is free.
-        engine: One of the operator's `engines`; "auto" is the first of them.
+        memory: Bytes that stored graphs may take. Default: a share of the free memory.
+        engine: One of the operator's `engines`; "auto" is double backward, or differences if that is missing or wrong.
         compiled: Whether that engine is compiled.
 
     Raises:

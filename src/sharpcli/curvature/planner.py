@@ -1,4 +1,4 @@
-"""Which engine, and how many samples at once: measured on a few samples, for the model, the data and the machine at hand."""
+"""Choose the engine and the number of samples per pass: by measurements of the model on this machine, on a few samples."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from sharpcli.memory import MemoryPlan
 from sharpcli.objective import Objective
 from sharpcli.trial_passes import num_fusible
 
-_PROBING = 0.03  # Most of a run's time that measuring may take.
-_PROBES = 8.0  # Products' worth of work in measuring two engines on the same samples.
-_LEAST = 4  # Samples; fewer tell of nothing but overhead.
-_SHORT = 3.0  # Seconds; a shorter run is not worth planning, and takes the default engine.
-_CLEARLY = 0.95  # An engine that is no faster than this times another is not taken for it.
-_FLAT = 0.9  # The same of four times as many samples at once.
+_PROBING = 0.03  # Largest share of a run's time for measurements.
+_PROBES = 8.0  # Work of measuring two engines on the same samples, in products.
+_LEAST = 4  # Samples; with fewer, only overhead is measured.
+_SHORT = 3.0  # Seconds; a shorter run is not planned and uses the default engine.
+_CLEARLY = 0.95  # An engine replaces another if its time is less than this share of the other's time.
+_FLAT = 0.9  # The same for four times as many samples per pass.
 
 
 class Plan(NamedTuple):
-    """How products are to come about.
+    """How products will be computed.
 
     Attributes:
         engine: One of the operator's `engines`.
-        compiled: Whether it goes through torch.compile.
-        chunk_size: Samples that pass at once.
-        reasons: What was chosen, and why, in sentences.
+        compiled: Whether the engine uses torch.compile.
+        chunk_size: Samples per pass.
+        reasons: The choices and their reasons, in sentences.
     """
 
     engine: str
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 
 
 class _Cost(NamedTuple):
-    """Seconds a sample: of a first product, which makes the graph, and of a further one."""
+    """Seconds per sample: of a first product, which makes the graph, and of a further product."""
 
     first: float
     further: float
@@ -53,12 +53,12 @@ class _Cost(NamedTuple):
 
 @dataclass(eq=False)
 class Planner:
-    """Plans operators, and remembers: checkpoints of one architecture over the same number of samples share a plan.
+    """Plans operators and stores the plans: checkpoints of one architecture and one number of samples share a plan.
 
     Attributes:
-        engine: One of the operator's `engines`, or "auto" for what is measured to be the fastest.
-        compile: "on", "off" or "auto", which is off: nowhere was the time to compile ever seen to come back.
-        chunk_size: Samples to pass at once; None measures it.
+        engine: One of the operator's `engines`, or "auto" for the engine that is measured to be the fastest.
+        compile: "on", "off" or "auto", which is off: in no measurement did compilation save as much time as it took.
+        chunk_size: Samples per pass; None to measure it.
     """
 
     engine: str = "auto"
@@ -69,17 +69,17 @@ class Planner:
     def operator(
         self, name: str, objective: Objective, theta: Tensor, *, products: int, memory: int | None = None
     ) -> CurvatureOperator:
-        """Return the operator of a name at θ.
+        """Return an operator by name at θ.
 
         Args:
-            name: Of the operator.
+            name: The name of the operator.
             objective: Mean loss over data.
             theta: Where to differentiate, shape (P,).
-            products: About how many there will be.
-            memory: Bytes that graphs may take, with the one in the making. Default: a share of what is free.
+            products: The expected number of products.
+            memory: Bytes that graphs may take, with the graph that is being made. Default: a share of the free memory.
 
         Raises:
-            InputError: The gradient is not that of the loss, or the engine asked for cannot be right for this model.
+            InputError: The gradient is not that of the loss, or the requested engine cannot be correct for this model.
             SettingsError: There is no operator of that name, or it has no such engine.
         """
         kind = operator_kind(name)
@@ -132,14 +132,14 @@ class Planner:
 
 
 def _within(memory: float, kind: type[CurvatureOperator], objective: Objective, theta: Tensor) -> Objective:
-    """Let no more samples pass at once than memory holds the graph of."""
+    """Limit the samples per pass to those whose graph fits into memory."""
     fitting = GraphSize.of(kind.make(kind.engines[0], objective), objective, theta).samples(memory)
     return replace(objective, chunk_size=min(objective.chunk_size, fitting))
 
 
 @dataclass(eq=False)
 class _Probing:
-    """What is tried out, on how many samples, and what comes of it."""
+    """The measurements of engines and numbers of samples, and the resulting plan."""
 
     kind: type[CurvatureOperator]
     objective: Objective
@@ -163,7 +163,7 @@ class _Probing:
         return Plan(engine, False, chunk_size, tuple(self.reasons))
 
     def _affordable(self) -> int:
-        """Return how many samples can be tried out without the run taking noticeably longer."""
+        """Return how many samples can be measured without making the run noticeably longer."""
         share = _PROBING * self.products / _PROBES
         return min(self.objective.chunk_size, max(int(share * self.objective.num_samples), _LEAST))
 
@@ -171,7 +171,7 @@ class _Probing:
         try:
             fusible = num_fusible(self.objective) if "fused" in self.kind.engines else 0
             fused = self._cost("fused", size) if fusible else cost
-        except Exception as error:  # Whatever it is, the plain engine does without.
+        except Exception as error:  # After any error, the plain engine is used.
             if is_out_of_memory(error):
                 raise
             self.reasons.append(f"{plain}: the model does not run with fused kernels.")
@@ -188,7 +188,7 @@ class _Probing:
         return (chosen, fused) if chosen == "fused" else (chosen, cost)
 
     def _best_size(self, engine: str, cost: _Cost, size: int) -> int:
-        """Return how many samples should pass at once, from what a quarter of those tried out take."""
+        """Return how many samples should pass at once, from the time of a quarter of the measured samples."""
         most, quarter = self.objective.chunk_size, size // 4
         if quarter < min(_LEAST, most):
             return most
@@ -213,4 +213,4 @@ class _Probing:
                 objective.runtime.synchronize()
                 moments.append(time.perf_counter())
         first, *further = (later - sooner for sooner, later in itertools.pairwise(moments))
-        return _Cost(first / size, min(further) / size)  # The least, for others may be using the machine.
+        return _Cost(first / size, min(further) / size)  # The minimum, since other processes may use the machine.

@@ -1,7 +1,7 @@
-"""How much of a product is rounding: the same product in float64, over some of the samples, or over all.
+"""Measure the rounding error of a product by the same product in float64, on some of the samples or on all.
 
-What is wrong alike in every product shows in no comparison of products with each other: near its least value a loss
-of 1e-6 costs six digits of a softmax, symmetrically and repeatably. Float64 itself is compared with a product at
+An error that is equal in every product cannot be seen by comparing products with each other: near its minimum, a loss of
+1e-6 costs six digits of a softmax, symmetrically and reproducibly. A product in float64 is compared with a product at
 weights that differ by a few units of rounding.
 """
 
@@ -20,27 +20,27 @@ from sharpcli.linalg.reductions import norm
 from sharpcli.objective import Objective
 from sharpcli.runtime import generator
 
-_SAMPLES = 128  # So many tell the size of errors, at a hundredth of the price of a product over ten thousand.
-_SMALL = 2 * 10**7  # Samples times parameters up to which all samples are taken: a product takes some milliseconds.
-_MISSING = 0.5  # Share of a product that some samples must make to stand for all.
-_UNITS = 8  # Of rounding, by which weights are moved where there is no wider type.
+_SAMPLES = 128  # Enough to estimate errors, at a hundredth of the cost of a product over ten thousand.
+_SMALL = 2 * 10**7  # Samples times parameters up to which all samples are used: a product takes some milliseconds.
+_MISSING = 0.5  # Share of a product that some samples must contribute to represent all.
+_UNITS = 8  # Units of rounding by which weights are moved if there is no wider type.
 
 
 class Rounding:
     """The products of some samples, or of all, in the type of an objective and in float64.
 
     Attributes:
-        whole: Whether the samples are all there are.
+        whole: Whether all samples are used.
     """
 
     def __init__(self, maker: Maker, objective: Objective, theta: Tensor, *, whole: bool = False) -> None:
-        """Choose the samples: all, or some at random; with the statistics of blocks, the first block.
+        """Choose the samples: all, or random samples; if BatchNorm uses the statistics of blocks, the first block.
 
         Args:
-            maker: Makes the engine that is right, for an objective.
+            maker: Makes the reference engine for an objective.
             objective: Mean loss over data.
             theta: Where to differentiate, shape (P,).
-            whole: Whether to take all, also where that is dear; then no graph is kept.
+            whole: Whether to use all samples, also if this is expensive; then no graph is stored.
         """
         small = objective.num_samples <= _SAMPLES or objective.num_samples * len(theta) <= _SMALL
         self.whole, keep = whole or small, not whole
@@ -50,26 +50,26 @@ class Rounding:
         if few.bn == "batch":
             wide = replace(wide, chunk_size=few.chunk_size)
         elif not double:
-            wide = replace(wide, chunk_size=max(few.chunk_size // 2, 1))  # Twice as wide each.
+            wide = replace(wide, chunk_size=max(few.chunk_size // 2, 1))  # Each takes twice the memory.
         self._sides = (
             _Side(maker, few, theta, keep=keep),
             _Side(maker, wide, _moved(theta) if double else theta.double(), keep=keep),
         )
 
     def difference(self, vector: Tensor) -> tuple[float, float]:
-        """Return how far the product with a vector (P,) is from the better one, and how long that one is."""
+        """Return the norm of the error of the product with a vector (P,), and the norm of the more precise product."""
         narrow, wide = (side.product(vector) for side in self._sides)
         return norm(narrow - wide), norm(wide)
 
     def stands_for(self, length: float, share: float) -> bool:
-        """Tell whether these samples make enough of a product of some length, of which they make the length found."""
+        """Return whether the samples contribute enough to a product of norm `length`, if their part has norm `share`."""
         return self.whole or share >= _MISSING * length
 
 
 def measured(maker: Maker, objective: Objective, theta: Tensor, *, whole: bool = False) -> Rounding | None:
-    """Return what measures rounding, or None where there is nothing to measure it by.
+    """Return an object that measures rounding, or None if rounding cannot be measured.
 
-    That is a device without float64, or a model that works in one type only, such as one that casts to it.
+    It cannot be measured on a device without float64, or for a model that supports one type only, such as by a cast.
     """
     if theta.device.type == "mps":
         return None
@@ -82,14 +82,14 @@ def measured(maker: Maker, objective: Objective, theta: Tensor, *, whole: bool =
 
 
 class _Side:
-    """The matrix of an objective at a point, its graphs kept or made anew for each product."""
+    """The matrix of an objective at a point; its graphs are stored, or computed again for each product."""
 
     def __init__(self, maker: Maker, objective: Objective, theta: Tensor, *, keep: bool) -> None:
         self._engine, self._objective, self._theta, self._keep = maker(objective), objective, theta, keep
         chunks = objective.chunks() if keep else iter(())
         with objective.arithmetic():
             self._graphs = [self._open(chunk) for chunk in chunks]
-        if not keep:  # What fails is to fail here.
+        if not keep:  # Errors should be raised here.
             with objective.arithmetic():
                 self._open(objective.few())
 
@@ -108,7 +108,7 @@ class _Side:
 
 
 def _chosen(objective: Objective) -> Tensor:
-    """Return the numbers of some samples."""
+    """Return the indices of some samples."""
     if objective.bn == "batch":
         return torch.arange(objective.chunk_size)
     return torch.randperm(objective.num_samples, generator=generator(0, streams.ROUNDING_SAMPLES))[:_SAMPLES]

@@ -1,9 +1,9 @@
-"""Whether the derivatives of a model are those of its loss: held to central differences in float64 before any product.
+"""Compare the derivatives of a model with central differences in float64, before the first product.
 
-Autograd takes the backward functions of a model at their word, and some of torch's own are wrong the second time. So, on a
-few samples, the gradient is compared with a difference of losses, and the product by double backward with the one by
-differences, for each parameter tensor by itself. The comparison is made a little way off the weights, where no ReLU sits
-exactly on its kink. A disagreement counts only where two steps of the difference agree with each other.
+Autograd does not check the backward functions of a model, and some functions of torch have a wrong second derivative. So,
+on a few samples, the gradient is compared with a difference of losses, and the product by double backward with the product
+by differences, for each parameter tensor separately. The comparison is made at a small distance from the weights, where no
+ReLU is exactly at its kink. A disagreement counts only if two steps of the difference agree with each other.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from sharpcli.parameters import ParameterSpace
 from sharpcli.runtime import generator
 
 PLAIN, DIFFERENCE = "double-backward", "difference"
-_AWAY = 1e-3  # Distance from the weights, in parts of the typical entry of each tensor.
-_SECOND = 1e-4  # Relative difference of two right products, in one tensor.
-_BESIDE = 1e-7  # The same in parts of the whole product: what rounding leaves in a tensor of little curvature.
-_GAPS = 10  # Times the disagreement of the two steps that a difference may be off by.
+_AWAY = 1e-3  # Distance from the weights, relative to the typical entry of each tensor.
+_SECOND = 1e-4  # Relative difference of two correct products, in one tensor.
+_BESIDE = 1e-7  # The same relative to the entire product: the rounding error in a tensor with little curvature.
+_GAPS = 10  # Limit of the error of a difference, in disagreements of its two steps.
 _ROUNDINGS = 100  # Units of rounding in a loss or a gradient.
-_FIRST = 1e-5  # Difference of two right slopes, in parts of |gradient| |vector|.
-_SLOPE_STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # Of the length of each tensor.
+_FIRST = 1e-5  # Difference of two correct slopes, relative to |gradient| |vector|.
+_SLOPE_STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)  # Relative to the norm of each tensor.
 
 
 class Kind(Protocol):
-    """A class of operators, of which only the engines matter here."""
+    """A class of operators; only its engines are used here."""
 
     def make(self, engine: str, objective: Objective, *, compiled: bool = False) -> Engine:
         """Return an engine by name for an objective."""
 
 
 class Finding(NamedTuple):
-    """What came of the comparison.
+    """The result of the comparison.
 
     Attributes:
         usable: Whether double backward may be used.
-        remark: If not, why, as a sentence without its full stop; if so, what could not be compared, or "".
+        remark: If not usable, the reason, as a sentence without its full stop; else what could not be compared, or "".
     """
 
     usable: bool
@@ -61,16 +61,16 @@ _findings: WeakKeyDictionary[nn.Module, dict[object, Finding]] = WeakKeyDictiona
 
 
 def settle(kind: Kind, objective: Objective, theta: Tensor, engine: str) -> tuple[str, str]:
-    """Return the engine to use, and a remark on it or "": differences where double backward is missing or wrong.
+    """Return the engine to use, and a remark or "": differences are used if double backward is missing or wrong.
 
     Args:
         kind: The class of the operator.
         objective: Mean loss over data.
         theta: Weights near which to compare, shape (P,).
-        engine: What was asked for; only "auto" may become another one, with a warning.
+        engine: The requested engine; only "auto" may be replaced by another engine, with a warning.
 
     Raises:
-        InputError: The gradient is not the derivative of the loss, or the engine that was asked for cannot be right.
+        InputError: The gradient is not the derivative of the loss, or the requested engine cannot be correct.
     """
     known = _findings.setdefault(objective.model, {})
     if kind not in known:
@@ -96,13 +96,13 @@ def settle(kind: Kind, objective: Objective, theta: Tensor, engine: str) -> tupl
 
 
 def require_fine_rounding(kind: Kind, objective: Objective, theta: Tensor) -> None:
-    """Refuse differences where an operation of the model is rounded as float32, also in float64.
+    """Refuse differences if an operation of the model is rounded as float32, also in float64.
 
-    Such a loss is a staircase in the weights: two small steps agree on a derivative that is wrong. torch's weight_norm on
-    CUDA is one: it keeps norms in float32.
+    Such a loss is a step function (a staircase) of the weights: two small steps agree on a derivative that is wrong. An
+    example is torch's weight_norm on CUDA, which stores norms in float32.
 
     Raises:
-        InputError: The loss is a staircase.
+        InputError: The loss is such a step function.
     """
     if objective.runtime.device.type != "mps" and _Comparison.of(kind, objective, theta).is_staircase():
         raise InputError(
@@ -113,10 +113,10 @@ def require_fine_rounding(kind: Kind, objective: Objective, theta: Tensor) -> No
 
 
 def examine(kind: Kind, objective: Objective, theta: Tensor) -> Finding:
-    """Compare the derivatives of a model with differences of what they are the derivatives of.
+    """Compare the derivatives of a model with finite differences.
 
     Raises:
-        InputError: The loss has no gradient, or the gradient is not its derivative: then no engine can be right.
+        InputError: The loss has no gradient, or the gradient is not its derivative: then no engine can be correct.
     """
     failed = _failure(kind, objective, theta)
     if objective.runtime.device.type == "mps":
@@ -130,7 +130,7 @@ def examine(kind: Kind, objective: Objective, theta: Tensor) -> Finding:
     except Exception as error:
         if is_out_of_memory(error) or failed:
             raise
-        # A foreign model may know one precision only.
+        # A model of the user may support one precision only.
         return Finding(True, f"not compared with differences, for in float64 the model fails: {first_line(error)}")
     return Finding(not failed, failed)
 
@@ -152,10 +152,10 @@ class _Slopes(NamedTuple):
     """Slopes of the summed loss along one vector.
 
     Attributes:
-        slope: By the gradient.
-        size: Bounds it, if all entries of the gradient point along the vector.
-        quotients: By differences of losses, over ever smaller steps.
-        roundings: How far rounding may put each of them off.
+        slope: Computed by the gradient.
+        size: The scale of the slope: the sum over tensors of the norm of the weights times the norm of the gradient.
+        quotients: Computed by differences of losses, with decreasing steps.
+        roundings: The possible rounding error of each quotient.
     """
 
     slope: float
@@ -166,7 +166,7 @@ class _Slopes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """Where derivatives are compared: on one chunk, at a point (P,) near the weights, along a vector (P,), in float64."""
+    """The comparison on one chunk, at a point (P,) near the weights, along a vector (P,), in float64."""
 
     differences: Difference
     chunk: Chunk
@@ -191,11 +191,11 @@ class _Comparison:
         """Refuse a gradient that is not the derivative of the loss.
 
         Raises:
-            InputError: It is not, or there is none.
+            InputError: It is not the derivative, or there is no gradient.
         """
         slope, size, quotients, roundings = self._slopes()
         if not all(map(math.isfinite, [slope, size, *quotients])):
-            return  # Told where products or losses are made.
+            return  # Reported when products or losses are computed.
         wrong = _disproved(slope, quotients, roundings, size)
         if wrong is not None:
             raise InputError(
@@ -206,15 +206,15 @@ class _Comparison:
             )
 
     def is_staircase(self) -> bool:
-        """Tell whether differences of losses agree with the gradient over large steps, and over no small one.
+        """Return whether differences of losses agree with the gradient for a large step, but for no small step.
 
-        A smooth loss agrees over small steps, too, and one with kinks agrees over small steps rather than over large ones.
+        For a smooth loss they also agree for small steps. For a loss with kinks they agree for small rather than large steps.
         """
         slope, size, quotients, roundings = self._slopes()
         off = [
             abs(quotient - slope) > _FIRST * size + rounding for quotient, rounding in zip(quotients, roundings, strict=True)
         ]
-        *larger, small, smaller, _ = off  # The last step has too much rounding to tell.
+        *larger, small, smaller, _ = off  # The rounding error of the last step is too large.
         return small and smaller and not all(larger)
 
     def _slopes(self) -> _Slopes:
@@ -229,10 +229,11 @@ class _Comparison:
         return _Slopes(float(gradient @ vector), size, quotients, [unit / step for step in _SLOPE_STEPS])
 
     def _uphill(self, gradient: Tensor) -> tuple[Tensor, float]:
-        """Return a vector (P,) that is partly random and partly uphill, as long in each tensor as the weights there.
+        """Return a vector (P,) that is partly random and partly along the gradient, and the scale of the slope along it.
 
-        Along a random vector alone the slope would be a small part of the gradient, and what is wrong with it smaller. The
-        number beside it bounds the slope along it: the sum of the lengths of both in each tensor.
+        In each tensor, its two parts have the norm of the weights. Along a random vector alone, the slope would be a small
+        part of the gradient, and an error of the gradient would be even smaller. The scale is the sum over tensors of the
+        norm of the weights times the norm of the gradient.
         """
         space, parts, size = self.differences.wide.space, [], 0.0
         overall = float(self.point.norm()) or 1.0
@@ -245,7 +246,7 @@ class _Comparison:
         return space.flatten(parts), size
 
     def _outputs(self) -> tuple[float, float]:
-        """Return the largest absolute output of the model, and how long the gradient of their sum is: the sizes of rounding."""
+        """Return the largest absolute output of the model, and the norm of the gradient of their sum: scales of rounding."""
         wide = self.differences.wide
 
         def sizes() -> tuple[float, float]:
@@ -266,7 +267,7 @@ class _Comparison:
         return (ends[0] - ends[1]) / (2 * step)
 
     def disagreement(self, kind: Kind) -> str:
-        """Return how double backward disagrees with differences, or "" if it does not, or if that cannot be told."""
+        """Return how double backward disagrees with differences, or "" if it agrees or if this cannot be decided."""
         wide = self.differences.wide
         parts = list(wide.space.split(self.vector).values())
         with wide.arithmetic():
@@ -277,8 +278,8 @@ class _Comparison:
             exact = wide.space.flatten(made)
             value, other = self.differences.pair(self.chunk, self.point, self.vector)
         if not bool(torch.isfinite(torch.stack([exact, value, other])).all()):
-            return ""  # Told by the first product, with the place.
-        # The gradient of a loss is rounded as one of size 1 is, also where the loss is nearly 0.
+            return ""  # The first product reports it, with the parameters.
+        # The gradient has the rounding error of a loss of size 1, also if the loss is nearly 0.
         step = self.differences.smallest * (float(self.point.norm()) or 1.0) / float(self.vector.norm())
         rounding = _ROUNDINGS * torch.finfo(torch.float64).eps * self._outputs()[1] / step
         beside = _BESIDE * float(value.norm()) + rounding
@@ -298,17 +299,17 @@ class _Comparison:
 
 
 def _disproved(slope: float, quotients: Sequence[float], roundings: Sequence[float], size: float) -> float | None:
-    """Return the difference quotient that shows a slope to be wrong, or None if there is none.
+    """Return the difference quotient that proves a slope wrong, or None if there is none.
 
-    Two quotients that agree with each other are not enough: near a kink at 1e-6 all those of larger steps agree on the
-    mean of the slopes on its two sides. So a smaller step that agrees with the slope, and can tell the two apart,
-    clears it.
+    Two quotients that agree with each other are not enough: near a kink at a distance of 1e-6, all quotients of larger
+    steps agree on the mean of the slopes on its two sides. So the slope is accepted if a smaller step agrees with it and
+    is precise enough to distinguish the two values.
 
     Args:
-        slope: What the gradient says.
-        quotients: Of ever smaller steps.
-        roundings: How far rounding may put each of them off.
-        size: What the slope would be if all entries of the gradient pointed along the vector.
+        slope: The slope by the gradient.
+        quotients: Difference quotients with decreasing steps.
+        roundings: The possible rounding error of each quotient.
+        size: The scale of the slope, see `_Slopes`.
     """
     bars = [_FIRST * max(size, abs(quotient)) + rounding for quotient, rounding in zip(quotients, roundings, strict=True)]
     right = [abs(quotient - slope) <= bar for quotient, bar in zip(quotients, bars, strict=True)]
@@ -324,7 +325,7 @@ def _disproved(slope: float, quotients: Sequence[float], roundings: Sequence[flo
 
 
 def _typical_sizes(theta: Tensor, space: ParameterSpace) -> Tensor:
-    """Return the root mean square of the tensor that each weight belongs to, or of all weights where it is 0, shape (P,)."""
+    """Return for each weight the root mean square of its tensor, or of all weights if that is 0, shape (P,)."""
     overall = float(theta.square().mean().sqrt()) or 1.0
     parts = []
     for part in space.split(theta).values():

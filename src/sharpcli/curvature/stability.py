@@ -6,8 +6,8 @@ from __future__ import annotations
 def largest_stable(rate: float, momentum: float = 0.0, rule: str = "nesterov") -> float:
     """Return the eigenvalue of the Hessian above which full-batch descent with momentum β diverges on a quadratic.
 
-    2/lr without momentum, (2 + 2β)/lr with Polyak's, (2 + 2β)/(lr (1 + 2β)) with Nesterov's. Weight decay λ adds λ to
-    every eigenvalue, so with it the loss itself may have that much less.
+    It is 2/lr without momentum, (2 + 2β)/lr with Polyak's, (2 + 2β)/(lr (1 + 2β)) with Nesterov's. Weight decay λ adds λ
+    to every eigenvalue, so the limit for the loss without this term is lower by λ.
 
     Args:
         rate: The learning rate, greater than 0.

@@ -1,4 +1,4 @@
-"""The check that holds every engine to double backward before it is used."""
+"""Compare every engine with double backward before it is used."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sharpcli.errors import first_line
 from sharpcli.objective import Objective
 from sharpcli.runtime import generator
 
-_AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}  # Relative; two right engines differ by about 4e-7 and 1e-15.
-_ROUNDING = 1e-2  # In float32, of an engine that agrees in float64: more is not the rounding of a ReLU's input.
-_NEAR = 3  # Times as far from float64 as double backward is.
+_AGREEMENT = {torch.float32: 1e-5, torch.float64: 1e-10}  # Relative; two correct engines differ by about 4e-7 and 1e-15.
+_ROUNDING = 1e-2  # Limit in float32 if an engine agrees in float64: rounding of a ReLU's input causes less.
+_NEAR = 3  # Limit of the error against float64, in errors of double backward.
 
 
 class Verdict(NamedTuple):
@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         usable: Whether all its products agreed with double backward.
-        reason: How far it agreed, how far off it was or how it failed, in words that follow its name.
+        reason: The agreement, the error or the failure, in words that follow the name of the engine.
     """
 
     usable: bool
@@ -36,17 +36,17 @@ class Verdict(NamedTuple):
 def verify(engine: Engine, maker: Maker, reference: Maker, objective: Objective, theta: Tensor) -> Verdict:
     """Compare an engine with double backward along a random vector, every product twice.
 
-    They are to agree to 1e-5 in float32 (1e-10 in float64), over a few samples, or, if the engine is compiled, over the
-    first chunk and over a ragged last one. Two right engines can differ by more wherever rounding puts the input of a ReLU
-    to the other side of 0 (6e-4 was seen). So float64 decides where they disagree: the engine must agree there, or, if it
-    is compiled for float32, be hardly farther from it than double backward is.
+    They must agree to 1e-5 in float32 (1e-10 in float64), on a few samples, or, if the engine is compiled, on the first
+    chunk and on the last chunk if its size differs. Two correct engines can differ by more if rounding changes the sign of
+    the input of a ReLU (6e-4 was observed). So float64 decides if they disagree: the engine must agree in float64, or, if
+    it is compiled for float32, its error against float64 must be at most three times that of double backward.
 
-    What the engine raises counts against it, what the reference raises is raised.
+    An exception of the engine makes it unusable; an exception of the reference is raised.
 
     Args:
-        engine: To be checked.
-        maker: Makes one like it, not compiled, for another objective.
-        reference: Makes the one by double backward.
+        engine: The engine to check.
+        maker: Makes the same engine, not compiled, for another objective.
+        reference: Makes the engine by double backward.
         objective: Mean loss over data.
         theta: Where to differentiate, shape (P,).
     """
@@ -67,11 +67,11 @@ def verify(engine: Engine, maker: Maker, reference: Maker, objective: Objective,
 
 
 class _EngineError(Exception):
-    """Something went wrong in the engine that is checked; the cause tells what."""
+    """The engine that is checked has raised an exception, which is the cause of this one."""
 
 
 class _Part(NamedTuple):
-    """Where products are compared: over one chunk, at θ, along a vector."""
+    """The chunk, the weights θ and the vector for which products are compared."""
 
     objective: Objective
     chunk: Chunk
@@ -84,7 +84,7 @@ class _Part(NamedTuple):
         return _Part(objective, next(objective.chunks()), self.theta.double(), self.vector.double())
 
     def products(self, engine: Engine) -> Iterator[Tensor]:
-        """Give two products, of one graph if the engine keeps graphs: the first may spoil what the second needs."""
+        """Yield two products, from one graph if the engine keeps graphs, since the first product may damage the graph."""
         parts = list(self.objective.space.split(self.vector).values())
         with self.objective.arithmetic():
             for last in (False, True):
@@ -94,8 +94,8 @@ class _Part(NamedTuple):
 
 
 def _acquitted(engine: Engine, maker: Maker, reference: Maker, part: _Part, wanted: Tensor, off: float) -> bool:
-    """Tell whether float64 takes the side of an engine that disagrees in float32."""
-    if part.vector.dtype == torch.float64 or part.vector.device.type == "mps":  # Which has no float64.
+    """Return whether an engine that disagrees in float32 is correct according to float64."""
+    if part.vector.dtype == torch.float64 or part.vector.device.type == "mps":  # It has no float64.
         return False
     wide = part.widened()
     exact = next(wide.products(reference(wide.objective)))
@@ -105,7 +105,7 @@ def _acquitted(engine: Engine, maker: Maker, reference: Maker, part: _Part, want
 
 
 def _whole_chunks(objective: Objective) -> Iterator[Chunk]:
-    """Give the first chunk, and the last one if it has another number of samples."""
+    """Yield the first chunk, and the last chunk if it has another number of samples."""
     sizes = objective.chunk_sizes
     yield objective.chunk(0)
     if sizes[-1] != sizes[0]:
@@ -113,17 +113,17 @@ def _whole_chunks(objective: Objective) -> Iterator[Chunk]:
 
 
 def _worst(engine: Engine, part: _Part, wanted: Tensor) -> float:
-    """Return how far the products of an engine are from one that is right, at worst."""
+    """Return the largest relative difference between the products of an engine and a correct product."""
     try:
-        with warnings.catch_warnings():  # Torch gives some when its forward differentiation or compiler is loaded.
+        with warnings.catch_warnings():  # Torch warns when its forward differentiation or compiler is loaded.
             warnings.simplefilter("ignore")
             return max(_off(product, wanted) for product in part.products(engine))
-    except Exception as error:  # Whatever it is, double backward does without.
+    except Exception as error:  # After any error, double backward is used instead.
         raise _EngineError from error
 
 
 def _off(product: Tensor, wanted: Tensor) -> float:
-    """Return the relative difference; infinite where it is no number."""
+    """Return the relative difference; infinity if it is NaN."""
     scale, difference = float(wanted.norm()), float((product.to(wanted.dtype) - wanted).norm())
     off = difference / scale if scale else difference
     return off if off < float("inf") else float("inf")

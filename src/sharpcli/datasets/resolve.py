@@ -12,15 +12,15 @@ from typing import Any
 
 from sharpcli import files, plugins
 from sharpcli.arguments import check_arguments, parse_arguments
+from sharpcli.code_specs import FILES, WITH_PATH, data_is_code
 from sharpcli.datasets.splits import DataSplits
-from sharpcli.datasets.suggestions import FILES, require_kind, suggestion
+from sharpcli.datasets.suggestions import require_kind, suggestion
 from sharpcli.datasets.transforms import transform_named
 from sharpcli.datasets.user_data import load_from_code
 from sharpcli.errors import SettingsError, closest
 from sharpcli.losses import one_hot, refused
 from sharpcli.settings.losses import LossSpec
 
-_WITH_PATH = (*FILES, "folder")
 _EMBEDDED = "fashion-mini"
 _CODE = "code"
 
@@ -67,7 +67,7 @@ def resolve(
         given["ignore_index"] = loss_spec.ignore_index
     if name == _CODE:
         given["unlabelled"] = loss_spec.is_code
-    stamp = _stamp(name, Path(path_or_root)) if name in _WITH_PATH else ()
+    stamp = _stamp(name, Path(path_or_root)) if name in WITH_PATH else ()
     stamp += _stamp(FILES[0], files.expanded(str(options["test"]))) if name in FILES and options.get("test") else ()
     stamp += tuple(_changed(text) for text in (path, transform or ""))
     where = "" if name == _EMBEDDED else path if name == _CODE else path_or_root
@@ -115,19 +115,19 @@ def _takes(load: Callable[..., object], parameter: str) -> bool:
 
 def is_of_images(spec: str) -> bool:
     """Tell whether a spec names a set or a folder of images, whose pixels a transform changes."""
-    return spec.partition(":")[0].lower() not in FILES and not runs_code(spec)
+    return spec.partition(":")[0].lower() not in FILES and not data_is_code(spec)
 
 
 def _parse(spec: str) -> tuple[str, str]:
     """Return the name of the reader, and the path for those that need one, else ""."""
     known = plugins.names("datasets/readers")
     scheme, colon, rest = spec.partition(":")
-    if scheme.lower() in _WITH_PATH:
+    if scheme.lower() in WITH_PATH:
         if not rest:
             raise SettingsError(f"The data set '{spec}' lacks a path.", f"Write {scheme.lower()}:PATH.")
         return scheme.lower(), rest
-    candidates = [name for name in known if name not in _WITH_PATH]
-    if runs_code(spec) and _can_be_imported(spec.rpartition(":")[0]):
+    candidates = [name for name in known if name not in WITH_PATH]
+    if data_is_code(spec) and _can_be_imported(spec.rpartition(":")[0]):
         return _CODE, spec
     if colon and scheme.lower() == "torchvision":
         candidates.remove(_EMBEDDED)
@@ -140,14 +140,6 @@ def _parse(spec: str) -> tuple[str, str]:
         listed = candidates if colon else [*candidates, *schemes]
         raise SettingsError(f"There is no data set called '{spec}'.", suggestion(spec) or closest(word.lower(), listed))
     return by_letters[_letters(word)], ""
-
-
-def runs_code(spec: str) -> bool:
-    """Tell whether a spec names code, `file.py:name` or `pkg.mod:name`; such a spec is never taken from a file."""
-    source, colon, name = spec.rpartition(":")
-    if not colon or not name.replace(".", "_").isidentifier() or source.lower() in (*_WITH_PATH, "torchvision"):
-        return False
-    return source.endswith(".py") or source.replace(".", "_").isidentifier()
 
 
 def _can_be_imported(source: str) -> bool:

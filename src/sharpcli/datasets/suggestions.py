@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
+from sharpcli.code_specs import FILES
 from sharpcli.errors import InputError
 
-FILES = ("csv", "npz", "pt", "tokens")  # Readers of one file, by their schemes.
 _ENDINGS = {".npz": "npz", ".csv": "csv", ".npy": "tokens", ".pt": "pt", ".pth": "pt"}
 
 

@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpcli.code_specs import NO_TRANSFORM, NUMBERS_OF_TRANSFORM
 from sharpcli.datasets.standardisation import BYTE, standardisation_formula, standardise
 from sharpcli.errors import InputError, SettingsError, best_guess, closest, first_line, guessed
 from sharpcli.optional import required
 from sharpcli.plugins import TIMM, TIMM_LISTS, TORCHVISION
 from sharpcli.user_code import errors_named, imported
 
-NONE = "none"
-_NUMBERS = ("mean", "std", "resize", "crop")
+NONE, _NUMBERS = NO_TRANSFORM, NUMBERS_OF_TRANSFORM
 _WRITE = "Write it like mean=0.485,0.456,0.406,std=0.229,0.224,0.225,resize=256,crop=224."
 
 
@@ -107,12 +107,6 @@ def transform_named(text: str) -> Transform:
     raise SettingsError(
         f"--transform '{text}' names no transform.", f"{hint}{_WRITE} Or none, torchvision:WEIGHTS, file.py:fn."
     )
-
-
-def transform_runs_code(text: str) -> bool:
-    """Tell whether a text names code; one that a file names is never run."""
-    known = text.lower() == NONE or text.partition("=")[0].strip().lower() in _NUMBERS
-    return ":" in text and not known and not text.lower().startswith((TORCHVISION, TIMM))
 
 
 def standardisation(mean: Sequence[float], std: Sequence[float]) -> Transform:

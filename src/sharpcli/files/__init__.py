@@ -1,4 +1,4 @@
-"""Tensors, arrays and lines in files: written whole or not at all, read without ever running code that is in them."""
+"""Read and write files: they are written completely or not at all, and code in them is never run."""
 
 from sharpcli.files._arrays import read_arrays
 from sharpcli.files._inert import Array

@@ -1,4 +1,4 @@
-"""Zip archives, as torch.save and numpy.savez write them: what their directory says is compared with the file before use."""
+"""Check zip archives of torch.save and numpy.savez: the directory is compared with the file before the archive is used."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import BinaryIO
 from sharpcli.errors import InputError
 
 _ENCRYPTED = 1  # A bit of a member's flags.
-_SMALL, _TIMES = 2**30, 100  # Bytes that members may unpack to, or as many times as many as the file has.
+_SMALL, _TIMES = 2**30, 100  # Members may unpack to _SMALL bytes, or to _TIMES × the size of the file if that is larger.
 
 
 def require_whole(place: Path, file: BinaryIO) -> list[str]:
-    """Read an archive of torch.save through, and return the names of its members; torch does not compare the sums itself.
+    """Read an entire archive of torch.save and return its member names; torch itself does not verify the checksums.
 
     Raises:
         InputError: It is damaged, or another program has compressed it.
@@ -29,26 +29,26 @@ def require_whole(place: Path, file: BinaryIO) -> list[str]:
             return archive.namelist()
     except InputError:
         raise
-    except Exception as error:  # zipfile and the decompressors behind it raise a dozen kinds.
+    except Exception as error:  # zipfile and its decompressors raise many kinds of errors.
         raise damaged(place) from error
 
 
 def damaged(place: Path) -> InputError:
-    """Return the error of a file that is not whole."""
+    """Return the error for a damaged or incomplete file."""
     return InputError(f"{place} is damaged or cut short.", "Copy it again from where it was written.")
 
 
 def require_sound(place: Path, archive: zipfile.ZipFile, *, packed: bool) -> None:
-    """Refuse an archive before its members are read, by what its directory says of them.
+    """Refuse an archive with an invalid directory, before its members are read.
 
     Args:
-        place: For messages.
-        archive: Open.
+        place: The path, for messages.
+        archive: The open archive.
         packed: Whether members may be compressed, as numpy.savez_compressed does; torch.save never compresses.
 
     Raises:
-        InputError: Sizes that cannot be, a name that is there twice, a way of compression that must not be, or more bytes
-            to unpack than such a file holds.
+        InputError: The directory has impossible sizes, a duplicate name or a compression that is not allowed, or the members
+            unpack to too many bytes.
     """
     entries = archive.infolist()
     assert archive.fp is not None

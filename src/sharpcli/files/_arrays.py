@@ -1,4 +1,4 @@
-"""Arrays in npz files, without ever unpickling an object that is in them."""
+"""Read arrays from npz files; objects in them are never unpickled."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sharpcli.errors import InputError, first_line
 from sharpcli.files._archive import require_sound
 from sharpcli.files._opened import opened
 
-_END = ".npy"  # Of the names of members.
-_ONE = b"\x93NUMPY"  # Begins a file of one array.
+_END = ".npy"  # End of the names of members.
+_ONE = b"\x93NUMPY"  # Start of a file with a single array.
 
 
 def read_arrays(place: Path, choose: Callable[[list[str]], Iterable[str]] = list) -> dict[str, NDArray[Any]]:
@@ -24,13 +24,13 @@ def read_arrays(place: Path, choose: Callable[[list[str]], Iterable[str]] = list
 
     Args:
         place: The file.
-        choose: From the names that are there to those that are wanted; may refuse.
+        choose: Function from the available names to the names to read; it may raise an error.
 
     Raises:
         InputError: The file cannot be read, is damaged, or an array holds Python objects.
     """
     with opened(place) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy and zipfile warn of what is refused or harmless.
+        warnings.simplefilter("ignore")  # numpy and zipfile warn about content that is refused or harmless.
         try:
             if file.read(len(_ONE)) == _ONE:
                 raise InputError(f"'{place}' holds one array, not named ones.", "Use numpy.savez.")
@@ -40,7 +40,7 @@ def read_arrays(place: Path, choose: Callable[[list[str]], Iterable[str]] = list
                 return {name: _member(archive, name) for name in choose(names)}
         except InputError:
             raise
-        except Exception as error:  # Of zipfile, of decompressors, and of numpy, a dozen kinds.
+        except Exception as error:  # zipfile, decompressors and numpy raise many kinds of errors.
             hint = "Write plain arrays of numbers with numpy.savez; pickled objects are refused."
             raise InputError(f"'{place}' cannot be read as an npz file: {first_line(error)}.", hint) from error
 
@@ -48,6 +48,6 @@ def read_arrays(place: Path, choose: Callable[[list[str]], Iterable[str]] = list
 def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     with archive.open(f"{name}{_END}") as member:
         array: NDArray[Any] = numpy.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):  # To the end, so that its sum is compared.
+        if member.read(1):  # Read to the end, so that the checksum is verified.
             raise ValueError(f"{name} holds more numbers than its shape says")
     return array

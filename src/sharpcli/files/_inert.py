@@ -1,8 +1,7 @@
-"""Types beside tensors that files of training scripts hold, and what is made in their place.
+"""Types besides tensors in files of training scripts, and the stand-ins that replace them.
 
-Each name below is known to hold data only. Even so its own code is never run: wherever a file asks for such an object, a
-stand-in of this file is made, so the library that the name belongs to need not even be there. A name that is not in the
-list is refused.
+Each type below is known to hold data only. Its own code is still never run: for such an object in a file, a stand-in of
+this module is created, so the library of the type need not be installed. A type that is not in the list is refused.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ import numpy
 
 
 class Record:
-    """Takes the place of any object; keeps what it was made of and does nothing."""
+    """Stand-in for any object; it stores its arguments and does nothing."""
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments
 
     def __new__(cls, *arguments: object) -> Record:
-        """Make one, also where a file skips `__init__`."""
+        """Create a record, also if a file skips `__init__`."""
         made = super().__new__(cls)
         made.arguments = arguments
         return made
@@ -32,25 +31,25 @@ class Record:
 
 
 class Array(Record):
-    """Takes the place of a NumPy array, whose numbers are not read."""
+    """Stand-in for a NumPy array, whose numbers are not read."""
 
 
 class _Table:
-    """Takes the place of dictionaries of other kinds, such as defaultdict: an ordered dictionary is made."""
+    """Stand-in for dictionaries of other kinds, such as defaultdict: an ordered dictionary is created."""
 
     def __new__(cls, *_: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         return OrderedDict()
 
 
 class _Row:
-    """Takes the place of lists of other kinds, such as deque."""
+    """Stand-in for lists of other kinds, such as deque: a list is created."""
 
     def __new__(cls, *_: object) -> list[Any]:  # type: ignore[misc]
         return []
 
 
 def _scalar(kind: object, data: object = b"") -> object:
-    """Return the plain number that a NumPy scalar is, or a record where it is none."""
+    """Return the value of a NumPy scalar as a plain number; a record if it is not a number."""
     code = kind.arguments[0] if isinstance(kind, Record) and kind.arguments else None
     if isinstance(code, str) and isinstance(data, bytes) and re.fullmatch(r"[<>=|]?[iufb]\d", code):
         values = numpy.frombuffer(data, numpy.dtype(code))

@@ -1,4 +1,4 @@
-"""Files of JSON: one document, or one a line."""
+"""Read JSON files: one document, or one document per line."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _Kind = TypeVar("_Kind")
 
 
 def read_json(place: Path, kind: type[_Kind], hint: str) -> _Kind:
-    """Return the one document of a file, of a type; see `conform`.
+    """Return the document of a file, checked against a type; see `conform`.
 
     Raises:
-        InputError: It cannot be read, or is no such document; `hint` says what to do then.
+        InputError: The file cannot be read, or is not such a document; `hint` says what to do then.
     """
     content = read_bytes(place, _MOST)
     try:
         return conform(json.loads(content.decode("utf-8-sig")), kind, "document")
-    except (ValueError, RecursionError) as error:  # As below.
+    except (ValueError, RecursionError) as error:  # See `read_lines`.
         raise InputError(f"{place} is damaged.", hint) from error
 
 
 def read_lines(place: Path, kind: type[_Kind], hint: str) -> list[_Kind]:
-    """Return the documents of a file, each of one type; see `conform`.
+    """Return the documents of a file, one per line, each checked against a type; see `conform`.
 
     Raises:
-        InputError: It cannot be read, or a line is no such document; `hint` says what to do then.
+        InputError: The file cannot be read, or a line is not such a document; `hint` says what to do then.
     """
     content = read_bytes(place, _MOST)
     try:

@@ -1,4 +1,4 @@
-"""A file or folder that one process works on is held by it, so that a second process does not spoil the work."""
+"""Lock a file or folder for one process, so that a second process does not damage its work."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ except ImportError:  # Windows
 
 @contextlib.contextmanager
 def held(place: Path, option: str, *, folder: bool) -> Iterator[None]:
-    """Hold a file or a folder for this process alone.
+    """Lock a file or a folder for this process.
 
-    The system locks a small file in the folder, or beside the file. The lock ends with the process, also where that is
-    killed; the small file alone holds nothing. On a disk without locks nothing is held.
+    The system locks a small file in the folder, or next to the file. The lock ends with the process, also if the process is
+    killed; the small file without a lock has no effect. On a disk without locks, nothing is locked.
 
     Args:
-        place: What is to be held; folders are made.
-        option: That names it, such as --state, for the hint.
-        folder: Whether it is a folder.
+        place: The file or folder; missing folders are created.
+        option: The option for this path, such as --state, for the hint.
+        folder: Whether `place` is a folder.
 
     Raises:
-        InputError: Another process holds it, and is holder; or the lock cannot be written.
+        InputError: Another process holds the lock, or the lock cannot be written.
     """
     lock = place / ".lock" if folder else destination(place).with_name(f".{place.name[:64]}.lock")
     if fcntl is None:
@@ -51,15 +51,15 @@ def held(place: Path, option: str, *, folder: bool) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            lock.unlink(missing_ok=True)  # While it is locked: nobody else can have taken this file meanwhile.
+            lock.unlink(missing_ok=True)  # Before the lock ends: no other process can have locked this file.
             os.close(descriptor)
-        for parent in made:  # What was made for the lock alone is not left behind.
+        for parent in made:  # Folders that were created only for the lock are removed.
             with contextlib.suppress(OSError):
                 parent.rmdir()
 
 
 def _acquired(lock: Path, place: Path, option: str) -> int | None:
-    """Lock the file and write into it who has; None where the disk knows no locks."""
+    """Lock the file and write this process into it; return None if the disk does not support locks."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -78,7 +78,7 @@ def _acquired(lock: Path, place: Path, option: str) -> int | None:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(about).encode())
             return descriptor
-        os.close(descriptor)  # Its holder has just removed it.
+        os.close(descriptor)  # The other process has just removed the file.
 
 
 def _is_there(lock: Path, descriptor: int) -> bool:
@@ -93,5 +93,5 @@ def _holder(content: bytes) -> str:
     try:
         about = json.loads(content)
         return f"process {about['process']} on {about['host']}, since {about['since']}"
-    except (ValueError, KeyError, TypeError):  # It has not written so far who it is.
+    except (ValueError, KeyError, TypeError):  # The process has not written this yet.
         return "another process"

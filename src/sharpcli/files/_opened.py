@@ -1,4 +1,4 @@
-"""The only place where files are opened to be read: regular files alone, so nothing waits for a pipe or a device."""
+"""Open files for reading, only here and only regular files, so that nothing waits for a pipe or a device."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _KINDS = (
 
 
 def other_kind(mode: int) -> str | None:
-    """Return what is at a place by its mode, in words; None for a regular file."""
+    """Return the kind of a file by its mode, in words; None for a regular file."""
     if stat.S_ISREG(mode):
         return None
     return next((words for is_kind, words in _KINDS if is_kind(mode)), "not a regular file")
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with the home folder in the place of `~`; as it is where there is no such user."""
+    """Return a path with `~` replaced by the home folder; unchanged if there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -33,10 +33,10 @@ def expanded(path: str | Path) -> Path:
 
 
 def is_there(place: Path) -> bool:
-    """Tell whether there is anything at a place, whatever it is.
+    """Return whether a path exists, whatever kind of file it is.
 
     Raises:
-        InputError: It cannot be looked at.
+        InputError: The path cannot be accessed.
     """
     try:
         return place.exists()
@@ -45,12 +45,12 @@ def is_there(place: Path) -> bool:
 
 
 def opened(place: Path) -> BinaryIO:
-    """Open a regular file that is not empty, to be read.
+    """Open a regular file for reading; it must not be empty.
 
-    The system shows queues of its own, which are waited for, as regular files of no bytes.
+    Some queues of the system look like empty regular files, and reading them would wait.
 
     Raises:
-        InputError: It is none, or cannot be opened.
+        InputError: It is not such a file, or cannot be opened.
     """
     try:
         status = place.stat()
@@ -59,12 +59,12 @@ def opened(place: Path) -> BinaryIO:
         if not status.st_size:
             raise InputError(f"{place} is empty.", "Copy it again from where it was written.")
         return place.open("rb")
-    except (OSError, ValueError) as error:  # ValueError: the name holds a character that no name can hold.
+    except (OSError, ValueError) as error:  # ValueError: the name contains a character that is not allowed.
         raise _unreadable(place, error) from error
 
 
 def read_bytes(place: Path, most: int) -> bytes:
-    """Return the contents of a file of at most so many bytes.
+    """Return the content of a file of at most `most` bytes.
 
     Raises:
         InputError: It cannot be read, or is larger.

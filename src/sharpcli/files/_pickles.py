@@ -1,4 +1,4 @@
-"""What a pickle is going to make, read from its instructions and not carried out."""
+"""Check the types that a pickle creates: its instructions are read, but not executed."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import BinaryIO
 
 from sharpcli.errors import InputError
 
-_UNBOUNDED = "bytearray"  # Of what torch makes, the one type that a few bytes can ask for at any size.
-_PICKLES = 5  # That a file of the old kind begins with.
+_UNBOUNDED = "bytearray"  # The only type that torch creates and that a few bytes can create at any size.
+_PICKLES = 5  # Number of pickles at the start of a file of the old format.
 
 
 def require_bounded(place: Path, file: BinaryIO, *, is_archive: bool) -> None:
-    """Refuse a file that may ask for any amount of memory.
+    """Refuse a file that may need any amount of memory.
 
     Raises:
-        InputError: It does.
+        InputError: The file contains a type that can be of any size.
     """
     for content in _of_archive(file) if is_archive else [file]:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Of texts with escapes that there are not.
+                warnings.simplefilter("ignore")  # About invalid escapes in strings.
                 has_names = any(_names(content) for _ in range(1 if is_archive else _PICKLES))
-        except Exception:  # No whole pickle: torch stops there as well.
+        except Exception:  # The pickle is incomplete: torch stops there as well.
             continue
         if has_names:
             raise InputError(
@@ -42,7 +42,7 @@ def _of_archive(file: BinaryIO) -> list[BinaryIO]:
 
 
 def _names(content: BinaryIO) -> bool:
-    """Tell whether one pickle names the type."""
+    """Return whether the next pickle names the type."""
     return any(
         code.name == "GLOBAL" and str(argument).endswith(f" {_UNBOUNDED}") for code, argument, _ in pickletools.genops(content)
     )

@@ -1,4 +1,4 @@
-"""Read PyTorch and safetensors files; a file that cannot be read is told as what it is."""
+"""Read PyTorch and safetensors files; the error for a file that cannot be read says what the file is."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from sharpcli.files._refusals import explain, require_container, require_weights
 
 
 def read_object(place: Path) -> Any:
-    """Read plain tensors, numbers, text and the inert types of `_inert`, which stand-ins take the place of.
+    """Read plain tensors, numbers, text and the inert types of `_inert`, which are replaced by stand-ins.
 
-    The file is opened once, and what it is is told from what was read then: a damaged file is not opened again to be explained.
+    One open file is used for all checks: a damaged file is not opened again for the error message.
 
     Raises:
         InputError: The file is missing, damaged, no PyTorch file, or needs code to be read.
@@ -36,11 +36,11 @@ def read_object(place: Path) -> Any:
         require_bounded(place, file if is_archive else _from_start(file), is_archive=is_archive)
         try:
             with warnings.catch_warnings(), torch.serialization.safe_globals(list(STAND_INS)):
-                warnings.simplefilter("ignore")  # What they warn of is refused below, in our own words.
-                # By its name an archive is read by torch's own reader, which is faster.
+                warnings.simplefilter("ignore")  # The causes of the warnings are refused below, with our own messages.
+                # Given a path, torch reads an archive with its own reader, which is faster.
                 source = str(place) if is_archive else _from_start(file)
                 content = torch.load(source, map_location="cpu", weights_only=True)
-                # The old kind has no sums. Where its list of storages lacks one, torch leaves what memory held.
+                # The old format has no checksums. For a storage that is not listed, torch returns uninitialized memory.
                 whole = is_archive or file.tell() == os.fstat(file.fileno()).st_size
         except Exception as error:  # torch raises a dozen kinds for files it cannot read
             raise explain(place, error, is_archive=is_archive) from error
@@ -55,7 +55,7 @@ def _from_start(file: BinaryIO) -> BinaryIO:
 
 
 def is_safetensors(place: Path) -> bool:
-    """Tell by the ending or by the contents: the length of a JSON header, then the header."""
+    """Return whether a file is a safetensors file, by its ending or its content: the length of a JSON header, the header."""
     if place.suffix == ".safetensors":
         return True
     with opened(place) as file:
@@ -64,13 +64,13 @@ def is_safetensors(place: Path) -> bool:
 
 
 def is_pytorch(place: Path) -> bool:
-    """Tell by the first bytes whether torch.save may have written a file: a zip archive, or a pickle."""
+    """Return whether torch.save may have written a file, by its first bytes: those of a zip archive or a pickle."""
     with opened(place) as file:
         return file.read(2) in (b"PK", b"\x80\x02")
 
 
 def safetensors_metadata(place: Path) -> dict[str, str]:
-    """Return the words that a safetensors file holds beside its tensors; {} for any other file."""
+    """Return the metadata of a safetensors file; {} for any other file."""
     try:
         with safe_open(place, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -82,11 +82,11 @@ def read_safetensors(place: Path) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file by name.
 
     Raises:
-        InputError: The file is damaged, or something else under that name.
+        InputError: The file is damaged or of another kind.
     """
     with opened(place) as file:
         require_weights(place, file)
     try:
         return dict(load_file(place))
-    except Exception as error:  # Its own, and those of torch for types and sizes that cannot be.
+    except Exception as error:  # Errors of safetensors, and of torch for impossible types and sizes.
         raise InputError(f"{place} is not a readable safetensors file.", "It may be cut short; copy it again.") from error

@@ -1,4 +1,4 @@
-"""What a file is that is no checkpoint, or that cannot be read: one sentence, one hint."""
+"""Errors for files that are not checkpoints or cannot be read: one sentence and one hint each."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sharpcli.errors import InputError
 from sharpcli.files._archive import damaged
 from sharpcli.files._inert import STAND_INS
 
-_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # What torch.save began files with before they were zip archives, as a pickle.
+_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # Start of files by old releases of torch.save, which are not zip archives.
 _BLOCKED = re.compile(r"GLOBAL (\S+)")
-# What torch says of a type or a function that it does not know; all else that it says is of damage.
+# Parts of torch's messages about an unknown type or function; all its other messages mean damage.
 _OF_CODE = ("nsupported global", "nsupported GLOBAL", "unrecognized function", "Can only create new object", "Can only build")
 _LONGEST = 100  # Characters of the name of a type.
 _SAVE_WEIGHTS = "Save the weights alone: torch.save(model.state_dict(), ...)"
 
 
 def require_weights(place: Path, file: BinaryIO) -> bytes:
-    """Refuse what often lies under the name of a checkpoint and is none, by its first bytes, which are returned.
+    """Refuse files that are often confused with checkpoints, by their first bytes, and return these bytes.
 
     Raises:
-        InputError: It is something else.
+        InputError: The file is not a checkpoint.
     """
     head = file.read(512)
     start = head.lstrip().lower()
@@ -49,10 +49,10 @@ def require_weights(place: Path, file: BinaryIO) -> bytes:
 
 
 def require_container(place: Path, file: BinaryIO, head: bytes) -> bool:
-    """Refuse what torch.save has not written, by its first bytes and the names in it; tell whether it is a zip archive.
+    """Refuse a file that torch.save did not write, by its first bytes and members; return whether it is a zip archive.
 
     Raises:
-        InputError: It is something else.
+        InputError: The file was not written by torch.save.
     """
     if head.startswith(b"PK"):
         _require_object(place, file)
@@ -68,7 +68,7 @@ def _require_object(place: Path, file: BinaryIO) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except Exception as error:  # zipfile raises a dozen kinds.
+    except Exception as error:  # zipfile raises many kinds of errors.
         raise damaged(place) from error
     if not any("data.pkl" in name for name in names):
         arrays = bool(names) and all(name.endswith(".npy") for name in names)
@@ -79,7 +79,7 @@ def _require_object(place: Path, file: BinaryIO) -> None:
 
 
 def explain(place: Path, error: Exception, *, is_archive: bool) -> InputError:
-    """Say why torch cannot read a file that is whole as far as could be seen."""
+    """Return the error for a file that torch cannot read although no damage was detected."""
     reason = str(error)
     if is_archive:
         return _of_archive(place, reason)
@@ -101,13 +101,13 @@ def _of_archive(place: Path, reason: str) -> InputError:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(STAND_INS)):
             warnings.simplefilter("ignore")
             blocked = torch.serialization.get_unsafe_globals_in_checkpoint(str(place))
-    except Exception:  # What torch's reader stops at, its lister may stop at as well.
+    except Exception:  # This function of torch may fail for the same reason as its reader.
         blocked = []
     return _needs_code(place, reason, blocked or _BLOCKED.findall(reason)) or damaged(place)
 
 
 def _needs_code(place: Path, reason: str, blocked: list[str]) -> InputError | None:
-    """Say what in a sound file cannot be read; None if that is not what the reason says."""
+    """Return the error for content of an undamaged file that cannot be read; None if the reason does not mean this."""
     if "DTensor" in reason:
         return InputError(
             f"{place} holds tensors that are spread over several devices (DTensor).",

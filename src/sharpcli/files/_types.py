@@ -1,8 +1,7 @@
-"""What a file holds against the types that it must have: checked once, where it becomes values of ours.
+"""Check the content of a file against the expected types, once, when it is read.
 
 A type is written as an annotation: `int`, `float`, `str`, `bool`, `None`, `Tensor`, `list[T]`, `tuple[S, T]`,
-`dict[str, T]`, `dict[int, T]`, a union, a `Literal`, a `TypedDict`, `Annotated[T, Range(...)]`, or `Any` for whatever JSON
-can write.
+`dict[str, T]`, `dict[int, T]`, a union, a `Literal`, a `TypedDict`, `Annotated[T, Range(...)]`, or `Any` for any JSON value.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from typing import (
 from torch import Tensor
 
 _DEEPEST = 20
-_MOST = 1_000_000  # Values; a list that holds another one many times holds all of that many times.
-_LONGEST = 4096  # Characters of a text; so long may a path be.
+_MOST = 1_000_000  # Values; if a list contains the same list many times, its values count many times.
+_LONGEST = 4096  # Characters of a text; the maximum length of a path.
 _LARGEST = 2**63
 _PLAIN = (bool, int, float, str)
 
@@ -37,12 +36,12 @@ _Kind = TypeVar("_Kind")
 
 
 class ContentError(ValueError):
-    """A value in a file is none that can be there; the text says which."""
+    """A value in a file is not allowed; the message names the value."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from `least` up to `most`, or to below `below`; infinite ones only if `infinite`."""
+    """The numbers from `least` to `most` that are less than `below`; infinite numbers only if `infinite`."""
 
     least: float = -math.inf
     most: float = math.inf
@@ -50,23 +49,23 @@ class Range:
     infinite: bool = False
 
     def holds(self, value: float) -> bool:
-        """Tell whether a number is one of them."""
+        """Return whether a number is in the range."""
         return self.least <= value <= self.most and (value < self.below or self.below == math.inf)
 
 
 def conform(value: object, kind: type[_Kind], name: str) -> _Kind:
-    """Return a value of a file as the type that it must have: a new list or dictionary, where it is a tuple or of another kind.
+    """Return a value of a file as its expected type; lists, tuples and dictionaries become new lists and dictionaries.
 
-    Numbers have to be finite, whole ones below 2**63 in size. Keys that a TypedDict does not know may hold what JSON can
-    write: a later version may have written them.
+    Numbers must be finite, and integers below 2**63 in absolute value. Unknown keys of a TypedDict may have any JSON value,
+    since a later version may have written them.
 
     Args:
         value: As it was read.
         kind: An annotation; see the module.
-        name: What to call the value where it does not fit.
+        name: The name of the value in an error message.
 
     Raises:
-        ContentError: It is of another type, out of range, too deep or too large.
+        ContentError: The value has another type, is out of range, too deeply nested or too large.
     """
     return cast("_Kind", _Conforming().value(value, kind, name, 0))
 
@@ -115,7 +114,7 @@ class _Conforming:
                 return self.value(value, kind, name, depth)
             except ContentError as error:
                 errors.append(error)
-        raise errors[0]  # Of what is wanted rather than of None, which comes last.
+        raise errors[0]  # The error for the first type: None comes last.
 
     def _list(self, value: Any, kind: Any, name: str, depth: int) -> list[Any]:
         if not isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""All files below a folder, by a walk that comes to an end whatever links there are."""
+"""List all files below a folder; the search ends for all kinds of links."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Return the paths of all that is no folder below a folder, folder by folder in the order of their names.
+    """Return the paths of everything below a folder except folders, folder by folder in the order of their names.
 
     Links are followed.
 
     Raises:
-        InputError: A link leads back to a folder that it is in, a folder cannot be read, or there is too much.
+        InputError: A link leads to a folder that contains it, a folder cannot be read, or there are too many files.
     """
     listed: dict[str, list[str]] = {}
     count = 0

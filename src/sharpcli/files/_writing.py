@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and nothing but a file is ever replaced."""
+"""Write files completely or not at all; only files are ever replaced."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from sharpcli.errors import InputError
 from sharpcli.files._opened import other_kind
 
 _UNFINISHED = ".part"
-_KEPT = 32  # Letters of a file's name in that of its temporary file: a name may be as long as the disk allows.
+_KEPT = 32  # Characters of a file's name in its temporary name, which would otherwise be too long for the disk.
 
 
 def write_object(path: Path, content: object, *, durable: bool = False) -> None:
-    """Save plain tensors, numbers and text, whole or not at all; see `write_bytes`."""
+    """Save plain tensors, numbers and text, completely or not at all; see `write_bytes`."""
     buffer = io.BytesIO()  # torch.save writes the name of a file into it; a buffer has none.
     torch.save(content, buffer)
     write_bytes(path, buffer.getvalue(), durable=durable)
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Write a file under a temporary name beside its place, then move it there; a link stays, and its target is replaced.
+    """Write a file under a temporary name in the same folder, then rename it; a link stays, and its target is replaced.
 
     Args:
-        path: Folders above it are made.
-        content: All of it.
-        durable: Whether to wait until the disk has it, so that also a power cut leaves the old or the new file whole.
+        path: The file; missing folders are created.
+        content: The entire content.
+        durable: Whether to wait for the disk, so that a power failure leaves either the old or the new file complete.
 
     Raises:
-        InputError: It cannot be written, or something else than a file has that name.
+        InputError: The file cannot be written, or the path is that of something other than a file.
     """
     place = destination(path)
     try:
@@ -60,7 +60,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
 
 
 def forget_unfinished(folder: Path, name: str = "") -> None:
-    """Remove what a process that was killed has left of one file, or of all in a folder; for whoever alone writes there."""
+    """Remove temporary files of a killed process, of one file or of all files in a folder, if no other process writes there."""
     start = _prefix(Path(name)) if name else "."
     for path in folder.iterdir():
         if path.name.startswith(start) and path.name.endswith(_UNFINISHED):
@@ -68,10 +68,10 @@ def forget_unfinished(folder: Path, name: str = "") -> None:
 
 
 def destination(path: Path) -> Path:
-    """Return the file that a path leads to, with links followed, whether it is there or not.
+    """Return the file that a path refers to, with links followed, whether it exists or not.
 
     Raises:
-        InputError: It is a folder, a device, a pipe or a socket, or no path at all.
+        InputError: It is a folder, a device, a pipe or a socket, or not a valid path.
     """
     try:
         place = Path(os.path.realpath(path))
@@ -84,10 +84,10 @@ def destination(path: Path) -> Path:
 
 
 def from_root(path: str | Path) -> Path:
-    """Return a path from the root, with ~ replaced: what it names stays the same if a model's code changes the folder.
+    """Return an absolute path, with ~ replaced: it stays the same if the code of a model changes the working folder.
 
     Raises:
-        InputError: It begins with ~ and a name that no user has, or holds a zero byte.
+        InputError: The path begins with ~ and the name of a user who does not exist, or contains a zero byte.
     """
     if "\0" in str(path):
         raise InputError(f"Cannot write {str(path)!r}: a path holds no zero byte.", "Check the path.")
@@ -98,21 +98,21 @@ def from_root(path: str | Path) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the disk knows which files are in a folder, where the system can tell."""
+    """Wait until the disk has stored the list of files in a folder, if the system supports this."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders.
+    except OSError:  # Windows cannot open folders.
         return
     try:
         os.fsync(descriptor)
-    except OSError:  # Some network disks do not do this for folders.
+    except OSError:  # Some network disks do not support this for folders.
         pass
     finally:
         os.close(descriptor)
 
 
 def unwritable(path: Path, error: OSError | ValueError) -> InputError:
-    """Return the error for what cannot be written; for a full disk it says how much is free there."""
+    """Return the error for a path that cannot be written; for a full disk it says how much space is free."""
     reason = getattr(error, "strerror", None) or str(error)
     if getattr(error, "errno", None) == errno.EFBIG:
         return InputError(f"Cannot write {path}: {reason}.", "The size of files is limited here; see 'ulimit -f'.")

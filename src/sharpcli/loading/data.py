@@ -5,10 +5,11 @@ from __future__ import annotations
 from sharpcli import progress
 from sharpcli.arguments import parse_arguments
 from sharpcli.checkpoints import Checkpoint
+from sharpcli.code_specs import data_is_code, transform_is_code
 from sharpcli.datasets.arrays import DIVIDED
-from sharpcli.datasets.resolve import is_of_images, resolve, runs_code
+from sharpcli.datasets.resolve import is_of_images, resolve
 from sharpcli.datasets.splits import DataSplits
-from sharpcli.datasets.transforms import default_of_torchvision, transform_runs_code
+from sharpcli.datasets.transforms import default_of_torchvision
 from sharpcli.errors import InputError
 from sharpcli.loading.recorded import blaming, given_or_recorded, loss_name
 from sharpcli.plugins import TIMM, TORCHVISION
@@ -24,7 +25,7 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
             f"{checkpoint.path} does not name the data of its training.",
             "Give them with --data, such as --data cifar10 or --data npz:FILE.",
         )
-    if settings.data is None and runs_code(spec):
+    if settings.data is None and data_is_code(spec):
         raise never_run(str(checkpoint.path), "data", spec)
     loss, transform = loss_name(checkpoint, settings.loss), transform_of(checkpoint, settings, spec, arguments)
     try:
@@ -63,7 +64,7 @@ def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, 
         return settings.transform
     recorded = record.get("transform") or None
     if recorded is not None and (settings.data is None or spec == record.get("spec") or is_of_images(spec)):
-        if transform_runs_code(recorded):
+        if transform_is_code(recorded):
             raise never_run(str(checkpoint.path), "transform", recorded)
         return str(recorded)
     folder = spec.lower().startswith("folder:") and parse_arguments(arguments).get("raw") is not True

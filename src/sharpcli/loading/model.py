@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.checkpoints import Checkpoint
+from sharpcli.code_specs import model_is_code
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError
 from sharpcli.inputs import Inputs, as_arguments, converted, copied
@@ -15,7 +16,6 @@ from sharpcli.loading.recorded import blaming, given_or_recorded, loss_name
 from sharpcli.losses import loss_named
 from sharpcli.models.resolve import is_of_library, resolve
 from sharpcli.modules import private_copy
-from sharpcli.plugins import runs_code
 from sharpcli.settings import AnalysisSettings
 from sharpcli.user_code import never_run
 
@@ -30,7 +30,7 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
             f"{checkpoint.path} does not name the model of its weights.",
             "Give it with --model: a built-in name, torchvision:NAME, timm:NAME or file.py:fn.",
         )
-    if settings.model is None and runs_code(spec):
+    if settings.model is None and model_is_code(spec):
         raise never_run(str(checkpoint.path), "model", spec)
     output = settings.output or (checkpoint.metadata.get("model", {}).get("output") if own else None)
     width = num_outputs(loss_name(checkpoint, settings.loss), data, spec)
@@ -84,7 +84,7 @@ def most_parameters(checkpoint: Checkpoint) -> int:
 def num_outputs(loss: str, data: DataSplits, spec: str) -> int:
     """Return how many outputs a model needs; own code is told the number of classes also where it is to have one logit."""
     wanted = loss_named(loss).num_outputs(data.train.targets, data.num_classes)
-    return data.num_classes if wanted == 1 and runs_code(spec) else wanted
+    return data.num_classes if wanted == 1 and model_is_code(spec) else wanted
 
 
 def output_difference(model: nn.Module, reference: nn.Module, inputs: Inputs, *, factor: float = 1.0) -> float:

@@ -9,13 +9,13 @@ from torch import nn
 
 from sharpcli.arguments import parse_arguments
 from sharpcli.checkpoints import Checkpoint
+from sharpcli.code_specs import model_is_code
 from sharpcli.errors import InputError
 from sharpcli.loading.data import load_data
 from sharpcli.loading.model import build_model, most_parameters, of_width_in_file
 from sharpcli.loading.recorded import given_or_recorded
 from sharpcli.models.resolve import build_from_library, is_of_library, resolve
 from sharpcli.models.user_models import build_from_code
-from sharpcli.plugins import runs_code
 from sharpcli.settings import AnalysisSettings
 
 _WIDTH = 1000  # Outputs that a net of a library is first built with: those of ImageNet.
@@ -43,7 +43,7 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
         if shape is not None and classes is not None:
             most = most_parameters(checkpoint)
             return resolve(spec, input_shape=tuple(shape), num_classes=classes, arguments=arguments, most=most)
-        if runs_code(spec):
+        if model_is_code(spec):
             return _own_code(checkpoint, spec, arguments)
         if is_of_library(spec):
             most, options = most_parameters(checkpoint), parse_arguments(arguments)

@@ -10,6 +10,7 @@ from torch import nn
 
 from sharpcli import plugins
 from sharpcli.arguments import check_arguments, parse_arguments
+from sharpcli.code_specs import model_is_code
 from sharpcli.errors import InputError, SettingsError, described, is_out_of_memory, origin
 from sharpcli.inputs import Inputs, as_arguments, converted, described_shapes
 from sharpcli.models.huggingface import OUTPUT, build_huggingface_model
@@ -20,7 +21,7 @@ from sharpcli.models.timm_models import build_timm_model
 from sharpcli.models.torchvision_models import build_torchvision_model
 from sharpcli.models.user_models import build_from_code
 from sharpcli.modules import private_copy
-from sharpcli.plugins import HUGGING_FACE, TIMM, TORCHVISION, runs_code
+from sharpcli.plugins import HUGGING_FACE, TIMM, TORCHVISION
 from sharpcli.process_settings import require_unchanged
 
 _RESERVED = ("input_shape", "num_classes")
@@ -63,7 +64,7 @@ def resolve(
             has too many parameters.
     """
     options = parse_arguments(arguments)
-    if runs_code(spec):
+    if model_is_code(spec):
         model = build_from_code(
             spec,
             input_shape=input_shape,
@@ -127,6 +128,8 @@ def choose_outputs_of(
             hint = "Use a machine with more memory, or a smaller model."
         else:
             hint = "Correct that code." if origin(error) else "Choose another model or other data."
+            if isinstance(inputs, dict) and isinstance(error, TypeError):
+                hint = "Leave entries out of the batch that the model does not take, and name the others as it does."
         raise InputError(message, hint) from error
     choose_output(model, answer, output, spec)
     rows = answer if isinstance(answer, torch.Tensor) else tensors_of(answer)[chosen_output(model) or ""]

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sharpcli import checkpoints, files
-from sharpcli.datasets.resolve import runs_code as data_runs_code
-from sharpcli.datasets.transforms import transform_runs_code
+from sharpcli.code_specs import named_code
 from sharpcli.errors import InputError, SettingsError
-from sharpcli.plugins import runs_code
 from sharpcli.settings import TrainSettings
 from sharpcli.settings.train import AUTO
 from sharpcli.user_code import never_run
@@ -51,7 +49,7 @@ def resumed_settings(settings: TrainSettings, given: Collection[str], folder: Pa
         folder: Folder of one run, or of all runs of a command.
 
     Raises:
-        InputError: The settings in the folder cannot be read, or name code (model, data or transform) that `given` does not.
+        InputError: The settings in the folder cannot be read, or name code that `given` does not.
         SettingsError: The given settings contradict them, or they belong to several commands.
     """
     commands = {run: _command(run) for run in run_folders(folder)}
@@ -66,9 +64,8 @@ def resumed_settings(settings: TrainSettings, given: Collection[str], folder: Pa
     first, command = next(iter((unfinished or fitting).items()))
     if any(_identifying(other) != _identifying(command) for other in (unfinished or fitting).values()):
         raise SettingsError(f"The runs in {folder} were begun by several commands.", f"Name one: --resume {first}.")
-    for name, is_code in (("model", runs_code), ("data", data_runs_code), ("transform", transform_runs_code)):
-        spec = getattr(command, name) or ""
-        if is_code(spec) and name not in given:
+    for name, spec in named_code(command.to_dict()).items():
+        if name not in given:
             raise never_run(f"The run in {first}", name, spec)
     own = {name: getattr(settings, name) for name in given if name in (*_FREE, *_SELECTING)}
     out = str(folder.parent if alone else folder)

@@ -12,8 +12,8 @@ from typing import Any
 from sharpcli import files, progress
 from sharpcli.analyses.partial_results import run_each
 from sharpcli.analyses.provenance import AnswerRecord, recording
+from sharpcli.code_specs import code_options
 from sharpcli.errors import IncompleteError
-from sharpcli.plugins import runs_code
 from sharpcli.results import TrainResult, TrainRow
 from sharpcli.settings import TrainSettings, chosen
 from sharpcli.training.planned_run import PlannedRun
@@ -123,9 +123,8 @@ def _slug(spec: str) -> str:
 
 
 def _next_commands(setup: TrainingSetup, rows: list[TrainRow]) -> tuple[str, ...]:
-    """Return commands for the next steps; they name model code again, because code named in a checkpoint is never run."""
-    spec = setup.settings.model or ""
-    tail = ["--model", spec] if runs_code(spec) else []
+    """Return commands for the next steps; they name own code again, because code named in a checkpoint is never run."""
+    tail = code_options(setup.settings.to_dict())
     for name in ("data_root", "device", "dtype"):
         if getattr(setup.settings, name) != getattr(TrainSettings, name):
             tail += [f"--{name.replace('_', '-')}", getattr(setup.settings, name)]
