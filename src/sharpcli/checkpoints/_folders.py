@@ -1,4 +1,7 @@
-"""The folder of a run: whether it is finished, was interrupted or has diverged, and how to go on. Every command asks here."""
+"""The folder of a run: whether the run finished, was interrupted or diverged, and how to continue it.
+
+Every command uses this module.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,23 @@ from sharpcli.errors import InputError
 
 FINAL, STATE, LAST_GOOD, SETTINGS = "final.pt", "last.pt", "last-good.pt", "settings.json"
 FINISHED, INTERRUPTED, DIVERGED = "finished", "interrupted", "diverged"
-_DEPTH = 3  # Folders within folders in which runs are looked for.
+_DEPTH = 3  # Levels of nested folders in which runs are searched.
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What a folder tells of the run in it.
+    """The state of the run in a folder.
 
     Attributes:
-        folder: As it was named.
+        folder: The path as it was given.
         state: "finished", "interrupted" or "diverged".
-        step: Updates that were taken, or at which it diverged; None where nothing tells.
-        steps: Updates of the whole run.
+        step: Number of updates so far, or the update at which the run diverged; None if not known.
+        steps: Number of updates of the complete run.
         stopped_by: Why a finished run ended.
-        weights: What to name as a checkpoint: the folder of a finished run, the last good weights of one that diverged,
-            the last saved step of one that was interrupted; None where there is none.
-        weights_step: Updates after which those were saved.
-        go_on: The command that goes on with it; None where there is nothing to go on with.
+        weights: The path to use as a checkpoint: the folder of a finished run, the last good weights of a diverged run,
+            or the last saved step of an interrupted run; None if there is none.
+        weights_step: Number of updates after which these weights were saved.
+        go_on: The command that continues the run; None if the run cannot be continued.
     """
 
     folder: Path
@@ -44,7 +47,7 @@ class RunFolder:
     go_on: str | None
 
     def sentence(self) -> str:
-        """Return what has become of the run."""
+        """Return the state of the run as a sentence."""
         of = f" of {self.steps}" if self.steps is not None else ""
         if self.state == FINISHED:
             why = f" ({self.stopped_by})" if self.stopped_by else ""
@@ -66,7 +69,7 @@ class RunFolder:
 
 
 class _Command(TypedDict, total=False):
-    """Those settings of a command that are asked about."""
+    """The settings of a command that are used here."""
 
     mode: list[str] | None
     recipe: list[str] | None
@@ -75,7 +78,7 @@ class _Command(TypedDict, total=False):
 
 
 class _Record(TypedDict):
-    """What settings.json of a run holds."""
+    """The content of settings.json of a run."""
 
     settings: _Command
     plan: dict[str, Any]
@@ -83,10 +86,10 @@ class _Record(TypedDict):
 
 
 def how_to_go_on(folder: Path) -> str | None:
-    """Return the command that goes on with the run in a folder, as one would type it; None if there is nothing to go on with.
+    """Return the shell command that continues the run in a folder; None if the run cannot be continued.
 
-    All settings are in the folder. Where one command has begun several runs, it goes on with all of them. Own code must
-    be named again: it is never run because a file names it.
+    All settings are in the folder. If one command started several runs, the returned command continues all of them. Code
+    of the user must be named again: it is never run only because a file names it.
     """
     record = _record(folder)
     if record is None or (folder / FINAL).is_file() or (folder / LAST_GOOD).is_file():
@@ -98,7 +101,7 @@ def how_to_go_on(folder: Path) -> str | None:
 
 
 def run_in(folder: str | Path) -> RunFolder | None:
-    """Return what a folder tells of the run in it; None if it holds none.
+    """Return the state of the run in a folder; None if there is no run in it.
 
     Raises:
         InputError: A checkpoint in it is damaged.
@@ -125,13 +128,13 @@ def run_in(folder: str | Path) -> RunFolder | None:
 
 
 def runs_below(folder: str | Path) -> Iterator[Path]:
-    """Yield the folders of runs within a folder, in order; not the folder itself."""
+    """Yield the folders of runs inside a folder, in order; not the folder itself."""
     if str(folder):
         yield from _below(files.expanded(folder), _DEPTH)
 
 
 def no_weights(folder: Path) -> InputError:
-    """Return what to raise where a folder is named as a checkpoint, and has no final weights."""
+    """Return the error for a folder that is given as a checkpoint but has no final weights."""
     run = run_in(folder)
     if run is not None:
         return InputError(run.sentence(), run.hint())
@@ -156,12 +159,12 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 def _is_run(folder: Path) -> bool:
     try:
         return (folder / FINAL).is_file() or _record(folder) is not None
-    except OSError:  # Of a name that no file can have, or a folder that may not be entered.
+    except OSError:  # The name is not valid, or reading the folder is not permitted.
         return False
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    """Return what settings.json says, if it is that of a run."""
+    """Return the content of settings.json; None if it is not that of a run."""
     try:
         record = files.read_json(folder / SETTINGS, dict[str, Any], "Start the run again with --overwrite.")
         return {**files.conform(with_present_names(record), _Record, "settings")}

@@ -1,1 +1,1 @@
-"""The command line: words in, one answer and an exit code out."""
+"""The command line: it runs a command, prints its results and returns an exit code."""

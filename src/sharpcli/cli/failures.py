@@ -1,4 +1,4 @@
-"""From an exception to one sentence, one hint and an exit code."""
+"""Convert an exception to one sentence, one hint and an exit code."""
 
 from __future__ import annotations
 

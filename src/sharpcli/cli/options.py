@@ -1,4 +1,4 @@
-"""From a settings class to the options of a command: each field is one option, with its own help."""
+"""Make the options of a command from a settings class: each field is one option, with its own help."""
 
 from __future__ import annotations
 

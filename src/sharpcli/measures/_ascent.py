@@ -14,13 +14,15 @@ from sharpcli.measures._reading import Meter
 from sharpcli.runtime import gaussian
 
 NORMS = {"2": 2.0, "inf": math.inf}
-_PIECE = 2**20  # Numbers of a subspace that are held in float64 at a time.
-_SCOUTING = 6  # Steps that show which of two opposite sides is the higher one.
+_PIECE = 2**20  # Numbers of a subspace that are in float64 at the same time.
+_SCOUTING = 6  # Steps that show which of two opposite sides is higher.
 
 
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """All δ = A (scale · u) with ‖u‖ ≤ ρ; u / ρ is a place, of the ball of radius 1. Where the scale is 0, nothing moves.
+    """All δ = A (scale · u) with ‖u‖ ≤ ρ.
+
+    A place is u / ρ, a point of the ball of radius 1. Coordinates with scale 0 do not move.
 
     Attributes:
         rho: ρ.
@@ -44,15 +46,15 @@ class Ball:
         return torch.cat([scaled @ piece.to(wide) for piece in pieces])
 
     def within(self, place: Tensor) -> Tensor:
-        """Return δ (P,) for the place of the ball that is nearest to one, nearest in the accumulator type."""
+        """Return δ (P,) for the nearest place inside the ball, computed in the accumulator type."""
         return self.offset(self.inside(place.to(accumulator_of(place))))
 
     def along(self, gradient: Tensor) -> Tensor:
-        """Return the gradient by z = scale · u (p,) for one by θ (P,)."""
+        """Return the gradient with respect to z = scale · u (p,) from the gradient with respect to θ (P,)."""
         return gradient if self.rows is None else project(self.rows, gradient).to(gradient.dtype)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """Return the place of norm 1 that a gradient by θ points to most; 0 where it has no part that can move."""
+        """Return the place of norm 1 of steepest ascent, from the gradient by θ; 0 if it has no part that can move."""
         slope = self.along(gradient) if self.scale is None else self.scale.to(gradient.dtype) * self.along(gradient)
         if self.norm == math.inf:
             return slope.sign()
@@ -60,7 +62,7 @@ class Ball:
         return slope / length.to(slope.dtype) if length else slope
 
     def inside(self, place: Tensor) -> Tensor:
-        """Return the nearest place of the ball of radius 1."""
+        """Return the nearest place in the ball of radius 1."""
         if self.norm == math.inf:
             return place.clamp(-1, 1)
         length = self.size(place)
@@ -71,7 +73,7 @@ class Ball:
         return float(torch.linalg.vector_norm(place.double(), self.norm))
 
     def anywhere(self, theta: Tensor, *seeds: int) -> Tensor:
-        """Return a random place well inside. As it is no offset, it does not depend on the scale of the weights."""
+        """Return a random place well inside the ball; a place does not depend on the scale of the weights."""
         place = gaussian(theta if self.rows is None else self.rows[:, 0], *seeds)
         return self.inside(place / (2 if self.norm == math.inf else 2 * self.size(place)))
 
@@ -90,11 +92,11 @@ def num_steps(steps: int, restarts: int) -> int:
 
 
 def climb(meter: Meter, ball: Ball, *, steps: int, restarts: int, seeds: tuple[int, ...], shown: progress.Task) -> list[Top]:
-    """Climb from random places, and return where each restart came highest; every point that was evaluated counts.
+    """Climb from random places, and return the highest point of each restart among all points that were evaluated.
 
-    At a minimum the loss is even to second order, so an ascent ends on either of two opposite sides, by the chance of
-    its start, and one of them can be far higher. Each restart therefore goes a few steps from its place, as many from
-    the mirror image of where that led, and on from the higher of the two.
+    At a minimum the loss is an even function to second order. So an ascent ends on one of two opposite sides, depending on
+    its random start, and one side can be far higher than the other. Each restart therefore takes a few steps from its
+    start, the same number from the mirror image of the result, and continues from the higher of the two.
     """
     tops = []
     for attempt in range(restarts):
@@ -105,9 +107,9 @@ def climb(meter: Meter, ball: Ball, *, steps: int, restarts: int, seeds: tuple[i
 
 
 def _ascend(meter: Meter, ball: Ball, place: Tensor, steps: int, shown: progress.Task) -> Top:
-    """Step from rim to rim, which for a convex loss means from high to higher; where it falls, go back and half as far.
+    """Step from boundary to boundary, which increases a convex loss; if the loss decreases, go back and halve the step.
 
-    The steps are those of Frank and Wolfe 1956, with a length of 2 radii until the first fall.
+    The steps are those of Frank and Wolfe 1956, with a length of 2 radii until the loss decreases for the first time.
     """
     length, top, uphill = 2.0, Top(-math.inf, place), torch.zeros_like(place)
     for _ in range(steps):

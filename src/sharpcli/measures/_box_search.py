@@ -1,13 +1,13 @@
-"""L-BFGS-B in the box of ε-sharpness, remembering the highest point that it has met.
+"""L-BFGS-B in the box of ε-sharpness; the highest of all evaluated points is stored.
 
-The solver is SciPy's, for fidelity to the paper. Its traps are avoided:
+The solver is that of SciPy, to follow the paper. Its known problems are avoided:
 
 * It starts at a random point inside the box, not at the weights, where the gradient vanishes and it would stop at once
-  and answer 0; its own stopping rules are switched off.
+  with the result 0; its own stopping rules are switched off.
 * The best value over *all* evaluations counts, not the last iterate.
-* Where the start has no gradient there is nothing to climb, and the solver is not called.
-* The loss is scaled so that the first step is as long as the box is wide, whatever the size of the gradient:
-  L-BFGS-B starts with the identity as its Hessian.
+* If the gradient is 0 at the start, the solver is not called.
+* The loss is scaled so that the first step crosses the box, for any size of the gradient: L-BFGS-B starts with the
+  identity as its Hessian.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from sharpcli.measures._ascent import Ball, Top
 from sharpcli.measures._reading import Meter
 from sharpcli.runtime import generator
 
-_LARGE = 1e200  # What scaled losses stay below.
-_FIRST_STEP = 10.0  # Widths of the box that a coordinate of mean slope would go in the first step.
+_LARGE = 1e200  # Upper limit of scaled losses.
+_FIRST_STEP = 10.0  # Length of the first step of a coordinate with mean slope, in widths of the box.
 
 
 @dataclass(eq=False)
 class BoxSearch:
-    """Solves in one box, an ℓ∞ ball with widths.
+    """Solves in one box, an ℓ∞ ball with its own width in each coordinate.
 
     Attributes:
         tops: Highest point of each solve.
-        solves: What SciPy said of each.
+        solves: SciPy's result of each solve.
     """
 
     meter: Meter
@@ -49,13 +49,13 @@ class BoxSearch:
         self._scale = 1.0
 
     def random_start(self, *seeds: int) -> numpy.ndarray:
-        """Return a random point z of the box, uniformly, shape (p,)."""
+        """Return a random point z, uniformly distributed in the box, shape (p,)."""
         unit = torch.rand(len(self._widths), generator=generator(*seeds), dtype=torch.float64).numpy()
         point: numpy.ndarray = (2 * unit - 1) * self._widths
         return point
 
     def towards(self, direction: Tensor) -> numpy.ndarray:
-        """Return the point half way to the corner that a direction by z points to."""
+        """Return the point halfway to the corner of the box to which a direction of z points."""
         point: numpy.ndarray = 0.5 * self._widths * numpy.sign(_numbers(direction))
         return point
 
@@ -67,7 +67,7 @@ class BoxSearch:
         if not slope.any():
             self.solves.append(OptimizeResult(nit=0, message="There is no gradient at the start."))
             return
-        # A slope so small that the scaled loss would overflow gets a shorter first step.
+        # If the slope is so small that the scaled loss would overflow, the first step is shorter.
         least = _FIRST_STEP * self._widths.mean() * max(abs(loss), 1.0) / _LARGE
         self._scale = _FIRST_STEP * float(self._widths.mean()) / max(float(numpy.abs(slope).mean()), least)
         self.solves.append(
@@ -83,7 +83,7 @@ class BoxSearch:
         )
 
     def _evaluate(self, point: numpy.ndarray) -> tuple[float, numpy.ndarray]:
-        """Return -scale·f and its gradient by z: what a minimiser needs to climb."""
+        """Return -scale·f and its gradient with respect to z, since the solver minimises."""
         place = self._place(point)
         loss, gradient = self.meter.slope(self.box.offset(place))
         if loss > self.tops[-1].loss:

@@ -1,7 +1,7 @@
-"""How much higher the loss is at a point than at the weights: in float64, and never more than rounding allows to say.
+"""Compute a lower bound of the rise of the loss from the weights to a point: in float64, minus the rounding error.
 
-A search keeps the highest of many values, and so the luckiest rounding. What it found is therefore evaluated again: in
-float64, at a point that lies in the ball in float64 too, less what rounding may still have added.
+A search selects the highest of many values, and therefore also the largest positive rounding error. So its result is
+evaluated again: in float64, at a point that is inside the ball also in float64, minus the possible rounding error.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from sharpcli.runtime import Runtime
 _FEW = 64  # Samples that show how large rounding is.
 _FINER = float(torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps)
 _SAFETY = 4.0  # Kernels of the two precisions add in different orders.
-_OF_SUMS = 8 * torch.finfo(torch.float64).eps  # Of a mean over samples, of which it is a part.
-_CLEAR = 1e3  # A rise of so many times the rounding is found as well as if there were none.
+_OF_SUMS = 8 * torch.finfo(torch.float64).eps  # Rounding error of a mean over samples, relative to the mean.
+_CLEAR = 1e3  # A search is not affected by rounding if the rise is this many times larger.
 
 
 class Errors(NamedTuple):
-    """How far rounding may move f: as `Heights.loss` measures it, and as a search evaluates it in its own type."""
+    """The possible rounding errors of f: of `Heights.loss`, and of the evaluations of a search in its own type."""
 
     measured: float
     of_search: float
@@ -36,16 +36,16 @@ class Errors(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Heights:
-    """f in float64, and how far rounding moves it, from a few samples in both precisions.
+    """f in float64, and its rounding error, from a few samples in both precisions.
 
-    Make one with `Heights.of`. A device without float64 hands this over to the CPU.
+    `Heights.of` makes an instance. If the device has no float64, the CPU is used.
 
     Attributes:
-        given: f, as the search sees it.
-        wide: f in float64; its samples stay as they are until they are used.
+        given: f, as the search evaluates it.
+        wide: f in float64; its samples are converted only when they are used.
         narrow: f in float32.
         theta: Shape (P,), in float64.
-        passes: Over the data.
+        passes: Number of passes over the data, in a list.
     """
 
     given: Objective
@@ -69,10 +69,10 @@ class Heights:
             return float(self.wide.mean_over_data(lambda chunk: _terms(self.wide, weights, chunk).sum()))
 
     def errors(self, offset: Tensor | None = None) -> Errors:
-        """Return how far rounding may move f(θ + offset), from a few samples.
+        """Return the possible rounding errors of f(θ + offset), from a few samples.
 
-        Float32 is as much worse than float64 as its unit roundoff, so the error of a term in float64 is the one that is
-        seen in float32, in proportion. Its mean size over a few samples is more than the error of the mean.
+        Rounding errors are proportional to the unit roundoff, so the error of a term in float64 is computed from its error
+        in float32. The mean size of these errors over a few samples is more than the error of the mean.
         """
         exact, coarse = (self._few(which, offset, precise=True) for which in (self.wide, self.narrow))
         error = (coarse - exact).abs()
@@ -86,7 +86,7 @@ class Heights:
         return self.errors()
 
     def is_clear(self, rise: float, there: Errors) -> bool:
-        """Tell whether a rise from θ to a point, which a search has seen, is far above what rounding does to it."""
+        """Return whether a rise from θ to a point, computed by a search, is far above its rounding error."""
         return abs(rise) > _CLEAR * (self.at_weights.of_search + there.of_search)
 
     def widened(self) -> Objective:
@@ -94,7 +94,7 @@ class Heights:
         return self.wide.placed()
 
     def among(self, chosen: Tensor) -> Heights:
-        """Return the same for some of the samples, by their numbers."""
+        """Return the same for some of the samples, by their indices."""
         given, wide, narrow = (part.among(chosen) for part in (self.given, self.wide, self.narrow))
         return Heights(given, wide, narrow, self.theta)
 
@@ -107,7 +107,7 @@ class Heights:
         return torch.cat(terms).cpu().double()
 
     def _chosen(self) -> Tensor:
-        """Return the numbers of the few samples, spread over all, since data may be sorted."""
+        """Return the indices of the few samples, spread over all samples, since data may be sorted."""
         counted = self.given.criterion.has_terms(self.given.targets).nonzero()[:, 0]
         return counted[torch.linspace(0, len(counted) - 1, min(_FEW, len(counted)), device=counted.device).long()]
 
@@ -119,7 +119,7 @@ class Heights:
 
 
 def _in(objective: Objective, dtype: torch.dtype) -> Objective:
-    """Return an objective whose model has another precision, on the CPU where the device does not have it."""
+    """Return an objective whose model has another precision, on the CPU if the device does not support it."""
     here = objective.runtime.device
     device = torch.device("cpu") if objective.runtime.accumulator != torch.float64 and dtype == torch.float64 else here
     made = replace(objective, model=private_copy(objective.model).to(device, dtype), runtime=Runtime(device, dtype))
@@ -127,7 +127,7 @@ def _in(objective: Objective, dtype: torch.dtype) -> Objective:
     try:
         with torch.no_grad(), made.arithmetic():
             made.loss_sum(made.space.split(objective.parameters().to(device, dtype)), chunk)
-    except Exception as error:  # A foreign model may raise anything.
+    except Exception as error:  # A model of the user may raise anything.
         precision = str(dtype).removeprefix("torch.")
         raise InputError(
             f"The model does not run in {precision}, which this measure needs in addition to its --dtype: {first_line(error)}.",
@@ -143,7 +143,7 @@ def _terms(objective: Objective, theta: Tensor, chunk: Chunk, *, precise: bool =
 
 @dataclass(frozen=True, eq=False)
 class Rise:
-    """How much higher a point is than the weights, at least; None where that is not above rounding."""
+    """A lower bound of the rise from the weights to a point; None if it is not above the rounding error."""
 
     value: float | None
     base: float
@@ -155,9 +155,9 @@ class Rise:
 
         Args:
             offset: Shape (P,), in float64.
-            heights: Of f and θ.
+            heights: The heights of f and θ.
             base: f(θ), from `Heights.loss`.
-            errors: At θ + offset, where they are known.
+            errors: The errors at θ + offset, if they are known.
         """
         top = heights.loss(offset)
         rise, rounding = top - base, heights.at_weights.measured + (errors or heights.errors(offset)).measured

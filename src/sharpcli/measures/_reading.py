@@ -1,4 +1,4 @@
-"""What measures share: the shape of an answer, random directions, and how the loss rises along them."""
+"""Common parts of measures: the form of a result, and the mean rise of the loss along random directions."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ RELU_PAIRS, BATCH_NORM = "rescaled ReLU pairs", "rescaled layers before BatchNor
 
 @dataclass(eq=False)
 class Meter:
-    """Counts what a measure costs, and makes its reading.
+    """Counts the cost of a measure, and makes its reading.
 
     Attributes:
-        name: Of the measure.
+        name: Name of the measure.
         objective: f.
         theta: Weights, shape (P,).
-        options: As they were asked for.
-        unit: Of the value.
-        passes: Over the data, a gradient as two.
-        evaluations: Points at which the loss was asked for.
+        options: Options as they were given.
+        unit: Unit of the value.
+        passes: Passes over the data; a gradient counts as two.
+        evaluations: Number of points at which the loss was evaluated.
         flat: Whether every gradient so far was 0.
-        known: f in float64, where somebody has it already.
+        known: f in float64, if it is available already.
     """
 
     name: str
@@ -54,16 +54,16 @@ class Meter:
 
     @cached_property
     def heights(self) -> Heights:
-        """The same f in float64."""
+        """f in float64."""
         return self.known or Heights.of(self.objective, self.theta)
 
     def widened(self) -> Meter:
-        """Return one for f in float64, which counts on."""
+        """Return a meter for f in float64, which continues the counts."""
         wide = self.heights.widened()
         return replace(self, objective=wide, theta=self.heights.theta, flat=True, known=None)
 
     def take(self, other: Meter) -> None:
-        """Go on with the counts of one that was made from this one."""
+        """Set the counts to those of a meter that was made from this meter."""
         self.passes, self.evaluations, self.flat = other.passes, other.evaluations, other.flat
 
     def loss(self, offset: Tensor) -> float:
@@ -72,7 +72,7 @@ class Meter:
         return self.objective.loss((self.theta + offset).to(self.theta.dtype))
 
     def slope(self, offset: Tensor) -> tuple[float, Tensor]:
-        """Return f and ∇f at θ + offset, the gradient of the type of θ."""
+        """Return f and ∇f at θ + offset; the gradient has the type of θ."""
         self.passes, self.evaluations = self.passes + 2, self.evaluations + 1
         try:
             loss, gradient = self.objective.loss_and_gradient((self.theta + offset).to(self.theta.dtype))
@@ -92,7 +92,7 @@ class Meter:
         note: str = "",
         **details: float | None,
     ) -> Reading:
-        """Return the answer; without a value, or with one that is not finite, the measure has failed, which is never 0."""
+        """Return the reading; if the value is None or not finite, the measure has failed, and its value is None, never 0."""
         solid = value is not None and math.isfinite(value)
         return Reading(
             measure=self.name,
@@ -117,7 +117,7 @@ def require_positive(**options: float) -> None:
 
 
 def require_at_least(least: float, **options: float) -> None:
-    """Refuse numbers that are not finite or below the least one."""
+    """Refuse numbers that are not finite or are less than `least`."""
     for name, value in options.items():
         if not math.isfinite(value) or value < least:
             raise SettingsError(
@@ -127,7 +127,7 @@ def require_at_least(least: float, **options: float) -> None:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over random directions: its value, its standard error with what rounding adds, and what a reader must know."""
+    """A mean over random directions: its value, its standard error including rounding, and a note for the reader."""
 
     value: float
     standard_error: float | None
@@ -137,14 +137,14 @@ class Mean:
 def mean_rise(meter: Meter, direction: Callable[[Tensor, int], Tensor], samples: int, size: float, label: str) -> Mean:
     """Return the mean over random directions d of ½ f(θ + s d) + ½ f(θ - s d) - f(θ), and its standard error.
 
-    Both signs of each direction are used: what is odd in d has mean zero and would only be noise.
+    Both signs of each direction are used: the part that is odd in d has mean zero and would only be noise.
 
     Args:
-        meter: Of f and θ.
-        direction: From θ and a number to d, shape (P,).
-        samples: Directions.
+        meter: The meter of f and θ.
+        direction: Function from θ and a number to d, shape (P,).
+        samples: Number of directions.
         size: s.
-        label: For the progress.
+        label: Name in the progress display.
     """
     base, rises = meter.base, []
     with progress.task(label, total=samples, units="directions") as shown:
@@ -157,7 +157,7 @@ def mean_rise(meter: Meter, direction: Callable[[Tensor, int], Tensor], samples:
 
 
 def settled_mean_rise(meter: Meter, direction: Callable[[Tensor, int], Tensor], samples: int, size: float, label: str) -> Mean:
-    """Return `mean_rise`; where rounding is not far below it again in float64, with the rounding that is left in its error."""
+    """Return `mean_rise`, in float64 if rounding is not far below it; its error then includes the remaining rounding."""
     rise = mean_rise(meter, direction, samples, size, label)
     if meter.heights.is_clear(rise.value, meter.heights.at_weights):
         return rise

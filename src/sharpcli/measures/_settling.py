@@ -1,4 +1,4 @@
-"""From the tops that a search met to a lower bound of the maximum."""
+"""Compute a lower bound of the maximum from the highest points of a search."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Search = Callable[[Meter], tuple[Ball, list[Top]]]
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """The largest rise of a search that is proved.
+    """The largest proved rise of a search.
 
     Attributes:
-        rise: A lower bound of the maximum over the ball; None where nothing is proved to be higher than θ.
+        rise: A lower bound of the maximum over the ball; None if no rise above f(θ) is proved.
         base: f(θ) in float64.
-        rises: Of each top; none is above `rise`.
-        ball: That was searched.
-        place: Of the best top, shape (p,).
+        rises: The rise of each top; none is above `rise`.
+        ball: The ball that was searched.
+        place: The place of the best top, shape (p,).
         note: Why there is no rise, or that the search was made in float64.
     """
 
@@ -41,12 +41,12 @@ class Settled:
 def settle(meter: Meter, search: Search) -> Settled:
     """Run a search, and measure its best top in float64.
 
-    Where rounding is not far below the rise that was seen, the search did not know where it went: it is made again in
-    float64, and all of its tops are measured.
+    If the rounding error is not far below the rise, the search is not reliable and is repeated in float64. If it is still
+    not far below, all tops are measured.
 
     Args:
-        meter: Of f and θ; counts everything.
-        search: Searches for the maximum with a meter: this one, or one in float64.
+        meter: The meter of f and θ; it counts everything.
+        search: Searches for the maximum with a meter: this meter, or a meter in float64.
 
     Raises:
         NumericalError: The loss is not finite somewhere in the ball.

@@ -37,10 +37,10 @@ def read(
     Args:
         objective: f, the mean loss.
         theta: Shape (P,).
-        seed: Of the noise.
+        seed: Seed of the noise.
         sigma: Standard deviation σ ≥ 0 of the noise; a fraction of each weight if adaptive.
-        samples: Directions.
-        adaptive: Noise in proportion to |θ|.
+        samples: Number of directions.
+        adaptive: Whether the noise is proportional to |θ|.
 
     Raises:
         SettingsError: A size is out of range.

@@ -5,11 +5,11 @@ With f the mean loss, x the weights and, for a matrix A (n, p),
     C_ε = { z in R^p : |z_i| <= ε (|(A⁺x)_i| + 1) },
     φ(ε, A) = 100 (max_{z in C_ε} f(x + Az) - f(x)) / (1 + f(x)).
 
-A is the identity (full space) or has independent N(0, 1) entries (random subspace). The maximum is sought by L-BFGS-B and
-by a sign ascent on the device, so φ is always a lower bound. The ascent looks at both of two opposite corners, which
-random starts alone do not: it was up to 1.7 times as high (docs/performance.md). What a search found is evaluated again
-in float64, which also says whether rounding could have made it. A⁺x comes
-from the p x p Gram system (AᵀA) c = Aᵀx, never from a dense pseudo-inverse.
+A is the identity (full space) or has independent N(0, 1) entries (random subspace). The maximum is searched by L-BFGS-B
+and by a sign ascent on the device, so φ is always a lower bound. The ascent tries both of two opposite corners, which random
+starts alone do not: its φ was up to 1.7 times as high (docs/performance.md). The result of a search is evaluated again in
+float64, which also shows whether it could be a rounding error. A⁺x is computed from the p x p Gram system (AᵀA) c = Aᵀx,
+never from a dense pseudo-inverse.
 
 Reference: Keskar et al., ICLR 2017, Metric 2.1, equation (3), tables 3 and 4.
 """
@@ -59,24 +59,24 @@ def measure(
     eigenvector: bool = False,
     solver: str = "both",
 ) -> Measurement:
-    """Return φ(ε, A): the best of several L-BFGS-B solves and sign ascents, or of one kind alone.
+    """Return φ(ε, A): the best of several L-BFGS-B solves and sign ascents, or of only one kind.
 
     Args:
         objective: f, the mean loss.
         theta: x, shape (P,).
-        seed: Of the random starts and of A.
+        seed: Seed of the random starts and of A.
         epsilon: ε > 0. No unit.
         subspace: p, at most P; 0 is the full space.
-        iterations: L-BFGS-B iterations of each solve, and last steps of each sign ascent; 10 in the paper.
-        restarts: Number of searches of either kind, each from its own random start.
+        iterations: L-BFGS-B iterations of each solve, and final steps of each sign ascent; 10 in the paper.
+        restarts: Number of searches of each kind, each from its own random start.
         draws: Number of matrices A, each with its own solves; φ is the mean over them. One in the full space.
-        eigenvector: One more solve in the full space, from the corner that the top eigenvector of the Hessian points to;
-            among `phi_of_restarts` it is the last.
+        eigenvector: Whether to add a solve in the full space, started in the direction of the corner to which the first
+            eigenvector of the Hessian points; it is the last of `phi_of_restarts`.
         solver: "lbfgsb", "ascent", or "both".
 
     Returns:
-        φ in percent, with every search's own φ. `status` is "failed", and φ None, if no point of a
-        box was found to be higher than x.
+        φ in percent, with the φ of every search. `status` is "failed" and φ is None if in some box no point was found
+        where the loss is higher than at x.
 
     Raises:
         SettingsError: p > P.
@@ -102,7 +102,7 @@ def measure(
                     else:
                         start = solver.towards(_uphill(meter, seed))
                     solver.solve(start, iterations, shown)
-                    shown.advance(iterations - int(solver.solves[-1].nit))  # It may have ended before.
+                    shown.advance(iterations - int(solver.solves[-1].nit))  # It may have stopped earlier.
                 climbed = climb(meter, box, steps=iterations, restarts=ascents, seeds=(seed, draw), shown=shown)
             answers[:] = solver.solves
             return box, solver.tops + climbed
@@ -149,7 +149,7 @@ def read(
     eigenvector: bool = False,
     solver: str = "both",
 ) -> Reading:
-    """Return φ in the form that all measures share; see `measure`. A box of size 0 gives 0."""
+    """Return φ in the common form of all measures; see `measure`. A box of size 0 gives 0."""
     require_at_least(0, epsilon=epsilon, subspace=subspace)
     require_positive(iterations=iterations, restarts=restarts, draws=draws)
     if solver not in _SOLVERS:
@@ -185,7 +185,7 @@ def read(
 
 
 def _uphill(meter: Meter, seed: int) -> Tensor:
-    """Return the top eigenvector of the Hessian (P,), on the side that is uphill."""
+    """Return the first eigenvector of the Hessian (P,), with the sign for which the loss rises."""
     pairs = eigenpairs(operator_of("hessian", meter.objective, meter.theta), Wanted(1), seed=seed)
     vector, slope = pairs.vectors[0], meter.slope(torch.zeros_like(meter.theta))[1]
     meter.passes += _PASSES_OF_A_PRODUCT * (pairs.steps + pairs.confirmations + pairs.verifications)
@@ -193,7 +193,7 @@ def _uphill(meter: Meter, seed: int) -> Tensor:
 
 
 def _phi(rise: float | None, base: float) -> float | None:
-    """Return φ in percent, or None where nothing is proved to be higher than the weights themselves."""
+    """Return φ in percent, or None if it is not proved that the loss rises."""
     return 100 * rise / (1 + base) if rise is not None and rise > 0 else None
 
 

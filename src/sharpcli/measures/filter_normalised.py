@@ -34,9 +34,9 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, radius: float = 
     Args:
         objective: f, the mean loss.
         theta: Shape (P,).
-        seed: Of the directions.
+        seed: Seed of the directions.
         radius: r ≥ 0, a fraction of every filter's norm.
-        samples: Directions.
+        samples: Number of directions.
 
     Raises:
         SettingsError: A size is out of range.

@@ -21,23 +21,23 @@ INVARIANT: dict[str, tuple[str, ...]] = {}
 MISLEADS = "At a minimiser |∇f| is nearly 0 and B is very large: use tr Σ there, which is in the details."
 COST = "2 gradients"
 VARIANTS: tuple[dict[str, object], ...] = ({},)
-_ROUNDINGS = 4.0  # Relative to the size of the samples' gradients, which the mean is a sum of.
+_ROUNDINGS = 4.0  # Units of rounding in the mean, relative to the samples' gradients.
 
 
 def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50) -> Reading:
-    """Return B from the gradients of groups of samples drawn at random.
+    """Return B from the gradients of random groups of samples.
 
-    Between groups of b samples, b / (k - 1) Σ |g_j - ḡ|² is an unbiased estimate of tr Σ (with N - 1 in its own divisor); the
-    standard error is that of drawing the groups, not of drawing the data, and too large for groups of a few samples.
+    For groups of b samples, b / (k - 1) Σ |g_j - ḡ|² is an unbiased estimate of tr Σ (where Σ has the divisor N - 1). The
+    standard error is that of the random groups, not of the random data, and too large for groups of a few samples.
 
     Args:
         objective: f, the mean loss over N samples with one loss term each.
         theta: Shape (P,).
-        seed: Of the groups.
+        seed: Seed of the groups.
         groups: k, at least 2 and at most N.
 
     Returns:
-        B; failed with a single sample or group, or where the gradient is 0 but for rounding.
+        B; failed with a single sample or group, or if the gradient is 0 up to rounding.
 
     Raises:
         SettingsError: Too few groups.
@@ -61,7 +61,7 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
     if number < 2:
         return meter.reading(None, note="There is only one sample, or one group of samples.")
     trace, square = sum(deviations) / (number - 1), float(gradient @ gradient)
-    # Where every group is one sample nothing is left to chance.
+    # If every group is one sample, nothing is random.
     error = statistics.stdev(deviations) * math.sqrt(number) / (number - 1) if number < objective.num_samples else 0.0
     known = square > (_ROUNDINGS * torch.finfo(objective.runtime.dtype).eps) ** 2 * (trace + square)
     return meter.reading(

@@ -29,15 +29,15 @@ _OUTLIERS = 10  # Eigenvalues that are computed exactly, since the probes estima
 def read(
     objective: Objective, theta: Tensor, *, seed: int = 0, sigma: float = 0.01, probes: int = 6, steps: int = 30
 ) -> Reading:
-    """Return the nats lost, the outliers exactly and the bulk by stochastic Lanczos quadrature, with its standard error.
+    """Return the volume in nats: outliers exactly, the bulk by stochastic Lanczos quadrature with its standard error.
 
     Args:
         objective: f, the mean loss over n terms.
         theta: Shape (P,).
-        seed: Of the probes.
+        seed: Seed of the probes.
         sigma: Standard deviation σ ≥ 0 of the noise.
-        probes: Random vectors for the bulk.
-        steps: Of the recurrence of each.
+        probes: Number of random vectors for the bulk.
+        steps: Lanczos steps of each probe.
 
     Raises:
         SettingsError: A size is out of range.

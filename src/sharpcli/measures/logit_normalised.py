@@ -35,7 +35,7 @@ def read(
     steps: int = 10,
     restarts: int = 2,
 ) -> Reading:
-    """Return the best rise that projected gradient ascent finds; see `worst_case.read`.
+    """Return the largest rise that projected gradient ascent finds; see `worst_case.read`.
 
     Raises:
         SettingsError: A size is out of range, or the loss is not cross-entropy.

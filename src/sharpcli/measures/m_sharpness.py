@@ -42,12 +42,12 @@ def read(
     Args:
         objective: f, the mean loss over N samples.
         theta: Shape (P,).
-        seed: Of batches and starts.
-        m: Samples a batch; at most N.
+        seed: Seed of batches and starts.
+        m: Samples per batch; at most N.
         rho: Radius ρ ≥ 0.
         adaptive: Whether the ball is scaled by |θ|.
-        batches: Most batches to take; as many as there are if that is less.
-        steps: Of each ascent, after twelve that choose between opposite sides.
+        batches: Largest number of batches; all batches if there are fewer.
+        steps: Steps of each ascent, after twelve steps that choose between opposite sides.
 
     Raises:
         SettingsError: A size is out of range.
@@ -67,7 +67,7 @@ def read(
     with progress.task("m-sharpness", total=len(chosen) * num_steps(steps, 1), units="gradients") as shown:
         for number, part in enumerate(chosen):
             if not objective.criterion.count(objective.targets[part]):
-                continue  # Nothing but ignored targets: no loss to climb.
+                continue  # All targets are ignored: there is no loss.
             own = Meter("", objective.among(part), theta, {}, known=meter.heights.among(part))
 
             def search(meter: Meter, number: int = number) -> tuple[Ball, list[Top]]:

@@ -34,16 +34,16 @@ def read(
     tolerance: float = 0.01,
     adaptive: bool = False,
 ) -> Reading:
-    """Bracket σ by doubling or halving it, then bisect its logarithm; every σ meets the same directions.
+    """Bracket σ by doubling or halving it, then bisect its logarithm; all σ use the same directions.
 
     Args:
         objective: f, the mean loss.
         theta: Shape (P,).
-        seed: Of the directions.
+        seed: Seed of the directions.
         target: Rise of the loss, greater than 0.
-        samples: Directions, both signs of each.
+        samples: Number of directions; both signs of each are used.
         tolerance: Relative width of the bracket at the end.
-        adaptive: Noise in proportion to |θ|; σ is then a fraction.
+        adaptive: Whether the noise is proportional to |θ|; σ is then a fraction.
 
     Returns:
         σ; failed if no σ reaches the target.
@@ -68,7 +68,7 @@ def read(
         return mean_rise(working, direction, samples, sigma, "pac-bayes")
 
     def too_far(sigma: float) -> bool:
-        return not mean(sigma).value <= target  # A rise that is not finite is too far, too.
+        return not mean(sigma).value <= target  # A rise that is not finite is also too far.
 
     bracket = _bracket(too_far, tolerance)
     if bracket is None:
@@ -81,7 +81,7 @@ def read(
 
 
 def _bracket(too_far: Callable[[float], bool], tolerance: float) -> tuple[float, float] | None:
-    """Return two σ, close together, of which only the second is too far; None where there are none."""
+    """Return two σ, close together, of which only the second is too far; None if there are no such σ."""
     low, high = 0.0, _FIRST
     while not too_far(high):
         low, high = high, high * _GROWTH
@@ -96,6 +96,6 @@ def _bracket(too_far: Callable[[float], bool], tolerance: float) -> tuple[float,
     while high / low > 1 + tolerance:
         middle = math.sqrt(low * high)
         if not low < middle < high:
-            break  # The bracket is as narrow as numbers are.
+            break  # There is no number inside the bracket.
         low, high = (low, middle) if too_far(middle) else (middle, high)
     return low, high

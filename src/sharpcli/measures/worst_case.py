@@ -41,17 +41,17 @@ def read(
     steps: int = 10,
     restarts: int = 2,
 ) -> Reading:
-    """Return the best rise that projected gradient ascent finds, on the device of θ, as float64 sees it.
+    """Return the largest rise that projected gradient ascent finds, on the device of θ, evaluated in float64.
 
     Args:
         objective: f, the mean loss.
         theta: Shape (P,).
-        seed: Of the random starts.
+        seed: Seed of the random starts.
         rho: Radius ρ ≥ 0; a fraction of each weight if adaptive.
         norm: "2" or "inf".
         adaptive: Whether the ball is scaled by |θ|.
-        steps: Of each ascent, after twelve that choose between opposite sides.
-        restarts: Ascents, each from its own random point of the ball.
+        steps: Steps of each ascent, after twelve steps that choose between opposite sides.
+        restarts: Number of ascents, each from its own random point of the ball.
 
     Raises:
         SettingsError: A size is out of range, or there is no such norm.

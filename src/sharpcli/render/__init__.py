@@ -1,1 +1,1 @@
-"""Results as tables and figures; no torch."""
+"""Results as tables and figures. This package does not import torch."""

@@ -69,7 +69,7 @@ def lay_out(rows: Sequence[Sequence[Panel]], heights: Sequence[float], *, margin
 
     Args:
         rows: Functions that draw a panel.
-        heights: Of each row, in parts of the usual height.
+        heights: Height of each row, relative to the usual height.
         margin: Height above and below the panels, in inches.
     """
     columns = max(map(len, rows))

@@ -1,4 +1,4 @@
-"""From a table to lines of a given width: as it is, transposed, in blocks of columns, or row by row; nothing is cut off."""
+"""Convert a table to lines of a given width: unchanged, transposed, in blocks of columns, or row by row; nothing is cut."""
 
 from __future__ import annotations
 

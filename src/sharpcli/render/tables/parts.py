@@ -81,7 +81,7 @@ def plus_minus(value: float, error: float) -> str:
 
 
 def between_bounds(value: float, lower: float, upper: float) -> str:
-    """Return a number and its interval, with as many decimals as give the width of the interval three digits."""
+    """Return a number and its interval, with so many decimals that the width of the interval has three digits."""
     width = upper - lower
     decimals = 2 - math.floor(math.log10(width)) if math.isfinite(width) and width > 0 else -1
     if 0 <= decimals <= _DECIMALS and max(abs(value), abs(lower), abs(upper)) < 10.0 ** (_DECIMALS - decimals):

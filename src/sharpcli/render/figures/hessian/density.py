@@ -51,7 +51,7 @@ def draw_density(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def has_positive_part(density: Density) -> bool:
-    """Tell whether a density has eigenvalues to count on a logarithmic axis."""
+    """Return whether a density has eigenvalues to count on a logarithmic axis."""
     return max(density.nodes, default=0.0) > density.linear_width
 
 
@@ -126,7 +126,7 @@ def _lone(line: Line) -> float:
 
 
 def _stretch(value: float, own: float, common: float) -> float:
-    """Return d asinh(λ/own) / d asinh(λ/common): densities over either scale differ by it, the area under them does not."""
+    """Return d asinh(λ/own) / d asinh(λ/common): densities on the two scales differ by this factor, at equal area."""
     return math.hypot(value, common) / math.hypot(value, own)
 
 

@@ -20,9 +20,9 @@ _IN_SIGHT = 3.0  # 2/lr is drawn up to this multiple of the largest eigenvalue.
 _NARROW = 5.0  # Numbers of sizes within this factor are drawn on a linear axis.
 _TINY = 1e-3  # Part of the largest size below which an axis with both signs is linear in any case.
 _FAINT = 0.5  # Strength of the colour of all but the first eigenvalue.
-_ALL_MARKED = 13  # Indices up to this number are all marked on their axis,
+_ALL_MARKED = 13  # Up to this number of indices, all are marked on their axis.
 _LOOSEST = 0.01  # A search does not stop at a larger relative residual, whatever the tolerance.
-_MOST_MARKS = 11  # or else so many of them.
+_MOST_MARKS = 11  # Largest number of marks on the axis of more indices.
 
 
 def draw_eigenvalues(axes: Axes, lines: Sequence[Line]) -> None:
@@ -246,7 +246,7 @@ def draw_search(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _ranks(count: int, total: int) -> list[int]:
-    """Return which of the ranks 1 to count are marked on an axis of total ones: all, or 1 and multiples of a round number."""
+    """Return which of the ranks 1 to count are marked on an axis of `total` ranks: all, or 1 and multiples of a number."""
     strides = (1, *(digit * 10**power for power in range(9) for digit in (5, 10, 20)))
     stride = next(stride for stride in strides if total <= (_ALL_MARKED if stride == 1 else stride * _MOST_MARKS))
     return [rank for rank in range(1, count + 1) if rank == 1 or (rank % stride == 0 and rank - 1 >= 0.75 * stride)]
