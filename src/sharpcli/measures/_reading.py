@@ -54,7 +54,7 @@ class Meter:
 
     @cached_property
     def heights(self) -> Heights:
-        """f in float64."""
+        """The loss f in float64."""
         return self.known or Heights.of(self.objective, self.theta)
 
     def widened(self) -> Meter:
