@@ -28,6 +28,7 @@ from sharpcli.inputs import (
     chosen,
     converted,
     copied,
+    sample_size,
     select,
 )
 from sharpcli.kernels.fusing import Fusing
@@ -129,7 +130,9 @@ class Objective:
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
-            chunk_size = MemoryPlan(runtime.device).samples_per_pass(saved)
+            # Of a source there are two chunks at once: that which is worked on, and the next one.
+            read = 2 * sample_size(inputs) if isinstance(made.inputs, InputSource) else 0
+            chunk_size = MemoryPlan(runtime.device).samples_per_pass(saved + read)
         return replace(made, chunk_size=min(bn_block if bn == "batch" else chunk_size, len(targets)))
 
     @property
