@@ -102,7 +102,7 @@ def _hints(function: Callable[..., object]) -> dict[str, Any]:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Tell whether a value has a simple annotated type; types it does not know are let through."""
+    """Return whether a value has a simple annotated type; types it does not know are let through."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(_fits(value, option) for option in inner)

@@ -129,7 +129,7 @@ def message_of(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory has run out, of whichever device."""
+    """Return whether an error says that memory has run out, of whichever device."""
     by_type = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # The latter is torch's.
     return by_type or any(words in message_of(error) for words in _NO_MEMORY)
 

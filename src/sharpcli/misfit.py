@@ -62,7 +62,7 @@ def _works(runs: Callable[[Inputs], object], inputs: Inputs) -> bool:
 
 
 def _were_bytes(inputs: Tensor) -> bool:
-    """Tell whether these are whole numbers of 0..255, divided by 255."""
+    """Return whether these are whole numbers of 0..255, divided by 255."""
     scaled = inputs.double() * _FULL_SCALE
     whole = (scaled - scaled.round()).abs() <= 1e-4
     return bool((whole & (scaled >= 0) & (scaled < _FULL_SCALE + 0.5)).all())

@@ -237,7 +237,7 @@ class _Calls:
             )
 
     def is_same(self, outputs: Tensor, wanted: Tensor) -> bool:
-        """Tell whether two answers are equal up to rounding."""
+        """Return whether two answers are equal up to rounding."""
         if outputs.shape != wanted.shape:
             return False
         size = float(wanted.nan_to_num(posinf=0, neginf=0).abs().max()) if wanted.numel() else 0.0
@@ -259,7 +259,7 @@ def _call(model: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs) -> An
 
 
 def _normalises_by_batch(model: nn.Module) -> bool:
-    """Tell whether a BatchNorm layer has no statistics of its own; the BatchNorm policy takes care of those."""
+    """Return whether a BatchNorm layer has no statistics of its own; the BatchNorm policy takes care of those."""
     return any(isinstance(part, _BatchNorm) and part.running_mean is None for part in model.modules())
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def overwrites_inputs(objective: Objective) -> bool:
-    """Tell whether the model changes its inputs in place."""
+    """Return whether the model changes its inputs in place."""
     inputs = copied(objective.few().inputs)
     checked = checked_indices(objective.runtime.device)
     with torch.no_grad(), objective.arithmetic(), suppress(Exception), checked:  # Errors are reported by the next pass.

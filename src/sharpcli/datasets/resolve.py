@@ -114,7 +114,7 @@ def _takes(load: Callable[..., object], parameter: str) -> bool:
 
 
 def is_of_images(spec: str) -> bool:
-    """Tell whether a spec names a set or a folder of images, whose pixels a transform changes."""
+    """Return whether a spec names a set or a folder of images, whose pixels a transform changes."""
     return spec.partition(":")[0].lower() not in FILES and not data_is_code(spec)
 
 
@@ -143,7 +143,7 @@ def _parse(spec: str) -> tuple[str, str]:
 
 
 def _can_be_imported(source: str) -> bool:
-    """Tell whether there is a file or a module in front of the colon; if not, the word is a misspelt scheme."""
+    """Return whether there is a file or a module in front of the colon; if not, the word is a misspelt scheme."""
     top = source.partition(".")[0]
     if source.endswith(".py") or Path(f"{top}.py").is_file() or Path(top).is_dir():
         return True

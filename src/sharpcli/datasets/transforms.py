@@ -216,7 +216,7 @@ def _of_code(text: str) -> Transform:
 
 
 def _needs_nothing(function: Callable[..., Any]) -> bool:
-    """Tell whether a function can be called without arguments: it returns a transform, and is none itself."""
+    """Return whether a function can be called without arguments: it returns a transform, and is none itself."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

@@ -48,7 +48,7 @@ class MatrixProduct:
 
 
 def applies(inputs: Tensor, weight: Tensor) -> bool:
-    """Tell whether a product of these is one that oneDNN is to make here."""
+    """Return whether a product of these is one that oneDNN is to make here."""
     plain = all(part.device.type == "cpu" and part.dtype == torch.float32 and part.numel() for part in (inputs, weight))
     return plain and inputs.ndim > 1 and weight.ndim == 2 and is_faster()
 

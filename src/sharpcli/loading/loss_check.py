@@ -66,5 +66,5 @@ def stored_loss(loaded: LoadedCheckpoint, split: str, num_samples: int) -> float
 
 
 def losses_agree(stored: float, measured: float) -> bool:
-    """Tell whether a loss is the one a checkpoint has stored, up to another device or number of threads."""
+    """Return whether a loss is the one a checkpoint has stored, up to another device or number of threads."""
     return abs(stored - measured) <= _AGREEMENT * max(abs(stored), 1e-3)

@@ -105,7 +105,7 @@ class Loss(ABC):
         return self.counted(targets).reshape(len(targets), -1).any(1)
 
     def classifies(self, targets: Tensor) -> bool:
-        """Tell whether an answer can be right or wrong, so that there is an accuracy."""
+        """Return whether an answer can be right or wrong, so that there is an accuracy."""
         return not targets.is_floating_point()
 
     def num_outputs(self, targets: Tensor, num_classes: int) -> int:  # noqa: ARG002
@@ -191,5 +191,5 @@ def bare_shape(tensor: Tensor) -> tuple[int, ...]:
 
 
 def binary(targets: Tensor) -> bool:
-    """Tell whether all of these are 0 or 1."""
+    """Return whether all of these are 0 or 1."""
     return bool(((targets == 0) | (targets == 1)).all())

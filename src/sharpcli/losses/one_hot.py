@@ -8,7 +8,7 @@ from sharpcli.errors import InputError
 
 
 def one_hot(targets: Tensor) -> bool:
-    """Tell whether whole numbers (N, K), K > 1, are 0 but for exactly one 1 in every row."""
+    """Return whether whole numbers (N, K), K > 1, are 0 but for exactly one 1 in every row."""
     if targets.is_floating_point() or targets.ndim != 2 or targets.shape[1] == 1:
         return False
     return bool(((targets == 0) | (targets == 1)).all()) and bool((targets.sum(1) == 1).all())

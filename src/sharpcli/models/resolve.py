@@ -90,7 +90,7 @@ def resolve(
 
 
 def is_of_library(spec: str, *libraries: str) -> bool:
-    """Tell whether a spec names a model of torchvision, timm or Hugging Face, or of one of the libraries that are named."""
+    """Return whether a spec names a model of torchvision, timm or Hugging Face, or of one of the libraries that are named."""
     scheme = spec.lower().partition(":")[0]
     return scheme in (libraries or (TORCHVISION.rstrip(":"), TIMM.rstrip(":"), HUGGING_FACE))
 
