@@ -13,7 +13,7 @@ from torch import nn
 
 import sharpcli
 from sharpcli import checkpoints
-from sharpcli.analyses.surface.grid import KeptGrid, fill
+from sharpcli.analyses.surface.grid import SavedGrid, fill
 from sharpcli.analyses.surface.plane import eigen_plane, plane_through, principal_plane, random_plane
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.objective import Objective
@@ -35,7 +35,7 @@ def bowl(size: int = 5) -> Objective:
 
 def test_the_surface_of_a_linear_function_is_linear():
     """Peers walk their grids in a zig-zag and shift every second row by one cell."""
-    found = fill(lambda alpha, beta: 3 + 2 * alpha - 5 * beta, ALPHAS, BETAS, KeptGrid(None, {}))
+    found = fill(lambda alpha, beta: 3 + 2 * alpha - 5 * beta, ALPHAS, BETAS, SavedGrid(None, {}))
     wanted = 3 + 2 * numpy.array(ALPHAS)[None, :] - 5 * numpy.array(BETAS)[:, None]
     assert numpy.array_equal(found, wanted)
 
@@ -104,7 +104,7 @@ def test_coarse_points_come_first_and_each_once():
         return 0.0
 
     alphas, betas = [float(i) for i in range(9)], [float(i) for i in range(5)]
-    fill(watch, alphas, betas, KeptGrid(None, {}))
+    fill(watch, alphas, betas, SavedGrid(None, {}))
     assert len(seen) == len(set(seen)) == 45
     assert set(seen[:2]) == {(0.0, 0.0), (8.0, 0.0)}
     assert set(seen[:6]) == {(alpha, beta) for alpha in (0.0, 4.0, 8.0) for beta in (0.0, 4.0)}
@@ -121,18 +121,18 @@ def test_an_interrupted_surface_is_gone_on_with(tmp_path: Path):
         return alpha * beta + 1
 
     with pytest.raises(KeyboardInterrupt):
-        fill(break_off, ALPHAS, BETAS, KeptGrid(place, {"of": 1}))
+        fill(break_off, ALPHAS, BETAS, SavedGrid(place, {"of": 1}))
     more: list[float] = []
 
     def go_on(alpha: float, beta: float) -> float:
         more.append(alpha)
         return alpha * beta + 1
 
-    found = fill(go_on, ALPHAS, BETAS, KeptGrid(place, {"of": 1}))
+    found = fill(go_on, ALPHAS, BETAS, SavedGrid(place, {"of": 1}))
     assert len(more) == 15 - 7
-    assert numpy.array_equal(found, fill(lambda a, b: a * b + 1, ALPHAS, BETAS, KeptGrid(None, {})))
+    assert numpy.array_equal(found, fill(lambda a, b: a * b + 1, ALPHAS, BETAS, SavedGrid(None, {})))
     with pytest.raises(SettingsError, match=r"has other settings \(of\)"):
-        fill(go_on, ALPHAS, BETAS, KeptGrid(place, {"of": 2}))
+        fill(go_on, ALPHAS, BETAS, SavedGrid(place, {"of": 2}))
 
 
 def test_the_surface_of_a_checkpoint(runs: Path, tmp_path: Path, contents: Callable[[Path], dict[str, str]]):
@@ -186,7 +186,7 @@ def test_bad_words(runs: Path, sharpcli: Callable[..., Any], tmp_path: Path):
 )
 def test_points_that_are_no_longer_what_was_written_are_refused(name: str, tmp_path: Path) -> None:
     place, axes = tmp_path / "x.pt", [0.0, 1.0]
-    fill(lambda alpha, beta: alpha + beta, axes, axes, KeptGrid(place, {"of": "this"}))
+    fill(lambda alpha, beta: alpha + beta, axes, axes, SavedGrid(place, {"of": "this"}))
     changes = {
         "no losses": lambda content: content.pop("loss"),
         "text": lambda content: content.update(loss="x"),
@@ -197,4 +197,4 @@ def test_points_that_are_no_longer_what_was_written_are_refused(name: str, tmp_p
     }
     change_state(place, changes[name], sealed=name != "another loss")
     with pytest.raises(InputError, match="holds no surface that can be continued"):
-        fill(lambda alpha, beta: alpha + beta, axes, axes, KeptGrid(place, {"of": "this"}))
+        fill(lambda alpha, beta: alpha + beta, axes, axes, SavedGrid(place, {"of": "this"}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharpcli import checkpoints, distance, inspect
-from sharpcli.analyses.surface.grid import KeptGrid, fill
+from sharpcli.analyses.surface.grid import SavedGrid, fill
 from sharpcli.datasets.resolve import resolve
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import eigenpairs
@@ -83,7 +83,7 @@ def restored(material: Material, folder: Path) -> object:
 
 def filled(material: Material, folder: Path) -> object:
     """Take a surface up; its losses then have to be those of the function."""
-    losses = fill(bowl, [0.0, 1.0], [0.0, 1.0], KeptGrid(folder / "surface.pt", material.surface))
+    losses = fill(bowl, [0.0, 1.0], [0.0, 1.0], SavedGrid(folder / "surface.pt", material.surface))
     if losses.tolist() != [[1.0, 2.0], [2.0, 3.0]]:
         raise AssertionError(f"a damaged file has given the losses {losses.tolist()}")
     return losses

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from sharpcli import train
-from sharpcli.analyses.surface.grid import KeptGrid, fill
+from sharpcli.analyses.surface.grid import SavedGrid, fill
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.wanted import Wanted
@@ -70,7 +70,7 @@ class Material:
         self.truth = self.values.sort(descending=True).values[:2]
         self._search(place / "search")
         self.surface = {"of": "that"}
-        fill(bowl, [0.0, 1.0], [0.0, 1.0], KeptGrid(place / "surface.pt", self.surface))
+        fill(bowl, [0.0, 1.0], [0.0, 1.0], SavedGrid(place / "surface.pt", self.surface))
         for number in range(6):
             folder = place / "images" / ("train", "test")[number % 2] / "ab"[number % 3 > 0]
             folder.mkdir(parents=True, exist_ok=True)

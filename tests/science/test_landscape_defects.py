@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 import sharpcli
-from sharpcli.analyses.surface.grid import KeptGrid, fill
+from sharpcli.analyses.surface.grid import SavedGrid, fill
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,8 +27,8 @@ def test_a_loss_of_exactly_zero_counts_as_computed(tmp_path: Path):
         return 0.0
 
     with pytest.raises(KeyboardInterrupt):
-        fill(flat, places, places, KeptGrid(tmp_path / "s.pt", {}))
-    found = fill(flat, places, places, KeptGrid(tmp_path / "s.pt", {}))
+        fill(flat, places, places, SavedGrid(tmp_path / "s.pt", {}))
+    found = fill(flat, places, places, SavedGrid(tmp_path / "s.pt", {}))
     assert calls == 9 + 1  # Nine points, and the one that was broken off.
     assert numpy.array_equal(found, numpy.zeros((3, 3)))
 

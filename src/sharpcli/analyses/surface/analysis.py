@@ -12,7 +12,7 @@ import numpy
 from sharpcli import checkpoints, files
 from sharpcli.analyses.compatibility import different_constants, require_compatible
 from sharpcli.analyses.provenance import recording
-from sharpcli.analyses.surface.grid import KeptGrid, fill
+from sharpcli.analyses.surface.grid import SavedGrid, fill
 from sharpcli.analyses.surface.plane import Plane, eigen_plane, plane_through, principal_plane, random_plane
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, NumericalError, SettingsError
@@ -72,7 +72,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
             "plane": checkpoints.state_sha256({"origin": plane.origin, "axes": plane.axes}),
             "settings": _relevant(settings),
         }
-        kept = KeptGrid(state, identity, record.seconds)
+        kept = SavedGrid(state, identity, record.seconds)
         losses = fill(loss, alphas, betas, kept)
         centre = loss(0.0, 0.0)
         if not numpy.isfinite(losses).any():

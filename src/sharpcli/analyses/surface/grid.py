@@ -22,7 +22,7 @@ Grid = NDArray[numpy.float64]
 Done = NDArray[numpy.bool_]
 
 
-def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: Sequence[float], kept: KeptGrid) -> Grid:
+def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: Sequence[float], kept: SavedGrid) -> Grid:
     """Evaluate a function on a grid, coarse points first; return rows of β, columns of α.
 
     Every point is evaluated independently of the other points.
@@ -53,7 +53,7 @@ class _Points(TypedDict):
     seconds: Annotated[float, files.Range(0)]
 
 
-class KeptGrid:
+class SavedGrid:
     """The evaluated points in a file, from which an interrupted surface continues.
 
     Attributes:
