@@ -45,6 +45,7 @@ tensors = (x, y)
 def arrays(): return x.numpy(), y.numpy()
 def data_set(): return TensorDataset(x, y)
 def maps(again=False): return Maps()
+def subset(): return torch.utils.data.Subset(Maps(), [8, 1, 6])
 def endless(): return Endless()
 def flows(): return Flows()
 def samples(): return [(x[i], int(y[i])) for i in range(10)]
@@ -197,6 +198,10 @@ def test_a_data_set_without_room_is_read_again(code: Path, monkeypatch: pytest.M
     assert torch.equal(read.inputs[order], held.inputs[order])
     assert torch.equal(read.chosen(order).inputs[slice(0, 2)], held.inputs[order[:2]])
     assert torch.equal(read.targets, held.targets)
+    part = loaded(code, "subset").train
+    assert isinstance(part.inputs, InputSource)
+    assert torch.equal(part.inputs[:], held.inputs[torch.tensor([8, 1, 6])])
+    assert torch.equal(part.targets, held.targets[torch.tensor([8, 1, 6])])
     assert loaded(code, "maps", "again=True").fingerprint() == known
 
 

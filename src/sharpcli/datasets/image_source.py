@@ -134,9 +134,13 @@ class ImageSource(InputSource):
         digest.update(f"{self._description}; {len(self._paths)} images;".encode())
         step = -(-len(self._paths) // _HASHED_FILES)
         for number, path in enumerate(self._paths):
-            with files.opened(Path(path)) as file:
-                digest.update(f"{os.path.relpath(path, root)} {os.fstat(file.fileno()).st_size};".encode())
-                if number % step == 0:
+            try:
+                size = os.path.getsize(path)
+            except OSError as error:  # It was there when the folder was listed.
+                raise InputError(f"The image '{path}' cannot be read.", "Replace or remove it.") from error
+            digest.update(f"{os.path.relpath(path, root)} {size};".encode())
+            if number % step == 0:
+                with files.opened(Path(path)) as file:
                     digest.update(file.read())
         return digest.digest()
 

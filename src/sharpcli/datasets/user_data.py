@@ -243,7 +243,7 @@ class _Part:
 
     def _plan(self, part: Any, batch: Batch) -> None:
         """Read inputs again later if they do not fit into memory, and the part gives samples by their positions."""
-        data_set = getattr(part, "dataset", part)
+        data_set = part.dataset if isinstance(part, DataLoader) else part  # A Subset has such an attribute, too.
         if not hasattr(part, "__len__") or not hasattr(data_set, "__len__"):
             return
         needed = len(data_set) * sample_size(batch.inputs)
