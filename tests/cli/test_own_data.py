@@ -26,6 +26,19 @@ def loaders():
     return {"train": DataLoader(train, 7, shuffle=True), "val": DataLoader(test)}
 """
 
+TWO = """
+import torch
+from torch import nn
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(1, 3)
+    def forward(self, features, bias): return self.a(features) + self.b(bias)
+def data():
+    x, y = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
+    return (x[:30], x[:30, :1], y[:30]), (x[30:], x[30:, :1], y[30:])
+"""
+
 
 @pytest.fixture(scope="module")
 def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -63,3 +76,19 @@ def test_a_run_over_own_data_is_trained_and_analysed_only_where_its_code_is_name
         assert "code that a file names is never run" in answer.stderr.replace("\n", " ")
         named = sharpcli(*command, "--data", f"{code}:loaders")
         assert named.exit_code == 0, named.stderr
+
+
+def test_weights_of_a_model_of_two_inputs_need_no_data(sharpcli: Callable[..., Any], tmp_path: Path):
+    """Trained, analysed and measured: where only tensors are asked about, the model is not called."""
+    code = tmp_path / "two.py"
+    code.write_text(TWO)
+    words = ["--model", f"{code}:Two", "--data", f"{code}:data"]
+    answer = sharpcli("train", *words, "--steps", 2, "--batch-size", 8, "--out", tmp_path)
+    assert answer.exit_code == 0, answer.stderr
+    assert sharpcli("distance", tmp_path / "sgd", "--model", f"{code}:Two").exit_code == 0
+    answer = sharpcli("hessian", tmp_path / "sgd", *words, "--topk", 1)
+    assert answer.exit_code == 0, answer.stderr
+    assert "stored with" not in answer.stderr
+    answer = sharpcli("train", *words, "--augment", "flip", "--out", tmp_path / "other")
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert "is for images" in answer.stderr

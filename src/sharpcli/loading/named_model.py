@@ -40,11 +40,11 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
     recorded = checkpoint.metadata.get("model", {})
     shape, classes = recorded.get("input_shape"), recorded.get("num_classes")
     with torch.random.fork_rng():
+        if model_is_code(spec):  # Not tried out: only its tensors are asked about.
+            return _own_code(checkpoint, spec, arguments)
         if shape is not None and classes is not None:
             most = most_parameters(checkpoint)
             return resolve(spec, input_shape=tuple(shape), num_classes=classes, arguments=arguments, most=most)
-        if model_is_code(spec):
-            return _own_code(checkpoint, spec, arguments)
         if is_of_library(spec):
             most, options = most_parameters(checkpoint), parse_arguments(arguments)
             return of_width_in_file(
@@ -57,9 +57,16 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
 
 
 def _own_code(checkpoint: Checkpoint, spec: str, arguments: Sequence[str]) -> nn.Module:
-    options, recorded = parse_arguments(arguments), checkpoint.metadata.get("hyper_parameters")
+    recorded = checkpoint.metadata.get("model", {})
+    shape, classes = recorded.get("input_shape"), recorded.get("num_classes")
     try:
-        return build_from_code(spec, input_shape=None, num_classes=None, options=options, hyper_parameters=recorded)
+        return build_from_code(
+            spec,
+            input_shape=None if shape is None else tuple(shape),
+            num_classes=classes,
+            options=parse_arguments(arguments),
+            hyper_parameters=checkpoint.metadata.get("hyper_parameters"),
+        )
     except InputError as error:
         if "missing" in error.message:
             error.hint = "If it wants the shape of a sample or the number of classes, name the data with --data."
