@@ -26,6 +26,7 @@ def field(): return nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
 def data():
     generator = torch.Generator().manual_seed(0)
     return torch.randn(40, 5, generator=generator), torch.arange(40) % 3
+def parts(): return {"train": points(), "test": points()}
 def both(): return data(), data()
 def points(): return torch.rand(30, 2, generator=torch.Generator().manual_seed(1))
 
@@ -143,6 +144,37 @@ def test_training_by_it_and_the_record(sharpcli: Run, code: Path, tmp_path: Path
     assert (answer.exit_code, answer.stdout) == (3, "")
     assert f"add --loss {code}:entropy" in answer.stderr.replace("\n", " ")
     assert sharpcli("train", "--resume", run, *code_words, "--loss", f"{code}:entropy").exit_code == 0
+
+
+def test_training_divides_by_all_terms_of_a_sample(sharpcli: Run, code: Path, tmp_path: Path):
+    """Two terms a sample: the update is that of their mean, against one step of gradient descent by plain torch."""
+    words = ["--model", f"{code}:field", "--data", f"{code}:parts", "--loss", f"{code}:wave", "--mode", "fullbatch"]
+    plain = [
+        "--steps",
+        1,
+        "--lr",
+        0.1,
+        "--momentum",
+        0,
+        "--weight-decay",
+        0,
+        "--clip",
+        0,
+        "--warmup",
+        0,
+        "--schedule",
+        "constant",
+    ]
+    answer = sharpcli("train", *words, *plain, "--out", tmp_path)
+    assert answer.exit_code == 0, answer.stderr
+    first, last = (torch.load(tmp_path / "fullbatch" / name)["state_dict"] for name in ("init.pt", "final.pt"))
+    space: dict[str, Any] = {}
+    exec(CODE, space)
+    model = space["field"]()
+    model.load_state_dict(first)
+    space["wave"](model, (space["points"](), None)).mean().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(last[name], parameter.detach() - 0.1 * parameter.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_the_next_commands_name_the_code_again(sharpcli: Run, code: Path, tmp_path: Path):

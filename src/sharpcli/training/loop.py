@@ -83,7 +83,9 @@ class Run:
         )
         train = self._evaluator.train
         inputs, targets = train.inputs, train.targets
-        descended = loss_of(smoothed(self.loss, plan.label_smoothing), targets)
+        descended = train.criterion
+        if plan.label_smoothing:
+            descended = loss_of(smoothed(train.loss_name, plan.label_smoothing), targets)
         self.updater = Updater(self.model, inputs, targets, descended, plan, self.seed)
         self._distance = DistanceTracker(train.space, theta_of(train.space, self.model))
         self._sharpness: SharpnessTracker | None = None
