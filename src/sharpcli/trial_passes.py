@@ -13,7 +13,7 @@ from sharpcli import graphs
 from sharpcli.chunks import Chunk
 from sharpcli.errors import InputError
 from sharpcli.index_bounds import checked_indices
-from sharpcli.inputs import Inputs, copied, joined, select, tensors_in
+from sharpcli.inputs import Inputs, InputSource, copied, joined, select, tensors_in
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Loss, UserLoss
 from sharpcli.misfit import misfit
@@ -43,11 +43,11 @@ def saved_bytes_per_sample(objective: Objective) -> int:
         with objective.arithmetic(), checked_indices(device):
             data = (*tensors_in(objective.inputs), objective.targets, *tensors_in(few.inputs), few.targets)
             own = (*leaves.values(), *data)
-            if not isinstance(objective.criterion, UserLoss):
+            if not objective.loss_is_code:
                 outputs = objective.outputs(leaves, few.inputs, {})
                 objective.criterion.require_classes(outputs, few.targets, objective.targets)
             loss, size = graphs.saved_bytes(lambda: objective.loss_sum(leaves, few), own)
-            if not isinstance(objective.criterion, UserLoss) and _holds_integers(few.inputs):
+            if not objective.loss_is_code and _integers_in(few.inputs):
                 _require_tokens(objective, leaves, few)
     except Exception as error:  # A foreign model may raise anything.
         with torch.no_grad(), checked_indices(device):
@@ -57,8 +57,8 @@ def saved_bytes_per_sample(objective: Objective) -> int:
     return size // len(few.targets)
 
 
-def _holds_integers(inputs: Inputs) -> bool:
-    return any(not part.is_floating_point() for part in tensors_in(inputs))
+def _integers_in(inputs: Inputs | InputSource) -> list[Tensor]:
+    return [part for part in tensors_in(inputs) if not part.is_floating_point() and part.dtype != torch.bool]
 
 
 def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chunk) -> None:
@@ -66,8 +66,7 @@ def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chu
     with torch.no_grad():
         extremes = [
             place
-            for part in tensors_in(objective.inputs)
-            if not part.is_floating_point()
+            for part in _integers_in(objective.inputs)
             for flat in [part.reshape(len(part), -1)]
             for place in (flat.amin(1).argmin(), flat.amax(1).argmax())
         ]
@@ -107,7 +106,8 @@ def _settled_code(objective: Objective, loss: UserLoss) -> Loss:
         return objective.loss_terms(weights, Chunk(0, select(few.inputs, index), few.targets[index]))
 
     with torch.no_grad(), objective.arithmetic():
-        return loss.settled_by(of_samples, len(few.targets))
+        # In the blocks of --bn batch a sample depends on the others by intention.
+        return loss.settled_by(of_samples, len(few.targets), alone=objective.bn != "batch")
 
 
 def num_fusible(objective: Objective) -> int:

@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 def net(num_classes=3): return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, num_classes))
+def normed(): return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3))
 def field(): return nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
 def data():
     generator = torch.Generator().manual_seed(0)
@@ -57,7 +58,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.write_text(CODE)
     space: dict[str, Any] = {}
     exec(CODE, space)
-    for name in ("net", "field"):
+    for name in ("net", "normed", "field"):
         torch.manual_seed(0)
         torch.save(space[name]().state_dict(), path.with_name(f"{name}.pt"))
     return path
@@ -202,6 +203,14 @@ def test_what_is_no_loss_is_said(sharpcli: Run, code: Path, loss: str, words: st
     answer = sharpcli("hessian", *words_for(code, f"{code}:{loss}"))
     assert (answer.exit_code, answer.stdout) == (3, "")
     assert words in " ".join(answer.stderr.split())
+
+
+def test_blocks_of_batch_norm_are_no_fault_of_the_loss(sharpcli: Run, code: Path):
+    words = [code.with_name("normed.pt"), "--model", f"{code}:normed", "--data", f"{code}:data"]
+    options = ["--bn", "batch", "--bn-block", 10, "--topk", 1, "--seed", 3]
+    own, built_in = (answered(sharpcli, "hessian", *words, "--loss", loss, *options) for loss in (f"{code}:entropy", "ce"))
+    assert own["loss"] == pytest.approx(built_in["loss"], rel=1e-6)
+    assert own["eigenvalues"][0]["value"] == pytest.approx(built_in["eigenvalues"][0]["value"], rel=1e-4)
 
 
 @pytest.mark.parametrize("operator", ["ggn", "fisher"])

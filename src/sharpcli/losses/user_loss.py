@@ -56,18 +56,20 @@ class UserLoss(Loss):
             raise InputError(f"The loss '{self.spec.name}' returns {shape}.", _SIGNATURE)
         return losses.reshape(len(targets), -1)
 
-    def settled_by(self, of_samples: Callable[[slice], Tensor], count: int) -> UserLoss:
+    def settled_by(self, of_samples: Callable[[slice], Tensor], count: int, *, alone: bool) -> UserLoss:
         """Return this loss with the number of terms that the losses of a few samples show.
 
         Args:
             of_samples: Returns the losses of some of these samples.
             count: Number of samples.
+            alone: Whether a sample must have the same loss without the others.
 
         Raises:
             InputError: The function fails, or the loss of a sample depends on the samples beside it.
         """
         with errors_named(self.spec.name, "called"):
-            everything, first = of_samples(slice(count)), of_samples(slice(1))
+            everything = of_samples(slice(count))
+            first = of_samples(slice(1)) if alone else everything[:1]
         same = first.shape[1] == everything.shape[1] and torch.allclose(
             first, everything[:1], rtol=_AGREEMENT, atol=_AGREEMENT * float(everything.abs().max()), equal_nan=True
         )
