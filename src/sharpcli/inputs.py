@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpcli.errors import InputError
+
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Index = slice | Tensor
 
@@ -47,9 +49,15 @@ class InputSource(ABC):
         return ()
 
     def __getitem__(self, index: Index) -> Inputs:
-        """Read some of the samples."""
-        positions = list(range(len(self)))[index] if isinstance(index, slice) else index.tolist()
-        return self.read(positions)
+        """Read some of the samples.
+
+        Raises:
+            InputError: A sample cannot be read, has another shape than the first, or holds NaN or infinity.
+        """
+        inputs = self.read(list(range(len(self)))[index] if isinstance(index, slice) else index.tolist())
+        for part in tensors_in(inputs):
+            require_finite("inputs", part)
+        return inputs
 
 
 class Selection(InputSource):
@@ -76,6 +84,16 @@ class Selection(InputSource):
     def read(self, positions: list[int]) -> Inputs:
         """Read samples by their positions among the chosen ones."""
         return self._source.read([self._positions[position] for position in positions])
+
+
+def require_finite(name: str, part: Tensor) -> None:
+    """Refuse floating-point numbers that are not finite.
+
+    Raises:
+        InputError: There is one.
+    """
+    if part.is_floating_point() and not bool(torch.isfinite(part).all()):
+        raise InputError(f"The {name} hold NaN or infinity.", "Remove or repair those samples.")
 
 
 def tensors_in(inputs: Inputs | InputSource) -> tuple[Tensor, ...]:

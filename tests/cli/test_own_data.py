@@ -26,6 +26,21 @@ def loaders():
     return {"train": DataLoader(train, 7, shuffle=True), "val": DataLoader(test)}
 """
 
+MASKED = """
+import torch
+from torch import nn
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(4, 3)
+    def forward(self, x, mask): return self.a(x * mask)
+def masked(): return Masked()
+def plain(): return nn.Linear(4, 3)
+x, y = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
+def masked_data(): return [{"x": x, "mask": x > 0, "y": y}]
+def multiplied_data(): return x * (x > 0), y
+"""
+
 TWO = """
 import torch
 from torch import nn
@@ -76,6 +91,22 @@ def test_a_run_over_own_data_is_trained_and_analysed_only_where_its_code_is_name
         assert "code that a file names is never run" in answer.stderr.replace("\n", " ")
         named = sharpcli(*command, "--data", f"{code}:loaders")
         assert named.exit_code == 0, named.stderr
+
+
+def test_a_mask_of_booleans_reaches_the_model(sharpcli: Callable[..., Any], tmp_path: Path):
+    """A net that multiplies by a mask, against the same net on samples that are multiplied before."""
+    (tmp_path / "masked.py").write_text(MASKED)
+    torch.manual_seed(0)
+    weights = nn.Linear(4, 3).state_dict()
+    torch.save({f"a.{name}": tensor for name, tensor in weights.items()}, tmp_path / "masked.pt")
+    torch.save(weights, tmp_path / "plain.pt")
+    values = []
+    for net, data in (("masked", "masked"), ("plain", "multiplied")):
+        words = ["--model", f"{tmp_path / 'masked.py'}:{net}", "--data", f"{tmp_path / 'masked.py'}:{data}_data"]
+        answer = sharpcli("hessian", tmp_path / f"{net}.pt", *words, "--topk", 2, "--json")
+        assert answer.exit_code == 0, answer.stderr
+        values.append([row["value"] for row in json.loads(answer.stdout)["result"]["eigenvalues"]])
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
 def test_weights_of_a_model_of_two_inputs_need_no_data(sharpcli: Callable[..., Any], tmp_path: Path):

@@ -15,6 +15,7 @@ from sharpcli.datasets.readers import folder as reader
 from sharpcli.datasets.resolve import resolve
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.datasets.transforms import transform_named
+from sharpcli.errors import InputError
 from sharpcli.inputs import InputSource
 from sharpcli.memory import MemoryPlan
 from sharpcli.objective import Objective
@@ -97,6 +98,14 @@ def test_an_objective_streams_without_room(pictures: Path, decoded: list[str], m
 def pair(split: Split) -> tuple[InputSource, torch.Tensor]:
     assert isinstance(split.inputs, ImageSource)
     return split.inputs, split.targets
+
+
+def test_numbers_that_are_not_finite_are_refused_when_they_are_read(pictures: Path):
+    code = pictures.parent / "dark.py"
+    code.write_text("import torch\ndef numbers(image): return torch.full((3, 4, 4), float(image.width > 30)).log()\n")
+    data = reader.load(str(pictures), transform=transform_named(f"{code}:numbers"))
+    with pytest.raises(InputError, match="The inputs hold NaN or infinity"):
+        data.train.inputs[:]
 
 
 def test_what_some_images_needed_is_told_after_they_were_read(tmp_path: Path):

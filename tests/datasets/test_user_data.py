@@ -82,6 +82,9 @@ def triple(): return [(x, y, y)]
 def named_triple(): return [{"x": x, "weight": x[:, 0], "idx": torch.arange(10), "label": y}]
 def pairs(): return [((x, y), y)]
 def half_named(): return {"input_ids": ids, "attention_mask": (ids < 9).long()}, y[:4]
+def bool_mask(): return [{"x": x, "mask": x > 9, "y": y}]
+def not_finite(): return torch.full((10, 4), torch.nan), y
+def half_shifted(): return {"train": text(), "test": classified()}
 def strings(): return [(["a", "b"], y)]
 def ragged(): return [(x[:2], y[:2]), (x[:2, :2], y[:2])]
 def uneven(): return x, y[:9]
@@ -174,6 +177,8 @@ def test_several_inputs_keep_their_names_or_positions(code: Path):
         assert isinstance(inputs, tuple)
         assert torch.equal(inputs[0], X)
         assert torch.equal(inputs[1], Y)
+    inputs = loaded(code, "bool_mask").train.inputs
+    assert torch.equal(inputs["mask"], X > 9)
     assert list(loaded(code, "named_triple").train.inputs) == ["x", "weight", "idx"]
     assert loaded(code, "triple").fingerprint() != loaded(code, "tensors").fingerprint()
 
@@ -240,6 +245,8 @@ def test_images_of_bytes_need_a_transform(code: Path):
     [
         ("nothing", "answers with a NoneType"),
         ("random", "other numbers for the same samples"),
+        ("not_finite", "hold NaN or infinity"),
+        ("half_shifted", "of one split only are the tokens"),
         ("strings", "is a tuple of a list of a str, a str, torch.int64"),
         ("ragged", r"different shapes, \(2,\) and \(4,\)"),
         ("uneven", "10 inputs and 9 targets"),

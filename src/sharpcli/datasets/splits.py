@@ -21,6 +21,7 @@ from sharpcli.inputs import (
     main_tensor,
     mapped,
     num_samples,
+    require_finite,
     sample_shapes,
     select,
     tensors_in,
@@ -37,7 +38,8 @@ class Split:
     """One part of a data set, on the CPU; shared between callers, so never written to.
 
     Attributes:
-        inputs: Samples, shape (N, ...), float32 or float64, or tokens, int64; several such tensors; or a source of them.
+        inputs: Samples, shape (N, ...), float32 or float64, or tokens, int64; several such tensors, of which all but the
+            first may be masks, bool; or a source of them.
         targets: Classes, shape (N,) or (N, T, ...), int64, where -100 is ignored; or values to regress on or labels,
             (N, K), float32 or float64.
 
@@ -50,17 +52,19 @@ class Split:
 
     def __post_init__(self) -> None:
         held = tensors_in(self.inputs)
-        for part in held or tensors_in(first_sample(self.inputs)):
-            _check_types(part, self.targets)
+        main, *further = held or tensors_in(first_sample(self.inputs))
+        _check_types(main, self.targets)
+        for part in further:
+            _check_types(part.long() if part.dtype == torch.bool else part, self.targets)  # A mask.
         for count in [len(part) for part in held] or [num_samples(self.inputs)]:
             if count != len(self.targets):
                 counts = f"{count} inputs but {len(self.targets)} targets"
                 raise InputError(f"The data have {counts}.", "Give every input one target.")
         if not len(self.targets):
             raise InputError("A split of the data is empty.", "Training and test data need a sample each.")
-        for name, tensor in (*(("inputs", part) for part in held), ("targets", self.targets)):
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise InputError(f"The {name} hold NaN or infinity.", "Remove or repair those samples.")
+        for part in held:
+            require_finite("inputs", part)
+        require_finite("targets", self.targets)
 
     def __len__(self) -> int:
         """Return N, the number of samples."""

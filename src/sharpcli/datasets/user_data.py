@@ -96,6 +96,8 @@ def splits_of(
             given = {name: (part, torch.zeros(len(part), 1)) if is_array(part) else part for name, part in given.items()}
         parts = {name: _Part.of(part, spec, name) for name, part in given.items()}
     needless = frozenset(_DEFAULTS) - frozenset().union(*(part.needed for part in parts.values()))
+    if len({part.is_next_token for part in parts.values()}) > 1:
+        raise InputError(f"In '{spec}' the targets of one split only are the tokens.", "Give both splits targets of one kind.")
     numbers = _Numbers(spec, needless, parts["train"].is_next_token, transform)
     splits = {name: part.split(numbers, ignore_index) for name, part in parts.items()}
     words = [transform.words if transform else f"as {spec} gives them", numbers.remark]
@@ -159,7 +161,7 @@ class _Numbers:
         """Return the numbers.
 
         Raises:
-            InputError: What the model takes is not known, or a number is not finite.
+            InputError: What the model takes is not known.
         """
         if isinstance(inputs, dict):
             left = {name: part for name, part in inputs.items() if name not in self.needless}
@@ -173,9 +175,6 @@ class _Numbers:
         numbers = self.transform(main) if self.transform is not None else mapped(inputs, self._number)
         if main.dtype == torch.bool and self.transform is None:
             raise self._unknown(main)
-        for part in tensors_in(numbers):
-            if part.is_floating_point() and not bool(torch.isfinite(part).all()):
-                raise InputError(f"The inputs of '{self.spec}' hold NaN or infinity.", "Remove or repair those samples.")
         return numbers
 
     def _number(self, part: Tensor) -> Tensor:
@@ -223,7 +222,7 @@ class _Part:
             if not read.targets and not is_batch(part):
                 read._plan(part, batch)
             texts = texts and batch.texts and _is_of_tokens(batch)
-            read.needed |= set() if isinstance(batch.inputs, Tensor) else _needed(batch.inputs)
+            read.needed |= _needed(batch.inputs)
             read.targets.append(batch.targets)
             shapes.add(sample_shapes(batch.inputs))
             if read._loader is None:
