@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from sharpcli.plugins import HUGGING_FACE, TIMM, TORCHVISION
-from sharpcli.settings.losses import LossSpec
+from sharpcli.settings.losses import loss_is_code
 
 FILES = ("csv", "npz", "pt", "tokens")  # Schemes of data in one file.
 WITH_PATH = (*FILES, "folder")
@@ -33,11 +33,6 @@ def transform_is_code(text: str) -> bool:
     """Return whether a text names a transform by code."""
     known = text.lower() == NO_TRANSFORM or text.partition("=")[0].strip().lower() in NUMBERS_OF_TRANSFORM
     return ":" in text and not known and not text.lower().startswith((TORCHVISION, TIMM))
-
-
-def loss_is_code(text: str) -> bool:
-    """Return whether a text names a loss by code."""
-    return bool(text) and LossSpec.parse(text).is_code
 
 
 _KINDS: dict[str, Callable[[str], bool]] = {

@@ -20,6 +20,7 @@ from sharpcli.datasets.user_data import load_from_code
 from sharpcli.errors import SettingsError, closest
 from sharpcli.losses import one_hot, refused
 from sharpcli.settings.losses import LossSpec
+from sharpcli.user_code import changed_at
 
 _EMBEDDED = "fashion-mini"
 _CODE = "code"
@@ -69,7 +70,7 @@ def resolve(
         given["unlabelled"] = loss_spec.is_code
     stamp = _stamp(name, Path(path_or_root)) if name in WITH_PATH else ()
     stamp += _stamp(FILES[0], files.expanded(str(options["test"]))) if name in FILES and options.get("test") else ()
-    stamp += tuple(_changed(text) for text in (path, transform or ""))
+    stamp += tuple(changed_at(text) for text in (path, transform or ""))
     where = "" if name == _EMBEDDED else path if name == _CODE else path_or_root
     data = _load(name, where, download, tuple(arguments), transform, tuple(given.items()), stamp)
     require_classes(data, loss_spec)
@@ -151,12 +152,6 @@ def _can_be_imported(source: str) -> bool:
         return importlib.util.find_spec(top) is not None
     except ValueError:  # Such as of __main__.
         return False
-
-
-def _changed(text: str) -> int:
-    """Return a number that changes when the file of code that a text names is rewritten; 0 without one."""
-    path = Path(os.path.expanduser(text.rpartition(":")[0]))
-    return path.stat().st_mtime_ns if path.suffix == ".py" and path.is_file() else 0
 
 
 def _letters(name: str) -> str:

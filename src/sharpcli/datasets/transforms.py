@@ -29,7 +29,6 @@ from sharpcli.optional import required
 from sharpcli.plugins import TIMM, TIMM_LISTS, TORCHVISION
 from sharpcli.user_code import errors_named, imported
 
-NONE, _NUMBERS = NO_TRANSFORM, NUMBERS_OF_TRANSFORM
 _WRITE = "Write it like mean=0.485,0.456,0.406,std=0.229,0.224,0.225,resize=256,crop=224."
 
 
@@ -92,9 +91,9 @@ def transform_named(text: str) -> Transform:
         SettingsError: The text names none, or a number is out of range.
         InputError: A package is missing, or the user's code cannot be imported or used.
     """
-    if text.lower() == NONE:
+    if text.lower() == NO_TRANSFORM:
         return _of_numbers(text, None, None, None, None)
-    if text.partition("=")[0].strip().lower() in _NUMBERS:
+    if text.partition("=")[0].strip().lower() in NUMBERS_OF_TRANSFORM:
         return _parsed(text)
     if text.lower().startswith(TORCHVISION):
         return _of_torchvision(text)
@@ -102,7 +101,7 @@ def transform_named(text: str) -> Transform:
         return _of_timm(text)
     if ":" in text:
         return _of_code(text)
-    guess = best_guess(text.partition("=")[0], [*_NUMBERS, NONE, "torchvision:", "timm:"])
+    guess = best_guess(text.partition("=")[0], [*NUMBERS_OF_TRANSFORM, NO_TRANSFORM, "torchvision:", "timm:"])
     hint = f"Did you mean {guess}? " if guess else ""
     raise SettingsError(
         f"--transform '{text}' names no transform.", f"{hint}{_WRITE} Or none, torchvision:WEIGHTS, file.py:fn."
@@ -123,8 +122,8 @@ def _parsed(text: str) -> Transform:
         head, equals, number = word.rpartition("=")
         if equals:
             name = head.strip().lower()
-            if name not in _NUMBERS:
-                raise SettingsError(f"--transform has '{name}'.", closest(name, _NUMBERS))
+            if name not in NUMBERS_OF_TRANSFORM:
+                raise SettingsError(f"--transform has '{name}'.", closest(name, NUMBERS_OF_TRANSFORM))
             if name in values:
                 raise SettingsError(f"--transform has '{name}' twice.", _WRITE)
             values[name] = []

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sharpcli.errors import InputError, SettingsError
-from sharpcli.files import expanded
 from sharpcli.inputs import Inputs, mapped
 from sharpcli.losses.evaluation import Guess
 from sharpcli.losses.loss import Loss
-from sharpcli.user_code import errors_named, imported, public_callables
+from sharpcli.user_code import changed_at, errors_named, imported, public_callables
 
 _SIGNATURE = "Let it be a function (model, batch) of the model and of (inputs, targets), with one loss for each sample, (B,)."
 _AGREEMENT = 1e-3  # Relative difference of two equal losses that rounding can make in float32.
@@ -123,9 +121,7 @@ def user_loss_function(spec: str) -> Callable[..., Any]:
     Raises:
         InputError: The code cannot be imported, or has no such function.
     """
-    source = spec.rpartition(":")[0]
-    file = expanded(source)
-    return _function(spec, file.stat().st_mtime_ns if source.endswith(".py") and Path(file).is_file() else 0)
+    return _function(spec, changed_at(spec))
 
 
 @lru_cache(maxsize=4)

@@ -50,7 +50,7 @@ class LossSpec:
             SettingsError: There is no such loss, it has no such option, or a value is out of range.
         """
         name, colon, options = text.partition(":")
-        if _is_code(text):
+        if loss_is_code(text):
             return LossSpec(text)
         if name not in _OPTIONS:
             likely = _SAME.get(name.lower(), name.lower())
@@ -76,7 +76,7 @@ class LossSpec:
     @property
     def is_code(self) -> bool:
         """Whether the loss is a function of the user's code."""
-        return _is_code(self.name)
+        return loss_is_code(self.name)
 
     def __str__(self) -> str:
         given = [entry.name for entry in fields(self)[1:] if getattr(self, entry.name) != entry.default]
@@ -85,7 +85,8 @@ class LossSpec:
         return f"{self.name}:{','.join(words)}" if words else self.name
 
 
-def _is_code(text: str) -> bool:
+def loss_is_code(text: str) -> bool:
+    """Return whether a text names a loss by code, `file.py:fn` or `pkg.mod:fn`."""
     source, colon, name = text.rpartition(":")
     return bool(colon) and "." in source and name.replace(".", "_").isidentifier()
 

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from sharpcli import files
 from sharpcli.arguments import require_at_least
+from sharpcli.code_specs import NO_TRANSFORM
 from sharpcli.datasets.decoding import decode
 from sharpcli.datasets.image_source import Decoded, ImageSource
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.datasets.standardisation import BYTE, TWO_BYTES, channel_statistics, standardisation_formula, standardise
-from sharpcli.datasets.transforms import NONE, Transform, standardisation
+from sharpcli.datasets.transforms import Transform, standardisation
 from sharpcli.errors import InputError, SettingsError
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -59,7 +60,7 @@ def load(
     """
     if size is not None:
         require_at_least("size", size, 1)
-    if transform is not None and raw and transform.text != NONE:
+    if transform is not None and raw and transform.text != NO_TRANSFORM:
         raise SettingsError("The data option raw clashes with --transform.", "Leave raw out; --transform none is the same.")
     folders = [_open(path) for path in _parts(Path(root))]
     if folders[0].classes != folders[1].classes:
@@ -131,7 +132,7 @@ def _standardisation_of(train: ImageSource, *, raw: bool) -> tuple[Callable[[Ten
     def numbers(pixels: Tensor) -> Tensor:
         return standardise(pixels, mean, std, full=full)
 
-    text = (NONE if raw else standardisation(mean, std).text) if full == BYTE else ""
+    text = (NO_TRANSFORM if raw else standardisation(mean, std).text) if full == BYTE else ""
     if raw:
         return numbers, f"pixels / {full}", text
     return numbers, f"{standardisation_formula(mean, std, full=full)} by the training images' own statistics", text
