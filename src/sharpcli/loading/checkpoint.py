@@ -103,7 +103,8 @@ def load_checkpoint(path: str | Path | LiveModel, settings: AnalysisSettings) ->
 
 
 def _of_live(live: LiveModel, settings: AnalysisSettings) -> LoadedCheckpoint:
-    runtime, checkpoint, data = Runtime.open(settings.device, settings.dtype), live.checkpoint(), live.splits(settings)
+    runtime, checkpoint = Runtime.open(settings.device, settings.dtype), live.checkpoint()
+    data = live.splits(checkpoint, settings)
     model = live.rebuilt(data, settings).to(runtime.dtype)
     return LoadedCheckpoint(checkpoint, model, data, loss_name(checkpoint, settings.loss), runtime, settings)
 

@@ -32,7 +32,7 @@ class LiveModel:
 
     Attributes:
         model: Any module; a copy of it is analysed.
-        data: What `datasets.user_data` takes, or the name of a data set, which the settings then have, too.
+        data: What `datasets.user_data` takes; None where the settings name the data.
     """
 
     model: nn.Module
@@ -45,13 +45,18 @@ class LiveModel:
 
     def checkpoint(self) -> Checkpoint:
         """Return its weights as those of a file."""
-        state = {name: tensor.detach().cpu().clone() for name, tensor in self._copy.state_dict().items()}
+        state = {name: tensor.detach().clone() for name, tensor in self._copy.state_dict().items()}
         return Checkpoint(Path(self.name), state, container="a model in memory")
 
-    def splits(self, settings: AnalysisSettings) -> DataSplits:
-        """Return its data."""
-        if isinstance(self.data, str):
-            return load_data(self.checkpoint(), settings)
+    def splits(self, checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
+        """Return its data.
+
+        Args:
+            checkpoint: That of the model.
+            settings: They name the data where these are not in memory.
+        """
+        if self.data is None:
+            return load_data(checkpoint, settings)
         spec = LossSpec.parse(settings.loss or "ce")
         transform = None if settings.transform is None else transform_named(settings.transform)
         data = splits_of(self.data, _DATA, transform, spec.ignore_index, unlabelled=spec.is_code)
@@ -75,7 +80,7 @@ class LiveModel:
 
 
 def live_or_file(
-    checkpoint: str | Path | nn.Module | LiveModel, data: object, options: Mapping[str, object]
+    checkpoint: str | Path | nn.Module, data: object, options: Mapping[str, object]
 ) -> tuple[str | Path | LiveModel, dict[str, object]]:
     """Return what to analyse, and the options of the analysis.
 
@@ -87,18 +92,15 @@ def live_or_file(
     Raises:
         SettingsError: A model without data, or data in memory for a file.
     """
-    if isinstance(checkpoint, LiveModel):
-        return checkpoint, dict(options)
+    named = {**options, "data": data} if isinstance(data, str) else dict(options)
     if isinstance(checkpoint, nn.Module):
         if data is None:
             raise SettingsError("A model in memory needs data.", "Give them behind the model: hessian(model, data).")
         if "model" in options:
             raise SettingsError("The option model names a model, but one is given.", "Leave the option out.")
-        return LiveModel(checkpoint, data), {**options, **({"data": data} if isinstance(data, str) else {})}
-    if data is None:
-        return checkpoint, dict(options)
-    if not isinstance(data, str):
+        return LiveModel(checkpoint, None if isinstance(data, str) else data), named
+    if data is not None and not isinstance(data, str):
         raise SettingsError(
             f"Data in memory need a model in memory, and {checkpoint} is a file.", "Load it into a model, or name a data set."
         )
-    return checkpoint, {**options, "data": data}
+    return checkpoint, named
