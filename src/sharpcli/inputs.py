@@ -148,7 +148,12 @@ def chosen(inputs: Inputs | InputSource, positions: Tensor) -> Inputs | InputSou
 
 def converted(inputs: Inputs, device: torch.device, dtype: torch.dtype | None) -> Inputs:
     """Return the inputs on a device; floating-point numbers of a type, unless it is None."""
-    return mapped(inputs, lambda part: part.to(device, dtype if part.is_floating_point() else None))
+    return mapped(inputs, lambda part: moved(part, device, dtype))
+
+
+def moved(part: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    """Return a tensor on a device; floating-point numbers of a type, unless it is None."""
+    return part.to(device, dtype if part.is_floating_point() else None)
 
 
 def copied(inputs: Inputs) -> Inputs:

@@ -28,8 +28,8 @@ from sharpcli.inputs import (
     chosen,
     converted,
     copied,
+    moved,
     sample_size,
-    select,
 )
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
@@ -37,7 +37,7 @@ from sharpcli.losses import Loss, UserLoss, loss_of, moments
 from sharpcli.memory import MemoryPlan
 from sharpcli.modules import Holding, private_copy
 from sharpcli.parameters import ParameterSpace, left_out
-from sharpcli.placement import converted_targets, placed_inputs
+from sharpcli.placement import placed_inputs, samples_at
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
 from sharpcli.trial_passes import overwrites_inputs, saved_bytes_per_sample, settled_loss
 
@@ -119,7 +119,7 @@ class Objective:
         for name, parameter in private.named_parameters():
             parameter.requires_grad_(name in space.names)  # Constants need no graph.
         inputs = placed_inputs(inputs, runtime)
-        targets = converted_targets(targets, runtime)
+        targets = moved(targets, runtime.device, runtime.dtype)
         made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, terms, bn, missing)
         made = replace(made, copies_inputs=overwrites_inputs(made))
         if made.loss_is_code:  # Its first call is the one that says what is wrong with it.
@@ -172,19 +172,20 @@ class Objective:
 
     def samples(self, index: Index) -> tuple[Inputs, Tensor]:
         """Return inputs and targets of some samples, on the device and in the type of the model."""
-        some = converted(select(self.inputs, index), self.runtime.device, self.runtime.dtype)
-        return some, converted_targets(self.targets[index], self.runtime)
+        return samples_at(self.inputs, self.targets, index, self.runtime.device, self.runtime.dtype)
 
     def placed(self) -> Objective:
         """Return the same loss with its data on the device and in the type of the model, where they fit."""
         return replace(
-            self, inputs=placed_inputs(self.inputs, self.runtime), targets=converted_targets(self.targets, self.runtime)
+            self,
+            inputs=placed_inputs(self.inputs, self.runtime),
+            targets=moved(self.targets, self.runtime.device, self.runtime.dtype),
         )
 
     def converted(self, chunk: Chunk) -> Chunk:
         """Return a chunk of another objective of the same data, on the device and in the type of this model."""
         inputs = converted(chunk.inputs, self.runtime.device, self.runtime.dtype)
-        return Chunk(chunk.number, inputs, converted_targets(chunk.targets, self.runtime))
+        return Chunk(chunk.number, inputs, moved(chunk.targets, self.runtime.device, self.runtime.dtype))
 
     def chunks(self) -> Iterator[Chunk]:
         """Go once through the data, in order."""

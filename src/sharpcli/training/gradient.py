@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from sharpcli.inputs import Inputs, as_arguments, tensors_in
+from sharpcli.inputs import Inputs, as_arguments
 from sharpcli.losses import Loss, UserLoss
 from sharpcli.models.output import require_tensor
 
@@ -73,19 +73,20 @@ class Plain:
         """Return one number for each loss term of a block."""
         if not isinstance(self.loss, UserLoss):
             return self.loss.terms(self.outputs(block.inputs), block.targets)
-        mixed = torch.autocast(block.targets.device.type, dtype=torch.bfloat16) if self.amp else nullcontext()
-        with mixed:
+        with self._precision():
             return self.loss.of_model(self.model, block.inputs, block.targets)
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Return the outputs of the model."""
-        mixed: AbstractContextManager[object] = nullcontext()
-        if self.amp:
-            mixed = torch.autocast(tensors_in(inputs)[0].device.type, dtype=torch.bfloat16)
         arguments, keywords = as_arguments(inputs)
-        with mixed:
+        with self._precision():
             outputs = require_tensor(self.model(*arguments, **keywords))
         return outputs.to(next(self.model.parameters()).dtype) if self.amp else outputs
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if not self.amp:
+            return nullcontext()
+        return torch.autocast(next(self.model.parameters()).device.type, dtype=torch.bfloat16)
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:

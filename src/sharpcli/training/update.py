@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from sharpcli.batchnorm import batch_norms, block_sizes
 from sharpcli.errors import SettingsError
-from sharpcli.inputs import Index, Inputs, InputSource, converted, described_shapes, first_sample, main_tensor, mapped, select
+from sharpcli.inputs import Index, Inputs, InputSource, described_shapes, first_sample, main_tensor, mapped
 from sharpcli.losses import Loss
+from sharpcli.placement import samples_at
 from sharpcli.training.augmenting import Augmentation
 from sharpcli.training.batches import Batches
 from sharpcli.training.gradient import Block, Plain, Slopes, clip, gradient_norm, mean_gradient, trained
@@ -169,8 +170,7 @@ class Updater:
             yield Block(inputs, targets, terms, divisor, z)
 
     def _read(self, index: Index) -> tuple[Inputs, Tensor]:
-        some = converted(select(self.inputs, index), self.targets.device, self.parameters[0].dtype)
-        return some, self.targets[index]
+        return samples_at(self.inputs, self.targets, index, self.targets.device, self.parameters[0].dtype)
 
     def _num_terms(self, count: int, indices: Tensor | None) -> int:
         """Return the number of loss terms of a batch; at least 1, because all targets of a batch may be ignored."""
