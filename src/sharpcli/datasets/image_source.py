@@ -73,6 +73,8 @@ class ImageSource(InputSource):
         # Memory of the system is taken when an image is written to it, and not before.
         shape, kind = (len(paths), *one.pixels.shape), one.pixels.numpy().dtype
         self._memory: NDArray[Any] | None = np.empty(shape, dtype=kind) if fits else None
+        if self._memory is not None:
+            self._memory[0], self._kept[0] = one.pixels.numpy(), True
 
     def scaled(self, numbers: Callable[[Tensor], Tensor], words: str) -> ImageSource:
         """Return the same images, which share their memory, as other numbers.
