@@ -101,7 +101,9 @@ def _without(checkpoint: Checkpoint, globs: Sequence[str]) -> Checkpoint:
     for glob, names in matches.items():
         if not names:
             shown = ", ".join(f"'{name}'" for name in list(checkpoint.state)[:5])
-            raise InputError(f"No tensor in {checkpoint.path} matches --ignore-keys '{glob}'.", f"Its tensors are {shown}, ...")
+            more = f" and {len(checkpoint.state) - 5} more" if len(checkpoint.state) > 5 else ""
+            hint = f"Its tensors are {shown}{more}."
+            raise InputError(f"No tensor in {checkpoint.path} matches --ignore-keys '{glob}'.", hint)
     ignored = {name for names in matches.values() for name in names}
     state = {name: tensor for name, tensor in checkpoint.state.items() if name not in ignored}
     if not state:
