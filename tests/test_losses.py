@@ -50,6 +50,83 @@ def test_terms_and_second_derivatives_are_those_of_torch(loss: str, outputs: Ten
     assert torch.equal(right, (last.argmax(-1) == targets) & counted)
 
 
+WEIGHTS = [0.25, 0.0, 4.0]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("axis", "targets"),
+    [("last", torch.tensor([0, 2, -100, 1])), ("last", CLASSES), ("1", CLASSES)],
+    ids=["classes", "tokens", "tokens as torch"],
+)
+def test_class_weights_are_those_of_torch(axis: str, targets: Tensor, smoothing: float):
+    loss = loss_named(f"ce:class_axis={axis},weight=0.25/0/4,smoothing={smoothing}")
+    last = logits(*targets.shape, 3)
+    outputs = last.movedim(-1, 1) if axis == "1" else last
+    weight = torch.tensor(WEIGHTS, dtype=torch.float64)
+    whole = functional.cross_entropy(last.flatten(0, -2), targets.flatten(), weight=weight, label_smoothing=smoothing)
+    for terms in (loss.terms(outputs, targets), loss.precise_terms(outputs, targets)):
+        assert float(terms.sum()) / loss.total_weight(targets) == pytest.approx(float(whole), rel=1e-13)
+    hessian = torch.autograd.functional.hessian(lambda given: loss.terms(given, targets).sum(), outputs)
+    direction = logits(*outputs.shape, seed=1)
+    product = (hessian.reshape(outputs.numel(), -1) @ direction.flatten()).view_as(outputs)
+    torch.testing.assert_close(loss.output_hessian_(outputs, targets, direction), product, rtol=1e-12, atol=1e-14)
+    sums = loss.sample_sums(outputs, targets).sum(1)
+    assert sums.tolist() == pytest.approx(
+        [
+            float(loss.terms(outputs, targets).sum()),
+            int(loss.right(outputs, targets).sum()),
+            loss.total_weight(targets),
+            loss.count(targets),
+        ]
+    )
+
+
+def test_with_equal_class_weights_nothing_changes():
+    outputs, targets = logits(50, 3), torch.arange(50) % 3
+    plain, weighted = evaluation(outputs, targets), evaluation(outputs, targets, "ce:weight=3/3/3")
+    for name in ("loss", "loss_standard_error", "accuracy", "accuracy_standard_error"):
+        assert getattr(weighted, name) == pytest.approx(getattr(plain, name), rel=1e-12)
+
+
+def test_accuracy_is_not_weighted():
+    outputs, targets = logits(50, 3), torch.arange(50) % 3
+    plain, weighted = evaluation(outputs, targets), evaluation(outputs, targets, "ce:weight=1/0/7")
+    assert weighted.accuracy == pytest.approx(float(plain.accuracy or 0), rel=1e-12)
+    assert weighted.accuracy_standard_error == pytest.approx(float(plain.accuracy_standard_error or 0), rel=1e-12)
+    assert weighted.loss != pytest.approx(plain.loss, rel=1e-3)
+
+
+def test_the_weights_of_labels_are_those_of_torch():
+    outputs, targets = logits(5, 3), torch.tensor([[0, 1, 1], [1, 0, 0], [1, 1, 0], [0, 1, 0], [1, 0, 1]])
+    loss = loss_named("bce:weight=0.5/2/0,pos_weight=3/1/2")
+    weight, positive = torch.tensor([0.5, 2, 0]).double(), torch.tensor([3.0, 1, 2]).double()
+    mean = functional.binary_cross_entropy_with_logits(outputs, targets.double(), weight=weight, pos_weight=positive)
+    assert float(loss.terms(outputs, targets).sum()) / loss.total_weight(targets) == pytest.approx(float(mean), rel=1e-13)
+    hessian = torch.autograd.functional.hessian(lambda given: loss.terms(given, targets).sum(), outputs)
+    direction = logits(5, 3, seed=1)
+    product = (hessian.reshape(15, 15) @ direction.flatten()).view(5, 3)
+    torch.testing.assert_close(loss.output_hessian_(outputs, targets, direction), product, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "targets", "message"),
+    [
+        ("ce:weight=1/2", logits(3, 3), torch.tensor([0, 1, 1]), "3 outputs, but the loss has 2 class weights"),
+        ("bce:weight=1/2", logits(3, 3), torch.zeros(3, 3).long(), "2 numbers in weight, but a sample has 3 numbers"),
+        ("bce:pos_weight=1/2", logits(3, 4, 2), torch.zeros(3, 4, 2).long(), "2 numbers in pos_weight"),
+    ],
+)
+def test_weights_of_another_number_are_refused(loss: str, outputs: Tensor, targets: Tensor, message: str):
+    with pytest.raises(InputError, match=message):
+        loss_named(loss).require_classes(outputs, targets, targets)
+
+
+def test_targets_without_weight_are_refused():
+    with pytest.raises(InputError, match="class of weight 0"):
+        loss_of("ce:weight=1/0", torch.tensor([1, 1]))
+
+
 def per_sample(outputs: Tensor, targets: Tensor) -> Tensor:
     """The cross-entropy with the classes along the last axis, by torch, sample by sample."""
     pairs = zip(outputs, targets, strict=True)
@@ -212,6 +289,8 @@ def test_one_logit_leads_to_binary_cross_entropy(name: str, shape: tuple[int, ..
         ("ce:ignore_index=255, class_axis=1", "ce:class_axis=1,ignore_index=255"),
         ("mse:class_axis=1", "mse:class_axis=1"),
         ("bce:pos_weight=2", "bce:pos_weight=2.0"),
+        ("bce:pos_weight=2/3,weight=1/0.5", "bce:weight=1.0/0.5,pos_weight=2.0/3.0"),
+        ("ce:weight=1/0", "ce:weight=1.0/0.0"),
     ],
 )
 def test_the_text_of_a_loss_is_read_back(text: str, canonical: str):
@@ -223,7 +302,9 @@ def test_the_text_of_a_loss_is_read_back(text: str, canonical: str):
     "text",
     [
         "", "hinge", "ce:", "ce:smoothing", "ce:pos_weight=2", "bce:smoothing=0.1", "ce:class_axis=0", "ce:smoothing=1",
-        "ce:smoothing=nan", "bce:pos_weight=0", "bce:pos_weight=inf", "ce:ignore_index=x", "ce:class_axis=1,class_axis=1",
+        "ce:smoothing=nan", "bce:pos_weight=0",
+        "ce:weight=0/0", "ce:weight=1/-1", "ce:weight=1/x", "ce:weight=1/inf", "mse:weight=1/2",
+        "bce:pos_weight=inf", "ce:ignore_index=x", "ce:class_axis=1,class_axis=1",
         "mse:0.1", "ce:ignore_index=1.5",
     ],
 )  # fmt: skip
@@ -301,10 +382,10 @@ def test_outputs_that_do_not_fit_are_refused(shape: tuple[int, ...]):
             loss.terms(torch.zeros(shape), CLASSES)
 
 
-def evaluation(outputs: Tensor, targets: Tensor) -> Evaluation:
-    loss = LOSSES["ce"]
-    count = loss.count(targets)
-    return Evaluation.of(moments(loss.sample_sums(outputs, targets)) / count, len(targets), count, classified=True)
+def evaluation(outputs: Tensor, targets: Tensor, name: str = "ce") -> Evaluation:
+    loss = loss_named(name)
+    total = loss.total_weight(targets)
+    return Evaluation.of(moments(loss.sample_sums(outputs, targets)) / total, len(targets), total, classified=True)
 
 
 def test_standard_errors_take_the_tokens_of_a_text_as_dependent():

@@ -92,14 +92,14 @@ def test_one_sample_has_no_standard_error():
 def test_means_are_over_the_tokens_that_count(size: int | None):
     made = objective("gpt", chunk_size=size)
     targets = made.targets
-    assert made.num_terms == int((targets != -100).sum()) < targets.numel()
+    assert made.total_weight == int((targets != -100).sum()) < targets.numel()
     theta = made.parameters()
     outputs = made.model(made.inputs)
     wanted = float(functional.cross_entropy(outputs.flatten(0, 1), targets.flatten()).detach())
     assert made.loss(theta) == pytest.approx(wanted, rel=1e-12)
     found = made.evaluate(theta)
     assert found.loss == pytest.approx(wanted, rel=1e-12)
-    assert found.accuracy == pytest.approx(float((outputs.argmax(-1) == targets).sum()) / made.num_terms)
+    assert found.accuracy == pytest.approx(float((outputs.argmax(-1) == targets).sum()) / made.total_weight)
     assert found.num_samples == len(targets)
     of_texts = [functional.cross_entropy(*pair).detach() for pair in zip(outputs, targets, strict=True) if (pair[1] >= 0).any()]
     assert abs(float(torch.stack(of_texts).mean()) - wanted) > 1e-3  # The control: a mean of means is another number.
@@ -228,7 +228,7 @@ def test_labels_have_a_mean_over_all_of_them_and_an_accuracy():
     for targets in (labels, labels.float()):
         made = Objective.of(net, inputs, targets, loss="bce", runtime=runtime, chunk_size=4)
         found = made.evaluate(made.parameters())
-        assert made.num_terms == 33
+        assert made.total_weight == 33
         assert found.loss == pytest.approx(wanted, rel=1e-13)
         assert found.accuracy == pytest.approx(float(((outputs > 0) == labels.bool()).double().mean()))
     with pytest.raises(SettingsError, match="all 0 or 1"):

@@ -25,7 +25,7 @@ def best_by_descent(name: str, targets: Tensor, outputs: int) -> float:
     loss, answer = loss_named(name), torch.zeros(outputs, dtype=torch.float64, requires_grad=True)
 
     def value() -> Tensor:
-        return loss.terms(answer.expand(len(targets), -1), targets).sum() / loss.count(targets)
+        return loss.terms(answer.expand(len(targets), -1), targets).sum() / loss.total_weight(targets)
 
     optimizer = torch.optim.LBFGS(
         [answer], max_iter=500, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
@@ -47,10 +47,13 @@ def best_by_descent(name: str, targets: Tensor, outputs: int) -> float:
         ("ce", CLASSES, 3, 0.5),
         ("ce:smoothing=0.3", CLASSES, 3, 0.5),
         ("ce:ignore_index=0", CLASSES, 3, 2 / 3),
+        ("ce:weight=1/5/0.5", CLASSES, 3, 0.5),
+        ("ce:weight=1/5/0.5/2,smoothing=0.3", CLASSES, 4, 0.5),
         ("mse", CLASSES, 3, 0.5),
         ("mse", NUMBERS.double(), 2, None),
         ("bce", LABELS.double(), 2, 0.75),
         ("bce:pos_weight=3", LABELS.double(), 2, 0.75),
+        ("bce:pos_weight=3/0.5,weight=2/0.25", LABELS.double(), 2, 0.75),
     ],
 )
 def test_guessing_is_the_best_single_answer(name: str, targets: Tensor, outputs: int, accuracy: float | None):

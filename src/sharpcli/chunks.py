@@ -1,4 +1,4 @@
-"""Samples a few at a time: in order, or in groups drawn at random."""
+"""Samples in chunks: in order, or in groups drawn at random."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Read = Callable[[Index], tuple[Inputs, Tensor]]
 
 
 class Chunk(NamedTuple):
-    """Samples that are on the device at once; `number` counts the chunks of a pass."""
+    """Samples that are on the device at the same time; `number` is the position of the chunk in a pass, from 0."""
 
     number: int
     inputs: Inputs
@@ -24,37 +24,37 @@ class Chunk(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Samples whose share of a sum is of interest, in chunks; `num_terms` counts their loss terms."""
+    """Samples whose share of a sum is of interest, in chunks; `total_weight` is the sum of the weights of their loss terms."""
 
-    num_terms: int
+    total_weight: float
     chunks: Iterator[Chunk]
 
 
 def in_order(read: Read, sizes: list[int], *, ahead: bool) -> Iterator[Chunk]:
-    """Go once through samples, in chunks of these sizes.
+    """Yield all samples once, in order, in chunks of given sizes.
 
     Args:
         read: Returns inputs and targets of some samples, on the device.
-        sizes: Of the chunks.
-        ahead: Whether a thread reads the next chunk while the caller works on this one.
+        sizes: Number of samples in each chunk.
+        ahead: Whether a thread reads the next chunk while the caller uses the current one.
     """
     places = [slice(start, end) for start, end in pairwise(accumulate(sizes, initial=0))]
     yield from _read_ahead(read, places) if ahead else _read(read, places)
 
 
-def each_by_itself(chunks: Iterator[Chunk], count: Callable[[Tensor], int]) -> Iterator[Group]:
-    """Make every chunk a group; `count` counts the loss terms of targets."""
+def each_by_itself(chunks: Iterator[Chunk], weight: Callable[[Tensor], float]) -> Iterator[Group]:
+    """Make every chunk a group; `weight` returns the sum of the weights of the loss terms of targets."""
     for chunk in chunks:
-        yield Group(count(chunk.targets), iter([chunk]))
+        yield Group(weight(chunk.targets), iter([chunk]))
 
 
 def at_random(
-    read: Read, targets: Tensor, *, groups: int, chunk_size: int, random: torch.Generator, count: Callable[[Tensor], int]
+    read: Read, targets: Tensor, *, groups: int, chunk_size: int, random: torch.Generator, weight: Callable[[Tensor], float]
 ) -> Iterator[Group]:
-    """Go once through samples in groups drawn at random, of sizes as equal as possible, since data may be sorted by class."""
+    """Yield all samples once, in random groups of sizes as equal as possible; random because data may be sorted by class."""
     order = torch.randperm(len(targets), generator=random).to(targets.device)
     for chosen in torch.tensor_split(order, min(groups, len(targets))):
-        yield Group(count(targets[chosen]), _read(read, torch.split(chosen, chunk_size)))
+        yield Group(weight(targets[chosen]), _read(read, torch.split(chosen, chunk_size)))
 
 
 def _read(read: Read, places: Iterable[Index]) -> Iterator[Chunk]:

@@ -1,8 +1,8 @@
-"""The mean loss over a data set as a function of θ. The only place where data is summed.
+"""The mean loss over a data set as a function of θ. All sums over data are computed here.
 
-Every quantity is a sum over samples, kept in float64, divided once by the number of loss terms; it
-is never a mean of batch means. So it does not depend on the chunk size, on a ragged last batch or on
-how many tokens of a sample are ignored.
+Every quantity is a sum over samples in float64 that is divided once by the total weight of the loss terms; it is never a
+mean of batch means. So it does not depend on the chunk size, on the size of the last chunk, or on how the ignored tokens are
+distributed over the chunks.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """f(θ) = (1/n) Σ loss terms of model(x_i; θ) and y_i over N fixed samples with n terms, the model in eval mode.
+    """f(θ) = (1/n) Σ loss terms of model(x_i; θ) and y_i over N fixed samples, with n the total weight of the terms.
 
-    Make one with `Objective.of`. It owns a private copy of the model, so nothing of the caller's
-    module, its mode, buffers or gradients is ever touched.
+    Use `Objective.of` to make one. It has a private copy of the model, in eval mode, so the module of the caller, its mode,
+    buffers and gradients are never changed.
 
     Attributes:
         criterion: The loss as a function of outputs and targets.
-        num_terms: n, what every mean is divided by; N for one class or value a sample.
+        total_weight: n, the divisor of every mean: the number of loss terms, with class weights the sum of their weights.
         bn: "eval", "recompute" or "batch"; "none" for a model without BatchNorm.
-        left_out: Parameters of the model that θ does not hold, by name, each with the reason.
-        copies_inputs: Whether the model overwrites its inputs, and so gets a copy of them.
-        fused: Whether the model runs with the kernels of `sharpcli.kernels` where it is to be differentiated.
+        left_out: Parameters of the model that are not part of θ, by name, each with the reason.
+        copies_inputs: Whether the model gets a copy of the inputs, because it overwrites them.
+        fused: Whether the model runs with the kernels of `sharpcli.kernels` when gradients are on.
     """
 
     model: nn.Module
@@ -70,7 +70,7 @@ class Objective:
     targets: Tensor
     criterion: Loss
     chunk_size: int
-    num_terms: int
+    total_weight: float
     bn: str
     left_out: Mapping[str, str]
     copies_inputs: bool = False
@@ -89,27 +89,27 @@ class Objective:
         bn_block: int = 128,
         params: tuple[str, ...] = (),
     ) -> Objective:
-        """Bind a model to data.
+        """Return the mean loss of a model on data.
 
         Args:
             model: Any module that maps inputs (B, ...) to outputs (B, C), or (B, T, C) for targets (B, T).
             inputs: Shape (N, ...), or several tensors of this shape, or a source of them; see `sharpcli.inputs`. Integers,
-                such as tokens, stay integers. Inputs that do not fit on the device are moved there chunk by chunk.
-            targets: Classes (N,) or (N, T, ...), where -100 is ignored; for "mse" also numbers, for "bce" labels, (N, K).
+                such as tokens, are not converted. Inputs that do not fit on the device are moved there chunk by chunk.
+            targets: Classes (N,) or (N, T, ...), of which -100 is ignored; for "mse" also numbers, for "bce" labels (N, K).
             loss: "ce", "mse" or "bce", with options as in "ce:smoothing=0.1", or code; see `LossSpec`.
-            runtime: Device and precision. Default: CUDA where there is one, float32.
-            chunk_size: Samples a pass holds at once. Default: as many as keep memory modest.
-            bn: What BatchNorm normalises with: "eval", the statistics stored in the model; "recompute", those
-                of all these inputs at these weights; "batch", those of fixed blocks of samples, in order.
-            bn_block: Samples in a block of "batch", which is then the chunk.
+            runtime: Device and precision. Default: CUDA if available, else the CPU, and float32.
+            chunk_size: Samples per pass. Default: see `MemoryPlan.samples_per_pass`.
+            bn: Statistics that BatchNorm uses: "eval", those stored in the model; "recompute", those of all these inputs at
+                these weights; "batch", those of fixed blocks of samples, in order.
+            bn_block: Samples in a block of "batch"; each block is one chunk.
             params: Globs over the names of the trainable parameters; all others are constants. Default: all.
 
         Raises:
-            InputError: Model and data do not fit together, or nothing is trainable.
-            SettingsError: An unknown loss or policy, a glob without a match, or settings that clash.
+            InputError: Model and data do not fit together, or no parameter is trainable.
+            SettingsError: An unknown loss or policy, a glob without a match, or settings that contradict each other.
         """
         criterion = loss_of(loss, targets)
-        terms = criterion.count(targets)
+        total = criterion.total_weight(targets)
         batchnorm.check(bn, bn_block, chunk_size)
         runtime = runtime or Runtime.open()
         private = private_copy(model).to(runtime.device, runtime.dtype).eval()
@@ -120,9 +120,9 @@ class Objective:
             parameter.requires_grad_(name in space.names)  # Constants need no graph.
         inputs = placed_inputs(inputs, runtime)
         targets = moved(targets, runtime.device, runtime.dtype)
-        made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, terms, bn, missing)
+        made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, total, bn, missing)
         made = replace(made, copies_inputs=overwrites_inputs(made))
-        if made.loss_is_code:  # Its first call is the one that says what is wrong with it.
+        if made.loss_is_code:  # Errors of the code are reported by its first call, which is this one.
             made = _settled(made)
         saved = saved_bytes_per_sample(made)
         if not made.loss_is_code:
@@ -130,7 +130,7 @@ class Objective:
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
-            # Of a source there are two chunks at once: that which is worked on, and the next one.
+            # Of a source, two chunks are in memory: the current one and the next one.
             read = 2 * sample_size(inputs) if isinstance(made.inputs, InputSource) else 0
             chunk_size = MemoryPlan(runtime.device).samples_per_pass(saved + read)
         return replace(made, chunk_size=min(bn_block if bn == "batch" else chunk_size, len(targets)))
@@ -152,22 +152,22 @@ class Objective:
 
     @property
     def bn_policy(self) -> str:
-        """What BatchNorm normalises with, in words."""
+        """A description of the statistics that BatchNorm uses."""
         return batchnorm.describe(self.bn, self.chunk_size)
 
     @property
     def chunk_sizes(self) -> list[int]:
-        """Samples in each chunk of a pass; with the BatchNorm policy "batch" chunks are the fixed blocks."""
+        """Number of samples in each chunk of a pass; with the BatchNorm policy "batch", the chunks are the fixed blocks."""
         if self.bn == "batch":
             return batchnorm.block_sizes(self.num_samples, self.chunk_size)
         return [len(part) for part in torch.split(self.targets, self.chunk_size)]
 
     def parameters(self) -> Tensor:
-        """Return the weights the objective was made with, as a vector (P,)."""
+        """Return the weights of the model as a vector (P,)."""
         return self.space.flatten(dict(self.model.named_parameters())).detach()
 
     def arithmetic(self) -> AbstractContextManager[None]:
-        """Return the context that every pass through the model runs in."""
+        """Return the context in which every pass through the model runs; see `runtime.exact_arithmetic`."""
         return exact_arithmetic(recurrent=any(isinstance(part, nn.RNNBase) for part in self.model.modules()))
 
     def samples(self, index: Index) -> tuple[Inputs, Tensor]:
@@ -175,7 +175,7 @@ class Objective:
         return samples_at(self.inputs, self.targets, index, self.runtime.device, self.runtime.dtype)
 
     def placed(self) -> Objective:
-        """Return the same loss with its data on the device and in the type of the model, where they fit."""
+        """Return the same loss with its data on the device and in the type of the model; inputs that do not fit stay."""
         return replace(
             self,
             inputs=placed_inputs(self.inputs, self.runtime),
@@ -183,32 +183,32 @@ class Objective:
         )
 
     def converted(self, chunk: Chunk) -> Chunk:
-        """Return a chunk of another objective of the same data, on the device and in the type of this model."""
+        """Return a chunk of another objective on the same data, moved to the device and the type of this model."""
         inputs = converted(chunk.inputs, self.runtime.device, self.runtime.dtype)
         return Chunk(chunk.number, inputs, moved(chunk.targets, self.runtime.device, self.runtime.dtype))
 
     def chunks(self) -> Iterator[Chunk]:
-        """Go once through the data, in order."""
+        """Yield all data once, in order, in chunks."""
         return in_order(self.samples, self.chunk_sizes, ahead=isinstance(self.inputs, InputSource))
 
     def chunk(self, number: int) -> Chunk:
-        """Return one of the chunks, by its number in a pass."""
+        """Return the chunk with a given number in a pass."""
         start = sum(self.chunk_sizes[:number])
         return Chunk(number, *self.samples(slice(start, start + self.chunk_sizes[number])))
 
     def groups(self, count: int, seed: int) -> Iterator[Group]:
-        """Go once through the data in groups drawn at random, each in chunks as small as ever; see `chunks.at_random`.
+        """Yield all data once in random groups, each in chunks of at most the chunk size; see `chunks.at_random`.
 
-        With the BatchNorm policy "batch" the groups are its blocks, whatever the count. A group in which every target
-        is ignored is left out.
+        With the BatchNorm policy "batch", the groups are its blocks, and `count` is not used. A group whose total weight is 0
+        is left out, such as one in which every target is ignored.
 
         Args:
-            count: Number of groups; at most N.
-            seed: Of the permutation that cuts the samples into groups.
+            count: Number of groups; N if larger.
+            seed: Seed of the permutation that divides the samples into groups.
         """
-        terms = self.criterion.count
+        weight = self.criterion.total_weight
         if self.bn == "batch":
-            all_groups = each_by_itself(self.chunks(), terms)
+            all_groups = each_by_itself(self.chunks(), weight)
         else:
             all_groups = at_random(
                 self.samples,
@@ -216,29 +216,29 @@ class Objective:
                 groups=count,
                 chunk_size=self.chunk_size,
                 random=generator(seed, streams.GROUPS),
-                count=terms,
+                weight=weight,
             )
-        return (group for group in all_groups if group.num_terms)
+        return (group for group in all_groups if group.total_weight)
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Inputs, buffers: Mapping[str, Tensor]) -> Tensor:
-        """Return what the model answers, (B, C) or (B, T, C), with these parameters, and these buffers in place of its own."""
+        """Return the outputs, (B, C) or (B, T, C), with these parameters, and these buffers instead of those of the model."""
         arguments, keywords = as_arguments(copied(inputs) if self.copies_inputs else inputs)
         with Fusing() if self.fused else nullcontext():
             answer: Tensor = functional_call(self.model, {**parameters, **buffers}, arguments, keywords)
         return answer
 
     def at(self, theta: Tensor, run: Callable[[], _Answer]) -> _Answer:
-        """Return what a computation returns while the model holds θ, shape (P,).
+        """Run a computation while the model has the weights θ, shape (P,); return its result.
 
-        Activation checkpointing calls parts of the model again in the backward pass, when `outputs` has long
-        returned, and would take the model's own weights. So whatever differentiates at a θ runs inside this.
+        Activation checkpointing calls parts of the model again in the backward pass, after `outputs` has returned, and would
+        use the weights of the model itself. So every differentiation at some θ must run inside this method.
         """
         names = {f"model.{name}": leaf for name, leaf in self.leaves(theta).items()}
         answer: _Answer = functional_call(Holding(self.model), names, (run,))
         return answer
 
     def loss_sum(self, parameters: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
-        """Return the summed loss of a chunk, differentiable in the parameters."""
+        """Return the sum of the loss terms of a chunk, differentiable with respect to the parameters."""
         return self.loss_terms(parameters, chunk).sum()
 
     def loss_terms(
@@ -249,13 +249,13 @@ class Objective:
         *,
         precise: bool = False,
     ) -> Tensor:
-        """Return one number for each loss term of a chunk.
+        """Return the loss terms of a chunk, one number each.
 
         Args:
-            parameters: By name.
+            parameters: Parameters by name.
             chunk: The samples.
-            buffers: In place of the model's own, by name.
-            precise: Whether terms near 0 keep their digits, which takes more memory; a loss by code has one way only.
+            buffers: Buffers to use instead of those of the model, by name.
+            precise: Whether to keep the digits of terms near 0, which takes more memory; no effect for a loss by code.
         """
         if isinstance(self.criterion, UserLoss):
             return self._terms_of_code(self.criterion, {**parameters, **(buffers or {})}, chunk)
@@ -263,7 +263,7 @@ class Objective:
         return (self.criterion.precise_terms if precise else self.criterion.terms)(outputs, chunk.targets)
 
     def _terms_of_code(self, loss: UserLoss, state: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
-        """Return the terms by a function that calls the model itself; it may need gradients where the caller needs none."""
+        """Return the terms by a function that calls the model itself; gradients are on, because the function may need them."""
         inputs, wanted = copied(chunk.inputs) if self.copies_inputs else chunk.inputs, torch.is_grad_enabled()
         names = {f"model.{name}": part for name, part in state.items()}
         with torch.enable_grad(), Fusing() if self.fused else nullcontext():
@@ -274,16 +274,16 @@ class Objective:
     def sample_sums(
         self, parameters: Mapping[str, Tensor], chunk: Chunk, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Return, for each sample, its summed loss, number of right predictions and number of loss terms, shape (3, B)."""
+        """Return, for each sample, sums over its loss terms, shape (3, B) or with weights (4, B); see `Loss.sample_sums`."""
         if isinstance(self.criterion, UserLoss):
             terms = self.loss_terms(parameters, chunk, buffers).sum(1)
             return torch.stack([terms, torch.zeros_like(terms), torch.full_like(terms, self.criterion.each)])
         return self.criterion.sample_sums(self.outputs(parameters, chunk.inputs, buffers or {}), chunk.targets)
 
     def sum_over(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
-        """Return Σ summand(chunk) over some chunks, at least one. Every sum over data is this one.
+        """Return Σ summand(chunk) over one or more chunks. Every sum over data is computed here.
 
-        It is summed in float64; where there is one chunk only, there is nothing to sum and its type stays what it is.
+        The sum is in float64; with one chunk only, the type of the summand is kept.
         """
         total: Tensor | None = None
         with self.arithmetic():
@@ -295,8 +295,8 @@ class Objective:
         return total
 
     def mean_over_data(self, summand: Callable[[Chunk], Tensor]) -> Tensor:
-        """Return (1/n) Σ summand(chunk) over all chunks and their n loss terms, in float64."""
-        return self.sum_over(self.chunks(), summand).to(self.runtime.accumulator) / self.num_terms
+        """Return (1/n) Σ summand(chunk) over all chunks, with n the total weight, in float64."""
+        return self.sum_over(self.chunks(), summand).to(self.runtime.accumulator) / self.total_weight
 
     def loss(self, theta: Tensor) -> float:
         """Return f(θ)."""
@@ -327,15 +327,15 @@ class Objective:
         return float(both[0]), both[1:]
 
     def leaves(self, theta: Tensor) -> dict[str, Tensor]:
-        """Return the parameters of a vector (P,) by name, each ready to be differentiated by."""
+        """Return the parameters of a vector (P,) by name, as leaf tensors that require gradients."""
         return {name: part.detach().requires_grad_() for name, part in self.space.split(theta).items()}
 
     def evaluate(self, theta: Tensor, buffers: Mapping[str, Tensor] | None = None) -> Evaluation:
-        """Return loss and accuracy at θ, with standard errors; not finite where the loss is not.
+        """Return loss and accuracy at θ, with standard errors; they are not finite if a loss term is not.
 
         Args:
             theta: Shape (P,).
-            buffers: BatchNorm statistics to use in place of the model's own, such as `recompute_buffers` returns.
+            buffers: BatchNorm statistics to use instead of those of the model, such as those of `recompute_buffers`.
         """
         parameters = self.space.split(theta)
 
@@ -345,7 +345,7 @@ class Objective:
         with torch.no_grad():
             means = self.mean_over_data(summand)
         classified = self.criterion.classifies(self.targets)
-        return Evaluation.of(means, self.num_samples, self.num_terms, classified=classified)
+        return Evaluation.of(means, self.num_samples, self.total_weight, classified=classified)
 
     def recompute_buffers(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the BatchNorm statistics of this objective's data at θ, by buffer name; see `batchnorm.recompute`."""
@@ -356,7 +356,7 @@ class Objective:
         return self.samples(index)[0]
 
     def few(self, count: int = _FEW) -> Chunk:
-        """Return the first samples that have a loss term: others agree on everything."""
+        """Return the first samples that have a loss term, since samples without one do not test anything."""
         index: Index = slice(count)
         if not bool(self.criterion.has_terms(self.targets[index]).all()):
             index = self.criterion.has_terms(self.targets).nonzero()[:count, 0]
@@ -365,24 +365,24 @@ class Objective:
     def among(self, positions: Tensor) -> Objective:
         """Return the mean loss over some of the samples, by their positions, shape (B,)."""
         inputs, targets = chosen(self.inputs, positions), self.targets[positions]
-        terms = max(self.criterion.count(targets), 1)
-        return replace(self, inputs=inputs, targets=targets, num_terms=terms, chunk_size=min(self.chunk_size, len(targets)))
+        total = self.criterion.total_weight(targets) or 1
+        return replace(self, inputs=inputs, targets=targets, total_weight=total, chunk_size=min(self.chunk_size, len(targets)))
 
     def doubled(self) -> Objective:
         """Return the same loss in float64; its samples are converted when they are used."""
         return replace(self, model=private_copy(self.model).double(), runtime=replace(self.runtime, dtype=torch.float64))
 
     def widened(self, chunk: Chunk) -> Objective:
-        """Return the mean loss over the samples of one chunk, which stay one chunk, in float64."""
+        """Return the mean loss over the samples of one chunk, as one chunk, in float64."""
         wide = self.doubled()
         _, inputs, targets = wide.converted(chunk)
-        terms = max(self.criterion.count(targets), 1)
-        return replace(wide, inputs=inputs, targets=targets, chunk_size=len(targets), num_terms=terms)
+        total = self.criterion.total_weight(targets) or 1
+        return replace(wide, inputs=inputs, targets=targets, chunk_size=len(targets), total_weight=total)
 
 
 def _settled(objective: Objective) -> Objective:
     criterion = settled_loss(objective)
-    return replace(objective, criterion=criterion, num_terms=criterion.count(objective.targets))
+    return replace(objective, criterion=criterion, total_weight=criterion.total_weight(objective.targets))
 
 
 def _trainable(model: nn.Module, params: tuple[str, ...]) -> ParameterSpace:

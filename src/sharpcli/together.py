@@ -1,4 +1,4 @@
-"""The mean loss at several sets of weights in one pass over the data, where that is faster than one after the other."""
+"""The mean loss at several sets of weights in one pass over the data, if this is faster than one pass for each."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sharpcli.chunks import Chunk
 from sharpcli.losses import Evaluation, moments
 from sharpcli.objective import Objective
 
-# Small dense nets are 1.1 to 1.3 times as fast ten at a time; larger ones, and convolutions, slower (docs/performance.md).
-# The rule is fixed, not measured: an answer must not depend on how busy the machine was.
+# For small dense nets, ten sets at a time are 1.1 to 1.3 times as fast; larger nets and convolutions are slower
+# (docs/performance.md). The rule is fixed, not measured, so that a result does not depend on the load of the machine.
 _AT_ONCE = 10
 _MOST_PARAMETERS = 50_000
-# Layers known to do the same for many weights at once; a forward pass of somebody's own might not.
+# Layers that are known to give the same results for several weights at once; other layers may not.
 _KNOWN = {
     nn.Sequential, nn.Identity, nn.Flatten, nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.SiLU,
     nn.Dropout,
@@ -24,7 +24,7 @@ _KNOWN = {
 
 
 def num_together(objective: Objective) -> int:
-    """Return how many sets of weights of this net to evaluate in one pass."""
+    """Return how many sets of weights of the model should be evaluated in one pass."""
     known = all(type(module) in _KNOWN for module in objective.model.modules()) and not objective.loss_is_code
     small = known and objective.space.dimension <= _MOST_PARAMETERS
     return _AT_ONCE if small else 1
@@ -33,12 +33,12 @@ def num_together(objective: Objective) -> int:
 def evaluate_together(
     objective: Objective, thetas: Sequence[Tensor], buffers: Sequence[Mapping[str, Tensor]]
 ) -> list[Evaluation]:
-    """Return what `Objective.evaluate` returns for each of several sets of weights, but for rounding.
+    """Return the result of `Objective.evaluate` for each of several sets of weights, equal up to rounding.
 
     Args:
         objective: The mean loss.
-        thetas: Each of shape (P,), at least one.
-        buffers: For each, the BatchNorm statistics to use in place of the model's own; all of the same names.
+        thetas: One or more sets of weights, each of shape (P,).
+        buffers: For each set, BatchNorm statistics to use instead of those of the model, with the same names in every set.
     """
     if len(thetas) == 1:
         return [objective.evaluate(thetas[0], buffers[0])]
@@ -55,4 +55,4 @@ def evaluate_together(
     with torch.no_grad():
         means = objective.mean_over_data(summand)
     classified = objective.criterion.classifies(objective.targets)
-    return [Evaluation.of(one, objective.num_samples, objective.num_terms, classified=classified) for one in means]
+    return [Evaluation.of(one, objective.num_samples, objective.total_weight, classified=classified) for one in means]

@@ -77,6 +77,17 @@ def half_squares(outputs: Tensor, targets: Tensor) -> Tensor:
     return 0.5 * (outputs.reshape(len(targets), -1) - targets.double().reshape(len(targets), -1)).square().sum() / len(targets)
 
 
+def of_labels(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Each label has its own weights."""
+    weight, positive = (torch.tensor(row, dtype=torch.float64) for row in ([2.0, 0.5, 1], [3.0, 1, 0.2]))
+    return functional.binary_cross_entropy_with_logits(outputs, targets.double(), weight=weight, pos_weight=positive)
+
+
+def of_classes(outputs: Tensor, targets: Tensor) -> Tensor:
+    weight = torch.arange(1, outputs.shape[1] + 1, dtype=torch.float64)
+    return functional.cross_entropy(outputs, targets, weight=weight)
+
+
 RIGHT: list[tuple[str, list[str], Criterion, float | None]] = [
     ("seqsquare", ["--loss", "ce:class_axis=1"], functional.cross_entropy, 0.4195),
     ("seqsquare", ["--loss", "ce:class_axis=last"], per_token, 0.2580),
@@ -94,6 +105,8 @@ RIGHT: list[tuple[str, list[str], Criterion, float | None]] = [
     ),
     ("multilabel", ["--loss", "bce"], bits, None),
     ("multilabel", ["--loss", "bce:pos_weight=3"], weighted, None),
+    ("multilabel", ["--loss", "bce:weight=2/0.5/1,pos_weight=3/1/0.2"], of_labels, None),
+    ("seqsquare", ["--loss", "ce:class_axis=1,weight=1/2/3/4/5"], of_classes, None),
     ("multilabel", ["--loss", "mse"], half_squares, None),
     ("onelogit", ["--loss", "bce"], bits, None),
     ("onelogit", ["--loss", "bce:pos_weight=3"], weighted, None),
@@ -138,7 +151,7 @@ def test_other_matrices_of_binary_cross_entropy(name: str, weight: float, operat
     answer = sharpcli(*words, "--json")
     if operator == "fisher" and weight != 1:
         assert answer.exit_code == 2
-        assert "no likelihood" in answer.stderr
+        assert "is no -log p" in answer.stderr
         assert "--operator ggn" in answer.stderr
         return
     assert answer.exit_code == 0, answer.stderr

@@ -233,8 +233,8 @@ def test_the_objective_counts_its_terms(code: Path):
     exec(CODE, space)
     torch.manual_seed(0)
     made = Objective.of(space["field"](), space["points"](), torch.zeros(30, 1), loss=f"{code}:wave", chunk_size=7)
-    assert (made.num_samples, made.num_terms) == (30, 60)
-    assert made.among(torch.arange(4)).num_terms == 8
+    assert (made.num_samples, made.total_weight) == (30, 60)
+    assert made.among(torch.arange(4)).total_weight == 8
     whole = Objective.of(space["field"](), space["points"](), torch.zeros(30, 1), loss=f"{code}:wave", chunk_size=30)
     theta = made.parameters()
     assert made.loss(theta) == pytest.approx(whole.loss(theta), rel=1e-5)

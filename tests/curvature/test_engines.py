@@ -119,7 +119,7 @@ def test_nets_over_texts_can_be_traced(name: str):
         graph = engine.differentiate(next(problem.chunks()), problem.leaves(problem.parameters()))
         for _ in range(2):
             product = graph.product(list(problem.space.split(vector).values()), keep=True)
-            assert relative(problem.space.flatten(product) / problem.num_terms, exact("hessian", name) @ vector) < 1e-12
+            assert relative(problem.space.flatten(product) / problem.total_weight, exact("hessian", name) @ vector) < 1e-12
 
 
 def test_nothing_is_said_of_graphs_before_there_are_any():
@@ -279,7 +279,7 @@ def test_where_torch_is_silently_wrong_the_engines_are_right(case: str, monkeypa
     with double_differentiation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torchs = composition(problem)
-        off = max(relative(torchs(vector) / problem.num_terms, wanted) for _ in range(2))
+        off = max(relative(torchs(vector) / problem.total_weight, wanted) for _ in range(2))
     if off < 1e-6:
         pytest.skip(f"torch {torch.__version__} has mended this composition")
     assert off > 1e-2

@@ -64,9 +64,9 @@ def test_groups_add_up_to_the_product(kind: str, net: tuple[str, int | None], gr
     assert operator.products == 2
     assert relative(found.product, product) < 1e-12
     assert found.forms.dtype == torch.float64
-    assert int(found.counts.sum()) == made.num_terms
-    assert len(found.forms) == len(found.counts) <= min(groups, made.num_samples)
-    whole = float(found.forms @ found.counts.double()) / made.num_terms
+    assert int(found.weights.sum()) == made.total_weight
+    assert len(found.forms) == len(found.weights) <= min(groups, made.num_samples)
+    whole = float(found.forms @ found.weights) / made.total_weight
     assert whole == pytest.approx(float(vector @ product), rel=1e-12)
 
 
@@ -75,7 +75,7 @@ def test_each_form_is_that_of_its_own_samples(kind: str):
     made = objective("mlp", chunk_size=10)
     vector = vector_for(made)
     found = operator_of(kind, made, made.parameters()).quadratic_forms(vector, groups=4, seed=1)
-    assert found.counts.tolist() == [26, 26, 26, 25]
+    assert found.weights.tolist() == [26, 26, 26, 25]
     groups = [torch.cat([chunk.inputs for chunk in chunks]) for _, chunks in made.groups(4, 1)]
     rows = {row.cpu().numpy().tobytes(): number for number, row in enumerate(made.inputs)}
     for form, group in zip(found.forms, groups, strict=True):
@@ -110,7 +110,7 @@ def test_a_group_in_which_all_is_ignored_is_left_out():
     made = Objective.of(made_model("gpt"), inputs, targets, runtime=EXACT)
     operator, vector = operator_of("hessian", made, made.parameters()), vector_for(made)
     found = operator.quadratic_forms(vector, groups=23, seed=0)
-    assert found.counts.tolist() == [LENGTH]
+    assert found.weights.tolist() == [LENGTH]
     assert relative(found.product, operator @ vector) < 1e-12
 
 
@@ -130,7 +130,7 @@ def test_batch_statistics_are_those_of_fixed_blocks(kind: str, blocks: tuple[int
     wanted = DENSE[kind](made) @ vector
     assert relative(operator @ vector, wanted) < 1e-10
     found = operator.quadratic_forms(vector, groups=7, seed=0)
-    assert found.counts.tolist() == sizes
+    assert found.weights.tolist() == sizes
     assert relative(found.product, wanted) < 1e-10
     stored = objective("conv")
     assert relative(operator_of(kind, stored, stored.parameters()) @ vector, wanted) > 0.1

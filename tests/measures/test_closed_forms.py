@@ -305,7 +305,7 @@ def test_unit_logits_are_those_of_their_definition():
 def test_the_local_volume_is_that_of_the_dense_spectrum(seed: int, name: str):
     problem = objective(name)
     values = torch.linalg.eigvalsh(dense_hessian(problem)).clamp_min(0)
-    exact = 0.5 * float(torch.log1p(problem.num_terms * 0.1**2 * values).sum())
+    exact = 0.5 * float(torch.log1p(problem.total_weight * 0.1**2 * values).sum())
     found = local_volume.read(problem, problem.parameters(), seed=seed, sigma=0.1, probes=12)
     assert abs(found.value - exact) < 4 * found.standard_error + 1e-6 * exact
     assert found.standard_error < 0.2 * exact

@@ -57,6 +57,20 @@ def test_the_gradient_is_the_mean_over_the_terms_that_count(mode: str, ignored: 
         assert loss == pytest.approx(float(wanted.detach()), rel=1e-12)
 
 
+@pytest.mark.parametrize("chosen", [{"mode": "fullbatch"}, {"batch_size": 6}, {"batch_size": 6, "chunk_size": 4}])
+def test_with_class_weights_the_mean_of_a_batch_is_that_of_torch(chosen: dict[str, Any]):
+    weight, mode = torch.tensor([3.0, 0.5, 1, 0], dtype=torch.float64), str(chosen.get("mode", "sgd"))
+    settings = {name: value for name, value in chosen.items() if name != "mode"}
+    run = Updater(*problem(), loss_named("ce:weight=3/0.5/1/0"), plan_of(mode, **settings), 0)
+    for update in range(4):
+        loss = run.gradient(update)
+        indices = torch.arange(N) if mode == "fullbatch" else run.batches.indices(update)
+        wanted = functional.cross_entropy(run.model(run.inputs[indices]), run.targets[indices], weight=weight)
+        slopes = torch.cat([part.flatten() for part in torch.autograd.grad(wanted, run.parameters)])
+        torch.testing.assert_close(slope(run), slopes, rtol=1e-12, atol=1e-14)
+        assert loss == pytest.approx(float(wanted.detach()), rel=1e-12)
+
+
 def test_an_update_depends_on_its_number_alone():
     one, other = made(batch_size=5), made(batch_size=5)
     for update in (3, 0, 3):

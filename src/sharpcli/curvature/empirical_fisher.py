@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sharpcli.chunks import Chunk
 from sharpcli.curvature.jacobian import JacobianOperator, Middle
+from sharpcli.errors import SettingsError
 from sharpcli.objective import Objective
 
 
@@ -23,6 +24,15 @@ class EmpiricalFisherOperator(JacobianOperator):
 
     @staticmethod
     def outputs_and_middle(objective: Objective, chunk: Chunk, leaves: Mapping[str, Tensor]) -> tuple[Tensor, Middle]:
-        """Return the loss terms of a chunk; M is the identity."""
+        """Return the loss terms of a chunk; M is the identity.
+
+        Raises:
+            SettingsError: Classes have weights, so that the loss is no plain mean over terms.
+        """
+        if objective.criterion.weights(chunk.targets[:1]) is not None:
+            raise SettingsError(
+                "A loss with class weights is no plain mean over loss terms, which the empirical Fisher matrix needs.",
+                "Use --operator ggn or hessian.",
+            )
         terms = objective.loss_terms(leaves, chunk)
         return terms, lambda along: along

@@ -30,10 +30,10 @@ class FisherOperator(GGNOperator):
         """Return the outputs of a chunk and H_ℓ.
 
         Raises:
-            SettingsError: The loss is not a -log p, because it weights positive labels.
+            SettingsError: The loss is not a -log p, because classes or labels have weights.
         """
-        if objective.criterion.spec.pos_weight != 1:
+        if objective.criterion.spec.is_weighted:
             raise SettingsError(
-                "A loss with a pos_weight is no likelihood, so there is no Fisher information of it.", "Use --operator ggn."
+                "A loss with weights is no -log p, so there is no Fisher information of it.", "Use --operator ggn."
             )
         return GGNOperator.outputs_and_middle(objective, chunk, leaves)

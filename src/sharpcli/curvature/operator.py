@@ -32,13 +32,14 @@ class GroupedProduct(NamedTuple):
 
     Attributes:
         product: Av, shape (P,), in the operator's type.
-        forms: vᵀA_g v, where A_g is the mean over the loss terms of group g, shape (G,), float64, on the CPU.
-        counts: Number of loss terms of each group, shape (G,), on the CPU. Σ counts·forms / Σ counts is vᵀAv.
+        forms: vᵀA_g v, where A_g is the (weighted) mean over the loss terms of group g, shape (G,), float64, on the CPU.
+        weights: Weight of each group, usually its number of loss terms, shape (G,), float64, on the CPU;
+            Σ weights·forms / Σ weights is vᵀAv.
     """
 
     product: Tensor
     forms: Tensor
-    counts: Tensor
+    weights: Tensor
 
 
 class CurvatureOperator(ABC):
@@ -133,7 +134,7 @@ class CurvatureOperator(ABC):
         if self.products == 1 and not bool(torch.isfinite(total).all()):
             raise not_finite(self._plain_of, self.objective, self._theta, parts)
         self._note_error()
-        return total.div_(self.objective.num_terms).to(self.dtype)
+        return total.div_(self.objective.total_weight).to(self.dtype)
 
     def quadratic_forms(self, vector: Tensor, *, groups: int, seed: int) -> GroupedProduct:
         """Return Av and the quadratic forms of random groups of samples; this counts as one product.
@@ -176,15 +177,15 @@ class CurvatureOperator(ABC):
 
     def _grouped(self, vector: Tensor, groups: int, seed: int) -> GroupedProduct:
         parts, whole = self._parts(vector), vector.to(self.objective.runtime.accumulator)
-        total, forms, counts = torch.zeros_like(whole), [], []
-        for terms, chunks in self.objective.groups(groups, seed):
+        total, forms, weights = torch.zeros_like(whole), [], []
+        for weight, chunks in self.objective.groups(groups, seed):
             product = self._group(chunks, parts).to(whole.dtype)
             total += product
-            forms.append(float(whole @ product) / terms)
-            counts.append(terms)
+            forms.append(float(whole @ product) / weight)
+            weights.append(weight)
         self._note_error()
-        product = (total / self.objective.num_terms).to(self.dtype)
-        return GroupedProduct(product, torch.tensor(forms, dtype=torch.float64), torch.tensor(counts))
+        product = (total / self.objective.total_weight).to(self.dtype)
+        return GroupedProduct(product, torch.tensor(forms, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64))
 
     def _group(self, chunks: Iterable[Chunk], parts: list[Tensor]) -> Tensor:
         def summand(chunk: Chunk) -> Tensor:
@@ -212,7 +213,7 @@ class CurvatureOperator(ABC):
     def _note_error(self) -> None:
         """Record the largest error of a product that the engine has measured."""
         if isinstance(self._engine, Difference):
-            self.product_error = max(self.product_error, self._engine.take_gap() / self.objective.num_terms)
+            self.product_error = max(self.product_error, self._engine.take_gap() / self.objective.total_weight)
 
     def _open(self, engine: Engine, chunk: Chunk) -> Graph:
         return engine.differentiate(chunk, self.objective.leaves(self._theta))

@@ -101,7 +101,7 @@ class _Side:
         with objective.arithmetic():
             for graph in self._graphs if self._keep else map(self._open, objective.chunks()):
                 total += objective.space.flatten(graph.product(parts, keep=self._keep)).detach()
-        return total / objective.num_terms
+        return total / objective.total_weight
 
     def _open(self, chunk: Chunk) -> Graph:
         return self._engine.differentiate(chunk, self._objective.leaves(self._theta))

@@ -221,9 +221,9 @@ class _Comparison:
         """Return the slope of the summed loss along one vector, by the gradient and by differences of losses."""
         wide = self.differences.wide
         loss, gradient = wide.loss_and_gradient(self.point)
-        gradient = gradient * wide.num_terms
+        gradient = gradient * wide.total_weight
         # A cross-entropy near 0 is the difference of two numbers of the size of the logits.
-        unit = _ROUNDINGS * torch.finfo(torch.float64).eps * (abs(loss) + self._outputs()[0]) * wide.num_terms
+        unit = _ROUNDINGS * torch.finfo(torch.float64).eps * (abs(loss) + self._outputs()[0]) * wide.total_weight
         vector, size = self._uphill(gradient)
         quotients = [self._quotient(vector, step) for step in _SLOPE_STEPS]
         return _Slopes(float(gradient @ vector), size, quotients, [unit / step for step in _SLOPE_STEPS])

@@ -13,6 +13,7 @@ from sharpcli.checkpoints import Checkpoint
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.loading.data import load_data
 from sharpcli.loading.live import LiveModel
+from sharpcli.loading.loss_weights import warn_of_loss_weights
 from sharpcli.loading.model import build_model
 from sharpcli.loading.recorded import loss_name
 from sharpcli.loading.samples import held_out, in_random_order, subset
@@ -117,8 +118,9 @@ def rebuild(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings
     """
     runtime = Runtime.open(settings.device, settings.dtype)
     model = build_model(checkpoint, data, settings).to(runtime.dtype)  # Before the weights: float64 ones stay as they are.
-    checkpoints.fit(checkpoint, model)
+    left_out = checkpoints.fit(checkpoint, model)
     loss = loss_name(checkpoint, settings.loss)
+    warn_of_loss_weights(checkpoint, left_out, loss)
     smoothing = checkpoint.metadata.get("plan", {}).get("label_smoothing", 0)
     if smoothing and unit_logits(loss):
         progress.warn(

@@ -59,4 +59,8 @@ def loss_of(name: str, targets: Tensor) -> Loss:
     loss.require_targets(targets)
     if not loss.count(targets):
         raise InputError("Every target is ignored, so there is no loss to average.", f"Give some a class, not {IGNORED}.")
+    if not loss.total_weight(targets):
+        raise InputError(
+            f"Every target has a class of weight 0 in the loss '{name}'.", "Give a class of the data a weight above 0."
+        )
     return loss

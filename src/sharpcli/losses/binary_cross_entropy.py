@@ -16,10 +16,13 @@ from sharpcli.losses.loss import Loss, bare_shape, binary
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
-    """-w y log σ(z) - (1 - y) log(1 - σ(z)) of every logit z and its target y, with w the `pos_weight`.
+    """v (-w y log σ(z) - (1 - y) log(1 - σ(z))) of every logit z and its target y.
+
+    v is the `weight` of the label and w its `pos_weight`.
 
     Targets are 0 and 1 as integers, of which some may be ignored, or numbers between 0 and 1. Each of them is a loss
-    term, so that the mean is over samples and labels alike, as that of torch.nn.BCEWithLogitsLoss.
+    term, so that the mean is over samples and labels alike, as that of torch.nn.BCEWithLogitsLoss. So a mean is divided by
+    the number of labels, also with weights.
     Outputs have the shape of the targets, but for axes of one: (B, 1) goes with (B,), (B, 1, H, W) with (B, H, W).
     """
 
@@ -35,7 +38,15 @@ class BinaryCrossEntropy(Loss):
         logits = torch.where(counted, _aligned(outputs, targets), 0)
         wanted = torch.where(counted, targets, 0).to(logits.dtype)
         up, down = functional.logsigmoid(logits), functional.logsigmoid(-logits)
-        return torch.where(counted, -(self.spec.pos_weight * wanted * up + (1 - wanted) * down), 0)
+        positive, label = self._weights(logits)
+        return torch.where(counted, -label * (positive * wanted * up + (1 - wanted) * down), 0)
+
+    def _weights(self, labels: Tensor) -> tuple[float | Tensor, float | Tensor]:
+        """Return `pos_weight` and `weight`, each a number for all labels or of shape (K,), in the type of the labels."""
+        return tuple(
+            weights[0] if len(weights) == 1 else torch.tensor(weights, dtype=labels.dtype, device=labels.device)
+            for weights in (self.spec.pos_weight, self.spec.weight or (1.0,))
+        )  # type: ignore[return-value]
 
     def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
         """Make a direction p (1 - p) (1 - y + w y) d, with p = σ(z), some samples at a time."""
@@ -45,8 +56,9 @@ class BinaryCrossEntropy(Loss):
             some, labels = logits[start : start + rows], targets[start : start + rows]
             part = along[start : start + rows]
             part.mul_(torch.sigmoid(some)).mul_(torch.sigmoid(-some))
-            if self.spec.pos_weight != 1:
-                part.mul_(1 + (self.spec.pos_weight - 1) * labels.to(part.dtype))
+            if self.spec.is_weighted:
+                positive, label = self._weights(part)
+                part.mul_(label * (1 + (positive - 1) * labels.to(part.dtype)))
             part.masked_fill_(~self.counted(labels), 0)
         return direction
 
@@ -69,9 +81,10 @@ class BinaryCrossEntropy(Loss):
         labels, positive = counted.sum(0).double(), ones.sum(0)
         weight = labels / labels.sum()
         share = positive / labels.clamp_min(1)
-        weighed = self.spec.pos_weight * share
+        positive_weight, label_weight = self._weights(share)
+        weighed = positive_weight * share
         best = weighed / (weighed + 1 - share)
-        costs = -torch.xlogy(weighed, best) - torch.xlogy(1 - share, 1 - best)
+        costs = label_weight * (-torch.xlogy(weighed, best) - torch.xlogy(1 - share, 1 - best))
         likelier = torch.where(counted, ones > 0.5, False).sum(0) / labels.clamp_min(1)
         return Guess(float(weight @ costs), float(weight @ torch.maximum(likelier, 1 - likelier)))
 
@@ -96,6 +109,13 @@ class BinaryCrossEntropy(Loss):
                 f"The model answers with {_numbers(outputs)} for each sample, whose labels are {_numbers(targets)}.",
                 "bce needs one logit for each label; use --loss ce if the outputs are of classes that exclude each other.",
             )
+        labels = bare_shape(targets)[1:]
+        for option, weights in (("weight", self.spec.weight), ("pos_weight", self.spec.pos_weight)):
+            if len(weights) > 1 and (targets.ndim > 2 or labels != (len(weights),)):
+                raise InputError(
+                    f"The loss has {len(weights)} numbers in {option}, but a sample has {_numbers(targets)} as labels.",
+                    f"Give one number for each label, as in bce:{option}=2/5 for two labels, or one for all.",
+                )
 
 
 def _numbers(batch: Tensor) -> str:

@@ -96,6 +96,19 @@ class Loss(ABC):
         """Return the number of loss terms."""
         return int(self.counted(targets).sum())
 
+    def weights(self, targets: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Return the weight of each loss term in the divisor of a mean, of the shape of `counted`; None if each is 1."""
+        return None
+
+    def total_weight(self, targets: Tensor) -> float:
+        """Return the divisor of a mean: the sum of the weights of the loss terms, without weights their number, an integer."""
+        weights = self.weights(targets)
+        return self.count(targets) if weights is None else float(weights.sum())
+
+    def counts_all(self, targets: Tensor) -> bool:
+        """Return whether every target is a loss term of weight 1."""
+        return self.weights(targets[:1]) is None and bool(self.counted(targets).all())
+
     def terms_each(self, targets: Tensor) -> int:
         """Return the number of loss terms of a sample of which nothing is ignored."""
         return self.counted(targets[:1]).numel()
@@ -122,10 +135,16 @@ class Loss(ABC):
         return self
 
     def sample_sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return, for each sample, its summed loss, number of right predictions and number of loss terms, shape (3, B)."""
-        terms = self.terms(outputs, targets)
-        parts = (terms, self.right(outputs, targets), self.counted(targets))
-        return torch.stack([part.to(terms.dtype).reshape(len(targets), -1).sum(1) for part in parts])
+        """Return, for each sample, sums over its loss terms: loss, right predictions, weights, and number of terms.
+
+        Returns:
+            Shape (4, B); without weights (3, B), because the weights are the numbers of terms then.
+        """
+        parts = [self.terms(outputs, targets), self.right(outputs, targets), self.counted(targets)]
+        weights = self.weights(targets)
+        if weights is not None:
+            parts.insert(2, weights)
+        return torch.stack([part.to(parts[0].dtype).reshape(len(targets), -1).sum(1) for part in parts])
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ class Heights:
         return counted[torch.linspace(0, len(counted) - 1, min(_FEW, len(counted)), device=counted.device).long()]
 
     def _mean(self, terms: Tensor) -> float:
-        return float(terms.sum()) / self.given.criterion.count(self.given.targets[self._chosen()])
+        return float(terms.sum()) / (self.given.criterion.total_weight(self.given.targets[self._chosen()]) or 1)
 
     def _weights(self, offset: Tensor | None) -> Tensor:
         return self.theta if offset is None else self.theta + offset.to(self.theta)

@@ -54,8 +54,8 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
     gradient, deviations = objective.gradient(theta), []
     with progress.task("gradient noise", total=min(groups, objective.num_samples), units="gradients") as shown:
         for group in objective.groups(groups, seed):
-            apart = objective.sum_over(group.chunks, slope).double() / group.num_terms - gradient
-            deviations.append(group.num_terms * float(apart @ apart))
+            apart = objective.sum_over(group.chunks, slope).double() / group.total_weight - gradient
+            deviations.append(group.total_weight * float(apart @ apart))
             shown.advance(1)
     meter.passes, number = 4, len(deviations)
     if number < 2:

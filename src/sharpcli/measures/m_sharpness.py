@@ -66,7 +66,7 @@ def read(
     maxima: list[Settled] = []
     with progress.task("m-sharpness", total=len(chosen) * num_steps(steps, 1), units="gradients") as shown:
         for number, part in enumerate(chosen):
-            if not objective.criterion.count(objective.targets[part]):
+            if not objective.criterion.total_weight(objective.targets[part]):
                 continue  # All targets are ignored: there is no loss.
             own = Meter("", objective.among(part), theta, {}, known=meter.heights.among(part))
 

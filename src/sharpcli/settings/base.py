@@ -126,8 +126,8 @@ class SubjectSettings:
     download: bool = option(False, "Let torchvision download a data set that is missing.")
     loss: str | None = option(
         None,
-        "ce (cross-entropy), mse (half the squared error), bce (binary) or file.py:fn. Options: "
-        "ce:class_axis=1|last,smoothing=X,ignore_index=N, bce:pos_weight=X. Default: that of the checkpoint, else ce.",
+        "ce (cross-entropy), mse (half the squared error), bce (binary), file.py:fn. Options: "
+        "ce:weight=X/X,smoothing=X,class_axis=1|last,ignore_index=N, bce:pos_weight=X. Default: that of the file, else ce.",
         "SPEC",
     )
     output: str | None = option(

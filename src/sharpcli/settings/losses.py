@@ -1,4 +1,4 @@
-"""Losses as text: `ce`, `mse`, `bce`, and their options, such as `ce:class_axis=1,smoothing=0.1`. Standard library only."""
+"""Losses as text: `ce`, `mse`, `bce`, and their options, such as `ce:weight=1/4,smoothing=0.1`. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ UNIT_LOGITS = "ce-unit-logits"  # For a measure only; --loss does not accept it.
 _LARGEST = 2**63  # No tensor holds a larger integer.
 LAST, FIRST = -1, 1  # The two possible axes of the classes.
 
-_OPTIONS = {
-    "ce": ("class_axis", "smoothing", "ignore_index"),
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "ce": ("class_axis", "smoothing", "ignore_index", "weight"),
     "mse": ("class_axis", "ignore_index"),
-    "bce": ("pos_weight", "ignore_index"),
-    UNIT_LOGITS: ("class_axis", "ignore_index"),
+    "bce": ("pos_weight", "weight", "ignore_index"),
+    UNIT_LOGITS: ("class_axis", "ignore_index", "weight"),
 }
 _SAME = {"cross_entropy": "ce", "crossentropy": "ce", "cross-entropy": "ce", "binary_cross_entropy": "bce"}
 _AXES = {"1": FIRST, "last": LAST, "-1": LAST}
@@ -33,14 +33,17 @@ class LossSpec:
         class_axis: Axis of the classes in the outputs: 1, -1 (the last), or None if the shapes decide.
         smoothing: Share of a target that is spread over all classes, 0 to below 1.
         ignore_index: An integer target without a loss term, in addition to -100.
-        pos_weight: Weight of a positive element of "bce"; a negative element has weight 1.
+        weight: Weight of each class of "ce", in the order of the classes: the mean is divided by the sum of the weights of the
+            targets. Weight of each label of "bce": the mean is divided by the number of labels. Empty: every weight is 1.
+        pos_weight: Weight of a positive element of "bce", one for all labels or one for each; a negative element has weight 1.
     """
 
     name: str
     class_axis: int | None = None
     smoothing: float = 0.0
     ignore_index: int = IGNORED
-    pos_weight: float = 1.0
+    weight: tuple[float, ...] = ()
+    pos_weight: tuple[float, ...] = (1.0,)
 
     @staticmethod
     def parse(text: str) -> LossSpec:
@@ -52,7 +55,7 @@ class LossSpec:
         name, colon, options = text.partition(":")
         if loss_is_code(text):
             return LossSpec(text)
-        if name not in _OPTIONS:
+        if name not in OPTIONS:
             likely = _SAME.get(name.lower(), name.lower())
             raise SettingsError(f"There is no loss called '{name}' for --loss.", closest(likely, [*LOSSES, "file.py:fn"]))
         if colon and not options:
@@ -62,9 +65,9 @@ class LossSpec:
         spec, given = LossSpec(name), set[str]()
         for part in options.split(",") if options else ():
             option, equals, value = (word.strip() for word in part.partition("="))
-            if not equals and option in _OPTIONS[name]:
+            if not equals and option in OPTIONS[name]:
                 raise SettingsError(f"The loss option {option} in '{text}' has no value.", _known(name))
-            if not equals or option not in _OPTIONS[name]:
+            if not equals or option not in OPTIONS[name]:
                 raise SettingsError(f"The loss {name} has no option '{part.strip()}'.", _known(name))
             if option in given:
                 raise SettingsError(f"The loss '{text}' has the option {option} twice.", "Give each option once.")
@@ -74,15 +77,25 @@ class LossSpec:
         return spec
 
     @property
+    def is_weighted(self) -> bool:
+        """Whether classes, labels or positive elements have a weight, so that the loss is no -log p."""
+        return bool(self.weight) or any(weight != 1 for weight in self.pos_weight)
+
+    @property
     def is_code(self) -> bool:
         """Whether the loss is a function of the user's code."""
         return loss_is_code(self.name)
 
     def __str__(self) -> str:
         given = [entry.name for entry in fields(self)[1:] if getattr(self, entry.name) != entry.default]
-        words = [f"{option}={'last' if (value := getattr(self, option)) == LAST and option == 'class_axis' else value}"
-                 for option in given]  # fmt: skip
+        words = [f"{option}={_text(option, getattr(self, option))}" for option in given]
         return f"{self.name}:{','.join(words)}" if words else self.name
+
+
+def _text(option: str, value: float | tuple[float, ...]) -> str:
+    if isinstance(value, tuple):
+        return "/".join(str(weight) for weight in value)
+    return "last" if option == "class_axis" and value == LAST else str(value)
 
 
 def loss_is_code(text: str) -> bool:
@@ -112,8 +125,8 @@ def unit_logits(name: str) -> str | None:
 
 
 def _known(name: str) -> str:
-    examples = {"class_axis": "class_axis=1|last", "smoothing": "smoothing=X", "ignore_index": "ignore_index=N"}
-    words = [examples.get(option, f"{option}=X") for option in _OPTIONS[name]]
+    examples = {"class_axis": "class_axis=1|last", "ignore_index": "ignore_index=N", "weight": "weight=X/X/..."}
+    words = [examples.get(option, f"{option}=X") for option in OPTIONS[name]]
     return f"Its options are {', '.join(words)}, as in {name}:{words[0].partition('|')[0]}."
 
 
@@ -126,7 +139,9 @@ def is_number(text: str) -> bool:
     return True
 
 
-def _value(option: str, text: str) -> int | float:
+def _value(option: str, text: str) -> float | tuple[float, ...]:
+    if option in ("weight", "pos_weight"):
+        return _weights(option, text)
     if option == "class_axis":
         if text not in _AXES:
             raise SettingsError(f"class_axis cannot be '{text}'.", "Use 1, the axis of torch's cross_entropy, or last.")
@@ -140,6 +155,19 @@ def _value(option: str, text: str) -> int | float:
         raise SettingsError(f"The loss option {option} cannot be '{text}'.", f"It takes {kind}.") from None
     if option == "smoothing" and not 0 <= number < 1:
         raise SettingsError(f"smoothing is {text}, but must be from 0 to below 1.", "Write it like ce:smoothing=0.1.")
-    if option == "pos_weight" and not 0 < number < math.inf:
-        raise SettingsError(f"pos_weight is {text}, but must be above 0 and finite.", "Write it like bce:pos_weight=2.")
     return number
+
+
+def _weights(option: str, text: str) -> tuple[float, ...]:
+    words = text.split("/")
+    example = (
+        "bce:pos_weight=2, or bce:pos_weight=2/5 for two labels" if option == "pos_weight" else "ce:weight=1/4 for two classes"
+    )
+    if not all(is_number(word) for word in words):
+        raise SettingsError(f"The loss option {option} cannot be '{text}'.", f"Write it like {example}.")
+    weights = tuple(float(word) for word in words)
+    least = "above 0" if option == "pos_weight" else "at least 0, one of them above 0,"
+    negative = min(weights) < 0 or (min(weights) == 0 and (option == "pos_weight" or max(weights) == 0))
+    if negative or not all(math.isfinite(weight) for weight in weights):
+        raise SettingsError(f"{option} is {text}, but must be {least} and finite.", f"Write it like {example}.")
+    return weights

@@ -21,15 +21,15 @@ class Block(NamedTuple):
     Attributes:
         inputs: Inputs of B samples.
         targets: Their targets.
-        num_terms: Number of their loss terms.
-        divisor: Number of loss terms in the entire batch; the mean divides by it.
+        total_weight: Sum of the weights of their loss terms; without class weights, the number of terms.
+        divisor: The same sum for the entire batch; the mean divides by it.
         weights: Factor of each sample's loss, shape (B,), or None for 1.
     """
 
     inputs: Inputs
     targets: Tensor
-    num_terms: int
-    divisor: int
+    total_weight: float
+    divisor: float
     weights: Tensor | None = None
 
 
@@ -97,11 +97,11 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
 def mean_gradient(slopes: Slopes, blocks: Iterator[Block], parameters: Sequence[nn.Parameter], *, rate: float = 0.0) -> float:
     """Put the gradient of the mean loss over some blocks into `.grad` of the parameters, and return that loss.
 
-    The gradient of a block is that of its summed loss, divided by the number of loss terms in the entire batch. The gradients
+    The gradient of a block is that of its summed loss, divided by the divisor of the entire batch. The gradients
     of the blocks are added in float64. (A running mean of block means with a fixed divisor loses 37 % of the gradient;
     published full-batch code had this error.) With only one block nothing is added, and the gradient keeps its type.
     """
-    losses, divisor, totals = list[Tensor](), 1, list[Tensor]()
+    losses, divisor, totals = list[Tensor](), 1.0, list[Tensor]()
     for parameter in parameters:
         parameter.grad = None  # Freed first, so that the new gradient can reuse the cached memory.
     for number, block in enumerate(blocks):

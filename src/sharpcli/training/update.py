@@ -71,9 +71,7 @@ class Updater:
             self._slopes = Adversarial(self._slopes, plain, plan.adversarial)
         if plan.grad_penalty:
             self._slopes = GradientPenalty(self._slopes, self.model, plan.grad_penalty)
-        terms, num_samples = self.loss.count(self.targets), len(self.targets)
-        each = self.loss.terms_each(self.targets)
-        self._terms_each = each if terms == each * num_samples else 0  # 0 if some targets are ignored.
+        self._terms_each = self.loss.terms_each(self.targets) if self.loss.counts_all(self.targets) else 0
 
     @staticmethod
     def check(plan: TrainingPlan, inputs: Inputs | InputSource) -> None:
@@ -152,7 +150,7 @@ class Updater:
         """Split the samples of an update into blocks; each block is read and augmented only when it is needed."""
         num_samples = len(self.targets)
         count = num_samples if indices is None else len(indices)
-        divisor, start = self._num_terms(count, indices), 0
+        divisor, start = self._total_weight(count, indices), 0
         for size in block_sizes(count, self.plan.chunk_size):
             part = slice(start, start + size)
             start += size
@@ -165,19 +163,19 @@ class Updater:
                 inputs = self._augmentation(inputs, [numbers[part] for numbers in drawn])
             if self.plan.channels_last:
                 inputs = mapped(inputs, _channels_last)
-            terms = self._terms_each * size or self.loss.count(targets)
+            total = self._terms_each * size or self.loss.total_weight(targets)
             z = None if weights is None else weights[part].to(self.parameters[0].dtype)
-            yield Block(inputs, targets, terms, divisor, z)
+            yield Block(inputs, targets, total, divisor, z)
 
     def _read(self, index: Index) -> tuple[Inputs, Tensor]:
         return samples_at(self.inputs, self.targets, index, self.targets.device, self.parameters[0].dtype)
 
-    def _num_terms(self, count: int, indices: Tensor | None) -> int:
-        """Return the number of loss terms of a batch; at least 1, because all targets of a batch may be ignored."""
+    def _total_weight(self, count: int, indices: Tensor | None) -> float:
+        """Return what the mean over a batch divides by; 1 instead of 0, because all targets of a batch may be ignored."""
         if self._terms_each:
             return self._terms_each * count
         chosen = self.targets if indices is None else self.targets[(indices % len(self.targets)).to(self.targets.device)]
-        return max(self.loss.count(chosen), 1)
+        return self.loss.total_weight(chosen) or 1
 
 
 def _channels_last(part: Tensor) -> Tensor:

@@ -87,15 +87,28 @@ def _label(one: RequestedMeasure, reading: Reading) -> str:
 
 
 def applicable_measures(measures: Sequence[RequestedMeasure], objective: Objective) -> list[RequestedMeasure]:
-    """Leave out variants of "all" that cannot be computed: a subspace larger than the model, or logits if the loss has none."""
+    """Leave out variants of "all" that cannot be computed for this model and loss, each with a warning that says why."""
     kept = []
     for one in measures:
-        too_large = one.options.get("subspace", 0) > objective.space.dimension
-        if too_large or (one.name == "logit-normalised" and unit_logits(objective.loss_name) is None):
-            progress.warn(f"{one.name} is left out: it cannot be computed for this model and loss.")
+        why = _obstacle(one, objective)
+        if why:
+            options = ",".join(f"{name}={_typed(value)}" for name, value in one.options.items())
+            progress.warn(f"{one.name}{':' * bool(options)}{options} is left out: {why}.")
         else:
             kept.append(one)
     return kept
+
+
+def _obstacle(one: RequestedMeasure, objective: Objective) -> str:
+    """Return why a measure cannot be computed; "" if it can."""
+    loss = objective.loss_name
+    if one.options.get("subspace", 0) > objective.space.dimension:
+        return f"the model has only {objective.space.dimension} parameters"
+    if one.name == "logit-normalised" and unit_logits(loss) is None:
+        return f"it needs cross-entropy without smoothing, and the loss is {loss}"
+    if one.name == "fisher-rao" and objective.criterion.weights(objective.targets[:1]) is not None:
+        return f"it needs a plain mean over loss terms, and the loss is {loss}"
+    return ""
 
 
 def measures() -> MeasuresResult:

@@ -38,7 +38,7 @@ class GradientPenalty:
         """Return loss and gradient; see `Slopes`."""
         with replayed(self.model) as again:
             loss, summed = self.slopes(block, rate)
-            if not block.num_terms:
+            if not block.total_weight:
                 return loss, summed
             parameters = trained(self.model)
             size = float(nn.utils.get_total_norm(summed))
@@ -49,7 +49,7 @@ class GradientPenalty:
             with moved(parameters, offsets), frozen_statistics(self.model):
                 _, there = self.slopes(block, rate)
         # (g' - g) / e with v = β g, e = 0.01 / |v| and g the mean gradient of the block, so 1 / e = β |g| / 0.01.
-        factor = rate / 4 * self.strength * (size * block.divisor / block.num_terms) / _STEP
+        factor = rate / 4 * self.strength * (size * block.divisor / block.total_weight) / _STEP
         difference = torch._foreach_sub(there, summed)
         torch._foreach_add_(summed, difference, alpha=factor)
         return loss, summed

@@ -1,0 +1,51 @@
+"""Class weights of a loss that a checkpoint file holds: a loss without them has another Hessian."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from sharpcli import progress
+from sharpcli.checkpoints import Checkpoint
+from sharpcli.settings.losses import OPTIONS, LossSpec
+
+_LONGEST = 20  # Weights that a warning writes out.
+
+
+def warn_of_loss_weights(checkpoint: Checkpoint, names: Iterable[str], loss: str) -> None:
+    """Warn if the file holds weights of a loss function, such as `criterion.weight`, that the measured loss does not have.
+
+    Args:
+        checkpoint: The file.
+        names: Names of the entries for which the model has no place.
+        loss: The measured loss, with its options.
+    """
+    spec = LossSpec.parse(loss)
+    for name in names:
+        option = name.rpartition(".")[2]
+        if option not in ("weight", "pos_weight") or option not in OPTIONS.get(spec.name, ()):
+            continue
+        weights = _weights(checkpoint.state[name])
+        if weights is None or _equal(weights, getattr(spec, option)):
+            continue
+        listed = "/".join(f"{weight:.7g}" for weight in weights)
+        flag = f"--loss {spec.name}:{option}={listed if len(weights) <= _LONGEST else 'X/X/...'}"
+        progress.warn(
+            f"{checkpoint.path} holds {option} of the loss of its training in '{name}', and the measured loss is {loss}. "
+            f"If it was trained with these {len(weights)} weights, add {flag}."
+        )
+
+
+def _weights(tensor: Tensor) -> tuple[float, ...] | None:
+    """Return the weights in a tensor; None if it holds none, or if all are 1."""
+    if tensor.ndim > 1 or not tensor.is_floating_point() or not tensor.numel():
+        return None
+    weights = tuple(tensor.double().flatten().tolist())
+    return None if all(weight == 1 for weight in weights) else weights
+
+
+def _equal(ones: tuple[float, ...], others: tuple[float, ...]) -> bool:
+    same_length = len(ones) == len(others)
+    return same_length and all(math.isclose(one, other, rel_tol=1e-5) for one, other in zip(ones, others, strict=True))
