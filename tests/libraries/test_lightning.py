@@ -83,14 +83,26 @@ def test_a_file_of_the_trainer(sharpcli: Run, trained: tuple[Path, ModuleType, A
     sizes = [part.numel() for part in net.parameters()]
     theta = torch.cat([part.detach().flatten() for part in net.parameters()])
 
-    def loss(vector: torch.Tensor) -> torch.Tensor:
-        pieces = zip(names, net.parameters(), vector.split(sizes), strict=True)
-        parts = {name: piece.view_as(part) for name, part, piece in pieces}
-        return torch.nn.functional.cross_entropy(torch.func.functional_call(net, parts, (x,)), y)
+    def wanted(weight: torch.Tensor | None = None) -> list[float]:
+        def loss(vector: torch.Tensor) -> torch.Tensor:
+            pieces = zip(names, net.parameters(), vector.split(sizes), strict=True)
+            parts = {name: piece.view_as(part) for name, part, piece in pieces}
+            return torch.nn.functional.cross_entropy(torch.func.functional_call(net, parts, (x,)), y, weight=weight)
 
-    wanted = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, theta)).flip(0)[:3].tolist()
+        return torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, theta)).flip(0)[:3].tolist()
+
     for model in (f"{code}:Net", f"lightning:{code}:Net"):
-        assert values(sharpcli, file, "--model", model, "--data", f"{code}:Data") == pytest.approx(wanted, rel=1e-6)
+        assert values(sharpcli, file, "--model", model, "--data", f"{code}:Data") == pytest.approx(wanted(), rel=1e-6)
+
+    # The same file with class weights that are not all 1.
+    weight, whole = torch.tensor([1.0, 2.0, 0.5]), torch.load(file, weights_only=False)
+    whole["state_dict"]["criterion.weight"] = weight
+    torch.save(whole, file.with_name("weighted.ckpt"))
+    words = [file.with_name("weighted.ckpt"), "--model", f"{code}:Net", "--data", f"{code}:Data"]
+    answer = sharpcli("hessian", *words, "--topk", 1)
+    assert answer.exit_code == 0, answer.stderr
+    assert "add --loss ce:weight=1/2/0.5." in " ".join(answer.stderr.split())
+    assert values(sharpcli, *words, "--loss", "ce:weight=1/2/0.5") == pytest.approx(wanted(weight.double()), rel=1e-6)
 
 
 def test_an_argument_goes_before_the_record(sharpcli: Run, trained: tuple[Path, ModuleType, Any]):

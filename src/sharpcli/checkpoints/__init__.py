@@ -13,6 +13,7 @@ from sharpcli.checkpoints._fitting import fit, fitted
 from sharpcli.checkpoints._folders import LAST_GOOD, SETTINGS, STATE, RunFolder, how_to_go_on, run_in, runs_below
 from sharpcli.checkpoints._metadata import Losses, with_present_names
 from sharpcli.checkpoints._parts import Parts, parts, parts_of_model, require_finite, same_parameters
+from sharpcli.checkpoints._prefixes import of_a_loss
 from sharpcli.checkpoints._reading import is_something_else, locate, read, there
 from sharpcli.checkpoints._runs import initial_weights, saved_steps
 
@@ -30,6 +31,7 @@ __all__ = [
     "initial_weights",
     "is_something_else",
     "locate",
+    "of_a_loss",
     "parts",
     "parts_of_model",
     "read",

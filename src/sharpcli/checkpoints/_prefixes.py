@@ -14,9 +14,10 @@ _WRAPPERS = frozenset(
 )
 _HOLDERS = frozenset({"model", "net", "network"})  # Names of the model in a training module; a model may use them for parts.
 # Entries that training adds to the state dict of a model: of averages, of the loss, of tools that count operations.
+_LOSSES = ("criterion", "loss", "loss_fn", "loss_func", "loss_function")
 _STRAYS = (
     "n_averaged",
-    *(f"{before}{loss}.*" for before in ("", "*.") for loss in ("criterion", "loss", "loss_fn", "loss_func", "loss_function")),
+    *(f"{before}{loss}.*" for before in ("", "*.") for loss in _LOSSES),
     f"*{EXTRA_STATE}",
     "*total_ops",
     "*total_params",
@@ -26,6 +27,11 @@ _STRAYS = (
 def is_stray(name: str) -> bool:
     """Return whether a name belongs to an entry that training adds and that does not affect the outputs of a model."""
     return any(fnmatchcase(name, pattern) for pattern in _STRAYS)
+
+
+def of_a_loss(name: str) -> bool:
+    """Return whether a name belongs to an entry of a loss function, such as `criterion.weight`."""
+    return any(part in _LOSSES for part in name.split(".")[:-1])
 
 
 def renamings(names: Collection[str], wanted: Collection[str], modules: Collection[str]) -> Iterator[dict[str, str]]:

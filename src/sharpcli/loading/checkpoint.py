@@ -107,7 +107,9 @@ def _of_live(live: LiveModel, settings: AnalysisSettings) -> LoadedCheckpoint:
     runtime, checkpoint = Runtime.open(settings.device, settings.dtype), live.checkpoint()
     data = live.splits(checkpoint, settings)
     model = live.rebuilt(data, settings).to(runtime.dtype)
-    return LoadedCheckpoint(checkpoint, model, data, loss_name(checkpoint, settings.loss), runtime, settings)
+    loss = loss_name(checkpoint, settings.loss)
+    warn_of_loss_weights(checkpoint, loss)
+    return LoadedCheckpoint(checkpoint, model, data, loss, runtime, settings)
 
 
 def rebuild(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings) -> LoadedCheckpoint:
@@ -118,9 +120,9 @@ def rebuild(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings
     """
     runtime = Runtime.open(settings.device, settings.dtype)
     model = build_model(checkpoint, data, settings).to(runtime.dtype)  # Before the weights: float64 ones stay as they are.
-    left_out = checkpoints.fit(checkpoint, model)
+    checkpoints.fit(checkpoint, model)
     loss = loss_name(checkpoint, settings.loss)
-    warn_of_loss_weights(checkpoint, left_out, loss)
+    warn_of_loss_weights(checkpoint, loss)
     smoothing = checkpoint.metadata.get("plan", {}).get("label_smoothing", 0)
     if smoothing and unit_logits(loss):
         progress.warn(

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from torch import Tensor
 
 from sharpcli import progress
-from sharpcli.checkpoints import Checkpoint
+from sharpcli.checkpoints import Checkpoint, of_a_loss
 from sharpcli.settings.losses import OPTIONS, LossSpec
 
 _LONGEST = 20  # Weights that a warning writes out.
 
 
-def warn_of_loss_weights(checkpoint: Checkpoint, names: Iterable[str], loss: str) -> None:
+def warn_of_loss_weights(checkpoint: Checkpoint, loss: str) -> None:
     """Warn if the file holds weights of a loss function, such as `criterion.weight`, that the measured loss does not have.
 
     Args:
         checkpoint: The file.
-        names: Names of the entries for which the model has no place.
         loss: The measured loss, with its options.
     """
     spec = LossSpec.parse(loss)
-    for name in names:
+    for name in filter(of_a_loss, checkpoint.state):
         option = name.rpartition(".")[2]
         if option not in ("weight", "pos_weight") or option not in OPTIONS.get(spec.name, ()):
             continue
