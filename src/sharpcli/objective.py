@@ -7,6 +7,7 @@ distributed over the chunks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -175,7 +176,7 @@ class Objective:
         return samples_at(self.inputs, self.targets, index, self.runtime.device, self.runtime.dtype)
 
     def placed(self) -> Objective:
-        """Return the same loss with its data on the device and in the type of the model; inputs that do not fit stay."""
+        """Return the same loss with its data on the device and in the type of the model, except inputs that do not fit."""
         return replace(
             self,
             inputs=placed_inputs(self.inputs, self.runtime),
@@ -345,7 +346,9 @@ class Objective:
         with torch.no_grad():
             means = self.mean_over_data(summand)
         classified = self.criterion.classifies(self.targets)
-        return Evaluation.of(means, self.num_samples, self.total_weight, classified=classified)
+        evaluation = Evaluation.of(means, self.num_samples, self.total_weight, classified=classified)
+        summed = isinstance(self.criterion, UserLoss) and self.criterion.summed  # Then no loss of a sample is known.
+        return replace(evaluation, loss_standard_error=math.nan) if summed else evaluation
 
     def recompute_buffers(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the BatchNorm statistics of this objective's data at θ, by buffer name; see `batchnorm.recompute`."""

@@ -1,9 +1,10 @@
-"""What a few samples through a model tell before the work: whether model and data fit, and what a pass keeps in memory."""
+"""Passes of a few samples before the main work: they show whether model and data fit, and the memory of a pass."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,13 +27,13 @@ def overwrites_inputs(objective: Objective) -> bool:
     """Return whether the model changes its inputs in place."""
     inputs = copied(objective.few().inputs)
     checked = checked_indices(objective.runtime.device)
-    with torch.no_grad(), objective.arithmetic(), suppress(Exception), checked:  # Errors are reported by the next pass.
+    with torch.no_grad(), objective.arithmetic(), suppress(Exception), checked:  # `saved_bytes_per_sample` reports errors.
         objective.outputs(objective.space.split(objective.parameters()), inputs, {})
     return any(part._version > 0 for part in tensors_in(inputs))
 
 
 def saved_bytes_per_sample(objective: Objective) -> int:
-    """Return about how many bytes one sample keeps in memory for the backward pass.
+    """Return the approximate number of bytes that one sample saves for the backward pass.
 
     Raises:
         InputError: The model cannot take the data, or the loss depends on no trainable parameter.
@@ -49,7 +50,7 @@ def saved_bytes_per_sample(objective: Objective) -> int:
             loss, size = graphs.saved_bytes(lambda: objective.loss_sum(leaves, few), own)
             if not objective.loss_is_code and _integers_in(few.inputs):
                 _require_tokens(objective, leaves, few)
-    except Exception as error:  # A foreign model may raise anything.
+    except Exception as error:  # A model may raise any error.
         with torch.no_grad(), checked_indices(device):
             raise misfit(error, objective.inputs, lambda inputs: objective.outputs(leaves, inputs, {})) from error
     if not loss.requires_grad:
@@ -62,7 +63,7 @@ def _integers_in(inputs: Inputs | InputSource) -> list[Tensor]:
 
 
 def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chunk) -> None:
-    """Refuse integer inputs that are out of range of the model's table, or that the model uses as numbers."""
+    """Refuse integer inputs that are outside of the table of the model, or that the model uses as plain numbers."""
     with torch.no_grad():
         extremes = [
             place
@@ -71,14 +72,14 @@ def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chu
             for place in (flat.amin(1).argmin(), flat.amax(1).argmax())
         ]
         tokens = few.inputs
-        if extremes:  # A source is read once only, and not for this.
+        if extremes:  # Not for a source, which would have to be read completely.
             tokens = joined([few.inputs, objective.samples(torch.stack(extremes).to(objective.targets.device))[0]])
         looked_up = objective.outputs(leaves, tokens, {})
         if not isinstance(tokens, Tensor):
-            return  # Masks and the like are numbers.
+            return  # With several inputs, some may be numbers, such as masks.
         try:
             calculated = objective.outputs(leaves, tokens.to(objective.runtime.dtype), {})
-        except Exception:  # A look-up takes no floats, and a foreign model may raise anything.
+        except Exception:  # A look-up fails for floats, and a model may raise any error.
             return
     if torch.equal(looked_up, calculated):
         raise InputError(
@@ -88,7 +89,7 @@ def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chu
 
 
 def settled_loss(objective: Objective) -> Loss:
-    """Return the loss with the class axis that the shapes of a few outputs show: the same axis for every batch."""
+    """Return the loss with the class axis fixed by the shapes of a few outputs, so that it is the same for every batch."""
     if isinstance(objective.criterion, UserLoss):
         return _settled_code(objective, objective.criterion)
     if objective.targets.ndim == 1 or objective.targets.is_floating_point():
@@ -102,11 +103,12 @@ def settled_loss(objective: Objective) -> Loss:
 def _settled_code(objective: Objective, loss: UserLoss) -> Loss:
     few, weights = objective.few(), objective.space.split(objective.parameters())
 
-    def of_samples(index: slice) -> Tensor:
-        return objective.loss_terms(weights, Chunk(0, select(few.inputs, index), few.targets[index]))
+    def of_samples(loss: UserLoss, index: slice) -> Tensor:
+        chunk = Chunk(0, select(few.inputs, index), few.targets[index])
+        return replace(objective, criterion=loss).loss_terms(weights, chunk)
 
     with torch.no_grad(), objective.arithmetic():
-        # In the blocks of --bn batch a sample depends on the others by intention.
+        # With --bn batch, the loss of a sample is meant to depend on the other samples of its block.
         return loss.settled_by(of_samples, len(few.targets), alone=objective.bn != "batch")
 
 

@@ -44,6 +44,12 @@ def wave(model, batch):
     start = model(torch.stack([x[:, 0], torch.zeros_like(x[:, 0])], 1))[:, 0] - torch.sin(x[:, 0])
     return torch.stack([(second[1] - second[0]) ** 2, start**2], 1)
 
+def summed(model, batch): return entropy(model, batch).sum(), len(batch[1])
+def wave_sum(model, batch):
+    terms = wave(model, batch)
+    return terms.sum(), torch.tensor(terms.numel())
+def uneven(model, batch): return entropy(model, batch).sum(), 7
+def divided_sum(model, batch): return entropy(model, batch).mean(), len(batch[1])
 def mean(model, batch): return entropy(model, batch).mean()
 def divided(model, batch): return entropy(model, batch) / len(batch[1])
 def text(model, batch): return "no number"
@@ -150,22 +156,7 @@ def test_training_by_it_and_the_record(sharpcli: Run, code: Path, tmp_path: Path
 def test_training_divides_by_all_terms_of_a_sample(sharpcli: Run, code: Path, tmp_path: Path):
     """Two terms a sample: the update is that of their mean, against one step of gradient descent by plain torch."""
     words = ["--model", f"{code}:field", "--data", f"{code}:parts", "--loss", f"{code}:wave", "--mode", "fullbatch"]
-    plain = [
-        "--steps",
-        1,
-        "--lr",
-        0.1,
-        "--momentum",
-        0,
-        "--weight-decay",
-        0,
-        "--clip",
-        0,
-        "--warmup",
-        0,
-        "--schedule",
-        "constant",
-    ]
+    plain = shlex.split("--steps 1 --lr 0.1 --momentum 0 --weight-decay 0 --clip 0 --warmup 0 --schedule constant")
     answer = sharpcli("train", *words, *plain, "--out", tmp_path)
     assert answer.exit_code == 0, answer.stderr
     first, last = (torch.load(tmp_path / "fullbatch" / name)["state_dict"] for name in ("init.pt", "final.pt"))
@@ -176,6 +167,39 @@ def test_training_divides_by_all_terms_of_a_sample(sharpcli: Run, code: Path, tm
     space["wave"](model, (space["points"](), None)).mean().backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(last[name], parameter.detach() - 0.1 * parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("model", "loss", "same"), [("net", "summed", "entropy"), ("field", "wave_sum", "wave")])
+def test_a_sum_and_a_count_are_the_same_loss(sharpcli: Run, code: Path, model: str, loss: str, same: str):
+    data = {"net": "data", "field": "points"}[model]
+    words = [code.with_name(f"{model}.pt"), "--model", f"{code}:{model}", "--data", f"{code}:{data}", "--dtype", "float64"]
+    for size in (100, 7):
+        one, other = (
+            answered(sharpcli, "hessian", *words, "--loss", f"{code}:{name}", "--topk", 2, "--tol", 1e-6, "--chunk-size", size)
+            for name in (loss, same)
+        )
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-12)
+        values = [[row["value"] for row in result["eigenvalues"]] for result in (one, other)]
+        assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+def test_of_a_sum_the_loss_of_a_sample_is_not_known(sharpcli: Run, code: Path, tmp_path: Path):
+    answer = sharpcli("hessian", *words_for(code, f"{code}:summed"), "--operator", "empirical-fisher")
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert "needs a plain mean over loss terms" in answer.stderr
+    words = ["--model", f"{code}:net", "--data", f"{code}:both", "--steps", 2, "--batch-size", 8]
+    noisy = sharpcli("train", *words, "--loss", f"{code}:summed", "--example-noise", 0.1, "--out", tmp_path / "noisy")
+    assert noisy.exit_code == 2
+    assert "--example-noise weights the loss of each sample" in " ".join(noisy.stderr.split())
+    for name in ("summed", "entropy"):
+        assert sharpcli("train", *words, "--loss", f"{code}:{name}", "--out", tmp_path / name).exit_code == 0
+    states = [torch.load(tmp_path / name / "sgd" / "final.pt")["state_dict"] for name in ("summed", "entropy")]
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(tensor, states[1][name])
+    row = answered(
+        sharpcli, "compare", *words_for(code, f"{code}:summed")[:-4], "--data", f"{code}:both", "--loss", f"{code}:summed"
+    )
+    assert "gap_standard_error" in json.dumps(row)
 
 
 def test_the_next_commands_name_the_code_again(sharpcli: Run, code: Path, tmp_path: Path):
@@ -193,6 +217,8 @@ def test_the_next_commands_name_the_code_again(sharpcli: Run, code: Path, tmp_pa
     [
         ("mean", "returns the shape () for"),
         ("divided", "depends on the samples beside it"),
+        ("divided_sum", "depends on the samples beside it"),
+        ("uneven", "returns the count 7 for 4 samples"),
         ("text", "returns str"),
         ("broken", "ValueError: not today"),
         ("nothing", "names no function"),

@@ -27,12 +27,12 @@ class EmpiricalFisherOperator(JacobianOperator):
         """Return the loss terms of a chunk; M is the identity.
 
         Raises:
-            SettingsError: Classes have weights, so that the loss is no plain mean over terms.
+            SettingsError: The loss is no plain mean over known terms.
         """
-        if objective.criterion.weights(chunk.targets[:1]) is not None:
+        if not objective.criterion.has_plain_terms:
             raise SettingsError(
-                "A loss with class weights is no plain mean over loss terms, which the empirical Fisher matrix needs.",
-                "Use --operator ggn or hessian.",
+                f"The empirical Fisher matrix needs a plain mean over loss terms, which {objective.loss_name} is not.",
+                "Use --operator hessian, or another loss.",
             )
         terms = objective.loss_terms(leaves, chunk)
         return terms, lambda along: along

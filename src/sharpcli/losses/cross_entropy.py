@@ -33,6 +33,11 @@ class CrossEntropy(ClassLoss):
         classes = self.classes(targets)
         return torch.where(classes != IGNORED, self._weight_of_classes(classes, torch.float64)[classes.clamp_min(0)], 0)
 
+    @property
+    def has_plain_terms(self) -> bool:
+        """Whether classes have no weights."""
+        return not self.spec.weight
+
     def _weight_of_classes(self, like: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.tensor(self.spec.weight, dtype=dtype, device=like.device)
 

@@ -100,6 +100,11 @@ class Loss(ABC):
         """Return the weight of each loss term in the divisor of a mean, of the shape of `counted`; None if each is 1."""
         return None
 
+    @property
+    def has_plain_terms(self) -> bool:
+        """Whether the loss is a plain mean over terms, and each term is known."""
+        return True
+
     def total_weight(self, targets: Tensor) -> float:
         """Return the divisor of a mean: the sum of the weights of the loss terms, without weights their number, an integer."""
         weights = self.weights(targets)

@@ -16,25 +16,36 @@ from sharpcli.losses.evaluation import Guess
 from sharpcli.losses.loss import Loss
 from sharpcli.user_code import changed_at, errors_named, imported, public_callables
 
-_SIGNATURE = "Let it be a function (model, batch) of the model and of (inputs, targets), with one loss for each sample, (B,)."
+_SIGNATURE = (
+    "Let it be a function (model, batch), with batch = (inputs, targets), that returns one loss for each sample, (B,), "
+    "or (sum, count) of the batch."
+)
 _AGREEMENT = 1e-3  # Relative difference of two equal losses that rounding can make in float32.
 
 
 @dataclass(frozen=True)
 class UserLoss(Loss):
-    """The mean of what a function returns for each sample; it may call the model as it likes.
+    """The mean of what a function returns for each sample; the function calls the model.
 
-    The function gets the model, in eval mode with the weights that are asked about, and (inputs, targets). It returns one
-    loss for each sample, shape (B,), or several, (B, T). Gradients are on, also where only a value is wanted, so that the
-    function may differentiate the model by its inputs.
+    The function gets the model, in eval mode with the weights of θ, and (inputs, targets). It returns one loss for each
+    sample, shape (B,), or several, (B, T); or the pair (sum, count) of the batch, whose count is the same for each sample.
+    Gradients are always on, so that the function may differentiate the model by its inputs.
 
     Attributes:
         function: The function.
         each: Loss terms of a sample.
+        summed: Whether the function returns (sum, count). The sum is spread evenly over the terms of a batch: sums over
+            samples are right, but the loss of one sample is not known, and so standard errors are not.
     """
 
     function: Callable[[nn.Module, tuple[Inputs, Tensor]], Any] | None = None
     each: int = 1
+    summed: bool = False
+
+    @property
+    def has_plain_terms(self) -> bool:
+        """Whether the function returns a loss for each sample."""
+        return not self.summed
 
     def of_model(self, model: nn.Module, inputs: Inputs, targets: Tensor) -> Tensor:
         """Return the losses of a batch, shape (B, each).
@@ -46,6 +57,9 @@ class UserLoss(Loss):
         """
         assert self.function is not None
         losses = self.function(model, (mapped(inputs, Tensor.detach), targets))
+        if is_sum_and_count(losses):
+            total, terms = losses
+            return self._spread(total, terms, len(targets))
         if not isinstance(losses, Tensor) or not losses.is_floating_point():
             kind = f"{losses.dtype}" if isinstance(losses, Tensor) else type(losses).__name__
             raise InputError(f"The loss '{self.spec.name}' returns {kind}.", _SIGNATURE)
@@ -54,29 +68,47 @@ class UserLoss(Loss):
             raise InputError(f"The loss '{self.spec.name}' returns {shape}.", _SIGNATURE)
         return losses.reshape(len(targets), -1)
 
-    def settled_by(self, of_samples: Callable[[slice], Tensor], count: int, *, alone: bool) -> UserLoss:
-        """Return this loss with the number of terms that the losses of a few samples show.
+    def _spread(self, total: Tensor, count: float | Tensor, num_samples: int) -> Tensor:
+        """Return the sum of a batch, spread evenly over its terms, shape (num_samples, each)."""
+        terms = float(count)
+        if terms <= 0 or terms % num_samples:
+            raise InputError(
+                f"The loss '{self.spec.name}' returns the count {terms:g} for {num_samples} samples.",
+                "Let each sample have the same number of terms, or return one loss for each sample, (B,).",
+            )
+        return (total.reshape(()) / terms).expand(num_samples, int(terms) // num_samples)
+
+    def settled_by(self, of_samples: Callable[[UserLoss, slice], Tensor], count: int, *, alone: bool) -> UserLoss:
+        """Return this loss with what the losses of a few samples show: the number of terms, and whether they are summed.
 
         Args:
-            of_samples: Returns the losses of some of these samples.
+            of_samples: Returns the losses of some of these samples, as a loss like this one computes them.
             count: Number of samples.
             alone: Whether a sample must have the same loss without the others.
 
         Raises:
             InputError: The function fails, or the loss of a sample depends on the samples beside it.
         """
+        answers: list[Any] = []
+
+        def watched(*arguments: Any) -> Any:
+            assert self.function is not None
+            answers[:] = [self.function(*arguments)]
+            return answers[0]
+
+        watching = replace(self, function=watched)
         with errors_named(self.spec.name, "called"):
-            everything = of_samples(slice(count))
-            first = of_samples(slice(1)) if alone else everything[:1]
-        same = first.shape[1] == everything.shape[1] and torch.allclose(
-            first, everything[:1], rtol=_AGREEMENT, atol=_AGREEMENT * float(everything.abs().max()), equal_nan=True
-        )
-        if not same:
+            together = of_samples(watching, slice(count))
+            summed = is_sum_and_count(answers[0])
+            # Of a sum only the sum over all these samples can be compared, else the loss of the first sample.
+            compared = count if summed else 1
+            apart = [of_samples(watching, slice(number, number + 1)) for number in range(compared)] if alone else []
+        if apart and not _agree(together, apart):
             raise InputError(
                 f"The loss '{self.spec.name}' of a sample depends on the samples beside it, so it is no mean over samples.",
-                "Return one loss for each sample, and do not divide by the size of the batch.",
+                "Return one loss for each sample, or the sum and the count of a batch; do not divide by the size of the batch.",
             )
-        return replace(self, each=everything.shape[1])
+        return replace(self, each=together.shape[1], summed=summed)
 
     def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Refuse: this loss is no function of outputs and targets."""
@@ -113,6 +145,23 @@ class UserLoss(Loss):
 
     def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:
         """Accept any targets."""
+
+
+def _agree(together: Tensor, apart: list[Tensor]) -> bool:
+    """Return whether samples have the same mean loss together, shape (B, each), as the first of them have alone."""
+    if any(one.shape[1] != together.shape[1] for one in apart):
+        return False
+    alone, mean = torch.cat(apart).mean(0), together[: len(apart)].mean(0)
+    return torch.allclose(alone, mean, rtol=_AGREEMENT, atol=_AGREEMENT * float(together.abs().max()), equal_nan=True)
+
+
+def is_sum_and_count(answer: object) -> bool:
+    """Return whether this is a pair of a sum, a floating-point number, and the number of its terms."""
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        return False
+    total, count = answer
+    is_sum = isinstance(total, Tensor) and total.is_floating_point() and total.numel() == 1
+    return is_sum and (isinstance(count, (int, float)) or (isinstance(count, Tensor) and count.numel() == 1))
 
 
 def user_loss_function(spec: str) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sharpcli.batchnorm import batch_norms, block_sizes
 from sharpcli.errors import SettingsError
 from sharpcli.inputs import Index, Inputs, InputSource, described_shapes, first_sample, main_tensor, mapped
-from sharpcli.losses import Loss
+from sharpcli.losses import Loss, UserLoss
 from sharpcli.placement import samples_at
 from sharpcli.training.augmenting import Augmentation
 from sharpcli.training.batches import Batches
@@ -71,6 +71,11 @@ class Updater:
             self._slopes = Adversarial(self._slopes, plain, plan.adversarial)
         if plan.grad_penalty:
             self._slopes = GradientPenalty(self._slopes, self.model, plan.grad_penalty)
+        if plan.example_noise and isinstance(self.loss, UserLoss) and self.loss.summed:
+            raise SettingsError(
+                "--example-noise weights the loss of each sample, but the loss returns a sum.",
+                "Leave it out, or return one loss for each sample.",
+            )
         self._terms_each = self.loss.terms_each(self.targets) if self.loss.counts_all(self.targets) else 0
 
     @staticmethod

@@ -106,7 +106,7 @@ def _obstacle(one: RequestedMeasure, objective: Objective) -> str:
         return f"the model has only {objective.space.dimension} parameters"
     if one.name == "logit-normalised" and unit_logits(loss) is None:
         return f"it needs cross-entropy without smoothing, and the loss is {loss}"
-    if one.name == "fisher-rao" and objective.criterion.weights(objective.targets[:1]) is not None:
+    if one.name == "fisher-rao" and not objective.criterion.has_plain_terms:
         return f"it needs a plain mean over loss terms, and the loss is {loss}"
     return ""
 
