@@ -1,4 +1,4 @@
-"""Options of plug-ins as words: `key=value` texts, read once for models and data sets alike."""
+"""Options of plug-ins as `key=value` texts; models, data sets and measures use the same rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST = 100  # Characters of a value in a message.
 
 
 def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
-    """Read "key=value" texts; a value is a Python literal, or else the text itself.
+    """Read "key=value" texts; a value is a Python literal if it can be read as one, else the text itself.
 
     Args:
         texts: For example `["width=16", "hidden=512,256", "norm=none"]`. Dashes in keys count as underscores.
@@ -40,19 +40,19 @@ def parse_arguments(texts: Iterable[str]) -> dict[str, object]:
 
 
 def check_arguments(function: Callable[..., object], arguments: Mapping[str, object], reserved: Collection[str]) -> None:
-    """Refuse options that a function would not understand, before it is called with them.
+    """Refuse options that a function does not accept, before the function is called.
 
     Args:
         function: Its parameters that can be given by name are the options; `**kwargs` allows any name.
         arguments: The options by name.
-        reserved: Parameters that the caller fills in itself and that are therefore no options.
+        reserved: Parameters that the caller sets; they are not options.
 
     Raises:
         SettingsError: An unknown or reserved name, a missing option, or a value of the wrong type.
     """
     try:
         parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # a few functions written in C do not tell their parameters
+    except (TypeError, ValueError):  # Some functions written in C have no signature.
         return
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     options = {name: p for name, p in parameters.items() if p.kind in named and name not in reserved}
@@ -69,7 +69,7 @@ def check_arguments(function: Callable[..., object], arguments: Mapping[str, obj
 
 
 def require_at_least(name: str, value: float, minimum: float) -> None:
-    """Refuse an option below its smallest sensible value.
+    """Refuse an option below its minimum.
 
     Raises:
         SettingsError: `value` is below `minimum`.
@@ -81,7 +81,7 @@ def require_at_least(name: str, value: float, minimum: float) -> None:
 def _literal(text: str) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python warns of spellings; what cannot be read is taken as text.
+            warnings.simplefilter("ignore")  # Such as a SyntaxWarning; a text that cannot be read is used as it is.
             return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text.strip()
@@ -97,12 +97,12 @@ def _hints(function: Callable[..., object]) -> dict[str, Any]:
     target = function.__init__ if inspect.isclass(function) else function
     try:
         return get_type_hints(target)
-    except Exception:  # foreign annotations may name anything at all; then the type goes unchecked
+    except Exception:  # Annotations of a user's code may raise any error; then types are not checked.
         return {}
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Return whether a value has a simple annotated type; types it does not know are let through."""
+    """Return whether a value has the annotated type; for types that are not simple, always True."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(_fits(value, option) for option in inner)

@@ -1,4 +1,4 @@
-"""BatchNorm in an analysis: which statistics a layer normalises with, and that no answer depends on the chunk size."""
+"""BatchNorm in an analysis: the statistics that a layer normalises with; no result depends on the chunk size."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sharpcli.inputs import Inputs, as_arguments, copied
 from sharpcli.modules import private_copy
 
 POLICIES = ("eval", "recompute", "batch")
-BN_BLOCK = 1000  # Samples a block when statistics are recomputed; fixed, so that the chunk size cannot matter.
+BN_BLOCK = 1000  # Samples per block when statistics are recomputed; fixed, so that the chunk size has no effect.
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def batch_norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-    """Return the BatchNorm layers of a model that keep running statistics, by name."""
+    """Return the BatchNorm layers of a model that have running statistics, by name."""
     return {name: layer for name, layer in _layers(model).items() if layer.track_running_stats}
 
 
@@ -28,7 +28,7 @@ def check(policy: str, block: int, chunk_size: int | None) -> None:
     """Check the settings of a policy against each other.
 
     Raises:
-        SettingsError: There is no such policy, a block has no variance, or a chunk size would cut the fixed blocks.
+        SettingsError: There is no such policy, or, with "batch", a block has fewer than 2 samples or a chunk size is given.
     """
     if policy not in POLICIES:
         raise SettingsError(f"There is no BatchNorm policy called '{policy}'.", f"Known: {', '.join(POLICIES)}.")
@@ -44,11 +44,11 @@ def check(policy: str, block: int, chunk_size: int | None) -> None:
 def prepare(model: nn.Module, policy: str) -> str:
     """Make a model in eval mode follow a policy, in place; return the policy, or "none" for a model without BatchNorm.
 
-    "eval" and "recompute" both normalise with the running statistics that the layers have; "batch" normalises
-    with those of the samples at hand, and takes the running ones away so that they can be neither used nor updated.
+    With "eval" and "recompute", layers normalise with their running statistics. With "batch", they normalise with the
+    statistics of the current samples; the running statistics are removed, so that they are neither used nor updated.
 
     Raises:
-        InputError: Statistics are asked for that a layer does not keep.
+        InputError: The policy needs running statistics that a layer does not have.
     """
     layers = _layers(model)
     if not layers:
@@ -67,7 +67,7 @@ def prepare(model: nn.Module, policy: str) -> str:
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Let the running statistics of a model in training mode stay what they are inside the block."""
+    """Keep the running statistics of a model in training mode unchanged by the forward passes inside the block."""
     layers = list(batch_norms(model).values())
     momenta = [layer.momentum for layer in layers]
     counts = [None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone() for layer in layers]
@@ -83,7 +83,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def describe(policy: str, block: int) -> str:
-    """Return in words what BatchNorm normalises with; `block` is the number of samples in a batch of the policy "batch"."""
+    """Return a description of the statistics of a policy; `block` is the number of samples per block of the policy "batch"."""
     return {
         "none": "none",
         "eval": "eval (stored statistics)",
@@ -93,7 +93,7 @@ def describe(policy: str, block: int) -> str:
 
 
 def block_sizes(count: int, block: int) -> list[int]:
-    """Cut a number of samples into blocks; one left over joins the block before, since it has no variance of its own."""
+    """Return the sizes of blocks of `count` samples; a single last sample, which has no variance, joins the block before it."""
     sizes = [block] * (count // block) + [count % block] * (count % block > 0)
     return [*sizes[:-2], sum(sizes[-2:])] if len(sizes) > 1 and sizes[-1] == 1 else sizes
 
@@ -101,19 +101,22 @@ def block_sizes(count: int, block: int) -> list[int]:
 def recompute(
     model: nn.Module, parameters: Mapping[str, Tensor], inputs_of: Callable[[slice], Inputs], count: int
 ) -> dict[str, Tensor]:
-    """Return the running statistics of these inputs at these parameters, by buffer name; the model is left alone.
+    """Return the BatchNorm statistics of given inputs at given parameters, by buffer name; the model is not changed.
 
-    One pass in blocks of `BN_BLOCK` samples, averaged by number of samples (Garipov et al. 2018,
-    as in stochastic weight averaging). Empty for a model without BatchNorm.
+    They are computed in one pass over blocks of `BN_BLOCK` samples, and are the mean over blocks, weighted by the number of
+    samples (as for stochastic weight averaging). Empty for a model without BatchNorm.
 
     Args:
-        model: In eval mode.
-        parameters: In place of the model's own, by name.
-        inputs_of: Returns some of the inputs.
+        model: The model, in eval mode.
+        parameters: Parameters to use instead of those of the model, by name.
+        inputs_of: Returns the inputs of a slice of the samples.
         count: N, the number of samples.
 
     Raises:
-        InputError: There is only one sample.
+        InputError: There are fewer than two samples.
+
+    References:
+        Garipov et al., Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs, NeurIPS 2018.
     """
     private = private_copy(model)
     layers = batch_norms(private)

@@ -1,6 +1,6 @@
-"""Which texts of the command line name code of the user, such as `file.py:fn`.
+"""Detection of option values that name code of the user, such as `file.py:fn`.
 
-Such a text is used only if the command line has it. One that a file records is never run.
+Such code is run only if the command line names it. Code that only a file names is never run.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Callable, Mapping
 from sharpcli.plugins import HUGGING_FACE, TIMM, TORCHVISION
 from sharpcli.settings.losses import loss_is_code
 
-FILES = ("csv", "npz", "pt", "tokens")  # Schemes of data in one file.
+FILES = ("csv", "npz", "pt", "tokens")  # Prefixes of data specifications that name one file.
 WITH_PATH = (*FILES, "folder")
 NO_TRANSFORM = "none"
 NUMBERS_OF_TRANSFORM = ("mean", "std", "resize", "crop")
 
 
 def model_is_code(spec: str) -> bool:
-    """Return whether building the model of a spec imports code that it names."""
+    """Return whether a model specification names code of the user, which is imported to build the model."""
     return ":" in spec and not spec.lower().startswith((TORCHVISION, TIMM, f"{HUGGING_FACE}:"))
 
 
 def data_is_code(spec: str) -> bool:
-    """Return whether a spec names data by code, `file.py:name` or `pkg.mod:name`."""
+    """Return whether a data specification names code, `file.py:name` or `pkg.mod:name`."""
     source, colon, name = spec.rpartition(":")
     if not colon or not name.replace(".", "_").isidentifier() or source.lower() in (*WITH_PATH, "torchvision"):
         return False
@@ -30,7 +30,7 @@ def data_is_code(spec: str) -> bool:
 
 
 def transform_is_code(text: str) -> bool:
-    """Return whether a text names a transform by code."""
+    """Return whether a transform specification names code."""
     known = text.lower() == NO_TRANSFORM or text.partition("=")[0].strip().lower() in NUMBERS_OF_TRANSFORM
     return ":" in text and not known and not text.lower().startswith((TORCHVISION, TIMM))
 
@@ -44,11 +44,11 @@ _KINDS: dict[str, Callable[[str], bool]] = {
 
 
 def named_code(settings: Mapping[str, object]) -> dict[str, str]:
-    """Return the settings that name code, by name."""
+    """Return those of the settings whose values name code, by name."""
     given = {name: str(settings.get(name) or "") for name in _KINDS}
     return {name: spec for name, spec in given.items() if _KINDS[name](spec)}
 
 
 def code_options(settings: Mapping[str, object]) -> list[str]:
-    """Return the words of a command line that name the code of some settings again."""
+    """Return the command line options, as a list of words, that name the code in the settings."""
     return [word for name, spec in named_code(settings).items() for word in (f"--{name}", spec)]

@@ -1,4 +1,4 @@
-"""What can go wrong, in words a user can act on: one sentence, one hint, one exit code."""
+"""Errors with a message for the user: one sentence, one hint and one exit code."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_LONGEST = 200  # Characters of somebody else's error message.
-# Top-level names of the packages that the command line stands on. Code of any other package is a user's.
+_LONGEST = 200  # Characters that are shown of the error message of another library.
+# Packages that sharpcli uses. Code outside of these and of the standard library counts as code of the user.
 _OWN = {"sharpcli", "torch", "torchvision", "numpy", "scipy", "safetensors", "matplotlib", "PIL", "rich", "typer", "click"}
 
-# Of allocators on the CPU, on Linux and Windows, of memory maps, of shared libraries and of threads.
+# Parts of messages when memory runs out: of CPU allocators on Linux and Windows, memory maps, shared libraries and threads.
 _NO_MEMORY = (
     "allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation", "failed to map segment",
     "start new thread",
@@ -22,12 +22,12 @@ _NO_MEMORY = (
 
 
 class SharpcliError(Exception):
-    """The root of every error that sharpcli raises on purpose; never raised itself.
+    """Base class of all errors that sharpcli raises on purpose; it is never raised itself.
 
     Args:
-        message: One sentence that says what is wrong and names the offender.
+        message: One sentence that says what is wrong, and in which file, option or value.
         hint: One sentence that says what to do next.
-        remedy: The setting that helps, such as "dtype=float64", where the hint names no option; the command line adds it.
+        remedy: A setting that helps, such as "dtype=float64", if the hint names no option; the command line adds it.
     """
 
     exit_code = 1
@@ -40,7 +40,7 @@ class SharpcliError(Exception):
 
 
 class SettingsError(SharpcliError):
-    """A setting is out of range, unknown, or clashes with another one (exit code 2)."""
+    """A setting is out of range, unknown, or contradicts another one (exit code 2)."""
 
     exit_code = 2
 
@@ -58,18 +58,18 @@ class NumericalError(SharpcliError):
 
 
 class NotConvergedError(SharpcliError):
-    """A result did not reach its tolerance and `--strict` was asked for (exit code 5)."""
+    """A result did not reach its tolerance, and `--strict` was given (exit code 5)."""
 
     exit_code = 5
 
 
 class IncompleteError(SharpcliError):
-    """The answer was computed, but something else that was asked for failed: show `results`, then the error.
+    """A part of the work failed after other results were complete: show `results`, then the error.
 
     Args:
-        results: What was computed.
-        cause: What failed afterwards; the exit code is its own, or 3.
-        several: Whether several results were asked for.
+        results: The complete results.
+        cause: The error of the part that failed. Its exit code is used, or 3 if it is not a `SharpcliError`.
+        several: Whether several results were requested.
     """
 
     def __init__(self, results: Sequence[Any], cause: BaseException, *, several: bool = False) -> None:
@@ -82,7 +82,7 @@ class Stopped(KeyboardInterrupt):
     """A signal asks the process to end, as Ctrl-C does.
 
     Args:
-        number: Of the signal.
+        number: Number of the signal.
     """
 
     def __init__(self, number: int = signal.SIGINT) -> None:
@@ -91,7 +91,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def loss_not_finite(loss: float) -> NumericalError:
-    """Return the error for a loss or a gradient that is not finite."""
+    """Return the error for a loss that is not finite, or for a finite loss whose gradient is not."""
     if math.isfinite(loss):
         return NumericalError(
             f"The loss is {loss:.4g}, but its gradient is not finite.",
@@ -101,27 +101,27 @@ def loss_not_finite(loss: float) -> NumericalError:
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """Return a hint that lists the known words and names the one most like `word`."""
+    """Return a hint that lists the known words, and names the one most similar to `word` if there is one."""
     words = sorted(known)
     guess, listed = best_guess(word, words), ", ".join(words)
     return f"Did you mean '{guess}'? Known: {listed}." if guess else f"Known: {listed}."
 
 
 def best_guess(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most like `word`, if one is like it; capitals do not matter."""
+    """Return the known word most similar to `word`, ignoring case; None if no word is similar."""
     words = {one.lower(): one for one in known}
     guesses = difflib.get_close_matches(word.lower(), words, n=1)
     return words[guesses[0]] if guesses else None
 
 
 def guessed(word: str, known: Iterable[str], otherwise: str) -> str:
-    """Return a hint that names the known word most like `word`; for lists that are too long to be shown."""
+    """Return a hint that names the known word most similar to `word`, or `otherwise`; for lists that are too long to show."""
     guess = best_guess(word, known)
     return f"Did you mean {guess}?" if guess else otherwise
 
 
 def message_of(error: BaseException) -> str:
-    """Return somebody else's error message; "" if its class, which may be a user's own, fails to tell it."""
+    """Return the message of an error; "" if its class, which may be of a user's code, raises an error itself."""
     try:
         return str(error)
     except Exception:
@@ -129,26 +129,26 @@ def message_of(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that memory has run out, of whichever device."""
+    """Return whether an error says that memory has run out, on any device."""
     by_type = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # The latter is torch's.
     return by_type or any(words in message_of(error) for words in _NO_MEMORY)
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of somebody else's error message without its full stop, else the name of its type."""
+    """Return the first non-empty line of an error message, without its full stop; without a message, the name of its type."""
     lines = [line.strip() for line in message_of(error).splitlines() if line.strip()]
     return (lines[0].rstrip(".")[:_LONGEST] if lines else "") or type(error).__name__
 
 
 def described(error: BaseException) -> str:
-    """Return the type and the message of somebody else's error, and the file and line of a user's code if it is from there."""
+    """Return the type and the message of an error, and the file and line if it comes from code of the user."""
     reason, kind, place = first_line(error), type(error).__name__, origin(error)
     text = kind if reason == kind else f"{kind}: {reason}"
     return f"{text} ({place})" if place else text
 
 
 def origin(error: BaseException) -> str | None:
-    """Return "FILE, line N" of the innermost frame that runs a user's code; None if an error did not pass through any."""
+    """Return "FILE, line N" of a SyntaxError, else of the innermost frame in code of the user; None without such a frame."""
     location = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         package = str(frame.f_globals.get("__name__") or "").partition(".")[0]

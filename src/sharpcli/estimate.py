@@ -10,12 +10,11 @@ class Estimate:
     """A number from random probes and its 95 % interval.
 
     Attributes:
-        value: The estimate, in the unit of what is estimated.
+        value: The estimate, in the unit of the estimated number.
         standard_error: Estimated standard deviation of the value; 0 if the value is exact.
-        lower: Lower end of the interval, which need not be as far from the value as the upper one; what
-            noise and rounding of the products may have changed is allowed for. Never below what is known exactly.
-        upper: Upper end, likewise.
-        samples: Random probes behind the value; 0 if no chance is in it.
+        lower: Lower end of the interval. The interval can be asymmetric; it allows for noise and rounding of the products.
+        upper: Upper end of the interval.
+        samples: Number of random probes; 0 if the value is computed without them.
     """
 
     value: float

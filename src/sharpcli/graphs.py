@@ -1,4 +1,4 @@
-"""What an autograd graph tells before it is used: what it keeps in memory, and what cannot be differentiated twice."""
+"""Inspection of an autograd graph before it is used: the memory that it holds, and which parts have no second derivative."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _Answer = TypeVar("_Answer")
 
 
 def saved_bytes(run: Callable[[], _Answer], own: Iterable[Tensor]) -> tuple[_Answer, int]:
-    """Return what a computation returns, and the bytes it keeps for the backward pass besides those of `own` tensors."""
+    """Return the result of a computation, and the bytes that it saves for the backward pass, without those of `own` tensors."""
     storages: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor.detach()  # Packed as itself, a result that is saved would keep its own graph alive.
+        return tensor.detach()  # Without detach, a saved result would keep its own graph alive.
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         answer = run()
@@ -48,10 +48,10 @@ _REFUSED = {
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Say in one sentence what torch cannot differentiate.
+    """Replace errors of autograd inside the block by errors that name the cause and a remedy.
 
     Raises:
-        InputError: An operation has no derivative, or the model does what autograd does not allow.
+        InputError: An operation has no derivative, or the model does something that autograd does not allow.
     """
     try:
         yield
@@ -70,12 +70,15 @@ def explained() -> Iterator[None]:
 
 
 def require_twice_differentiable(slopes: Iterable[Tensor]) -> None:
-    """Refuse a gradient that passes through an operation without a second derivative.
+    """Refuse gradients that pass through an operation without a second derivative.
 
-    Autograd would leave such a branch out without a word where it is not asked to go through it.
+    Autograd raises an error only if it has to differentiate through the operation, and otherwise omits it silently.
+
+    Args:
+        slopes: The gradients, attached to their graph.
 
     Raises:
-        InputError: There is one.
+        InputError: There is such an operation.
     """
     for node in _nodes(slopes):
         if type(node).__name__ in ("Error", "NotImplemented"):
@@ -83,14 +86,15 @@ def require_twice_differentiable(slopes: Iterable[Tensor]) -> None:
 
 
 def without_curvature(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the leaves in which a loss has no second derivative by construction, each with the reason.
+    """Return the leaves for which the second derivative of a loss is zero by construction, by name, each with the reason.
 
-    "unused": the loss does not depend on it. "linear": its gradient depends on no leaf. "padding": row i
-    of an embedding, as NAME[i], whose gradient torch sets to 0 (`padding_idx`), where nothing else uses the embedding.
+    "unused": the loss does not depend on the leaf. "linear": the gradient of the leaf does not depend on any leaf. "padding",
+    under the name NAME[i]: row i of an embedding, whose gradient torch sets to 0 (`padding_idx`), if the embedding has no
+    other use.
 
     Args:
-        loss: A number, still attached to its graph.
-        leaves: By name.
+        loss: A scalar, attached to its graph.
+        leaves: Leaf tensors by name.
     """
     padding = padding_rows(loss, leaves)
     slopes = torch.autograd.grad(loss, list(leaves.values()), create_graph=True, allow_unused=True)
@@ -104,7 +108,7 @@ def without_curvature(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, s
 
 
 def padding_rows(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the padding row of each leaf that is only ever looked up in, and always with that row as padding."""
+    """Return the padding row of each leaf, by name, that is used only in embedding look-ups with that same padding row."""
     users: dict[int, set[int]] = {}
     for node in _nodes([loss]):
         for inner, _ in node.next_functions:
@@ -112,17 +116,17 @@ def padding_rows(loss: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, int]:
                 looked_up = type(node).__name__.startswith("EmbeddingBackward")
                 users.setdefault(id(inner.variable), set()).add(int(node._saved_padding_idx) if looked_up else -1)
     rows = {name: users.get(id(leaf), set()) for name, leaf in leaves.items()}
-    # No padding is saved as -1, in some versions of torch as an unsigned number.
+    # Without padding, torch saves -1; some versions save it as an unsigned number.
     return {name: min(row) for name, row in rows.items() if len(row) == 1 and 0 <= min(row) < len(leaves[name])}
 
 
 def leaves_of(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Go through the tensors that some tensors were computed from and can be differentiated by, each once."""
+    """Yield the leaf tensors that require gradients in the graphs of some tensors, each once."""
     return (node.variable for node in _nodes(tensors) if hasattr(node, "variable"))
 
 
 def _nodes(tensors: Iterable[Tensor]) -> Iterator[Any]:
-    """Go through all nodes of the graphs behind some tensors, each once."""
+    """Yield all nodes of the graphs of some tensors, each once."""
     waiting: list[Any] = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
     seen = set(waiting)
     while waiting:

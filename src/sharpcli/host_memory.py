@@ -1,4 +1,4 @@
-"""Memory of the host that this process can get: what the system has, within the limits of its container or batch job."""
+"""Memory of the host that is available to this process, within the limits of its container or batch job."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _UNKNOWN = 2**32
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that this process can get without swapping.
+    """Return the bytes that this process can allocate without swapping.
 
-    File caches count as available, since the system gives them up. On Linux every control group of the process has a say:
-    Docker, Kubernetes and Slurm limit memory by them. Where the system says nothing, the answer is 4 GiB.
+    File caches count as available, since the system can free them. On Linux the limits of all control groups of the process
+    apply; Docker, Kubernetes and Slurm use them to limit memory. If the system does not report its memory, 4 GiB is assumed.
 
     Args:
-        root: Folder that holds `proc` and `sys`.
+        root: Folder that contains `proc` and `sys`.
     """
     return min([_of_system(root), *_of_control_groups(root)])
 
 
 def require_memory(needed: int, thing: str, hint: str) -> None:
-    """Refuse to read more than this process can hold.
+    """Refuse data that are larger than the available memory.
 
     Args:
-        needed: Bytes.
-        thing: What would take them, in the plural.
+        needed: Number of bytes.
+        thing: The name of the data for the message, in the plural.
         hint: What the user can do, as a sentence.
 
     Raises:
-        InputError: It is more than is available.
+        InputError: `needed` is more than the available memory.
     """
     available = available_memory()
     if needed > available:
@@ -46,12 +46,12 @@ def _of_system(root: Path) -> int:
         return int(_fields(root / "proc/meminfo")["MemAvailable:"]) * 1024
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # macOS and Windows do not say it this way.
+    except (AttributeError, ValueError, OSError):  # macOS and Windows do not have these names.
         return _UNKNOWN
 
 
 def _of_control_groups(root: Path) -> Iterator[int]:
-    """Give what the limit of each control group leaves: of the group of this process and of all groups around it."""
+    """Yield the bytes left under the limit of each control group: that of this process, and all that contain it."""
     for folder, limit, used, cache in _folders(root):
         with contextlib.suppress(OSError, ValueError):  # No such file, or "max" for no limit.
             most = int((folder / limit).read_text())
@@ -60,7 +60,7 @@ def _of_control_groups(root: Path) -> Iterator[int]:
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, str, str, str]]:
-    """Give the folder of each control group, and how its version names the limit, what is used, and the part that is cache."""
+    """Yield the folder of each control group, and the names of its files for limit and usage and of its field for the cache."""
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)

@@ -1,4 +1,4 @@
-"""Indices are checked before a GPU uses them: there, an index out of range ends the whole process."""
+"""Check of indices before a GPU uses them; on a GPU an index out of range makes the device unusable for the process."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ _aten = torch.ops.aten
 def checked_indices(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which indices out of range raise IndexError on this device.
 
-    The CPU checks them itself. CUDA ends in a device-side assertion, after which the process cannot use the device. Each
-    check waits for the device, so the context is for a few samples before the work, not for the work.
+    On the CPU, torch checks indices itself. On CUDA, a device-side assertion fails, and the process cannot use the device
+    any more. Each check waits for the device, so the context is used for a few samples before the main work only.
     """
     return nullcontext() if device.type == "cpu" else CheckedIndices()  # type: ignore[no-untyped-call]
 
 
 class CheckedIndices(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Checks the indices of look-ups, gathers and scatters: of nn.Embedding, of `tensor[indices]`, and of functions on them.
+    """A context that checks the indices of nn.Embedding, `tensor[indices]`, gather, scatter, index_select and take.
 
     Raises:
-        IndexError: An index is negative beyond the size of its axis, or not below it.
+        IndexError: An index is not below the size of its axis, or is negative; `tensor[indices]` and take also accept
+            negative indices down to minus the size.
     """
 
     def __torch_dispatch__(
         self, function: Any, types: Iterable[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Check the indices of a call, then make it."""
+        """Check the indices of a call, then make the call."""
         packet = getattr(function, "overloadpacket", None)
         if packet in (_aten.embedding, _aten._embedding_bag, _aten._embedding_bag_forward_only):
             _require(args[1], len(args[0]), negative=False)

@@ -1,7 +1,7 @@
 """The inputs of samples: one tensor, several tensors, or a source that reads them when they are used.
 
-A model gets one tensor as its only argument, a tuple as its arguments by position, and a dictionary as its arguments by
-name. The first axis of every tensor counts the samples. A data set that does not fit into memory is an `InputSource`.
+A model gets one tensor as its only argument, a tuple as positional arguments, and a dictionary as keyword arguments. The
+first axis of every tensor is that of the samples. A data set that does not fit into memory is an `InputSource`.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ class InputSource(ABC):
     @property
     @abstractmethod
     def first(self) -> Inputs:
-        """The first sample, (1, ...): it has the shapes and types of all."""
+        """The first sample, (1, ...); all samples have its shapes and types."""
 
     @abstractmethod
     def read(self, positions: list[int]) -> Inputs:
         """Read B samples by their positions; return tensors (B, ...).
 
         Raises:
-            InputError: A sample cannot be read, or has another shape than the first.
+            InputError: A sample cannot be read, or its shape differs from that of the first.
         """
 
     def of_files(self) -> bytes | None:
-        """Return a hash that identifies the samples by their files; None if only reading all of them tells."""
+        """Return a hash that identifies the samples by their files; None if all samples must be read to identify them."""
         return None
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What was done to some of the samples that were read so far, in words."""
+        """Descriptions of changes to some of the samples that were read so far, such as a conversion of colours."""
         return ()
 
     def __getitem__(self, index: Index) -> Inputs:
         """Read some of the samples.
 
         Raises:
-            InputError: A sample cannot be read, has another shape than the first, or holds NaN or infinity.
+            InputError: A sample cannot be read, its shape differs from that of the first, or it contains NaN or infinity.
         """
         inputs = self.read(list(range(len(self)))[index] if isinstance(index, slice) else index.tolist())
         for part in tensors_in(inputs):
@@ -78,7 +78,7 @@ class Selection(InputSource):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Those of the source."""
+        """The remarks of the source."""
         return self._source.remarks
 
     def read(self, positions: list[int]) -> Inputs:
@@ -87,17 +87,17 @@ class Selection(InputSource):
 
 
 def require_finite(name: str, part: Tensor) -> None:
-    """Refuse floating-point numbers that are not finite.
+    """Refuse a floating-point tensor that contains NaN or infinity; `name` is its name in the message.
 
     Raises:
-        InputError: There is one.
+        InputError: A number is not finite.
     """
     if part.is_floating_point() and not bool(torch.isfinite(part).all()):
         raise InputError(f"The {name} hold NaN or infinity.", "Remove or repair those samples.")
 
 
 def tensors_in(inputs: Inputs | InputSource) -> tuple[Tensor, ...]:
-    """Return the tensors that are in memory; none of a source."""
+    """Return the tensors as a tuple, which is empty for a source."""
     if isinstance(inputs, Tensor):
         return (inputs,)
     if isinstance(inputs, InputSource):
@@ -106,27 +106,27 @@ def tensors_in(inputs: Inputs | InputSource) -> tuple[Tensor, ...]:
 
 
 def num_samples(inputs: Inputs | InputSource) -> int:
-    """Return N."""
+    """Return N, the number of samples."""
     return len(inputs) if isinstance(inputs, Tensor | InputSource) else len(tensors_in(inputs)[0])
 
 
 def first_sample(inputs: Inputs | InputSource) -> Inputs:
-    """Return the first sample, (1, ...), with the shapes and types of all."""
+    """Return the first sample, (1, ...)."""
     return inputs.first if isinstance(inputs, InputSource) else select(inputs, slice(1))
 
 
 def main_tensor(inputs: Inputs | InputSource) -> Tensor:
-    """Return the first tensor, or that of the first sample of a source: its shape and type are those of a model's input."""
+    """Return the first of the input tensors; for a source, that of its first sample."""
     return tensors_in(first_sample(inputs) if isinstance(inputs, InputSource) else inputs)[0]
 
 
 def are_tokens(inputs: Inputs | InputSource) -> bool:
-    """Return whether the first tensor holds integers, which a model looks up in a table."""
+    """Return whether the first tensor is not floating-point, so that the model uses it as indices of a table."""
     return not main_tensor(inputs).is_floating_point()
 
 
 def mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
-    """Return the results of a function of each tensor, under the same names or positions."""
+    """Apply a function to each tensor; return the results under the same names or positions."""
     if isinstance(inputs, Tensor):
         return change(inputs)
     if isinstance(inputs, tuple):
@@ -135,34 +135,34 @@ def mapped(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
 
 
 def select(inputs: Inputs | InputSource, index: Index) -> Inputs:
-    """Return some samples; those of a source are read."""
+    """Return some of the samples; those of a source are read now."""
     if isinstance(inputs, InputSource):
         return inputs[index]
     return mapped(inputs, lambda part: part[index if isinstance(index, slice) else index.to(part.device)])
 
 
 def chosen(inputs: Inputs | InputSource, positions: Tensor) -> Inputs | InputSource:
-    """Return the samples at some positions (B,); those of a source are read later."""
+    """Return the samples at some positions (B,); those of a source are read when they are used."""
     return Selection(inputs, positions) if isinstance(inputs, InputSource) else select(inputs, positions)
 
 
 def converted(inputs: Inputs, device: torch.device, dtype: torch.dtype | None) -> Inputs:
-    """Return the inputs on a device; floating-point numbers of a type, unless it is None."""
+    """Return the inputs on a device, with floating-point tensors converted to `dtype` unless it is None."""
     return mapped(inputs, lambda part: moved(part, device, dtype))
 
 
 def moved(part: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
-    """Return a tensor on a device; floating-point numbers of a type, unless it is None."""
+    """Return a tensor on a device, converted to `dtype` if it is floating-point and `dtype` is not None."""
     return part.to(device, dtype if part.is_floating_point() else None)
 
 
 def copied(inputs: Inputs) -> Inputs:
-    """Return a copy."""
+    """Return a copy of all tensors."""
     return mapped(inputs, Tensor.clone)
 
 
 def joined(parts: list[Inputs]) -> Inputs:
-    """Return all samples of some parts, at least one, of the same names or positions."""
+    """Return the samples of one or more parts, concatenated; all parts have the same names or positions."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -174,26 +174,26 @@ def joined(parts: list[Inputs]) -> Inputs:
 
 
 def as_arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the positional and the keyword arguments of a model."""
+    """Return the positional and the keyword arguments that pass the inputs to a model."""
     if isinstance(inputs, dict):
         return (), dict(inputs)
     return tensors_in(inputs), {}
 
 
 def sample_size(inputs: Inputs | InputSource) -> int:
-    """Return the bytes of one sample as it is read or held."""
+    """Return the size of one sample in bytes, in the types in which it is stored or read."""
     return sum(part.nbytes for part in tensors_in(first_sample(inputs)))
 
 
 def sample_shapes(inputs: Inputs | InputSource) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Return name or position and shape of each tensor of one sample."""
+    """Return the name (or the position, as text) and the shape of each tensor of one sample, without the axis of samples."""
     one = first_sample(inputs)
     names = list(one) if isinstance(one, dict) else [str(position) for position in range(len(tensors_in(one)))]
     return tuple((name, tuple(part.shape[1:])) for name, part in zip(names, tensors_in(one), strict=True))
 
 
 def described_shapes(inputs: Inputs | InputSource) -> str:
-    """Return the shape of one sample in words, such as "(3, 32, 32)" or "input_ids (16,), attention_mask (16,)"."""
+    """Return the shapes of one sample as text, such as "(3, 32, 32)" or "input_ids (16,), attention_mask (16,)"."""
     shapes = sample_shapes(inputs)
     if isinstance(first_sample(inputs), Tensor):
         return str(shapes[0][1])

@@ -1,4 +1,4 @@
-"""Why a model cannot take the data, in words that a user can act on, told from what torch said."""
+"""The error for data that a model cannot take: a message and a hint for the user, derived from the exception of torch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def misfit(error: Exception, inputs: Inputs | InputSource, runs: Callable[[Input
     """Return the error for data that a model cannot take.
 
     Args:
-        error: What the model or the loss raised.
+        error: The exception of the model or the loss.
         inputs: All samples.
         runs: Runs the model on some samples.
 
     Raises:
-        Exception: The error itself, where it is ours already, or memory has run out.
+        Exception: `error` itself, if it is a `SharpcliError` or says that memory has run out.
     """
     if isinstance(error, SharpcliError) or is_out_of_memory(error):
         raise error
@@ -37,7 +37,7 @@ def misfit(error: Exception, inputs: Inputs | InputSource, runs: Callable[[Input
     tokens = are_tokens(inputs)
     zeros = mapped(first_sample(inputs), torch.zeros_like)
     if tokens and not isinstance(inputs, InputSource) and _TOO_HIGH.search(str(error)) and _works(runs, zeros):
-        # A text that is too long for a table of positions fails for the token 0, too.
+        # A text longer than the table of positions would also fail with tokens 0.
         main = main_tensor(inputs)
         token = int(main.min()) if int(main.min()) < 0 else int(main.max())
         return InputError(
@@ -56,13 +56,13 @@ def misfit(error: Exception, inputs: Inputs | InputSource, runs: Callable[[Input
 def _works(runs: Callable[[Inputs], object], inputs: Inputs) -> bool:
     try:
         runs(inputs)
-    except Exception:  # What a model raises is its own business.
+    except Exception:  # A model may raise any error.
         return False
     return True
 
 
 def _were_bytes(inputs: Tensor) -> bool:
-    """Return whether these are whole numbers of 0..255, divided by 255."""
+    """Return whether all numbers are integers from 0 to 255 divided by 255."""
     scaled = inputs.double() * _FULL_SCALE
     whole = (scaled - scaled.round()).abs() <= 1e-4
     return bool((whole & (scaled >= 0) & (scaled < _FULL_SCALE + 0.5)).all())

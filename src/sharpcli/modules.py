@@ -1,4 +1,4 @@
-"""Copies of modules that belong to whoever made them."""
+"""Copies of modules, so that the module of the caller is not changed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def private_copy(model: _Module) -> _Module:
-    """Return a copy of a module that shares nothing with it, also where `copy.deepcopy` gives up.
+    """Return a copy of a module that shares nothing with it, also in cases in which `copy.deepcopy` alone fails.
 
-    A tensor that a module has computed and kept, as torch's weight_norm keeps its weight, is copied without its graph. A
-    random generator is copied with its state. Embeddings of the copy have dense gradients, of the same values: sparse ones
-    cannot be differentiated again.
+    A computed tensor that a module stores as an attribute, such as the weight of torch's weight_norm, is copied without its
+    graph. A random generator is copied with its state. Embeddings of the copy have dense gradients with the same values,
+    because sparse gradients cannot be differentiated again.
     """
     memo: dict[int, object] = {}
     for part in (part for module in model.modules() for part in vars(module).values()):
@@ -33,12 +33,12 @@ def private_copy(model: _Module) -> _Module:
 
 
 class Holding(nn.Module):
-    """Runs a computation while the model has other weights."""
+    """A module that contains the model; with `functional_call`, a computation runs while the model has other weights."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, run: Callable[[], Any]) -> Any:
-        """Return what the computation returns."""
+        """Return the result of the computation."""
         return run()

@@ -1,4 +1,4 @@
-"""Packages that only some models and transforms need, such as timm: imported where they are used."""
+"""Import of packages that only some models and transforms need, such as timm."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from sharpcli.errors import InputError
 
 
 def required(package: str, thing: str) -> Any:
-    """Import a package that is no dependency of sharpcli.
+    """Return a package that is not a dependency of sharpcli.
 
     Args:
-        package: Its name, also for pip.
-        thing: What needs it, with its article, such as "The model 'timm:resnet18'".
+        package: Name of the package, for the import and for pip.
+        thing: What needs the package, as the subject of a sentence, such as "The model 'timm:resnet18'".
 
     Raises:
-        InputError: It is not installed.
+        InputError: The package is not installed.
     """
     try:
         return importlib.import_module(package)

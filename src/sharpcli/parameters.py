@@ -1,4 +1,4 @@
-"""The layout of θ: which tensors a flat parameter vector is made of."""
+"""The layout of θ: the tensors that form the flat parameter vector."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from sharpcli.errors import SettingsError
 
-_ROOT = "(model)"  # The layer of a parameter that the model itself owns.
+_ROOT = "(model)"  # The layer of parameters that belong to the model itself.
 
 
 @dataclass(frozen=True)
 class ParameterSpace:
-    """Names and shapes of the tensors that stand one after the other in a vector of shape (P,)."""
+    """Names and shapes of the tensors that are concatenated in a vector of shape (P,)."""
 
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
 
     @staticmethod
     def of(model: nn.Module) -> ParameterSpace:
-        """Lay out the trainable parameters of a model; a tied tensor appears once."""
+        """Return the space of the trainable parameters of a model; a tied tensor appears once."""
         named = [(name, tensor.shape) for name, tensor in model.named_parameters() if tensor.requires_grad]
         return ParameterSpace(tuple(name for name, _ in named), tuple(shape for _, shape in named))
 
@@ -39,10 +39,10 @@ class ParameterSpace:
         return sum(self.sizes)
 
     def select(self, globs: Iterable[str]) -> ParameterSpace:
-        """Return the space of those parameters whose name matches any of some globs, in the order of this one.
+        """Return the space of the parameters whose name matches at least one glob, in the same order.
 
         Args:
-            globs: Such as "head.*", in the sense of the module fnmatch; case counts.
+            globs: Patterns as in `fnmatch`, such as "head.*"; they are case-sensitive.
 
         Raises:
             SettingsError: A glob matches no name.
@@ -57,14 +57,14 @@ class ParameterSpace:
         return ParameterSpace(names, tuple(shape for shape, wanted in zip(self.shapes, chosen, strict=True) if wanted))
 
     def groups(self) -> dict[str, list[str]]:
-        """Return the names of the parameters by layer: the module that owns them, in order; "(model)" is the model itself."""
+        """Return the names of the parameters by layer, in order; a layer is the module that has them, "(model)" the model."""
         layers: dict[str, list[str]] = {}
         for name in self.names:
             layers.setdefault(name.rpartition(".")[0] or _ROOT, []).append(name)
         return layers
 
     def layer_slices(self) -> dict[str, slice]:
-        """Return where each layer of `groups` is in a vector (P,); a module's own parameters always stand together."""
+        """Return the slice of each layer of `groups` in a vector (P,); the parameters of a module are always adjacent."""
         size = dict(zip(self.names, self.sizes, strict=True))
         slices, start = {}, 0
         for layer, names in self.groups().items():
@@ -85,14 +85,14 @@ class ParameterSpace:
 
 
 def filter_normalised(direction: Tensor, theta: Tensor, space: ParameterSpace) -> Tensor:
-    """Return a direction with each filter as long as that of the weights, and nothing in tensors of one axis.
+    """Return a direction, scaled so that each filter has the norm of the weights' filter; tensors of one axis become 0.
 
     A filter is a slice of a tensor along its first axis: an output channel of a convolution, a row of a linear layer.
 
     Args:
         direction: Shape (P,).
         theta: The weights, shape (P,).
-        space: Their layout.
+        space: The layout of both.
 
     References:
         Li et al., NeurIPS 2018, section 4.
@@ -110,7 +110,7 @@ def filter_normalised(direction: Tensor, theta: Tensor, space: ParameterSpace) -
 
 
 def left_out(model: nn.Module, space: ParameterSpace) -> dict[str, str]:
-    """Return the parameters of a model that a space of it does not hold: "tied to NAME", "frozen" or "not selected"."""
+    """Return the parameters of a model that a space does not contain, each with "tied to NAME", "frozen" or "not selected"."""
     first: dict[int, str] = {}
     reasons = {}
     for name, tensor in model.named_parameters(remove_duplicate=False):

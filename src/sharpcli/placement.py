@@ -1,4 +1,4 @@
-"""Where the samples of a loss are: on the device if they fit, else on the host or in files, from where chunks are moved."""
+"""Placement of samples: on the device if they fit, else on the host or in files, from which chunks are moved to the device."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sharpcli.runtime import Runtime
 def samples_at(
     inputs: Inputs | InputSource, targets: Tensor, index: Index, device: torch.device, dtype: torch.dtype
 ) -> tuple[Inputs, Tensor]:
-    """Return inputs and targets of some samples on a device; floating-point numbers of a type."""
+    """Return inputs and targets of some samples on a device, with floating-point numbers converted to `dtype`."""
     return converted(select(inputs, index), device, dtype), moved(targets[index], device, dtype)
 
 
 def placed_inputs(inputs: Inputs | InputSource, runtime: Runtime) -> Inputs | InputSource:
-    """Return inputs on the device, in the type of the model; where they do not fit, as they are."""
+    """Return inputs on the device and in the type of the model, or unchanged if they do not fit there."""
     takes_memory = isinstance(inputs, InputSource) or any(
         part.device != runtime.device or part.is_floating_point() and part.dtype != runtime.dtype for part in tensors_in(inputs)
     )

@@ -1,4 +1,4 @@
-"""Whether a loss is one that a trained net can have on its own data: below that of guessing."""
+"""Check whether a loss is plausible for a trained model on its own data: below the loss of the best constant prediction."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _TOO_SURE = "the model is overconfident where it is wrong"
 
 
 def implausible(objective: Objective, evaluation: Evaluation, *, as_stored: bool) -> str:
-    """Return in words how a loss is no better than guessing, with the likely cause, or "" if it is better.
+    """Return why loss or accuracy are not better than the best constant prediction, with the likely cause; "" if they are.
 
-    Guessing is the best single answer for all samples: it costs the entropy of the classes, or half the variance of numbers,
-    and is right as often as the most frequent class.
+    The best constant prediction is one output for all samples; see `Loss.guess`. Its cross-entropy is the entropy of the
+    classes, its half squared error is half the variance, and its accuracy is the share of the most frequent class.
 
     Args:
         objective: The mean loss.
-        evaluation: What it is.
-        as_stored: Whether the file says that it had the same loss in training, so that the data are not in doubt.
+        evaluation: Loss and accuracy of the model.
+        as_stored: Whether the file records the same loss from training, so that the data are known to be the right ones.
     """
     guess = objective.criterion.guess(objective.targets)
-    if not guess.loss:  # All targets are alike.
+    if not guess.loss:  # All targets are equal, or the loss has no such prediction.
         return ""
     above = evaluation.loss >= guess.loss
-    # Where one answer is nearly always right, a good net may be right no more often: there the loss decides alone.
+    # If one class is very frequent, a good model may not have a higher accuracy: then only the loss counts.
     clearly_below = evaluation.loss < _CLEARLY * guess.loss
     by_chance = (
         not clearly_below

@@ -1,7 +1,7 @@
-"""A folder is a list of plug-ins: one file, one idea; its name is the file's name with dashes.
+"""Plug-ins: each file of certain folders is one; its name is that of the file, with dashes instead of underscores.
 
-The folders are models/architectures, datasets/readers, measures and those of training. In measures, files that start with
-an underscore are no plug-ins but what several measures use.
+The folders are models/architectures, datasets/readers, measures, and modes, methods and augmentations of training. A file
+whose name starts with an underscore is not a plug-in; several plug-ins use it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ TIMM = "timm:"
 TIMM_LISTS = "timm.list_models() lists its models."  # A hint.
 LIGHTNING = "lightning:"
 HUGGING_FACE = "hf"
-_NOUNS = {"architectures": "model", "readers": "data set"}  # What users call a plug-in where the folder says another word.
+_NOUNS = {
+    "architectures": "model",
+    "readers": "data set",
+}  # The words in messages, if they differ from the folders.
 _PACKAGE = Path(__file__).parent
 
 
 def names(folder: str) -> list[str]:
-    """List the plug-ins of a folder, such as "models/architectures" or "training/methods", without importing any."""
+    """Return the names of the plug-ins of a folder, such as "models/architectures", without importing any."""
     modules = pkgutil.iter_modules([str(_PACKAGE / folder)])
     return sorted(module.name.replace("_", "-") for module in modules if not module.name.startswith("_"))
 
 
 def load(folder: str, name: str) -> ModuleType:
-    """Import one plug-in.
+    """Return the module of a plug-in.
 
     Raises:
         SettingsError: The folder has no plug-in of that name.
@@ -44,7 +47,7 @@ def load(folder: str, name: str) -> ModuleType:
 
 
 def summary(folder: str, name: str) -> str:
-    """Return the first line of a plug-in's docstring without importing it."""
+    """Return the first line of the docstring of a plug-in, without importing it."""
     source = (_PACKAGE / folder / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
     docstring = ast.get_docstring(ast.parse(source)) or ""
     return docstring.partition("\n")[0]

@@ -1,7 +1,7 @@
-"""What must hold before a loss is analysed: the answer for a sample depends on the weights and on that sample alone.
+"""Check of a precondition of every analysis: the output for a sample depends only on the weights and on that sample.
 
-The check calls the model a few times with a few samples, in eval mode and in float64 where the model runs in it.
-Every analysis passes through it when it opens a checkpoint, and so does training.
+The check calls the model a few times with a few samples, in eval mode, and in float64 if the model supports it. It is made
+for every analysis, when a checkpoint is opened, and for training.
 """
 
 from __future__ import annotations
@@ -27,43 +27,44 @@ from sharpcli.runtime import Runtime, exact_arithmetic
 
 _SAMPLES = 6
 _REPEATS = 3
-_RANDOM_REPEATS = 20  # Of a model that draws random numbers: not every draw changes an answer.
-_MANY = 1000  # Samples that show what seldom happens, where random numbers are drawn.
-_LARGE = 60  # Samples of a batch that is larger than a few.
-_MOVED = 0.1  # Size of a change of the weights, in parts of each.
-_ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}  # Difference of two equal answers, in parts of the largest number,
-_COARSE = 3e-2  # and of answers in 16 bits.
-_FACTORS = (1.0, 2.0)  # On the weights: a limit on their size may show only where they are larger.
+_RANDOM_REPEATS = 20  # For a model that draws random numbers, because not every draw changes an output.
+_MANY = 1000  # Samples that show rare effects of random numbers.
+_LARGE = 60  # Samples of a large batch.
+_MOVED = 0.1  # Relative standard deviation of the changed weights.
+_ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}  # Allowed difference of equal outputs, relative to the largest number.
+_COARSE = 3e-2  # The same for outputs in 16 bits.
+_FACTORS = (1.0, 2.0)  # Factors on the weights, since a limit on their norm may have an effect only on larger weights.
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def require_function(model: nn.Module, inputs: Inputs | InputSource, runtime: Runtime) -> None:
-    """Refuse a model whose answer for a sample is not a function of its weights and of that sample.
+    """Refuse a model whose output for a sample is not a function of its weights and of that sample.
 
-    The model and all random states are left as they were. A model that cannot take the inputs passes here: what
-    does not fit together is reported where the loss is made.
+    The model and all random states are not changed. A model that cannot take the inputs is not refused here; `Objective.of`
+    reports it.
 
     Args:
         model: In any mode; a copy is called in eval mode.
-        inputs: All samples. Six of them are used, spread over the data; where random numbers are drawn,
-            also the first thousand.
+        inputs: All samples. Six of them are used, spread over the data, and also the first thousand if the model draws random
+            numbers.
         runtime: Device and precision of the analysis.
 
     Raises:
-        InputError: The model draws random numbers, keeps a state between calls, rewrites its weights, lets samples
-            depend on each other, or uses weights that are not those it is given. The message says which of these it is.
+        InputError: The output changes with random numbers or with a state that the model keeps between calls, or samples
+            depend on each other. Or the model overwrites its weights, or uses other weights than the given ones. The message
+            says which of these it is.
     """
     count = num_samples(inputs)
     places = torch.linspace(0, count - 1, min(_SAMPLES, count)).round().long()
     few = select(inputs, places)
     with _random_states_kept(), torch.no_grad():
-        # A model that holds a tensor on the CPU by another way than a name runs there only.
+        # A model that has a tensor on the CPU which is not a parameter or buffer runs only there.
         devices = dict.fromkeys((runtime.device, torch.device("cpu")))
         for device, dtype in itertools.product(devices, dict.fromkeys((runtime.accumulator, runtime.dtype))):
             try:
                 calls = _Calls.of(model, few, device, dtype)
-            except Exception:  # A foreign model may raise anything; it may run in one precision only.
+            except Exception:  # A model may raise any error, and may support one precision only.
                 continue
             if calls is not None:
                 calls.require_read_only()
@@ -79,12 +80,12 @@ class _Calls:
 
     Attributes:
         model: The copy that is called.
-        untouched: Another one, which has not been called.
-        weights: By name.
+        untouched: Another copy, which has not been called.
+        weights: Parameters by name.
         inputs: The samples.
         before: Random states before the first call.
-        draws: Whether the first call has changed them.
-        first: Its answer.
+        draws: Whether the first call has changed the random states.
+        first: Output of the first call.
     """
 
     model: nn.Module
@@ -97,7 +98,7 @@ class _Calls:
 
     @staticmethod
     def of(model: nn.Module, inputs: Inputs, device: torch.device, dtype: torch.dtype) -> _Calls | None:
-        """Call the model for the first time; None if its answer is not one tensor of numbers."""
+        """Call the model for the first time; return None if its output is not one floating-point tensor."""
         untouched = private_copy(model).to(device, dtype).eval()
         private = private_copy(untouched)
         inputs = converted(inputs, device, dtype)
@@ -109,13 +110,13 @@ class _Calls:
         return _Calls(private, untouched, weights, inputs, before, before != _RandomStates.now(), first)
 
     def answer(self, inputs: Inputs, model: nn.Module | None = None, weights: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Return the answer to some samples, of this copy or of another one, with the weights or with others."""
+        """Return the output for some samples, by default of this copy and with the weights of the model."""
         given = {name: part.clone() for name, part in (weights or self.weights).items()}
         outputs: Tensor = _call(model or self.model, given, copied(inputs))
         return outputs
 
     def require_read_only(self) -> None:
-        """Refuse a model that changes its weights in forward."""
+        """Refuse a model that changes its weights in a forward pass."""
         for factor in _FACTORS:
             given = {name: factor * part for name, part in self.weights.items()}
             kept = {name: part.clone() for name, part in given.items()}
@@ -124,7 +125,7 @@ class _Calls:
             except Exception:
                 if factor == 1:
                     raise
-                return  # At other weights a model need not answer.
+                return  # The model may fail with other weights.
             changed = [name for name, part in given.items() if not torch.equal(part.nan_to_num(), kept[name].nan_to_num())]
             if changed:
                 raise InputError(
@@ -133,10 +134,10 @@ class _Calls:
                 )
 
     def require_repeatable(self, everything: Inputs | InputSource) -> None:
-        """Refuse a model that answers the same samples differently the next time.
+        """Refuse a model whose output for the same samples differs between calls.
 
         Args:
-            everything: All samples; many are used where a difference may be rare.
+            everything: All samples; many of them are used if the model draws random numbers.
         """
         for _ in range(_RANDOM_REPEATS if self.draws else _REPEATS):
             if not self.is_same(self.answer(self.inputs), self.first):
@@ -149,7 +150,7 @@ class _Calls:
             progress.warn("The model draws random numbers in eval mode, but they have changed no answer so far.")
 
     def not_repeatable(self) -> InputError:
-        """Return what to raise. With the random numbers of the first call again, only a state can make a difference."""
+        """Return the error to raise; if the output also differs with equal random numbers, the model keeps a state."""
         self.before.restore()
         if self.draws and self.is_same(self.answer(self.inputs), self.first):
             return _random()
@@ -160,7 +161,7 @@ class _Calls:
         )
 
     def require_independent(self) -> None:
-        """Refuse a model whose answer for a sample depends on the samples beside it."""
+        """Refuse a model whose output for a sample depends on the other samples of the batch."""
         count = num_samples(self.inputs)
         rows_fit = self.first.ndim > 0 and len(self.first) % count == 0
         if count < 2 or not rows_fit or _normalises_by_batch(self.model):
@@ -169,11 +170,11 @@ class _Calls:
         larger = [place % count for place in range(_LARGE)]
         for places in (range(count // 2), range(count // 2, count), range(count - 1, -1, -1), larger, range(1)):
             chosen = torch.tensor(list(places), device=tensors_in(self.inputs)[0].device)
-            try:  # A copy that has been called may have kept what it made of all samples.
+            try:  # A new copy, since a called one may have stored its outputs for all samples.
                 outputs = self.answer(select(self.inputs, chosen), private_copy(self.untouched))
             except Exception as error:
                 if count < _SAMPLES:
-                    return  # So few may be too few, such as one sample for a batch statistic.
+                    return  # The number may be too small for the model, such as one sample for batch statistics.
                 raise InputError(
                     f"The model answers {count} samples, but not {len(chosen)}: {first_line(error)}.",
                     "Let forward take any number of samples, also one.",
@@ -194,10 +195,10 @@ class _Calls:
                 )
 
     def require_of_weights(self) -> None:
-        """Refuse a model that uses other weights than those it is given: by a reference of its own, or from an earlier call.
+        """Refuse a model that uses tensors other than the given weights: by another reference, or from an earlier call.
 
-        Weights are given by name, to a copy. What a lambda, a hook or a list holds is not among the names, and what was
-        made of earlier weights and kept is not made again. Analyses would take either as constants.
+        Weights are given by name, to a copy. A parameter that a lambda, a hook or a list refers to has no name, and a stored
+        result of earlier weights is not computed again. An analysis would treat both as constants.
         """
         with torch.enable_grad():
             given = {name: part.clone().requires_grad_() for name, part in self.weights.items()}
@@ -229,7 +230,7 @@ class _Calls:
         try:
             fresh = _call(private_copy(self.untouched), dict(moved), copied(self.inputs))
         except Exception:
-            return  # At other weights a model need not answer.
+            return  # The model may fail with other weights.
         if not self.is_same(self.answer(self.inputs, weights=moved), fresh):
             raise InputError(
                 "The model keeps what it has computed from earlier weights, so its loss is no function of the weights.",
@@ -237,7 +238,7 @@ class _Calls:
             )
 
     def is_same(self, outputs: Tensor, wanted: Tensor) -> bool:
-        """Return whether two answers are equal up to rounding."""
+        """Return whether two outputs are equal up to rounding; NaN equals NaN."""
         if outputs.shape != wanted.shape:
             return False
         size = float(wanted.nan_to_num(posinf=0, neginf=0).abs().max()) if wanted.numel() else 0.0
@@ -252,20 +253,20 @@ def _random() -> InputError:
 
 
 def _call(model: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs) -> Any:
-    """Return what the model answers with these weights, which a foreign model may change."""
+    """Return the output of the model with these weights; the model may overwrite them."""
     recurrent = any(isinstance(part, nn.RNNBase) for part in model.modules())
     with exact_arithmetic(recurrent=recurrent):
         return functional_call(model, dict(weights), *as_arguments(inputs))
 
 
 def _normalises_by_batch(model: nn.Module) -> bool:
-    """Return whether a BatchNorm layer has no statistics of its own; the BatchNorm policy takes care of those."""
+    """Return whether a BatchNorm layer has no running statistics; such layers are checked by `batchnorm.prepare`."""
     return any(isinstance(part, _BatchNorm) and part.running_mean is None for part in model.modules())
 
 
 @dataclass(frozen=True)
 class _RandomStates:
-    """The states of the random generators that everything in a process shares."""
+    """The states of the global random generators of torch, NumPy and Python."""
 
     of_torch: list[int]
     of_devices: list[list[int]]
@@ -274,7 +275,7 @@ class _RandomStates:
 
     @staticmethod
     def now() -> _RandomStates:
-        """Return the present states."""
+        """Return the current states."""
         devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         kind, keys, *rest = numpy.random.get_state()
         return _RandomStates(
@@ -285,7 +286,7 @@ class _RandomStates:
         )
 
     def restore(self) -> None:
-        """Make them the present ones again."""
+        """Set the generators to these states."""
         torch.set_rng_state(torch.tensor(self.of_torch, dtype=torch.uint8))
         if self.of_devices:
             torch.cuda.set_rng_state_all([torch.tensor(state, dtype=torch.uint8) for state in self.of_devices])
@@ -296,7 +297,7 @@ class _RandomStates:
 
 @contextmanager
 def _random_states_kept() -> Iterator[None]:
-    """Put all random states back afterwards."""
+    """Restore all random states after the block."""
     states = _RandomStates.now()
     try:
         yield

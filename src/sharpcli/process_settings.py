@@ -1,4 +1,4 @@
-"""Settings of the whole process that a model's code may change, such as torch's default device: restored, or refused."""
+"""Settings of the process that code of a model may change, such as torch's default device; changes are undone or refused."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class _ProcessSettings:
 
     @staticmethod
     def now() -> _ProcessSettings:
-        """Return the present settings."""
+        """Return the current settings."""
         dtype, device, gradients = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
         return _ProcessSettings(_folder(), dtype, device, gradients, sys.getrecursionlimit(), tuple(sys.path))
 
     def differences(self, now: _ProcessSettings) -> list[str]:
-        """Return the names of the settings that are different now, for a message."""
+        """Return the names of the settings that differ in `now`, for a message; an addition to the import path is no change."""
         pairs = {
             "the working folder": (self.folder, now.folder),
             "torch's default dtype": (self.dtype, now.dtype),
@@ -43,7 +43,7 @@ class _ProcessSettings:
         return [name for name, (before, after) in pairs.items() if before != after]
 
     def restore(self) -> None:
-        """Set them again; folders that were added to the import path stay."""
+        """Restore these settings; folders that were added to the import path remain in it."""
         changed = self.differences(self.now())
         if "the working folder" in changed and self.folder:
             os.chdir(self.folder)
@@ -57,7 +57,7 @@ class _ProcessSettings:
 
 @contextmanager
 def restored_afterwards() -> Iterator[None]:
-    """Restore the settings after a model's code was imported or has built a model."""
+    """Restore the settings of the process after the block, in which code of a model is imported or builds a model."""
     before = _ProcessSettings.now()
     try:
         yield
@@ -67,10 +67,13 @@ def restored_afterwards() -> Iterator[None]:
 
 @contextmanager
 def require_unchanged(spec: str) -> Iterator[None]:
-    """Refuse a model that changes the settings of the process when it is called: it would do so in every call.
+    """Refuse a model that changes settings of the process when it is called, and restore the settings.
+
+    Args:
+        spec: Name of the model in the message.
 
     Raises:
-        InputError: The model has changed a setting.
+        InputError: A setting has changed inside the block.
     """
     before = _ProcessSettings.now()
     try:
@@ -88,5 +91,5 @@ def require_unchanged(spec: str) -> Iterator[None]:
 def _folder() -> str:
     try:
         return os.getcwd()
-    except OSError:  # It was removed.
+    except OSError:  # The working folder was removed.
         return ""

@@ -1,4 +1,4 @@
-"""Progress without printing: work reports to whoever listens, and to nobody if nobody does."""
+"""Reports of progress: work reports to a listener, and nothing happens if there is none. Nothing is printed here."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
 _Thing = TypeVar("_Thing")
-_LEAST_SEEN = 3  # Points from which a fall is told.
-_FEW = 6  # Points up to which all of them count.
+_LEAST_SEEN = 3  # Minimum number of points for an estimate.
+_FEW = 6  # Up to this number of points, all are used.
 
 
 class Task(Protocol):
-    """One piece of work under way."""
+    """A piece of work that is running."""
 
     def advance(self, amount: float = 1, **fields: object) -> None:
-        """Report that `amount` more units are done; `fields` are shown beside them, numbers as numbers."""
+        """Report that `amount` more units are done; `fields` are details that are shown, by name."""
 
     def expect(self, left: float) -> None:
-        """Report that so many units are likely to be left, where that is only known from how the work converges."""
+        """Report the expected number of remaining units, if it is known only from the convergence of the work."""
 
     def evaluated(self, **fields: object) -> None:
-        """Report that something was evaluated, which is worth a line where there is no terminal."""
+        """Report the result of an evaluation; without a terminal, it is shown as a line."""
 
 
 class Listener(Protocol):
     """Shows tasks and warnings to a person."""
 
     def start(self, label: str, total: float | None, *, units: str, done: float, parts: Mapping[str, float]) -> Task:
-        """Show a new task within those that are under way; see `task`."""
+        """Show a new task inside the tasks that are running; see `task`."""
 
     def finish(self, task: Task) -> None:
         """Stop showing a task."""
@@ -73,16 +73,15 @@ def listening(listener: Listener) -> Iterator[None]:
 def task(
     label: str, total: float | None = None, *, units: str = "", done: float = 0, parts: Mapping[str, float] | None = None
 ) -> Iterator[Task]:
-    """Announce a piece of work; call `advance` on what is yielded.
+    """Report a task to the listener for the duration of the block; call `advance` on the yielded `Task`.
 
     Args:
-        label: What it is, in a word or two.
-        total: How many units it has; None: not known.
-        units: What is counted, such as "products". Without it the work is a row of pieces, each with tasks of its own,
-            and is measured by those.
-        done: How many units were done before, in a sitting that was interrupted.
-        parts: The tasks that it will consist of, by label and in order, each with its work; one unit of work is about a
-            Hessian-vector product, but in a row of trainings a sample.
+        label: Name of the task, one or two words.
+        total: Number of units; None if it is not known.
+        units: Name of the units, such as "products". If empty, each unit consists of inner tasks, which measure its work.
+        done: Number of units that were done before, by an interrupted process.
+        parts: The expected inner tasks, by label and in order, each with its work: in Hessian-vector products, or for
+            training runs in samples.
     """
     listener = _listener.get()
     if listener is None:
@@ -96,7 +95,7 @@ def task(
 
 
 def each(label: str, things: Sequence[_Thing]) -> Iterator[_Thing]:
-    """Go through things one by one, and show which is worked on."""
+    """Yield the things one by one, and report which one is processed."""
     with task(label, total=len(things)) as shown:
         for thing in things:
             yield thing
@@ -104,13 +103,13 @@ def each(label: str, things: Sequence[_Thing]) -> Iterator[_Thing]:
 
 
 def left_of_fall(history: Sequence[Sequence[float]]) -> float | None:
-    """Return how many more steps a number takes to fall to 0, if it goes on falling as it did in its last half.
+    """Return how many more steps a number needs to decrease to 0, by a linear fit to the last half of its history.
 
     Args:
-        history: (steps, number) in order, such as how many powers of e a residual is above what is allowed.
+        history: Pairs (steps, number) in order; the number is for example ln(residual / allowed residual).
 
     Returns:
-        None where it does not fall, or too little is known.
+        The number of steps; None if the number does not decrease, or there are fewer than three points.
     """
     late = history[len(history) // 2 :] if len(history) > _FEW else history
     if len(late) < _LEAST_SEEN:
@@ -123,7 +122,7 @@ def left_of_fall(history: Sequence[Sequence[float]]) -> float | None:
 
 @contextmanager
 def gathering() -> Iterator[list[str]]:
-    """Yield a list that every warning given inside the block is added to, beside being shown."""
+    """Yield a list to which every warning inside the block is added; the warnings are also shown."""
     messages: list[str] = []
     token = _gathered.set((*_gathered.get(), messages))
     try:
@@ -133,7 +132,7 @@ def gathering() -> Iterator[list[str]]:
 
 
 def warn(message: str) -> None:
-    """Tell the listener one sentence that the user should read; the same sentence only once in a block of gathering."""
+    """Show a warning, one sentence, through the listener; inside a block of `gathering`, repeated warnings are ignored."""
     known = _gathered.get()
     if known and message in known[0]:
         return
@@ -145,14 +144,14 @@ def warn(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Tell the listener one sentence for a user who wants to know more."""
+    """Show a note, one sentence for a user who wants details, through the listener."""
     listener = _listener.get()
     if listener is not None:
         listener.note(message)
 
 
 def say(message: str) -> None:
-    """Tell the listener one sentence about the work that begins."""
+    """Show one sentence about the work that begins, through the listener."""
     listener = _listener.get()
     if listener is not None:
         listener.say(message)

@@ -1,4 +1,4 @@
-"""Where and how exactly numbers are computed: device, precision, seeds, and what to record about them."""
+"""Device, precision and random numbers of all computations, and the record of them in results."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Runtime:
 
     @staticmethod
     def open(device: str = "auto", dtype: str = "float32") -> Runtime:
-        """Choose the device; "auto" takes CUDA where there is one, else the CPU; "cuda:1" is the second such device.
+        """Return the runtime for a device; "auto" is CUDA if available, else the CPU; "cuda:1" is the second CUDA device.
 
         Raises:
-            InputError: The device asked for is not on this machine.
-            SettingsError: The device does not have the precision asked for.
+            InputError: The requested device is not on this machine.
+            SettingsError: The device does not support the requested precision.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,28 +46,31 @@ class Runtime:
 
     @property
     def accumulator(self) -> torch.dtype:
-        """The type that sums are kept in: float64 wherever the device has it."""
+        """The type of sums: float64, or float32 on MPS, which has no float64."""
         return torch.float32 if self.device.type == "mps" else torch.float64
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that it was asked to."""
+        """Wait until the device has finished all operations."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
     def free_cached(self) -> None:
-        """Give back what the allocator of the device keeps for later."""
+        """Release the unused memory that torch's CUDA allocator caches."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
 @contextmanager
 def exact_arithmetic(*, recurrent: bool = False) -> Iterator[None]:
-    """Turn off TF32 and the kernels that have no second derivative; put everything back afterwards.
+    """Turn off TF32 and the kernels that have no second derivative inside the block, and restore the settings afterwards.
 
-    TF32 keeps ten bits of mantissa, which costs second derivatives about three digits. Fused
-    attention, and cuDNN's recurrent layers if there are any, cannot be differentiated twice.
+    TF32 has a mantissa of ten bits, so second derivatives lose about three digits. Fused attention and the recurrent layers
+    of cuDNN cannot be differentiated twice.
+
+    Args:
+        recurrent: Whether the model has recurrent layers; only then cuDNN is turned off.
     """
     switches: list[tuple[Any, str, object]] = [(module, name, value) for module, name, value in _tf32_switches()]
     if recurrent:
@@ -84,7 +87,7 @@ def exact_arithmetic(*, recurrent: bool = False) -> Iterator[None]:
 
 
 def _tf32_switches() -> list[tuple[Any, str, object]]:
-    """Return what turns TF32 off: by the present interface of torch where there is one, since the two must not be mixed."""
+    """Return the attributes, with values, that turn TF32 off: of the newer interface of torch if it exists; never of both."""
     matmul, cudnn = torch.backends.cuda.matmul, cast("Any", torch.backends.cudnn)
     if hasattr(matmul, "fp32_precision"):
         return [(part, "fp32_precision", "ieee") for part in (matmul, cudnn.conv, cudnn.rnn)]
@@ -92,22 +95,22 @@ def _tf32_switches() -> list[tuple[Any, str, object]]:
 
 
 def generator(*seeds: int) -> torch.Generator:
-    """Return a CPU generator for a tuple of seeds: the same numbers on every device.
+    """Return a CPU generator for a tuple of seeds, so that random numbers do not depend on the device.
 
-    The tuple is mixed by NumPy's `SeedSequence`, so (0, 1) and (1, 0) are unrelated streams; its
-    length comes first because trailing zeros would not count.
+    NumPy's `SeedSequence` mixes the tuple, so (0, 1) and (1, 0) give unrelated streams. The length of the tuple is put before
+    it, because `SeedSequence` ignores trailing zeros.
     """
     state = numpy.random.SeedSequence((len(seeds), *seeds)).generate_state(1, numpy.uint64)[0]
     return torch.Generator().manual_seed(int(state >> numpy.uint64(1)))
 
 
 def gaussian(theta: torch.Tensor, *seeds: int) -> torch.Tensor:
-    """Return independent N(0, 1) numbers of the shape and type of θ, the same on every device."""
+    """Return independent N(0, 1) numbers with the shape (P,), type and device of θ, equal on every device."""
     return torch.randn(len(theta), generator=generator(*seeds)).to(theta.device, theta.dtype)
 
 
 def provenance(runtime: Runtime | None = None) -> dict[str, object]:
-    """Return what a reader needs to know about the machine and the versions behind a number."""
+    """Return the versions, the machine and the command line of a result, and device and precision if `runtime` is given."""
     record: dict[str, object] = {
         "sharpcli": __version__,
         "python": platform.python_version(),

@@ -1,11 +1,12 @@
-"""The state of long work in a file: killed work continues from it, and the state of other work is never taken for it.
+"""Saved state of long work in a file, from which interrupted work continues; the state of other work is refused.
 
-Searches for eigenvalues, surfaces and training runs keep their state this way:
+Searches for eigenvalues, surfaces and training runs save their state in this way:
 
-- *Identity*: the settings that identify the work. State is used only if all of them match; those that differ are named.
-- *Integrity*: a hash of the whole content. A changed number is refused.
-- *Write*: under a temporary name, synced to the disk, then renamed. A kill or a power cut leaves the old or the new state.
-- *Restore*: the content, checked against the types that it must have.
+- *Identity*: the settings that identify the work. State is used only if all match; the error names those that differ.
+- *Integrity*: a hash of the entire content. A changed number is refused.
+- *Write*: under a temporary name, synced to the disk, then renamed. After a kill or a power failure, the file has the old or
+  the new state.
+- *Restore*: the content is checked against the required types.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ class SavedState:
         sealed: bool = True,
         upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     ) -> None:
-        """Name the file and the work.
+        """Describe the file and the work; nothing is read.
 
         Args:
-            path: Of the file, which need not exist.
+            path: The file, which may not exist yet.
             identity: Settings that identify the work: plain JSON values, or dictionaries of them.
             work: The noun for messages, such as "search".
-            if_other: What the user can do if it is the state of other work, as a sentence.
-            if_damaged: The same if the state cannot be used at all.
-            place: What messages name. Default: the file.
-            sealed: Whether a state without a seal is refused; runs of checkpoint format 1 have none.
-            upgrade: Turns an identity that an earlier version wrote into one of today.
+            if_other: What the user can do if the file has the state of other work, as a sentence.
+            if_damaged: What the user can do if the state cannot be used at all, as a sentence.
+            place: The path that messages name. Default: the file.
+            sealed: Whether a state without a hash ("seal") is refused; runs of checkpoint format 1 have none.
+            upgrade: Converts an identity that an earlier version wrote to the current form.
         """
         self.path, self.identity = path, dict(identity)
         self._work, self._place, self._sealed, self._upgrade = work, place or path, sealed, upgrade
@@ -66,8 +67,8 @@ class SavedState:
             kind: The type of the content, a TypedDict.
 
         Raises:
-            InputError: The file cannot be read, was changed, or holds no such state.
-            SettingsError: It is the state of other work.
+            InputError: The file cannot be read, was changed, or has no state of this type.
+            SettingsError: The file has the state of other work.
         """
         if not files.is_there(self.path):
             return None
@@ -87,7 +88,7 @@ class SavedState:
         return content
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Write the content in place of what was written before.
+        """Write the content; an existing file is replaced.
 
         Raises:
             InputError: The file cannot be written.
@@ -97,15 +98,15 @@ class SavedState:
         self._written = True
 
     def write_or_warn(self, content: Mapping[str, Any]) -> None:
-        """Write the content; if an earlier write succeeded and this one fails, warn and let the work continue.
+        """Write the content; if this fails after an earlier read or write succeeded, only warn, so that the work continues.
 
         Raises:
-            InputError: The file cannot be written, and could not be before.
+            InputError: The file cannot be written, and no earlier read or write succeeded.
         """
         self.unless_written(lambda: self.write(content))
 
     def unless_written(self, write: Callable[[], None]) -> None:
-        """Run a function that writes; warn in place of its error if an earlier write succeeded."""
+        """Run a function that writes; if it fails after an earlier read or write succeeded, warn instead of its InputError."""
         try:
             write()
         except InputError as error:
@@ -117,7 +118,7 @@ class SavedState:
         """Refuse the identity of other work.
 
         Raises:
-            SettingsError: It differs; the message names the settings.
+            SettingsError: It differs from the identity of this work; the message names the settings that differ.
         """
         names = differing(self._upgrade(dict(saved)), self.identity)
         if names:
@@ -129,7 +130,7 @@ class SavedState:
 
 
 def differing(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return the names of settings that differ; of a dictionary the names in it."""
+    """Return the names of the settings that differ; for a dictionary in both, the names of its entries that differ."""
     names = []
     for name in [*wanted, *(name for name in saved if name not in wanted)]:
         one, other = saved.get(name), wanted.get(name)
@@ -146,7 +147,7 @@ def checksum(tensor: Tensor) -> int:
 
 
 def seal_of(content: Mapping[str, Any]) -> str:
-    """Return a hash of all names, values, and types, shapes and checksums of tensors, but for the seal itself."""
+    """Return the SHA-256 of all names, values, and types, shapes and checksums of tensors, without the seal itself."""
     digest = hashlib.sha256()
     for piece in _pieces({name: value for name, value in content.items() if name != _SEAL}):
         digest.update(piece.encode())
@@ -155,7 +156,7 @@ def seal_of(content: Mapping[str, Any]) -> str:
 
 def _pieces(value: Any) -> Iterator[str]:
     if isinstance(value, Tensor):
-        # No state of ours holds a sparse tensor: the reader of the content refuses it.
+        # A valid state has no sparse tensors; the code that uses the content refuses them.
         yield f"{value.dtype}{value.layout}{tuple(value.shape)}{checksum(value) if value.layout == torch.strided else 0};"
     elif isinstance(value, Mapping):
         for name in sorted(value, key=repr):

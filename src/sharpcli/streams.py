@@ -1,14 +1,15 @@
-"""The random streams by name: everything that is drawn at random has one.
+"""The numbers of the random streams; every use of random numbers has its own stream.
 
-A generator is made from the seed, the number of its stream, and counters such as the update or the attempt:
-`generator(seed, streams.BATCH_ORDER, epoch)`. Tuples of different length are unrelated, so two streams may share a
-number where they have different numbers of counters. A number never changes: results would change with it.
+A generator is made from the seed, the number of the stream, and counters such as the update or the attempt:
+`generator(seed, streams.EPOCH_ORDER, epoch)`. Tuples of different length give unrelated random numbers, so two streams may
+have the same number if their counters differ in number, or if no command uses both. The number of a stream is never
+changed, because results would change.
 """
 
 from typing import Final
 
 # Linear algebra.
-KRYLOV_START: Final = 0  # First vector of a Krylov space, and each that replaces one; counter: the draw.
+KRYLOV_START: Final = 0  # First vector of a Krylov space, and each new start vector; counter: the draw.
 TRACE_PROBES: Final = 1  # Directions of the trace in the complement of a Krylov space.
 TRACE_CHECK: Final = 1  # A direction whose product is checked; counter: 1.
 XTRACE_PROBES: Final = 2  # Directions of XTrace.
@@ -32,7 +33,7 @@ ROUNDING_SIGNS: Final = 23  # Counter: 1.
 SUBSPACE: Final = 1  # Columns of Keskar's random subspace; counter: the draw.
 BOX_START: Final = 2  # Starts of L-BFGS-B; counters: the draw, the attempt.
 NOISE_DIRECTIONS: Final = 21  # Counter: the sample.
-ASCENT_START: Final = 22  # Counters before it: the draw, where there are several; after it: the attempt.
+ASCENT_START: Final = 22  # Counter before the stream: the draw, if there are several; after it: the attempt.
 BATCH_DIVISION: Final = 23  # Samples of each batch of m-sharpness.
 FILTER_DIRECTIONS: Final = 24  # Counter: the sample.
 POSTERIOR_DIRECTIONS: Final = 25  # Directions of the PAC-Bayes bound; counter: the sample.
@@ -44,9 +45,9 @@ ALIGNMENT: Final = 34  # Order in which sets of units are matched.
 
 # Training.
 EPOCH_ORDER: Final = 3  # Order of the samples; counter: the epoch.
-FIXED_ORDER: Final = 5  # Order of the samples that is drawn once.
+FIXED_ORDER: Final = 5  # Order of the samples, drawn once for all epochs.
 REPLACEMENT: Final = 6  # Samples drawn with replacement; counter: the update.
-AUGMENTATION: Final = 12  # Counters: the update, the place of the augmentation.
+AUGMENTATION: Final = 12  # Counters: the update, the position of the augmentation.
 EXAMPLE_NOISE: Final = 13  # Counter: the update.
 COORDINATE_NOISE: Final = 14  # Counter: the update.
 ADDITIVE_NOISE: Final = 15  # Counter: the update.

@@ -1,6 +1,6 @@
-"""Code of the user: what `path/file.py:name` and `pkg.mod:name` name is imported and run as it is, with all that it contains.
+"""Code of the user, named by a spec `path/file.py:name` or `pkg.mod:name`; its module is imported and run without restriction.
 
-Such a spec comes from the command line only; one that a file names is never imported.
+A spec is used only if it is on the command line. Code that only a file names is never imported.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def never_run(owner: str, kind: str, spec: str) -> InputError:
 
     Args:
         owner: The file or the run, as the subject of a sentence.
-        kind: "model", "data", "loss" or "transform", which is also the option that names it.
-        spec: Of the code.
+        kind: "model", "data", "loss" or "transform", which is also the option that names the code.
+        spec: The spec of the code.
     """
     message = f"{owner} needs the {kind} code {spec}, but code that a file names is never run."
     return InputError(message, f"If you trust this code, add --{kind} {spec}.")
@@ -35,15 +35,15 @@ def never_run(owner: str, kind: str, spec: str) -> InputError:
 
 @contextlib.contextmanager
 def imported(spec: str) -> Iterator[tuple[ModuleType, Any]]:
-    """Import the module that a spec names; give it, and what it has under the name behind the colon, or None.
+    """Import the module that a spec names; yield the module and its attribute after the colon, or None if it has none.
 
-    Inside of the block code can import the files beside it. Afterwards the settings of the process are what they were.
+    Inside the block, the code can import files in its folder. After the block, the settings of the process are restored.
 
     Args:
-        spec: `path/file.py:name` or `pkg.mod:name`, where `~` is expanded and the name may have dots.
+        spec: `path/file.py:name` or `pkg.mod:name`; `~` is expanded, and the name may contain dots.
 
     Raises:
-        InputError: There is nothing to import, or the import fails.
+        InputError: There is no such module, or its import fails.
     """
     source, _, name = spec.rpartition(":")
     file = expanded(source) if source.endswith(".py") else None
@@ -54,7 +54,7 @@ def imported(spec: str) -> Iterator[tuple[ModuleType, Any]]:
 
 
 def changed_at(text: str) -> int:
-    """Return a number that changes when the file of code that a text names is rewritten; 0 without one."""
+    """Return the modification time, in ns, of the .py file that a spec names, to detect changes; 0 if there is no such file."""
     source = text.rpartition(":")[0]
     path = expanded(source)
     return path.stat().st_mtime_ns if source.endswith(".py") and path.is_file() else 0
@@ -68,13 +68,13 @@ def _attribute(module: ModuleType, name: str) -> Any:
 
 
 def public_callables(module: ModuleType, *, but: type | tuple[type, ...] = ()) -> list[str]:
-    """Return the names of the functions and classes of a module, for a hint; objects of the kinds `but` are left out."""
+    """Return the public functions and classes of a module by name, for a hint, without instances of the types `but`."""
     callables = {name: value for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
     return [name for name, value in callables.items() if not isinstance(value, but)]
 
 
 def accepted(function: Callable[..., object], offered: Mapping[str, object]) -> dict[str, object]:
-    """Return those of the offered keyword arguments that a function takes."""
+    """Return the offered keyword arguments that a function accepts; none if its signature is not known."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
@@ -88,11 +88,14 @@ def accepted(function: Callable[..., object], offered: Mapping[str, object]) -> 
 
 @contextlib.contextmanager
 def errors_named(spec: str, action: str) -> Iterator[None]:
-    """Turn any exception of a user's code, also of `sys.exit()`, into an InputError that names the code.
+    """Convert any exception of a user's code, also that of `sys.exit()`, to an InputError that names the code.
 
     Args:
-        spec: Of the code.
-        action: What happened to it, such as "imported".
+        spec: The spec of the code.
+        action: The operation, as in "failed while it was imported".
+
+    Raises:
+        InputError: The code has raised an exception. KeyboardInterrupt and `SharpcliError` are raised unchanged.
     """
     try:
         yield
@@ -106,13 +109,13 @@ def errors_named(spec: str, action: str) -> Iterator[None]:
 def _import_file(file: Path, spec: str) -> ModuleType:
     if not file.is_file():
         raise InputError(f"There is no file '{file}'.", "Check the path in front of the colon.")
-    # One name per path, so that two files called model.py do not replace each other.
+    # The module name contains a hash of the path, so that two files called model.py do not replace each other.
     digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
     module_spec = importlib.util.spec_from_file_location(f"_sharpcli_{file.stem}_{digest}", file)
     if module_spec is None or module_spec.loader is None:
         raise InputError(f"'{file}' cannot be imported.", "Name a Python file.")
     module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module  # dataclasses and pickle look their module up there
+    sys.modules[module_spec.name] = module  # Dataclasses and pickle look up their module in sys.modules.
     try:
         with errors_named(spec, "imported"):
             module_spec.loader.exec_module(module)
@@ -129,7 +132,7 @@ def _import_name(name: str, spec: str) -> ModuleType:
 
 @contextlib.contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Let code import the files beside it, as if it were run from `folder`."""
+    """Allow code to import files in `folder` inside the block."""
     sys.path.insert(0, str(folder))
     try:
         yield

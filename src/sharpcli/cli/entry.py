@@ -1,4 +1,4 @@
-"""The entry point: no signal and no closed or full stream ends in a traceback, also not during imports."""
+"""The entry point: a signal and a closed or full stream never cause a traceback, not even during imports."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
 
 
 def _with_option(error: SharpcliError) -> str:
-    """Return the hint, and in parentheses the option that follows it."""
+    """Return the hint, followed by the option that applies it, in parentheses."""
     if not error.remedy:
         return error.hint
     name, _, value = error.remedy.partition("=")
@@ -76,7 +76,7 @@ def _with_option(error: SharpcliError) -> str:
 
 
 def _how_to_continue(stopped: KeyboardInterrupt, values: dict[str, Any]) -> str:
-    """Return the note of the interrupted command, else whether its state was saved."""
+    """Return the note that the interrupted command has added, else a sentence on whether its state was saved."""
     if notes := getattr(stopped, "__notes__", ()):
         return str(notes[0])
     state = values.get("state")

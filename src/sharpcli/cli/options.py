@@ -37,9 +37,13 @@ class Output:
 
 
 def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command one option per field of a settings class, and the options for output.
+    """Return a decorator that gives a command one option per field of a settings class, and the options for output.
 
-    The command is called with its arguments, `values` (of the fields) and `how` (an `Output`).
+    The command is called with its arguments, `values` (the values of the fields by name) and `how` (an `Output`).
+
+    Args:
+        settings: The settings class.
+        plot: Whether the command has the option --plot.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

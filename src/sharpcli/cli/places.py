@@ -12,10 +12,14 @@ _PICTURES = (b"\x89PNG", b"%PDF", b"<?xml", b"\xff\xd8")
 
 
 def check_place(path: Path, answer: TextIO | None = None) -> None:
-    """Refuse a file that cannot be written, or that stdout is redirected to.
+    """Refuse an output file that cannot be written, or to which stdout is redirected.
+
+    Args:
+        path: The file.
+        answer: The stream for results; None if it is not compared with the file.
 
     Raises:
-        InputError: The file cannot be written.
+        InputError: The file cannot be written, or stdout is redirected to it.
     """
     from sharpcli.files import destination, from_root
 

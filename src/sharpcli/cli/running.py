@@ -43,15 +43,18 @@ def answer(
         command: Name of the command, for the JSON document.
         settings: Class of its settings.
         values: Values of the fields from the command line.
-        compute: From settings to results; it imports torch, so it is called here only.
-        how: JSON or tables, plot, streams.
+        compute: Function from settings to results. It imports torch, so it is called only after the settings are checked.
+        how: JSON or tables, plot, and messages.
         plural: Key of several results in JSON.
-        require_converged: Exit with code 5 after printing if a result has not converged.
-        require_analysable: Exit with code 3 after printing if a file cannot be analysed.
+        require_converged: Whether to exit with code 5, after printing, if a result has not converged.
+        require_analysable: Whether to exit with code 3, after printing, if a file cannot be analysed.
+
+    Raises:
+        typer.Exit: The command has failed; it has the exit code.
     """
     streams = apart()
     try:
-        # On a busy machine idle OpenMP threads that spin make two threads a thousand times slower; let them sleep.
+        # On a busy machine, idle OpenMP threads that spin make two threads a thousand times slower, so they must sleep.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
         values = with_present_names(settings, values)
@@ -85,7 +88,7 @@ def answer(
 
 
 def _require_folder() -> None:
-    """Refuse a working folder that was removed: libraries that torch uses end the process in it.
+    """Refuse a working folder that was removed, because libraries that torch uses would end the process.
 
     Raises:
         InputError: The folder was removed.
@@ -97,7 +100,7 @@ def _require_folder() -> None:
 
 
 def _place_of_plot(how: Output) -> Path | None:
-    """Return the absolute path of the plot: the code of a model may change the working folder.
+    """Return the path of the plot; it is absolute, because the code of a model may change the working folder.
 
     Raises:
         SettingsError: The name is empty or has no known ending.
@@ -113,7 +116,7 @@ def _place_of_plot(how: Output) -> Path | None:
 
 
 def _figures() -> ModuleType:
-    """Import the figures and matplotlib, which would read a matplotlibrc in the working folder."""
+    """Import the figures and matplotlib, from another folder, so that a matplotlibrc in the working folder is not read."""
     import importlib.util
 
     spec = importlib.util.find_spec("matplotlib")
@@ -132,7 +135,7 @@ def _figures() -> ModuleType:
 def _compute(
     compute: Callable[[Any], Iterable[Any]], chosen: Any, how: Output, streams: Streams
 ) -> tuple[list[Any], IncompleteError | None]:
-    """Return the results, and the error of a part that has failed."""
+    """Return the results, and the error of a part that has failed, if there is one."""
     from sharpcli import progress
     from sharpcli.render.console import TerminalListener
 
@@ -190,7 +193,7 @@ def _draw(results: list[Any], plot: Path, how: Output, streams: Streams) -> None
 
 
 def _report(error: BaseException, command: str, values: dict[str, Any], how: Output, streams: Streams) -> int:
-    """Write an error, and return its exit code."""
+    """Write an error message, and return the exit code."""
     known = failure(error if isinstance(error, KeyboardInterrupt) else received() or error, command, values)
     if how.debug:
         cause = error.cause if isinstance(error, IncompleteError) else error

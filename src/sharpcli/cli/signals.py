@@ -12,7 +12,7 @@ _received: list[int] = []
 
 
 def listen() -> None:
-    """Handle SIGTERM (sent by clusters) and SIGHUP (of a closed terminal) like Ctrl-C; ignored signals stay ignored."""
+    """Handle SIGTERM (sent by clusters) and SIGHUP (sent if the terminal closes) like Ctrl-C, unless they are ignored."""
     for name in _SIGNALS:
         number = getattr(signal, name, None)  # Windows has no SIGHUP.
         if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
@@ -20,7 +20,7 @@ def listen() -> None:
 
 
 def received() -> Stopped | None:
-    """Return the exception of the last signal; C code of torch may have replaced it by another error."""
+    """Return the exception of the last signal, or None; C code of torch may have replaced this exception by another one."""
     return Stopped(_received[-1]) if _received else None
 
 

@@ -48,7 +48,7 @@ class _Forgiving(io.FileIO):
 def repair() -> None:
     """Open standard streams that the parent process has closed, and remove invalid widths from the environment.
 
-    Without this the first opened file would get the number of a closed stream, and prints would be written into it.
+    Without this, the first file that is opened would get the number of a closed stream, and output would be written into it.
 
     Raises:
         OSError: stdout is closed, so results cannot be written.
@@ -88,7 +88,7 @@ def apart() -> Streams:
 
 
 def _plain(stream: TextIO) -> TextIO:
-    """Replace characters that the encoding of a stream does not have by question marks."""
+    """Set a stream to write question marks for characters that its encoding does not have; return the stream."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
     return stream

@@ -35,7 +35,7 @@ class Command(TyperCommand):
 
 
 class Commands(TyperGroup):
-    """All commands."""
+    """The group of all commands; it reports usage errors in the form of all other errors."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""

@@ -1,13 +1,17 @@
-"""Maps y = B(x, w) + b that are linear in x and in w, differentiated twice by the kernels that differentiate them once.
+"""Maps y = B(x, w) + b with B linear in x and in w; their second derivatives use the kernels of their first derivatives.
 
-Every derivative of such a map is one of its three parts: B itself and its two adjoints. With Bx(g, w) and Bw(g, x) those,
+Examples are convolutions and matrix products. Every derivative of such a map is B itself or one of its two adjoints, here
+called Bx and Bw. With g the gradient with respect to y, the first backward pass returns the gradients
 
-    first backward:   x' = Bx(g, w),   w' = Bw(g, x),   b' = Σ g;
-    second, along (u, a, c) given for (x', w', b'):   g' = B(u, w) + B(x, a) + c,   x' = Bx(g, a),   w' = Bw(g, u).
+    x' = Bx(g, w),   w' = Bw(g, x),   b' = Σ g.
 
-Torch has these kernels, but differentiates the backward pass of a convolution by convolutions with kernels as large as
-the picture. In place of that there are exactly six times the operations of one forward pass in a product with the
-Hessian, the least that an exact one can take.
+With u, a and c the gradients with respect to x', w' and b', the second backward pass returns the gradients of g, x and w:
+
+    B(u, w) + B(x, a) + c,   Bx(g, a),   Bw(g, u).
+
+Torch has these kernels, but differentiates the backward pass of a convolution by convolutions with kernels as large as the
+image. Here a product with the Hessian, after its graph is made, takes exactly six times the operations of one forward pass,
+which is the minimum for an exact product.
 """
 
 from __future__ import annotations
@@ -23,21 +27,21 @@ Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 class Bilinear(Protocol):
-    """B and its adjoints."""
+    """B and its adjoints; `slope` is g, the gradient with respect to y."""
 
     def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return B(x, w) + b."""
 
     def adjoints(self, slope: Tensor, inputs: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> Grads:
-        """Return Bx(g, w), Bw(g, x) and Σ g (over all but the channels), or None for what is not wanted."""
+        """Return Bx(g, w), Bw(g, x) and Σ g (over all axes except the channels); None for those that are not wanted."""
 
     def spread(self, shift: Tensor, slope: Tensor) -> Tensor:
-        """Return numbers for each channel in the shape of a slope."""
+        """Return one number per channel, expanded to the shape of g."""
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution over 1, 2 or 3 dimensions of inputs (B, C, ...) with weights (D, C / groups, ...)."""
+    """A convolution over 1, 2 or 3 axes of inputs (B, C, ...) with weights (D, C / groups, ...)."""
 
     stride: list[int]
     padding: list[int]
@@ -45,18 +49,18 @@ class Convolution:
     groups: int
 
     def __call__(self, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return the convolution plus a bias for each channel."""
+        """Return the convolution plus the bias of each channel, shape (B, D, ...)."""
         answer: Tensor = torch.ops.aten.convolution(inputs, weight, bias, *self._shape())
         return answer
 
     def adjoints(self, slope: Tensor, inputs: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> Grads:
-        """Return the derivatives of <g, B(x, w) + b> in x, w and b."""
+        """Return the derivatives of <g, B(x, w) + b> with respect to x, w and b; None for those that are not wanted."""
         size = [len(weight)] if wanted[2] else None
         gradients: Grads = torch.ops.aten.convolution_backward(slope, inputs, weight, size, *self._shape(), list(wanted))
         return gradients
 
     def spread(self, shift: Tensor, slope: Tensor) -> Tensor:
-        """Return numbers (C,) in the shape of a slope (B, C, ...)."""
+        """Return numbers (D,) expanded to the shape of g, (B, D, ...)."""
         return shift.view(-1, *[1] * (slope.ndim - 2)).expand_as(slope)
 
     def _shape(self) -> tuple[Any, ...]:
@@ -66,14 +70,14 @@ class Convolution:
 def apply(
     kernel: Bilinear, inputs: Tensor, weight: Tensor, bias: Tensor | None, known: Callable[[], Tensor] | None = None
 ) -> Tensor:
-    """Return B(x, w) + b, twice differentiable.
+    """Return B(x, w) + b, twice differentiable with respect to x, w and b.
 
     Args:
         kernel: B.
         inputs: x.
         weight: w.
-        bias: b, one number a channel.
-        known: Returns the answer where it costs less than B to find; never differentiated.
+        bias: b, one number per channel.
+        known: Returns the value of B(x, w) + b at a lower cost than B. It is not differentiated.
     """
     answer: Tensor = _Forward.apply(inputs, weight, bias, kernel, known)
     return answer
@@ -111,7 +115,7 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, along: Tensor | None, across: Tensor | None, shift: Tensor | None) -> tuple[Any, ...]:
-        """Return the derivatives in the slope, x and w along u, a and c, of which any may be missing."""
+        """Return the gradients of g, x and w, given those of x', w' and b' (u, a and c), each of which may be None."""
         slope, inputs, weight = ctx.saved_tensors
         kernel, (by_slope, by_inputs, by_weight) = ctx.kernel, ctx.needs_input_grad[:3]
         turned = _turned(kernel, slope, inputs, weight, (along, across, shift)) if by_slope else None
@@ -121,7 +125,7 @@ class _Backward(torch.autograd.Function):
 
 
 def _turned(kernel: Bilinear, slope: Tensor, inputs: Tensor, weight: Tensor, given: Grads) -> Tensor | None:
-    """Return B(u, w) + B(x, a) + c."""
+    """Return B(u, w) + B(x, a) + c, without the terms whose u, a or c is None; None if all are."""
     along, across, shift = given
     if across is not None:
         total = kernel(inputs, across, shift)

@@ -1,9 +1,10 @@
-"""Puts the kernels of this folder in the place of torch's while a model runs, and folds BatchNorm into what is before it.
+"""Replacement of torch functions by the kernels of this package while a model runs; BatchNorm is folded into convolutions.
 
-In eval mode BatchNorm multiplies every channel by a number and adds another. After a convolution that is a convolution
-with other weights, so in a second derivative it need not cost its twenty passes over the activations. A model calls the
-functions of torch as ever; they are caught on the way (`TorchFunctionMode`), so its code is neither read nor changed.
-What does not fit, such as a convolution that fills its border in words, is left to torch.
+In eval mode BatchNorm multiplies each channel by one number and adds another. After a convolution, both together are one
+convolution with other weights. So BatchNorm costs nothing in a second derivative, instead of about twenty passes over the
+activations. The model calls functions of torch as usual, and a `TorchFunctionMode` intercepts the calls. The model's code
+is neither read nor changed. Calls that the kernels do not support, such as a convolution with padding="same", are left to
+torch. See docs/decisions/0010-kernels-caught-on-the-way.md.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _PENDING = "_sharpcli_convolution"
 
 
 class _Origin(NamedTuple):
-    """What a tensor was convolved from, and the versions of both then: an operation in place makes it untrue."""
+    """The convolution that made a tensor; it is valid while the version counters of input and output are `versions`."""
 
     kernel: Convolution
     inputs: Tensor
@@ -33,10 +34,10 @@ class _Origin(NamedTuple):
 
 
 class Fusing(TorchFunctionMode):
-    """The context that a model runs in.
+    """A context in which the model runs with these kernels, if gradients are on.
 
     Attributes:
-        count: How many calls were taken over so far.
+        count: Number of calls that were replaced so far.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class Fusing(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Iterable[Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Answer for a call of torch."""
+        """Return the result of a call of torch, from a kernel of this package if one supports the call."""
         other = _OTHERS.get(function)
         if other is not None and torch.is_grad_enabled():
             answer = other(*args, **(kwargs or {}))
@@ -96,7 +97,7 @@ def _normalise(
     origin: _Origin | None = getattr(input, _PENDING, None)
     if origin is None or origin.versions != (origin.inputs._version, input._version):
         return torch.addcmul(shift.view(wide), input, scale.view(wide))
-    # It is convolved already, so the answer takes no second convolution.
+    # The output of the convolution is known, so the value needs no second convolution.
     known = torch.addcmul(shift.detach().view(wide), input.detach(), scale.detach().view(wide))
     folded = origin.weight * scale.view(-1, *[1] * (origin.weight.ndim - 1))
     shift = shift if origin.bias is None else shift + origin.bias * scale

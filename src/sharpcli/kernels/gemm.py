@@ -1,7 +1,7 @@
-"""Matrix products by oneDNN where torch's own go by an MKL that leaves half of the processor idle.
+"""Matrix products by oneDNN, if they are faster than those of torch by MKL.
 
-On processors of AMD, MKL uses vectors half as long as those they have; oneDNN, which torch brings along for convolutions,
-does not care who made them. How much that is worth differs between models (1.1 to 2.2 times was seen), so it is measured.
+On AMD processors, MKL uses vectors of half the available width. oneDNN, which torch contains for convolutions, uses the full
+width on any processor. It was 1.1 to 2.2 times as fast, depending on the processor model, so the speed is measured first.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from sharpcli.kernels.bilinear import Grads
 
-_WORTH = 1.25  # Times as fast, for another library to be worth its risk.
+_WORTH = 1.25  # oneDNN is used if it is more than this many times as fast.
 _SIZE, _REPEATS = 512, 5
 
 
 def _onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return x wᵀ + b of x (..., I) and w (O, I)."""
+    """Return x wᵀ + b, shape (..., O), for x (..., I) and w (O, I)."""
     answer: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
     return answer
 
@@ -34,7 +34,7 @@ class MatrixProduct:
         return _onednn(inputs, weight, bias)
 
     def adjoints(self, slope: Tensor, inputs: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]) -> Grads:
-        """Return g w, gᵀx and Σ g, with g and x as tables of rows where rows are summed over."""
+        """Return g w, gᵀx and Σ g, or None if not wanted; in the last two, all axes except the last are flattened to rows."""
         rows = slope.reshape(-1, slope.shape[-1])
         return (
             _onednn(slope, weight.t(), None) if wanted[0] else None,
@@ -43,19 +43,19 @@ class MatrixProduct:
         )
 
     def spread(self, shift: Tensor, slope: Tensor) -> Tensor:
-        """Return numbers (O,) for each row of an answer."""
+        """Return numbers (O,) expanded to the shape of g, (..., O)."""
         return shift.expand_as(slope)
 
 
 def applies(inputs: Tensor, weight: Tensor) -> bool:
-    """Return whether a product of these is one that oneDNN is to make here."""
+    """Return whether oneDNN should compute the product of these tensors on this machine."""
     plain = all(part.device.type == "cpu" and part.dtype == torch.float32 and part.numel() for part in (inputs, weight))
     return plain and inputs.ndim > 1 and weight.ndim == 2 and is_faster()
 
 
 @functools.cache
 def is_faster() -> bool:
-    """Measure, once in a process, whether oneDNN multiplies clearly faster than what torch uses."""
+    """Return whether oneDNN multiplies clearly faster than the library that torch uses; measured once per process."""
     mkldnn: Any = torch.backends.mkldnn
     if not mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
@@ -65,7 +65,7 @@ def is_faster() -> bool:
 
 
 def _seconds(run: Callable[[], Tensor]) -> float:
-    """Return the shortest of a few times that something took."""
+    """Return the shortest time of a few runs of a function, in seconds."""
     moments = []
     with torch.no_grad():
         for _ in range(_REPEATS):

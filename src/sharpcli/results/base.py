@@ -38,7 +38,7 @@ class Conditions:
     """The conditions under which the numbers of a result were computed.
 
     Attributes:
-        loss_function: Its name with its options, and the axis of the classes if outputs have more than two axes.
+        loss_function: Name of the loss with its options, and the axis of the classes if outputs have more than two axes.
         output: Key of the outputs in the dict or tuple that the model returns; None if it returns a tensor.
         preprocessing: Transformation of the inputs between file and model, as a formula or in words.
     """

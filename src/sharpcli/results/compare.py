@@ -9,7 +9,7 @@ from sharpcli.results.base import Result, Subject
 
 @dataclass(frozen=True, kw_only=True)
 class CompareRow:
-    """The row of one checkpoint; a number that could not be measured is None, and `notes` has the reason."""
+    """The row of one checkpoint; a number is None if it was not requested or could not be measured (`notes` has the reason)."""
 
     checkpoint: Subject
     train_loss: float

@@ -48,8 +48,8 @@ class DataBar:
 
     `standard_error` is that of vᵀHv as a mean over `groups` random groups of the analysed samples, at the fixed top vector
     v. With --samples, `held_out` is vᵀHv on other samples of the split (biased low, since v was computed on the analysed
-    ones), and the in-sample value is biased high. The `bracket` between the two, extended by two standard errors at each
-    end, is for the eigenvalue over all samples of the split.
+    ones), and the in-sample value is biased high. The `bracket` is for the eigenvalue over all samples of the split: it
+    contains both values, with a margin of at most two standard errors at each end.
     """
 
     standard_error: float
@@ -128,7 +128,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """λmax as vᵀHv = vᵀGv + vᵀ(H - G)v: a part of the Gauss-Newton matrix G, and a remainder (`rest`)."""
+    """The first eigenvalue as vᵀHv = vᵀGv + vᵀ(H - G)v: the part of the Gauss-Newton matrix G, and the remainder (`rest`)."""
 
     hessian: float
     ggn: float
@@ -139,14 +139,16 @@ class Parts:
 class HessianResult(Result):
     """Eigenvalues of the Hessian, or of the matrix that `operator` names, of the mean loss, and further estimates.
 
-    `noise_floor` is the largest difference between a product and its value predicted by earlier products. `rounding` is the
-    allowance for errors that repeat in every product: 10 ε ‖H‖, or twice the error on some samples against float64. Both are
-    part of every interval.
-    `stability_threshold` is 2/lr at the run's peak learning rate, `sharpness_ratio` is λmax over
-    it; `last_stability_threshold` is 2/lr at the rate of the last update, which a decaying schedule
-    drives to infinity. `momentum_threshold` is the limit with the run's Nesterov momentum β,
-    (2 + 2β) / ((1 + 2β) lr), which lies below 2/lr. These are None if they have no meaning: for an
-    unknown or zero rate, or Adam.
+    `noise_floor` is the largest observed error of a product: its difference from a repetition, from a combination of earlier
+    products, or from symmetry, plus the error that the operator itself reports. `rounding` is the allowance for errors that
+    repeat in every product: the larger of 10 ε ‖H‖ and twice the error measured against float64. Both are part of every
+    interval.
+
+    `stability_threshold` is 2/lr at the run's peak learning rate, and `sharpness_ratio` is λmax divided by it.
+    `last_stability_threshold` is 2/lr at the learning rate of the last update; it grows without bound if the rate decays to
+    0. `momentum_threshold` is the limit with the run's momentum β: (2 + 2β) / ((1 + 2β) lr) for Nesterov's rule, which is
+    below 2/lr, and (2 + 2β) / lr for Polyak's. They are None except for the Hessian over all parameters of a run by SGD with
+    a known learning rate above 0.
     """
 
     checkpoint: Subject

@@ -49,8 +49,8 @@ class InspectResult(Result):
     """The contents of a file, and whether it can be analysed.
 
     `known_by` says how parameters were separated from buffers: "model", "record", or "names and values", which is a guess.
-    `ties` maps further names of tied parameters to the name that is counted; `left_out` are tensors that no model takes.
-    `run` is the state of the run if a folder was given; None for a file.
+    `ties` maps further names of tied parameters to the name that is counted; `left_out` are entries of the file
+    that are not used, such as those that training adds. `run` is the state of the run if a folder was given; None for a file.
     """
 
     checkpoint: Subject

@@ -11,8 +11,9 @@ from sharpcli.results.base import Result, Subject
 class Curve:
     """Loss and accuracy along a path on one split. A loss that is not finite is None in JSON.
 
-    `barrier` is the largest rise of the loss over the straight line between the two ends, within
-    0 <= α <= 1; it is 0 where the loss never rises above that line.
+    `barrier` is the largest rise of the loss above the straight line between the losses of the two ends, for 0 <= α <= 1. It
+    is 0 if the loss is never above that line, and None if a loss between the ends is not finite. `not_finite` is the number
+    of points whose loss is not finite.
     """
 
     split: str
@@ -41,7 +42,7 @@ class PathCurvature:
 class PathResult(Result):
     """Loss and accuracy along one path; α = 0 is `start`, α = 1 is `end`. `barrier` is that of the first split.
 
-    `straight_barrier` is that of the linear path at the same points, for a Bézier curve that was trained around it.
+    `straight_barrier` is the barrier of the linear path at the same points; it is computed for a Bézier curve only.
     `aligned_share` is the share of hidden units of the end that the alignment with the start has permuted.
     """
 

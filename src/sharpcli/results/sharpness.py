@@ -15,8 +15,8 @@ class Measurement:
     In a random subspace it is the mean over draws of the subspace, `phi_of_draws`, with its standard error;
     each draw is the largest value of its L-BFGS-B solves (`phi_of_restarts`, draw by draw) and of its sign ascents
     (`phi_of_sign_ascent`). `evaluations` counts points, `passes` passes over the data; a gradient is two passes. `rise` is
-    that of the best point in float64, minus a bound on the rounding error. `note` says why a search failed, or that it was
-    made in float64.
+    the rise of the loss at the best point in float64, minus a bound on the rounding error, as a mean over draws. `note` says
+    why a search failed, or that it was made in float64.
     """
 
     measure: str

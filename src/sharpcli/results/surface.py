@@ -21,8 +21,9 @@ class Mark:
 class SurfaceResult(Result):
     """Losses over a plane, by row β and column α; a loss that is not finite is None in JSON.
 
-    `lengths` are the Euclidean lengths of the axes, `explained` the share of a trajectory's variance along each,
-    `eigenvalues` those of the Hessian along each; both are empty for other axes.
+    `lengths` are the Euclidean lengths of the axes. `explained` is the share of the trajectory's variance along each axis of
+    a principal plane, and `eigenvalues` are those of the Hessian along each axis of a plane of eigenvectors; each is empty
+    for all other planes.
     """
 
     checkpoint: Subject
