@@ -99,7 +99,72 @@ def test_a_path_between_two_models(code: Path):
     result = sharpcli.interpolate(first, second, data, points=5)
     end = result.alphas.index(1.0)
     evaluation = sharpcli.Objective.of(second, *data["train"], bn="recompute")
+    assert (result.start.label, result.end.label) == ("<Sequential in memory, 1>", "<Sequential in memory, 2>")
     assert result.curves[0].loss[end] == pytest.approx(evaluation.loss(evaluation.parameters()), rel=1e-5)
+
+
+def test_models_are_compared_by_their_names(code: Path, tmp_path: Path):
+    (first, data), (second, _), (start, _) = (made(code, seed) for seed in range(3))
+    for name, model in (("first", first), ("second", second), ("start", start)):
+        torch.save(model.state_dict(), tmp_path / f"{name}.pt")
+    live = sharpcli.compare({"lr 0.1": first, "lr 0.5": second}, data, init=start)
+    files, named = [tmp_path / "first.pt", tmp_path / "second.pt"], {"model": f"{code}:net", "data": f"{code}:data"}
+    stored = sharpcli.compare(files, init=tmp_path / "start.pt", **named)
+    assert [row.checkpoint.label for row in live.rows] == ["lr 0.1", "lr 0.5"]
+    for one, other in zip(live.rows, stored.rows, strict=True):
+        for field in ("train_loss", "gap", "lambda_max", "phi", "distance"):
+            assert getattr(one, field) == getattr(other, field) is not None
+    unnamed = sharpcli.compare([first, second], data, metrics="hessian")
+    assert [row.checkpoint.label for row in unnamed.rows] == ["<Sequential in memory, 1>", "<Sequential in memory, 2>"]
+    alone = sharpcli.compare(first, data, metrics="distance")
+    assert alone.rows[0].notes == ("No distance: The initial weights of a model in memory are not known.",)
+    results = sharpcli.hessian_all({"a": first, "b": second}, data, topk=1)
+    assert [result.checkpoint.label for result in results] == ["a", "b"]
+    assert [values(result)[0] for result in results] == [
+        values(sharpcli.hessian(net, data, topk=1))[0] for net in (first, second)
+    ]
+
+
+def test_the_distance_between_models(code: Path, tmp_path: Path):
+    (model, _), (start, _) = made(code, 0), made(code, 1)
+    names = [name for name, _ in model.named_parameters()]
+    gone = [(model.get_parameter(name) - start.get_parameter(name)).detach().double().norm() for name in names]
+    wanted = float(torch.stack(gone).norm())
+    torch.save(start.state_dict(), tmp_path / "start.pt")
+    starts = (start, start.state_dict(), tmp_path / "start.pt", str(tmp_path / "start.pt"))
+    for result in (sharpcli.distance(model, init) for init in starts):
+        assert result.distance == pytest.approx(wanted, rel=1e-6)
+        assert result.known_by == "model"
+        assert result.num_parameters == sum(part.numel() for part in model.parameters())
+    assert [layer.name for layer in sharpcli.distance(model, start, per_layer=True).layers] == names
+    with pytest.raises(InputError, match="initial weights of a model in memory are not known"):
+        sharpcli.distance(model)
+    with pytest.raises(InputError, match="does not fit"):
+        sharpcli.distance(model, nn.Linear(3, 3))
+    with pytest.raises(SettingsError, match="is no tensor"):
+        sharpcli.distance(model, {"epoch": 3})
+
+
+def test_a_plane_around_a_model_and_through_three(code: Path):
+    (first, data), (second, _), (third, _) = (made(code, seed) for seed in range(3))
+    around = sharpcli.surface(first, data, points=3)
+    evaluation = sharpcli.Objective.of(first, *data["train"], bn="recompute")
+    assert around.loss_at_origin == pytest.approx(evaluation.loss(evaluation.parameters()), rel=1e-5)
+    through = sharpcli.surface({"a": first, "b": second, "c": third}, data, points=3)
+    assert [mark.name for mark in through.marks] == ["a", "b", "c"]
+
+
+def test_what_is_no_model_and_no_file_is_refused(code: Path, tmp_path: Path):
+    model, data = made(code)
+    torch.save(model.state_dict(), tmp_path / "a.pt")
+    with pytest.raises(SettingsError, match="A OrderedDict is neither a file nor a model"):
+        sharpcli.hessian(model.state_dict(), data)
+    with pytest.raises(SettingsError, match="'a' names the file"):
+        sharpcli.compare({"a": tmp_path / "a.pt"}, data)
+    with pytest.raises(SettingsError, match=r"a\.pt is a file"):
+        sharpcli.compare([model, tmp_path / "a.pt"], data)
+    with pytest.raises(SettingsError, match="no saved steps"):
+        sharpcli.hessian_all([model], data, along_run=True)
 
 
 def test_a_model_of_several_inputs_and_outputs():

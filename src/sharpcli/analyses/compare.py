@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+from torch import Tensor, nn
 
 from sharpcli import progress
 from sharpcli.analyses.distance import displacement, reference
 from sharpcli.analyses.hessian import largest, planner_for
 from sharpcli.analyses.partial_results import run_each
 from sharpcli.analyses.provenance import AnswerRecord, recording
+from sharpcli.checkpoints import Checkpoint
 from sharpcli.curvature.planner import Planner
 from sharpcli.errors import IncompleteError, InputError, SettingsError
-from sharpcli.loading import LoadedCheckpoint, check_loss, checkpoint_paths, load_checkpoint
+from sharpcli.loading import (
+    LoadedCheckpoint,
+    Place,
+    check_loss,
+    checkpoint_paths,
+    live_or_files,
+    load_checkpoint,
+    weights_in_memory,
+)
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.models.output import chosen_output
 from sharpcli.objective import Evaluation, Objective
@@ -27,7 +38,14 @@ _PARTS = {"open": 1.0, "plan": 2.0, "search": 12.0, "verify": 1.0, "ε-sharpness
 _LOSS_RATIO = 2.0  # Train losses that differ by more than this are not comparable: curvature decreases with the loss.
 
 
-def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None, **options: object) -> CompareResult:
+def compare(
+    checkpoints: Sequence[str | Path | nn.Module] | Mapping[str, nn.Module],
+    data: object = None,
+    *,
+    init: str | Path | nn.Module | Mapping[str, Tensor] | None = None,
+    settings: CompareSettings | None = None,
+    **options: object,
+) -> CompareResult:
     """Measure losses, gap, λmax, φ and distance of every checkpoint.
 
     The generalization gap is test loss minus train loss; its standard error is that of a difference of
@@ -35,7 +53,9 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
     their own defaults, apart from the tolerance and ε.
 
     Args:
-        paths: Files or run folders.
+        checkpoints: Files or run folders; or models in memory, as a list, or by their names in the result.
+        data: For models in memory, or the name of a data set; see `hessian`.
+        init: Initial weights for the distance: a file, a model, or a state dict. Default: those that a file records.
         settings: Settings of the comparison.
         **options: Fields of the settings, instead of `settings`.
 
@@ -46,21 +66,24 @@ def compare(paths: Sequence[str | Path], settings: CompareSettings | None = None
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
         IncompleteError: A checkpoint has failed; the error holds the result for the checkpoints before it.
     """
+    if isinstance(init, str | Path):
+        options, init = {**options, "init": str(init)}, None
+    places, options = live_or_files(checkpoints, data, options)
     settings = chosen(CompareSettings, settings, options)
-    paths = [paths] if isinstance(paths, str | Path) else paths
-    if not paths:
+    start = None if init is None else weights_in_memory(init)
+    if not places:
         raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")
     with recording(settings) as record:
         planner = planner_for(HessianSettings(chunk_size=settings.chunk_size))
 
-        def measured(path: str | Path) -> _Measured:
+        def measured(place: Place) -> _Measured:
             with progress.task("comparison", parts=_PARTS):
-                loaded = load_checkpoint(path, settings)
-                row, size = _row(loaded, settings, planner)
+                loaded = load_checkpoint(place, settings)
+                row, size = _row(loaded, settings, planner, start)
             return _Measured(row, size, (loaded.loss, loaded.data.fingerprint()), loaded.runtime)
 
         try:
-            measurements = run_each([partial(measured, path) for path in checkpoint_paths(paths)], "checkpoint")
+            measurements = run_each([partial(measured, place) for place in checkpoint_paths(places)], "checkpoint")
         except IncompleteError as error:
             raise IncompleteError([_result(error.results, settings, record)], error.cause) from error
         return _result(measurements, settings, record)
@@ -98,13 +121,15 @@ def _result(measurements: Sequence[_Measured], settings: CompareSettings, record
     )
 
 
-def _row(loaded: LoadedCheckpoint, settings: CompareSettings, planner: Planner) -> tuple[CompareRow, tuple[int, int]]:
+def _row(
+    loaded: LoadedCheckpoint, settings: CompareSettings, planner: Planner, start: Checkpoint | None
+) -> tuple[CompareRow, tuple[int, int]]:
     objectives = {split: loaded.objective(split) for split in ("train", "test")}
     theta = objectives["train"].parameters()
     train, test = (objectives[split].evaluate(theta) for split in ("train", "test"))
     check_loss(loaded, objectives["train"], train, "train")
     check_loss(loaded, objectives["test"], test, "test")
-    measured, notes = _measure(loaded, objectives[settings.split], settings, planner)
+    measured, notes = _measure(loaded, objectives[settings.split], settings, planner, start)
     subject = loaded.subject()
     accuracy_gap, accuracy_error = _accuracy_gap(train, test)
     row = CompareRow(
@@ -137,7 +162,7 @@ def _accuracy_gap(train: Evaluation, test: Evaluation) -> tuple[float | None, fl
 
 
 def _measure(
-    loaded: LoadedCheckpoint, objective: Objective, settings: CompareSettings, planner: Planner
+    loaded: LoadedCheckpoint, objective: Objective, settings: CompareSettings, planner: Planner, start: Checkpoint | None
 ) -> tuple[dict[str, float | None], tuple[str, ...]]:
     """Return the measures, and the reasons why any of them is missing."""
     measured: dict[str, float | None] = {}
@@ -162,10 +187,10 @@ def _measure(
             notes.append(f"φ{' failed' if sharpness.phi is None else ''}: {sharpness.note}")
     if "distance" in settings.metrics:
         try:
-            init = reference(loaded.checkpoint, settings.init, settings.ignore_keys)
+            init = start or reference(loaded.checkpoint, settings.init, settings.ignore_keys)
             measured["distance"] = displacement(loaded.checkpoint, init, model=loaded.model).distance
         except InputError as error:
-            if settings.init:
+            if settings.init or start:
                 raise
             notes.append(f"No distance: {error.message}")
     return measured, tuple(notes)

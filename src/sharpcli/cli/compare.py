@@ -25,6 +25,6 @@ def command(
     def compute(settings: CompareSettings) -> Sequence[Any]:
         from sharpcli.analyses.compare import compare
 
-        return [compare(checkpoints, settings)]
+        return [compare(checkpoints, settings=settings)]
 
     answer(NAME, CompareSettings, values, compute, how)

@@ -32,6 +32,6 @@ def command(
         from sharpcli.analyses.distance import distance
         from sharpcli.loading import each_checkpoint
 
-        return (distance(path, settings) for path in each_checkpoint(checkpoints))
+        return (distance(path, settings=settings) for path in each_checkpoint(checkpoints))
 
     answer(NAME, DistanceSettings, values, compute, how)

@@ -29,6 +29,6 @@ def command(
             raise SettingsError("There is nothing to draw.", "Add --density, or compute eigenvalues with --topk.")
         from sharpcli.analyses.hessian import hessian_all
 
-        return hessian_all(checkpoints, settings)
+        return hessian_all(checkpoints, settings=settings)
 
     answer(NAME, HessianSettings, values, compute, how, require_converged=strict)

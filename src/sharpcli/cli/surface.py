@@ -27,6 +27,6 @@ def command(
     def compute(settings: SurfaceSettings) -> Sequence[Any]:
         from sharpcli.analyses.surface import surface
 
-        return [surface(checkpoints, settings)]
+        return [surface(checkpoints, settings=settings)]
 
     answer(NAME, SurfaceSettings, values, compute, how)

@@ -2,7 +2,7 @@
 
 from sharpcli.loading.checkpoint import LoadedCheckpoint, load_checkpoint, rebuild
 from sharpcli.loading.data import load_data
-from sharpcli.loading.live import LiveModel, live_or_file
+from sharpcli.loading.live import LiveModel, Place, live_or_file, live_or_files, weights_in_memory
 from sharpcli.loading.loss_check import check_loss, losses_agree, stored_loss
 from sharpcli.loading.model import num_outputs, output_difference
 from sharpcli.loading.named_model import named_model
@@ -12,11 +12,13 @@ from sharpcli.loading.subject import label, subject_of
 __all__ = [
     "LiveModel",
     "LoadedCheckpoint",
+    "Place",
     "check_loss",
     "checkpoint_paths",
     "each_checkpoint",
     "label",
     "live_or_file",
+    "live_or_files",
     "load_checkpoint",
     "load_data",
     "losses_agree",
@@ -26,4 +28,5 @@ __all__ = [
     "rebuild",
     "stored_loss",
     "subject_of",
+    "weights_in_memory",
 ]

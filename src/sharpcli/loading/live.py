@@ -1,16 +1,17 @@
-"""A model and data in memory, as Python code has them, in place of a file: nothing of the caller's model is changed."""
+"""Models, weights and data in memory instead of in files: the objects of the caller are not changed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from sharpcli.checkpoints import Checkpoint
+from sharpcli.checkpoints import IN_MEMORY, Checkpoint
 from sharpcli.datasets.resolve import require_classes
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.datasets.transforms import transform_named
@@ -28,32 +29,37 @@ _DATA = "the data"
 
 @dataclass(frozen=True, eq=False)
 class LiveModel:
-    """A model with the data that it is analysed on.
+    """A model with the data for its analysis.
 
     Attributes:
         model: Any module; a copy of it is analysed.
-        data: What `datasets.user_data` takes; None where the settings name the data.
+        name: Its name in results, such as "<ResNet in memory>".
+        data: Any form of `datasets.user_data`; None if the settings name the data, or if no data are needed.
     """
 
     model: nn.Module
-    data: Any
+    name: str
+    data: Any = None
 
-    @property
-    def name(self) -> str:
-        """Its name in results, such as "<ResNet in memory>"."""
-        return f"<{type(inside(self.model)).__name__} in memory>"
+    @staticmethod
+    def of(model: nn.Module) -> LiveModel:
+        """Return a model with a name made from its class."""
+        return LiveModel(model, f"<{type(inside(model)).__name__} in memory>")
+
+    def copy(self) -> nn.Module:
+        """Return a private copy on the CPU, without wrappers such as that of torch.compile."""
+        return private_copy(self._copy)
 
     def checkpoint(self) -> Checkpoint:
-        """Return its weights as those of a file."""
-        state = {name: tensor.detach().clone() for name, tensor in self._copy.state_dict().items()}
-        return Checkpoint(Path(self.name), state, container="a model in memory")
+        """Return the weights in the form of a checkpoint that was read from a file."""
+        return _in_memory(self.name, self._copy.state_dict())
 
     def splits(self, checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
-        """Return its data.
+        """Return the data.
 
         Args:
-            checkpoint: That of the model.
-            settings: They name the data where these are not in memory.
+            checkpoint: The weights of the model.
+            settings: They name the data, unless the data are in memory.
         """
         if self.data is None:
             return load_data(checkpoint, settings)
@@ -69,38 +75,113 @@ class LiveModel:
         Raises:
             InputError: The model does not take the data.
         """
-        model = private_copy(self._copy)
+        model = self.copy()
         choose_outputs_of(model, self.name, data.input_shape, data.first_samples, settings.output)
         return model
 
     @cached_property
     def _copy(self) -> nn.Module:
-        """A copy on the CPU without wrappers, such as that of torch.compile."""
         return unwrapped(private_copy(inside(self.model)).cpu())
 
 
+Place = str | Path | LiveModel
+
+
 def live_or_file(
-    checkpoint: str | Path | nn.Module, data: object, options: Mapping[str, object]
-) -> tuple[str | Path | LiveModel, dict[str, object]]:
+    checkpoint: str | Path | nn.Module, data: object, options: Mapping[str, object], *, needs_data: bool = True
+) -> tuple[Place, dict[str, object]]:
     """Return what to analyse, and the options of the analysis.
 
     Args:
         checkpoint: A file, a run folder, or a model.
-        data: Data for the model, or the name of a data set; None for those that the file records.
-        options: Of the analysis.
+        data: Data for the model, or the name of a data set; None for the data that the file records.
+        options: Options of the analysis.
+        needs_data: Whether a model cannot be analysed without data.
 
     Raises:
         SettingsError: A model without data, or data in memory for a file.
     """
+    (place,), named = live_or_files([checkpoint], data, options, needs_data=needs_data)
+    return place, named
+
+
+def live_or_files(
+    checkpoints: object, data: object, options: Mapping[str, object], *, needs_data: bool = True
+) -> tuple[list[Place], dict[str, object]]:
+    """Return what to analyse, in order, and the options of the analysis.
+
+    Args:
+        checkpoints: One file or model, a sequence of them, or a mapping from names in results to models.
+        data: Data for the models, or the name of a data set; None for the data that the files record.
+        options: Options of the analysis.
+        needs_data: Whether a model cannot be analysed without data.
+
+    Raises:
+        SettingsError: A model without data, data in memory for a file, or something that is neither a file nor a model.
+    """
     named = {**options, "data": data} if isinstance(data, str) else dict(options)
-    if isinstance(checkpoint, nn.Module):
-        if data is None:
-            raise SettingsError("A model in memory needs data.", "Give them behind the model: hessian(model, data).")
-        if "model" in options:
-            raise SettingsError("The option model names a model, but one is given.", "Leave the option out.")
-        return LiveModel(checkpoint, None if isinstance(data, str) else data), named
-    if data is not None and not isinstance(data, str):
+    in_memory = None if isinstance(data, str) else data
+    if isinstance(checkpoints, Mapping):
+        places = [_named(one, str(name)) for name, one in checkpoints.items()]
+    else:
+        several = isinstance(checkpoints, Sequence) and not isinstance(checkpoints, str | nn.Module)
+        given: Sequence[object] = checkpoints if several else [checkpoints]  # type: ignore[assignment]
+        places = _numbered([_place(one) for one in given])
+    live = [place for place in places if isinstance(place, LiveModel)]
+    if live and "model" in options:
+        raise SettingsError("The option model names a model, but one is given.", "Leave the option out.")
+    if live and needs_data and "data" not in named and in_memory is None:
+        raise SettingsError("A model in memory needs data.", "Give them after the model, as in hessian(model, data).")
+    if in_memory is not None and len(live) < len(places):
+        file = next(place for place in places if not isinstance(place, LiveModel))
         raise SettingsError(
-            f"Data in memory need a model in memory, and {checkpoint} is a file.", "Load it into a model, or name a data set."
+            f"Data in memory need a model in memory, and {file} is a file.", "Load it into a model, or name a data set."
         )
-    return checkpoint, named
+    return [replace(place, data=in_memory) if isinstance(place, LiveModel) else place for place in places], named
+
+
+def weights_in_memory(weights: nn.Module | Mapping[str, Tensor]) -> Checkpoint:
+    """Return the weights of a model, or of its state dict, in the form of a checkpoint that was read from a file.
+
+    Raises:
+        SettingsError: A value of the state dict is no tensor.
+    """
+    if isinstance(weights, nn.Module):
+        return LiveModel.of(weights).checkpoint()
+    wrong = next((name for name, part in weights.items() if not isinstance(part, Tensor)), None)
+    if wrong is not None:
+        raise SettingsError(f"'{wrong}' of the given weights is no tensor.", "Give a model, or its state_dict().")
+    return _in_memory("<state dict in memory>", weights)
+
+
+def _in_memory(name: str, state: Mapping[str, Tensor]) -> Checkpoint:
+    return Checkpoint(Path(name), {key: part.detach().clone().cpu() for key, part in state.items()}, container=IN_MEMORY)
+
+
+def _place(given: object) -> Place:
+    if isinstance(given, nn.Module):
+        return LiveModel.of(given)
+    if isinstance(given, str | Path):
+        return given
+    raise SettingsError(f"A {type(given).__name__} is neither a file nor a model.", "Give a path, or a torch.nn.Module.")
+
+
+def _named(given: object, name: str) -> Place:
+    place = _place(given)
+    if not isinstance(place, LiveModel):
+        raise SettingsError(f"'{name}' names the file {place}, and files have their own names.", "Give files as a list.")
+    return replace(place, name=name)
+
+
+def _numbered(places: list[Place]) -> list[Place]:
+    """Return the places with different names for models of one class."""
+    names = Counter(place.name for place in places if isinstance(place, LiveModel))
+    seen = Counter[str]()
+    answer: list[Place] = []
+    for place in places:
+        if isinstance(place, LiveModel) and names[place.name] > 1:
+            seen[place.name] += 1
+            answer.append(replace(place, name=f"{place.name[:-1]}, {seen[place.name]}>"))
+        else:
+            answer.append(place)
+    return answer

@@ -1,27 +1,33 @@
-"""The checkpoints that a command line names: files of other kinds are left out, and progress shows which is worked on."""
+"""The checkpoints that a command works on: files of other kinds are left out, and progress shows the current one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from sharpcli import checkpoints, progress
+from sharpcli.loading.live import LiveModel, Place
+
+_Place = TypeVar("_Place", bound=Place)
 
 
-def checkpoint_paths(paths: Sequence[str | Path]) -> list[str | Path]:
-    """Return the paths without files that are no checkpoints, such as the text beside them, and say which those are.
+def checkpoint_paths(places: Sequence[_Place]) -> list[_Place]:
+    """Return the places without files that are no checkpoints, such as a text file next to them, and say which those are.
 
-    Where nothing else is named they stay, so that the command can say what is wrong with them.
+    If no other place is named, they are kept, so that the command can say what is wrong with them.
 
     Raises:
         InputError: A file is missing; this is reported before any work.
     """
-    chosen = [path for path in paths if not checkpoints.is_something_else(path)]
-    others = [str(path) for path in paths if path not in chosen]
-    if not chosen or not others:
-        return checkpoints.there(paths)
-    progress.say(f"note: left out, because they are not checkpoints: {', '.join(others)}")
-    return checkpoints.there(chosen)
+    chosen = [place for place in places if isinstance(place, LiveModel) or not checkpoints.is_something_else(place)]
+    others = [str(place) for place in places if place not in chosen]
+    if not chosen:
+        chosen = list(places)
+    elif others:
+        progress.say(f"note: left out, because they are not checkpoints: {', '.join(others)}")
+    checkpoints.there([place for place in chosen if not isinstance(place, LiveModel)])
+    return chosen
 
 
 def each_checkpoint(paths: Sequence[str | Path]) -> Iterator[str | Path]:

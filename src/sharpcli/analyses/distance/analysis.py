@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -16,7 +17,7 @@ from sharpcli.analyses.provenance import recording
 from sharpcli.checkpoints import Checkpoint, Parts
 from sharpcli.errors import InputError
 from sharpcli.files import Range
-from sharpcli.loading import named_model, subject_of
+from sharpcli.loading import LiveModel, Place, live_or_file, named_model, subject_of, weights_in_memory
 from sharpcli.results import Displacement, DistanceResult, Growth, LayerDistance, Trajectory
 from sharpcli.runtime import Runtime
 from sharpcli.settings import DistanceSettings, chosen
@@ -29,16 +30,23 @@ class _Line(TypedDict):
     distance: Annotated[float, Range(0)]
 
 
-def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, **options: object) -> DistanceResult:
+def distance(
+    checkpoint: str | Path | nn.Module,
+    init: str | Path | nn.Module | Mapping[str, Tensor] | None = None,
+    *,
+    settings: DistanceSettings | None = None,
+    **options: object,
+) -> DistanceResult:
     """Measure ‖w - w₀‖₂ over all parameters, in float64; a tied tensor counts once, buffers do not count.
 
     For a run folder the result also has the length of the trajectory through the saved steps, and tells whether the distances
     grow as log t or as a power of t. They are read from distances.jsonl if training has written it, else from the saved steps.
 
     Args:
-        checkpoint: File, or run folder; a run folder also gives its saved steps.
+        checkpoint: File, run folder, or a model in memory; a run folder also gives its saved steps.
+        init: Initial weights: a file, a model, or a state dict. Default: those that the file records.
         settings: Settings of the measurement.
-        **options: Fields of the settings, instead of `settings`, such as `distance("b.pt", init="a.pt")`.
+        **options: Fields of the settings, instead of `settings`, such as `distance("b.pt", "a.pt", per_layer=True)`.
 
     Returns:
         Distance, also relative to ‖w₀‖, and cosine of the angle between w and w₀; per layer if requested.
@@ -50,19 +58,26 @@ def distance(checkpoint: str | Path, settings: DistanceSettings | None = None, *
     References:
         Hoffer et al., NeurIPS 2017, section 4 (distance over all weights, not one tensor).
     """
+    if isinstance(init, str | Path):
+        options, init = {**options, "init": str(init)}, None
+    place, options = live_or_file(checkpoint, None, options, needs_data=False)
     settings = chosen(DistanceSettings, settings, options)
     runtime = Runtime.open(settings.device, settings.dtype)
     with recording(settings) as record:
-        final = checkpoints.read(checkpoint, settings.weights, ignore=settings.ignore_keys)
-        init = reference(final, settings.init, settings.ignore_keys)
-        place = files.expanded(checkpoint)
-        steps = checkpoints.saved_steps(place, final)
-        ends, start, *between = _parameters([final, init, *steps], named_model(final, settings))
+        steps, model = list[Checkpoint](), None
+        if isinstance(place, LiveModel):
+            final, model = place.checkpoint(), place.copy()
+        else:
+            final = checkpoints.read(place, settings.weights, ignore=settings.ignore_keys)
+            model = named_model(final, settings)
+            steps = checkpoints.saved_steps(files.expanded(place), final)
+        initial = reference(final, settings.init, settings.ignore_keys) if init is None else weights_in_memory(init)
+        ends, start, *between = _parameters([final, initial, *steps], model)
         whole = _displacement(final, ends, start, per_layer=settings.per_layer)
         along = tuple(_displacement(step, at_step, start) for step, at_step in zip(steps, between, strict=True))
         return DistanceResult(
             checkpoint=subject_of(final),
-            reference=init.address,
+            reference=initial.address,
             num_parameters=ends.num_parameters,
             known_by=ends.known_by,
             ties=ends.ties,
@@ -166,10 +181,13 @@ def _trajectory(along: list[Parts]) -> Trajectory | None:
     )
 
 
-def _lines(place: Path, steps: tuple[Displacement, ...], settings: DistanceSettings) -> list[dict[str, Any]]:
+def _lines(place: Place, steps: tuple[Displacement, ...], settings: DistanceSettings) -> list[dict[str, Any]]:
     """Return distances by update: those that training recorded, from its own initial weights, else those of the saved steps."""
-    written = place / "distances.jsonl"
-    if place.is_dir() and files.is_there(written) and not settings.init:
+    if isinstance(place, LiveModel):
+        return []
+    folder = files.expanded(place)
+    written = folder / "distances.jsonl"
+    if folder.is_dir() and files.is_there(written) and not settings.init:
         try:
             lines = files.read_lines(written, _Line, "Remove it.")
         except InputError as error:  # The distances can also be computed from the weights.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sharpcli import checkpoints, files, progress
+from sharpcli import files, progress
 from sharpcli.analyses.hessian import layers as layer_blocks
 from sharpcli.analyses.hessian import report, spectrum, vectors_file
 from sharpcli.analyses.hessian.data_bar import DataBarMeter
@@ -25,6 +25,7 @@ from sharpcli.analyses.hessian.search import (
 )
 from sharpcli.analyses.partial_results import OptionalParts, run_each
 from sharpcli.analyses.provenance import recording
+from sharpcli.checkpoints import read, saved_steps
 from sharpcli.curvature.dead_parameters import dead_parameters
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.planner import Planner
@@ -32,7 +33,16 @@ from sharpcli.errors import InputError, SettingsError
 from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.reductions import norm
-from sharpcli.loading import LiveModel, LoadedCheckpoint, check_loss, checkpoint_paths, live_or_file, load_checkpoint
+from sharpcli.loading import (
+    LiveModel,
+    LoadedCheckpoint,
+    Place,
+    check_loss,
+    checkpoint_paths,
+    live_or_file,
+    live_or_files,
+    load_checkpoint,
+)
 from sharpcli.results import HessianResult, Layer
 from sharpcli.settings import HessianSettings, chosen
 
@@ -71,9 +81,16 @@ def hessian(
 
 
 def hessian_all(
-    places: Sequence[str | Path], settings: HessianSettings | None = None, **options: object
+    checkpoints: Sequence[str | Path | nn.Module] | Mapping[str, nn.Module],
+    data: object = None,
+    *,
+    settings: HessianSettings | None = None,
+    **options: object,
 ) -> list[HessianResult]:
     """Run `hessian` for several checkpoints, for all saved steps of runs, and for both splits.
+
+    The arguments are those of `hessian`; `checkpoints` are files, run folders, or models in memory, as a list, or by their
+    names in the results.
 
     Along a run each search starts near the eigenvectors of the previous step, which saves products.
 
@@ -81,21 +98,22 @@ def hessian_all(
         SharpcliError: As for `hessian`; also if one file is given for the vectors of several analyses.
         IncompleteError: An analysis has failed; the error holds the results before it.
     """
+    places, options = live_or_files(checkpoints, data, options)
     settings = chosen(HessianSettings, settings, options)
     splits = ("train", "test") if settings.split == "both" else (settings.split,)
-    files_of = [_saved(place) if settings.along_run else [Path(place)] for place in checkpoint_paths(places)]
-    count = len(splits) * sum(map(len, files_of))
+    steps_of = [_saved(place) if settings.along_run else [place] for place in checkpoint_paths(places)]
+    count = len(splits) * sum(map(len, steps_of))
     if settings.vectors and count > 1:
         raise SettingsError("--vectors is one file, but there are several analyses.", "Run one analysis per command.")
     planner, warm = planner_for(settings), dict[tuple[int, str], Tensor | None]()
 
-    def one(run: int, path: Path, split: str, place: str | None) -> HessianResult:
-        single = replace(settings, split=split, along_run=False, state=place)
+    def one(run: int, path: Place, split: str, state: str | None) -> HessianResult:
+        single = replace(settings, split=split, along_run=False, state=state)
         result, vectors = _analyse(path, single, planner, warm.get((run, split)))
         warm[run, split] = vectors if settings.along_run else None
         return result
 
-    wanted = [(run, path, split) for run, steps in enumerate(files_of) for path in steps for split in splits]
+    wanted = [(run, path, split) for run, steps in enumerate(steps_of) for path in steps for split in splits]
     with _held(settings):
         return run_each(
             [
@@ -201,10 +219,12 @@ def _require_deterministic(first: float, second: float, settings: HessianSetting
         )
 
 
-def _saved(place: str | Path) -> list[Path]:
+def _saved(place: Place) -> list[Place]:
     """Return the files that --along-run analyses: the saved steps of a run in their order, with its final weights last."""
-    folder, final = Path(place), checkpoints.read(place)
-    steps = checkpoints.saved_steps(folder, final)
+    if isinstance(place, LiveModel):
+        raise SettingsError("A model in memory has no saved steps.", "Leave along_run out.")
+    folder, final = Path(place), read(place)
+    steps = saved_steps(folder, final)
     if not steps:
         raise InputError(
             f"{place} is no run folder with saved steps.", "Train with --save-every N, and name the folder of one mode."

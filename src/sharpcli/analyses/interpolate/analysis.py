@@ -22,7 +22,7 @@ from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.inputs import select
 from sharpcli.linalg.reductions import norm
-from sharpcli.loading import LoadedCheckpoint, checkpoint_paths, live_or_file, load_checkpoint, output_difference
+from sharpcli.loading import LoadedCheckpoint, checkpoint_paths, live_or_files, load_checkpoint, output_difference
 from sharpcli.models.output import chosen_output
 from sharpcli.objective import Evaluation
 from sharpcli.results import PathResult
@@ -66,10 +66,10 @@ def interpolate(
     References:
         Keskar et al., ICLR 2017, figures 3 and 7. Garipov et al. 2018 for the statistics.
     """
-    (first_place, given), (second_place, _) = (live_or_file(place, data, options) for place in (start, end))
-    settings = chosen(InterpolateSettings, settings, given)
+    places, options = live_or_files([start, end], data, options)
+    settings = chosen(InterpolateSettings, settings, options)
     with recording(settings) as record, progress.task("interpolation", parts=_parts(settings)):
-        first, second = (load_checkpoint(place, settings) for place in (first_place, second_place))
+        first, second = (load_checkpoint(place, settings) for place in places)
         require_compatible(first, second)
         share = None
         if settings.align:

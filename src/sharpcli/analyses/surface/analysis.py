@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy
+from torch import nn
 
-from sharpcli import checkpoints, files
+from sharpcli import files
 from sharpcli.analyses.compatibility import different_constants, require_compatible
 from sharpcli.analyses.provenance import recording
 from sharpcli.analyses.surface.grid import SavedGrid, fill
 from sharpcli.analyses.surface.plane import Plane, eigen_plane, plane_through, principal_plane, random_plane
 from sharpcli.batchnorm import batch_norms
+from sharpcli.checkpoints import same_parameters, saved_steps, state_sha256
 from sharpcli.errors import InputError, NumericalError, SettingsError
-from sharpcli.loading import LoadedCheckpoint, check_loss, checkpoint_paths, label, load_checkpoint
+from sharpcli.loading import (
+    LiveModel,
+    LoadedCheckpoint,
+    Place,
+    check_loss,
+    checkpoint_paths,
+    label,
+    live_or_files,
+    load_checkpoint,
+)
 from sharpcli.objective import Objective
 from sharpcli.results import Mark, SurfaceResult
 from sharpcli.settings import SurfaceSettings, chosen
@@ -24,7 +35,13 @@ from sharpcli.settings import SurfaceSettings, chosen
 _MARGIN = 0.25  # Fraction of the extent of the marks that is added on each side, if no range is given.
 
 
-def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None, **options: object) -> SurfaceResult:
+def surface(
+    checkpoints: str | Path | nn.Module | Sequence[str | Path | nn.Module] | Mapping[str, nn.Module],
+    data: object = None,
+    *,
+    settings: SurfaceSettings | None = None,
+    **options: object,
+) -> SurfaceResult:
     """Evaluate the loss on a grid in a plane.
 
     One checkpoint is the centre of two random or two eigenvector axes; three checkpoints span the plane through them; a run
@@ -32,7 +49,8 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
     between; with `state` the points are saved during the work.
 
     Args:
-        paths: One or three checkpoints, or one run folder for `axes="pca"`.
+        checkpoints: One or three files or models in memory, or one run folder for `axes="pca"`.
+        data: For models in memory, or the name of a data set; see `hessian`.
         settings: Settings of the surface.
         **options: Fields of the settings, instead of `settings`.
 
@@ -45,19 +63,20 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
     References:
         Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018.
     """
+    places, options = live_or_files(checkpoints, data, options)
     settings = chosen(SurfaceSettings, settings, options)
-    paths = checkpoint_paths(paths)
-    if len(paths) not in (1, 3):
+    places = checkpoint_paths(places)
+    if len(places) not in (1, 3):
         raise SettingsError(
-            f"A surface needs one checkpoint or three, not {len(paths)}.", "Give one, or three that span a plane."
+            f"A surface needs one checkpoint or three, not {len(places)}.", "Give one, or three that span a plane."
         )
     # An absolute path, because a model's code may change the working directory.
     state = None if settings.state is None else files.from_root(settings.state)
     holding = nullcontext() if state is None else files.held(state, "--state", folder=False)
     with holding, recording(settings) as record:
-        loaded = _loaded(paths, settings)
+        loaded = _loaded(places, settings)
         objective = loaded[0].objective()
-        plane = _plane(loaded, files.expanded(paths[0]), objective, settings)
+        plane = _plane(loaded, places[0], objective, settings)
         alphas, betas = _ranges(plane, settings)
         statistics = loaded[0].objective("train") if settings.bn == "recompute" and batch_norms(loaded[0].model) else None
 
@@ -69,7 +88,7 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
             "paths": [one.checkpoint.sha256() for one in loaded],
             "data": loaded[0].data.fingerprint(),
             "loss": loaded[0].loss,
-            "plane": checkpoints.state_sha256({"origin": plane.origin, "axes": plane.axes}),
+            "plane": state_sha256({"origin": plane.origin, "axes": plane.axes}),
             "settings": _relevant(settings),
         }
         kept = SavedGrid(state, identity, record.seconds)
@@ -95,11 +114,11 @@ def surface(paths: Sequence[str | Path], settings: SurfaceSettings | None = None
         )
 
 
-def _loaded(paths: Sequence[str | Path], settings: SurfaceSettings) -> list[LoadedCheckpoint]:
+def _loaded(places: Sequence[Place], settings: SurfaceSettings) -> list[LoadedCheckpoint]:
     """Open one or three checkpoints; require the same model, loss and data, and compare the losses with the stored ones."""
-    if len(paths) == 3 and settings.axes != SurfaceSettings.axes:
+    if len(places) == 3 and settings.axes != SurfaceSettings.axes:
         raise SettingsError(f"--axes {settings.axes} is for one checkpoint; three span their own plane.", "Leave --axes out.")
-    loaded = [load_checkpoint(path, settings) for path in paths]
+    loaded = [load_checkpoint(place, settings) for place in places]
     for other in loaded[1:]:
         require_compatible(loaded[0], other)
         if constants := different_constants(loaded[0], other):
@@ -117,15 +136,15 @@ def _loaded(paths: Sequence[str | Path], settings: SurfaceSettings) -> list[Load
     return loaded
 
 
-def _plane(loaded: list[LoadedCheckpoint], folder: Path, objective: Objective, settings: SurfaceSettings) -> Plane:
+def _plane(loaded: list[LoadedCheckpoint], place: Place, objective: Objective, settings: SurfaceSettings) -> Plane:
     theta = objective.parameters()
     if len(loaded) > 1:
         points = [one.objective().parameters() for one in loaded]
         return plane_through(points, [label(one.checkpoint) for one in loaded])
     if settings.axes == "pca":
         final = loaded[0].checkpoint
-        steps = checkpoints.saved_steps(folder, final)
-        parts = checkpoints.same_parameters(steps, loaded[0].model) if steps else []
+        steps = [] if isinstance(place, LiveModel) else saved_steps(files.expanded(place), final)
+        parts = same_parameters(steps, loaded[0].model) if steps else []
         along = [objective.space.flatten(step.parameters).to(theta) for step in parts]
         return principal_plane(along, [str(step.metadata.get("step")) for step in steps])
     if settings.axes == "eigen":
