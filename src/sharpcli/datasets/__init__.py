@@ -1,5 +1,5 @@
-"""Data sets: `resolve` loads one from what --data says.
+"""Data sets; `resolve` loads the data set that --data names.
 
-`readers/` are the plug-ins: one file reads one data set, or one format of the user's own files, and a new file there is a
-new name for --data. Importing this package imports no torch.
+`readers/` contains the plug-ins: one file reads one data set, or one format of the user's files. A new file there adds a
+new name for --data. Importing this package does not import torch.
 """

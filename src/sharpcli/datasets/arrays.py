@@ -1,4 +1,4 @@
-"""From NumPy arrays to a checked data set: what counts as images, tokens, classes and values."""
+"""Conversion of NumPy arrays to a checked data set: rules for images, tokens, classes and regression targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sharpcli.datasets.transforms import Transform
 from sharpcli.errors import InputError
 from sharpcli.losses import IGNORED
 
-DIVIDED = "bytes / 255"  # What is done to uint8 inputs, in words.
+DIVIDED = "bytes / 255"  # The conversion of uint8 inputs, in words.
 _MOST_AXES = 2  # Tokens have shape (N,) or (N, T).
 
 
@@ -29,24 +29,24 @@ def splits_of_arrays(
     ignore_index: int = IGNORED,
     num_classes: int | None = None,
 ) -> DataSplits:
-    """Return the data set of arrays x_train, y_train and, if there are some, x_test, y_test.
+    """Return the data set of arrays x_train, y_train and, if given, x_test, y_test.
 
-    Bytes (uint8 inputs) are divided by 255, floats are used as they stand, and nothing is standardised.
-    Other integers (N,) or (N, T) are tokens, which a model looks up: a text of T tokens is a row of (N, T).
-    Integer targets (N,), or (N, T) with one for each token, are classes counted from 0, and -100 is ignored;
-    float targets (N,) or (N, K) are values to regress on, or labels.
+    Inputs of type uint8 are divided by 255; floating-point inputs are not scaled, and no inputs are standardised. Other
+    integer inputs, (N,) or (N, T), are tokens, which index the embedding table of a model; a row has the T tokens of a text.
+    Integer targets (N,), or (N, T) with one per token, are classes counted from 0, and -100 is ignored. Boolean targets are
+    classes 0 and 1. Floating-point targets (N,) or (N, K) are regression targets or labels.
 
     Args:
-        arrays: By name.
-        name: Of the data set, for messages.
-        place: Where the arrays are from, for messages.
-        transform: What is done to images of bytes (N, C, H, W) in place of the division by 255.
-        tokens: Take integer inputs of any type and shape as tokens.
-        ignore_index: A further target that is ignored.
-        num_classes: C. Default: the largest training class + 1, or the width of values.
+        arrays: The arrays by name.
+        name: Name of the data set, for messages.
+        place: Source of the arrays, such as a path, for messages.
+        transform: Maps images (N, C, H, W), uint8, to inputs; replaces the division by 255.
+        tokens: Use integer inputs of any type and shape as tokens.
+        ignore_index: An integer target that is ignored in addition to -100.
+        num_classes: Number of classes C. Default: the largest training class + 1, or K for floating-point targets.
 
     Raises:
-        InputError: A type, a length or a number does not fit.
+        InputError: The type, the shape, the length or a number of an array is not allowed.
     """
     tensors = {key: _inputs(key, array, transform, tokens=tokens) for key, array in arrays.items() if key.startswith("x")}
     tensors |= {key: _targets(key, array, ignore_index) for key, array in arrays.items() if key.startswith("y")}
@@ -112,7 +112,7 @@ def _tokens(key: str, array: NDArray[Any]) -> Tensor:
 
 
 def _whole(key: str, array: NDArray[Any]) -> Tensor:
-    """Return integers as int64, refusing those that would wrap around."""
+    """Return integers as int64; refuse numbers that are too large for int64."""
     if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise InputError(f"{key} has the number {int(array.max())}.", "Store it as a type with a sign, such as int64.")
     return torch.from_numpy(np.ascontiguousarray(array).astype(np.int64))
@@ -138,11 +138,11 @@ def _targets(key: str, array: NDArray[Any], ignore_index: int) -> Tensor:
 
 
 def _is_float(array: NDArray[Any]) -> bool:
-    return array.dtype.kind == "f" and array.dtype.itemsize <= 8  # torch has no longer floats
+    return array.dtype.kind == "f" and array.dtype.itemsize <= 8  # torch has no floating-point type of more than 8 bytes
 
 
 def _floats(key: str, array: NDArray[Any]) -> Tensor:
-    """Return float64 numbers as float64, others as float32."""
+    """Return float64 as float64, and other floating-point types as float32; refuse numbers that float32 cannot represent."""
     kind = np.float64 if array.dtype.itemsize == 8 else np.float32
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
     if not torch.isfinite(tensor.float()).all():

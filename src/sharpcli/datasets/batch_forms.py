@@ -1,8 +1,9 @@
-"""What a batch of the user's data can be: a tuple or a dictionary of arrays, with inputs and targets.
+"""The forms of a batch of the user's data: a tuple, a list or a dictionary of arrays, with inputs and targets.
 
-- `(inputs, targets)`, or `(first, second, ..., targets)` for a model of several arguments.
+- `(inputs, targets)`, or `(first, second, ..., targets)` for a model with several arguments.
 - `((first, second, ...), targets)` or `({"name": array, ...}, targets)`.
-- A dictionary as Hugging Face's data sets have it: `labels` or another name of targets, and inputs by name.
+- A dictionary as in the data sets of Hugging Face: inputs by name, and targets called `labels` or another name in
+  `_TARGETS`. Without targets, the targets are the tokens, `input_ids`.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ _TARGETS = ("labels", "label", "targets", "target", "y", "classes")
 
 
 class Batch(NamedTuple):
-    """Inputs and targets of some samples.
+    """Inputs and targets of B samples.
 
     Attributes:
-        inputs: One tensor or several, as they go to the model.
+        inputs: One or several tensors (B, ...), in the form in which the model gets them.
         targets: Shape (B, ...).
-        texts: Whether the inputs are called tokens, so that the targets may be the tokens themselves.
+        texts: Whether an input is called `input_ids`; the targets can then be the tokens themselves.
     """
 
     inputs: Inputs
@@ -46,10 +47,10 @@ def batch_of(value: Any, spec: str) -> Batch:
 
     Args:
         value: The batch.
-        spec: Of the code that gives it, for messages.
+        spec: The spec of the code that returns the batch, for messages.
 
     Raises:
-        InputError: It has no inputs or no targets.
+        InputError: The value has no inputs or no targets.
     """
     if isinstance(value, Mapping):
         return _of_mapping(value, spec)
@@ -68,7 +69,7 @@ def batch_of(value: Any, spec: str) -> Batch:
 
 
 def is_batch(value: Any) -> bool:
-    """Return whether a value is a batch of arrays; one that is a dictionary must have targets."""
+    """Return whether a value is a batch of arrays; a dictionary is a batch only if it contains targets."""
     if isinstance(value, Mapping):
         return any(is_array(value.get(name)) for name in _TARGETS)
     if not isinstance(value, tuple | list) or len(value) < 2 or not is_array(value[-1]):
@@ -81,7 +82,7 @@ def is_batch(value: Any) -> bool:
 
 
 def is_sample(value: Any) -> bool:
-    """Return whether a value is one sample: its target is a number."""
+    """Return whether a value is one sample: a tuple, list or dictionary whose target is one number."""
     targets = [value.get(name) for name in _TARGETS if name in value] if isinstance(value, Mapping) else value
     if not isinstance(targets, tuple | list) or not targets:
         return False
@@ -89,18 +90,18 @@ def is_sample(value: Any) -> bool:
 
 
 def is_array(value: Any) -> bool:
-    """Return whether a value is an array of NumPy or a tensor."""
+    """Return whether a value is a NumPy array or a tensor."""
     return isinstance(value, Tensor | np.ndarray)
 
 
 def same_batch(first: Any, second: Any) -> bool:
-    """Return whether two batches hold the same numbers."""
+    """Return whether two batches contain equal tensors."""
     ours, theirs = ([*tensors_in(batch.inputs), batch.targets] for batch in (first, second))
     return len(ours) == len(theirs) and all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
 
 
 def described(value: Any) -> str:
-    """Return what a value is, in words: types and shapes."""
+    """Return a description of a value: its types and shapes in words."""
     if is_array(value):
         return f"{value.dtype} of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):
@@ -124,7 +125,7 @@ def _of_mapping(batch: Mapping[str, Any], spec: str) -> Batch:
 
 
 def _ordered(entries: dict[str, Tensor]) -> Inputs:
-    """Return inputs by name, the main one first; a single one needs no name."""
+    """Return the inputs by name, the main input first; a single input is returned as a tensor."""
     if len(entries) == 1:
         return next(iter(entries.values()))
     main = next((name for name in _MAIN if name in entries), next(iter(entries)))

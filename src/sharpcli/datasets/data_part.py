@@ -1,4 +1,4 @@
-"""One part of the user's data, such as the training data: read batch by batch, and made the numbers that a model takes."""
+"""One part of the user's data, such as the training data: it is read batch by batch and converted to inputs of a model."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from sharpcli.losses import IGNORED
 from sharpcli.memory import MemoryPlan
 
 _BATCH = 64
-DEFAULTS = {"attention_mask": 1, "token_type_ids": 0}  # A model without these inputs takes this number everywhere.
+DEFAULTS = {"attention_mask": 1, "token_type_ids": 0}  # The values that models use if these inputs are not given.
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """From the inputs of a batch to the numbers that the model takes.
+    """The conversion of the inputs of a batch to the inputs of the model.
 
     Attributes:
-        spec: Of the code, for messages.
-        needless: Names of inputs that hold the number which a model takes without them.
-        next_token: Whether the targets are the next tokens, so that the last token is no input.
-        transform: What is done to images of bytes.
+        spec: The spec of the user's code, for messages.
+        needless: Names of inputs that are left out, because they contain only the value in `DEFAULTS`.
+        next_token: Whether the targets are the next tokens; the last token is then not an input.
+        transform: Maps images (N, C, H, W), uint8, to inputs; None if `--transform` is not given.
     """
 
     spec: str
@@ -42,14 +42,15 @@ class Numbers:
 
     @property
     def remark(self) -> str:
-        """What is done beside the transform, in words."""
+        """The change in addition to the transform, in words; "" if there is none."""
         return "targets are the next tokens" if self.next_token else ""
 
     def __call__(self, inputs: Inputs) -> Inputs:
-        """Return the numbers.
+        """Return the inputs of the model, with the same number of samples.
 
         Raises:
-            InputError: What the model takes is not known.
+            InputError: Inputs are uint8, or the first input is bool, and no transform is given, so their scale is not known;
+                or a transform is given and the inputs are not one uint8 tensor of images.
         """
         if isinstance(inputs, dict):
             left = {name: part for name, part in inputs.items() if name not in self.needless}
@@ -83,15 +84,16 @@ class Numbers:
 
 @dataclass(eq=False)
 class Part:
-    """One part of the data, as its code gives it.
+    """One part of the data, as the user's code returns it.
 
     Attributes:
-        spec: Of the code.
+        spec: The spec of the code.
         name: "train" or "test".
-        batches: Inputs of each batch; none where they do not fit into memory.
+        batches: Inputs of each batch; empty if the inputs do not fit into memory.
         targets: Targets of each batch.
-        needed: Names of inputs that a model cannot do without.
-        is_next_token: Whether the targets are the tokens themselves, so that a causal language model predicts the next one.
+        needed: Names of inputs that the model needs; the others contain only their value in `DEFAULTS`.
+        is_next_token: Whether the targets equal the input tokens; the target of each token is then the next token, as for
+            causal language models.
     """
 
     spec: str
@@ -104,7 +106,12 @@ class Part:
 
     @staticmethod
     def of(part: Any, spec: str, name: str) -> Part:
-        """Read a part from its first sample to its last."""
+        """Read all samples of a part.
+
+        Raises:
+            InputError: The part is empty, cannot be read as batches, does not fit into memory, has samples of different
+                shapes, or returns other values when it is read again.
+        """
         read, texts, num_bytes, shapes = Part(spec, name), True, 0, set()
         for batch in _batches(part, spec):
             if not read.targets and not is_batch(part):
@@ -116,7 +123,7 @@ class Part:
             if read._loader is None:
                 read.batches.append(batch.inputs)
                 num_bytes += sum(tensor.nbytes for tensor in tensors_in(batch.inputs))
-                if len(read.batches) > 1:  # To join them takes as much again. A stream may have no end.
+                if len(read.batches) > 1:  # Concatenation needs the same memory again. A stream may be endless.
                     require_memory(num_bytes, f"The samples of '{spec}'", "Return fewer samples, or a data set with a length.")
         if not read.targets:
             raise InputError(f"The {name} data of '{spec}' are empty.", "Give every split a sample.")
@@ -129,8 +136,8 @@ class Part:
         return read
 
     def _plan(self, part: Any, batch: Batch) -> None:
-        """Read inputs again later if they do not fit into memory, and the part gives samples by their positions."""
-        data_set = part.dataset if isinstance(part, DataLoader) else part  # A Subset has such an attribute, too.
+        """Plan to read the inputs again at each use, if they do not fit into memory and the data set is map-style."""
+        data_set = part.dataset if isinstance(part, DataLoader) else part  # A Subset has an attribute `dataset`, too.
         if not hasattr(part, "__len__") or not hasattr(data_set, "__len__"):
             return
         needed = len(data_set) * sample_size(batch.inputs)
@@ -142,7 +149,11 @@ class Part:
             require_memory(2 * needed, f"The {len(data_set)} samples of '{self.spec}'", "Return fewer samples.")
 
     def split(self, numbers: Numbers, ignore_index: int) -> Split:
-        """Return the checked split."""
+        """Return the checked split.
+
+        Raises:
+            InputError: Inputs and targets differ in number, or cannot be converted.
+        """
         targets = torch.cat(self.targets)
         targets = _targets(targets[:, 1:] if numbers.next_token else targets, ignore_index)
         if self._loader is not None:
@@ -157,21 +168,21 @@ class Part:
 
 
 def _is_of_tokens(batch: Batch) -> bool:
-    """Return whether the targets are the tokens themselves: causal models of Hugging Face shift them by themselves."""
+    """Return whether each target is the token at its position, or -100; causal models of Hugging Face shift such targets."""
     tokens = main_tensor(batch.inputs)
     same = batch.targets.shape == tokens.shape and tokens.ndim == 2
     return same and bool(((batch.targets == tokens) | (batch.targets == IGNORED)).all())
 
 
 def _needed(inputs: Inputs) -> set[str]:
-    """Return the names of inputs that hold another number than a model takes without them."""
+    """Return the names of all inputs except those that contain only their value in `DEFAULTS`; none for unnamed inputs."""
     if not isinstance(inputs, dict):
         return set()
     return {name for name, part in inputs.items() if name not in DEFAULTS or bool((part != DEFAULTS[name]).any())}
 
 
 def _batches(part: Any, spec: str) -> Iterator[Batch]:
-    """Give the batches of a part in the order of its samples."""
+    """Yield the batches of a part in the order of its samples."""
     if is_batch(part):
         yield batch_of(part, spec)
         return
@@ -185,7 +196,7 @@ def _batches(part: Any, spec: str) -> Iterator[Batch]:
         loader = part  # Batches.
     else:
         raise InputError(f"'{spec}' answers with {described(part)}, which is no data.", SHAPES)
-    again = None if isinstance(loader, Iterator) else next(iter(loader), None)  # An iterator is read once only.
+    again = None if isinstance(loader, Iterator) else next(iter(loader), None)  # An iterator can be read only once.
     for number, value in enumerate(loader):
         batch = batch_of(value, spec)
         if number == 0 and again is not None and not same_batch(batch_of(again, spec), batch):
@@ -197,7 +208,7 @@ def _batches(part: Any, spec: str) -> Iterator[Batch]:
 
 
 def _is_data_set(part: Any) -> bool:
-    """Return whether a part gives samples, and not batches."""
+    """Return whether a part returns single samples, not batches."""
     if isinstance(part, IterableDataset):
         return True
     return is_sample(part[0]) if isinstance(part, list) and part else _is_map_style(part)

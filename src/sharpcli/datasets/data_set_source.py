@@ -1,4 +1,4 @@
-"""Inputs of a data set of the user that does not fit into memory: samples are read again whenever they are used."""
+"""Inputs from a data set of the user that does not fit into memory: samples are read again at each use."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sharpcli.user_code import errors_named
 
 
 class DataSetSource(InputSource):
-    """The inputs of a data set that gives a sample by its position."""
+    """The inputs of a map-style data set, which returns the sample at a position."""
 
     def __init__(
         self, data_set: Any, collate: Callable[[list[Any]], Any], spec: str, numbers: Callable[[Inputs], Inputs]
     ) -> None:
-        """Name the samples; none is read.
+        """Store the data set; no sample is read now.
 
         Args:
-            data_set: With a length, and a sample at each position.
-            collate: Makes a batch of some samples.
-            spec: Of the code that gives the data set, for messages.
-            numbers: From the inputs of a batch to what the model takes.
+            data_set: Has `__len__`, and `__getitem__` for positions from 0.
+            collate: Maps a list of samples to a batch.
+            spec: The spec of the code that returns the data set, for messages.
+            numbers: Maps the inputs of a batch to the inputs of the model.
         """
         self._data_set, self._collate, self._spec, self._numbers = data_set, collate, spec, numbers
 

@@ -1,4 +1,4 @@
-"""Decode an image file to whole numbers at the scale that it is stored at; refuse it where numbers would be lost."""
+"""Decoding of image files to integers at their stored scale; a file that would lose precision is refused."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from PIL import Image
 from sharpcli import files
 from sharpcli.errors import InputError
 
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")  # Others may start programs, as EPS does.
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "DIB", "TIFF", "WEBP", "GIF")  # For others, such as EPS, PIL may start a program.
 _GREY = ("1", "L")
 _COLOURS = ("P", "RGB")
 _OTHER_COLOURS = ("CMYK", "YCbCr")
 _WITH_ALPHA = ("LA", "PA", "RGBA")
 _TWO_BYTES = ("I;16", "I;16L", "I;16B", "I;16N")
-_TWO_BYTE_FILES = ("PNG", "PPM")  # PIL reads those with two bytes a pixel as mode I, at the scale of 0..65535.
-_SHORT_COLOURS = ("BGR;15", "BGR;16")  # Of BMP: 16 bits a pixel, so 5 or 6 a colour.
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # A tag of TIFF and one of its values, which PIL applies to bytes only.
+_TWO_BYTE_FILES = ("PNG", "PPM")  # PIL reads their pixels of two bytes as mode I, from 0 to 65535.
+_SHORT_COLOURS = ("BGR;15", "BGR;16")  # Of BMP: 16 bits per pixel, so 5 or 6 per colour.
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # A TIFF tag and one of its values; PIL applies it to pixels of 8 bits only.
 _OPAQUE = 255
 _AS_NPZ = "Store such images as floats, at the scale the model was trained with, and use npz:FILE."
 
@@ -33,25 +33,25 @@ def decode(path: str, *, size: int | None, grayscale: bool) -> tuple[Pixels, str
 
     Args:
         path: The file.
-        size: Squeeze or stretch it to size x size pixels, rounded to whole numbers at its scale; None takes it as it is.
-        grayscale: One channel instead of three; else grey images have the same three times, as in torchvision's ImageFolder.
+        size: Resize to size x size pixels (bilinear, rounded to integers at the stored scale); None keeps the size.
+        grayscale: Return one channel. If False, return three; a grey image is repeated, as in torchvision's ImageFolder.
 
     Returns:
-        Pixels (3, H, W) or (1, H, W), uint8 of 0..255 or uint16 of 0..65535; and how its colours were changed, in words, or "".
+        Pixels (3, H, W) or (1, H, W), uint8 in 0..255 or uint16 in 0..65535; and the change of colours in words, "" if none.
 
     Raises:
-        InputError: The file is damaged, has more than one image, has pixels that are not opaque, or pixels whose
-            scale is not known or would be lost.
+        InputError: The file is damaged, has more than one image, has too many pixels, has pixels that are not opaque, or
+            has pixels whose scale is not known or whose precision would be lost.
     """
     try:
-        # Filters of warnings belong to the whole process, and several threads decode, so none is set here.
+        # Warning filters apply to the whole process, and several threads decode images, so no filter is set here.
         with files.opened(Path(path)) as file:
             return _decoded(file, path, size, grayscale)
     except InputError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise _too_large(path) from error
-    except Exception as error:  # PIL and its decoders report damage by errors of a dozen kinds.
+    except Exception as error:  # PIL and its decoders raise many kinds of errors for damaged files.
         raise InputError(f"The image '{path}' cannot be read.", "Replace or remove it.") from error
 
 
@@ -61,7 +61,7 @@ def _too_large(path: str) -> InputError:
 
 def _decoded(file: BinaryIO, path: str, size: int | None, grayscale: bool) -> tuple[Pixels, str]:
     with Image.open(file, formats=_FORMATS) as image:
-        if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # PIL only warns of it.
+        if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # PIL only gives a warning.
             raise _too_large(path)
         raw = _raw_modes(image)
         image.load()
@@ -73,9 +73,9 @@ def _decoded(file: BinaryIO, path: str, size: int | None, grayscale: bool) -> tu
 
 
 def _raw_modes(image: Image.Image) -> str:
-    """Return how pixels are stored in the file, such as "RGB;16B", or "RGB 65535" of a PPM.
+    """Return the storage formats of the pixels in the file, such as "RGB;16B", or "RGB 65535" for a PPM file.
 
-    It must be read before PIL loads the pixels.
+    Call this function before PIL loads the pixels, because PIL then deletes this information.
     """
     modes: list[str] = []
     for tile in getattr(image, "tile", ()):
@@ -86,7 +86,7 @@ def _raw_modes(image: Image.Image) -> str:
 
 def _refuse_scale(image: Image.Image, path: str, raw: str, *, deep: bool) -> None:
     count = getattr(image, "n_frames", 1)
-    if count > 1 and image.format != "MPO":  # A photograph and its previews, of which the first is the photograph.
+    if count > 1 and image.format != "MPO":  # MPO has the photograph first, then previews.
         raise InputError(f"The image '{path}' holds {count} images.", "Store each in a file of its own.")
     known = image.mode in (*_GREY, *_COLOURS, *_OTHER_COLOURS, *_WITH_ALPHA)
     if not (known or deep) or ";12" in raw:
@@ -112,7 +112,7 @@ def _bytes(image: Image.Image, size: int | None, grayscale: bool) -> Pixels:
     if grayscale:
         image = image.convert("L")
     if size is not None:
-        image = image.resize((size, size), resample=Image.Resampling.BILINEAR)  # PIL smooths when it shrinks.
+        image = image.resize((size, size), resample=Image.Resampling.BILINEAR)  # Shrinking averages pixels.
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if grayscale else array.transpose(2, 0, 1)
 

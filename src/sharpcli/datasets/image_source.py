@@ -1,4 +1,4 @@
-"""Images of a folder as inputs: an image is decoded when it is used, kept as it was decoded, and scaled by the batch."""
+"""Images of a folder as inputs; an image is decoded when it is used, stored as integers, and converted batch by batch."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sharpcli.inputs import Inputs, InputSource
 from sharpcli.memory import MemoryPlan
 
 _BATCH = 256
-_HASHED_FILES = 4096  # Their contents are part of the fingerprint; of the others only name and size.
+_HASHED_FILES = 4096  # The fingerprint contains the contents of at most this many files, and name and size of all files.
 
 
 class Decoded(NamedTuple):
-    """One image and how its colours were changed, in words, or "" (see `datasets.decoding`)."""
+    """One image (C, H, W), and the change of its colours in words, "" if none; see `datasets.decoding`."""
 
     pixels: Tensor
     remark: str
@@ -34,7 +34,8 @@ class Decoded(NamedTuple):
 class ImageSource(InputSource):
     """N images of one shape.
 
-    Decoded images stay in memory if all of them fit into a share of it; else each is decoded whenever it is used.
+    Decoded images stay in memory if all of them fit into a share of it (`MemoryPlan.holds_data`). If not, an image is
+    decoded again at each use.
     """
 
     def __init__(
@@ -48,16 +49,19 @@ class ImageSource(InputSource):
         in_parallel: bool = True,
         like: ImageSource | None = None,
     ) -> None:
-        """Name the images; the first one is decoded.
+        """Store the paths of the images, and decode the first image.
 
         Args:
-            paths: Of the files.
-            decode: Returns an image (C, H, W) of one type.
+            paths: Paths of the files.
+            decode: Returns the image (C, H, W) of a path; all images have the same type.
             description: What `decode` does, for the fingerprint.
-            stage: Words for messages: when an image has its shape.
-            other_shape: The hint where an image has another shape than the first.
-            in_parallel: Whether several threads may decode at once.
-            like: Other images, which these must have the shape and the type of.
+            stage: Words after a shape in a message, such as " after the transform".
+            other_shape: The hint of the error for an image whose shape differs.
+            in_parallel: Whether several threads may call `decode` at the same time.
+            like: Other images whose shape and type these images must have. Default: those of the first image.
+
+        Raises:
+            InputError: The first image cannot be read, or its shape or type differs from `like`.
         """
         self._paths, self._decode = paths, decode
         self._numbers: Callable[[Tensor], Tensor] = Tensor.float
@@ -70,18 +74,18 @@ class ImageSource(InputSource):
         self._checked(paths[0], one)
         self._kept = np.zeros(len(paths), dtype=bool)
         fits = MemoryPlan(torch.device("cpu")).holds_data(len(paths) * one.pixels.nbytes)
-        # Memory of the system is taken when an image is written to it, and not before.
+        # The system allocates a page of this memory only when an image is written to it.
         shape, kind = (len(paths), *one.pixels.shape), one.pixels.numpy().dtype
         self._memory: NDArray[Any] | None = np.empty(shape, dtype=kind) if fits else None
         if self._memory is not None:
             self._memory[0], self._kept[0] = one.pixels.numpy(), True
 
     def scaled(self, numbers: Callable[[Tensor], Tensor], words: str) -> ImageSource:
-        """Return the same images, which share their memory, as other numbers.
+        """Return a source of the same images with another conversion; both sources share the decoded images.
 
         Args:
-            numbers: Maps decoded images (B, C, H, W) to what the model takes, float32.
-            words: What it does, for the fingerprint.
+            numbers: Maps decoded images (B, C, H, W) to the inputs of the model, float32.
+            words: What `numbers` does, for the fingerprint.
         """
         other = copy.copy(self)
         other._numbers, other._description = numbers, f"{self._description}; {words}"
@@ -93,28 +97,28 @@ class ImageSource(InputSource):
 
     @property
     def first(self) -> Tensor:
-        """The first image, (1, ...)."""
+        """The first image as input of the model, (1, ...)."""
         return self._numbers(self._first[None])
 
     @property
     def pixel_type(self) -> torch.dtype:
-        """Type of the decoded pixels."""
+        """Data type of the decoded pixels."""
         return self._like.dtype
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """How colours were changed in the images that were decoded so far."""
+        """Changes of colours in the images that were decoded so far, in words."""
         return tuple(sorted(self._remarks - {""}))
 
     def read(self, positions: Sequence[int]) -> Inputs:
-        """Read images by their positions; see `InputSource.read`."""
+        """Read images by their positions, as inputs of the model; see `InputSource.read`."""
         return self._numbers(self.pixels(positions))
 
     def pixels(self, positions: Sequence[int]) -> Tensor:
-        """Return decoded images (B, C, H, W).
+        """Return decoded images (B, C, H, W) by their positions, without the conversion to inputs.
 
         Raises:
-            InputError: An image cannot be read, or has another shape or type than the first.
+            InputError: An image cannot be read, or its shape or type differs from that of the first image or of `like`.
         """
         memory, index = self._memory, np.asarray(positions, dtype=np.int64)
         if memory is None:
@@ -126,19 +130,23 @@ class ImageSource(InputSource):
         return torch.from_numpy(memory[index])
 
     def batches(self) -> Iterator[Tensor]:
-        """Go once through all decoded images, (B, C, H, W)."""
+        """Yield all decoded images once, in batches (B, C, H, W)."""
         for start in range(0, len(self), _BATCH):
             yield self.pixels(range(start, min(start + _BATCH, len(self))))
 
     def of_files(self) -> bytes:
-        """Return a hash of names and sizes of all files, contents of 4096 of them, and what is done to the pixels."""
+        """Return the SHA-256 of paths and sizes of all files, contents of at most 4096 files, and the words for the conversion.
+
+        Raises:
+            InputError: A file cannot be read.
+        """
         root, digest = os.path.commonpath([os.path.dirname(path) for path in self._paths]), hashlib.sha256()
         digest.update(f"{self._description}; {len(self._paths)} images;".encode())
         step = -(-len(self._paths) // _HASHED_FILES)
         for number, path in enumerate(self._paths):
             try:
                 size = os.path.getsize(path)
-            except OSError as error:  # It was there when the folder was listed.
+            except OSError as error:  # The file existed when the folder was listed.
                 raise InputError(f"The image '{path}' cannot be read.", "Replace or remove it.") from error
             digest.update(f"{os.path.relpath(path, root)} {size};".encode())
             if number % step == 0:

@@ -1,4 +1,4 @@
-"""Load the data set that a text names: `fashion-mini`, `torchvision:CIFAR10`, `folder:PATH`, `npz:FILE` or `file.py:fn`."""
+"""Loading of the data set that a spec names, such as `fashion-mini`, `folder:PATH`, `npz:FILE` or `file.py:fn`."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def resolve(
     transform: str | None = None,
     loss: str = "ce",
 ) -> DataSplits:
-    """Load a data set; return the one that was loaded last if name, options and files are the same.
+    """Load a data set; the last data set is returned again if all arguments are equal and the files have not changed.
 
     Args:
-        spec: A name in any case and with any dashes, `torchvision:NAME`, `folder:PATH`, a file behind its scheme (`csv:`,
-            `npz:`, `pt:`, `tokens:`), or code of the user, `file.py:name` or `pkg.mod:name`, which is run; see
-            `datasets.user_data`.
-        root: Folder of the downloaded data sets; `~` is expanded here and in the spec's path.
-        download: Fetch a torchvision data set that is missing.
+        spec: A name, of which case, dashes and underscores are ignored; `torchvision:NAME`; `folder:PATH`; the path of a file
+            after `csv:`, `npz:`, `pt:` or `tokens:`; or code of the user, `file.py:name` or `pkg.mod:name`, which is run
+            (see `datasets.user_data`).
+        root: Folder of the downloaded data sets; `~` is expanded in this path and in the path of the spec.
+        download: Download a data set of torchvision if it is missing.
         arguments: Options as "key=value" texts.
-        transform: What is done to images; see `datasets.transforms`. Default: as the data set has it.
-        loss: The loss that the data are for; a target that it ignores is no class.
+        transform: The transform of images; see `datasets.transforms`. Default: that of the data set.
+        loss: The loss for which the data are used; targets that the loss ignores are not counted as classes.
 
     Returns:
-        Both splits. Callers share them, so do not write to their tensors.
+        The splits. Callers share them, so do not write to their tensors.
 
     Raises:
-        SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
-        InputError: Files are missing or damaged, or do not fit together.
+        SettingsError: A name is unknown, or an option is malformed, unknown or out of range.
+        InputError: Files are missing or damaged, the splits do not match, or the targets are one-hot.
     """
     name, path = _parse(spec)
     path_or_root = str(files.expanded(path or root))
@@ -78,18 +78,18 @@ def resolve(
 
 
 def require_classes(data: DataSplits, loss: LossSpec) -> None:
-    """Refuse one-hot targets, which are classes in a form that no loss but bce takes.
+    """Refuse one-hot integer targets; of all losses, only bce accepts them.
 
     Raises:
         InputError: The targets are one-hot.
     """
     targets = data.train.targets
-    # Where the inputs have as long an axis, a class for each token is possible, and the model's outputs tell.
+    # If an axis of the inputs has the same length, the targets can be classes of tokens; this is decided by the outputs.
     if loss.name != "bce" and one_hot(targets) and targets.shape[1] not in data.input_shape:
         raise refused(targets)
 
 
-# One data set is enough for several checkpoints trained on it, and two large ones may not fit in memory.
+# Only one data set is stored: checkpoints that are compared usually share one, and two may not fit in memory.
 @lru_cache(maxsize=1)
 def _load(
     name: str,
@@ -115,12 +115,12 @@ def _takes(load: Callable[..., object], parameter: str) -> bool:
 
 
 def is_of_images(spec: str) -> bool:
-    """Return whether a spec names a set or a folder of images, whose pixels a transform changes."""
+    """Return whether a spec names a data set or a folder of images, to which a transform applies."""
     return spec.partition(":")[0].lower() not in FILES and not data_is_code(spec)
 
 
 def _parse(spec: str) -> tuple[str, str]:
-    """Return the name of the reader, and the path for those that need one, else ""."""
+    """Return the name of the reader and its path, "" if it needs none; for code of the user, "code" and the spec."""
     known = plugins.names("datasets/readers")
     scheme, colon, rest = spec.partition(":")
     if scheme.lower() in WITH_PATH:
@@ -133,7 +133,7 @@ def _parse(spec: str) -> tuple[str, str]:
     if colon and scheme.lower() == "torchvision":
         candidates.remove(_EMBEDDED)
     elif colon:
-        rest = spec  # an unknown scheme, named whole below
+        rest = spec  # An unknown scheme; the error message contains the whole spec.
     by_letters = {_letters(name): name for name in candidates}
     word = rest if colon else spec
     if _letters(word) not in by_letters:
@@ -144,13 +144,13 @@ def _parse(spec: str) -> tuple[str, str]:
 
 
 def _can_be_imported(source: str) -> bool:
-    """Return whether there is a file or a module in front of the colon; if not, the word is a misspelt scheme."""
+    """Return whether the text before the colon is a file or a module; if not, it is probably a misspelt scheme."""
     top = source.partition(".")[0]
     if source.endswith(".py") or Path(f"{top}.py").is_file() or Path(top).is_dir():
         return True
     try:
         return importlib.util.find_spec(top) is not None
-    except ValueError:  # Such as of __main__.
+    except ValueError:  # For example for __main__.
         return False
 
 
@@ -159,7 +159,7 @@ def _letters(name: str) -> str:
 
 
 def _stamp(name: str, path: Path) -> tuple[int, ...]:
-    """Return numbers that change when the file, or an image of the folder, is rewritten, moved or renamed; () without files."""
+    """Return hashes of path, time and size of the file or of all files of the folder, to detect changes; () without files."""
     parts = [path / part for part in ("train", "test", "val")]
     paths = (
         [str(path)] if name in FILES else [file for part in parts if os.path.isdir(part) for file in files.files_below(part)]

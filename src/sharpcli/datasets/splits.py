@@ -1,4 +1,4 @@
-"""A loaded data set: a training and a test split, each a checked pair of tensors in memory."""
+"""A loaded data set: a training and a test split, each with checked inputs and targets."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ from sharpcli.inputs import (
 from sharpcli.losses import IGNORED
 
 _BATCH = 1024
-_FILES = "files:"  # Begins a fingerprint of files.
+_FILES = "files:"  # Prefix of a fingerprint of files.
 _FLOATS = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set, on the CPU; shared between callers, so never written to.
+    """One part of a data set, on the CPU; several callers share the tensors, so do not write to them.
 
     Attributes:
-        inputs: Samples, shape (N, ...), float32 or float64, or tokens, int64; several such tensors, of which all but the
-            first may be masks, bool; or a source of them.
-        targets: Classes, shape (N,) or (N, T, ...), int64, where -100 is ignored; or values to regress on or labels,
+        inputs: One tensor (N, ...), float32 or float64, or int64 for tokens; several such tensors, of which all but the
+            first may also be bool masks; or a source of samples.
+        targets: Classes, shape (N,) or (N, T, ...), int64, of which -100 is ignored; or regression targets or labels, shape
             (N, K), float32 or float64.
 
     Raises:
-        InputError: The split is empty, inputs and targets differ in number, or a number is not finite.
+        InputError: The split is empty, a type or a shape is not allowed, inputs and targets differ in number, or a number in
+            memory is not finite. Samples of a source are checked when they are read.
     """
 
     inputs: Inputs | InputSource
@@ -71,25 +72,25 @@ class Split:
         return len(self.targets)
 
     def chosen(self, positions: Tensor) -> Split:
-        """Return the samples at some positions (B,)."""
+        """Return the split of the samples at some positions (B,)."""
         return Split(chosen(self.inputs, positions), self.targets[positions])
 
 
 @dataclass(frozen=True, eq=False)
 class DataSplits:
-    """A data set: its training and its test split.
+    """A data set with a training split and, optionally, a test split.
 
     Attributes:
         name: Name of the data set, for messages.
-        train: The split that losses, gradients and curvature are taken over.
-        test: The split that generalization is measured on; None if the data have none.
-        num_classes: C, or K for numbers.
-        changes: How the inputs were changed between the file and the model, in words.
-        transform: The text of `--transform` that changes images of another file in the same way; "" where there is none.
+        train: The split over which losses, gradients and curvature are computed by default.
+        test: The split on which generalization is measured; None if the data have no test split.
+        num_classes: Number of classes C, or K for floating-point targets (N, K).
+        changes: Changes of all inputs between the file and the model, in words.
+        transform: The text of `--transform` that changes images of another file in the same way; "" if there is none.
 
     Raises:
-        InputError: Samples or targets of different types or shapes, classes outside 0..C-1 other than -100, no class
-            at all in a split, or targets of another width than K.
+        InputError: The splits differ in the types or shapes of samples or targets, a class other than -100 is outside
+            0..C-1, all targets of a split are ignored, or floating-point targets do not have K columns.
     """
 
     name: str
@@ -119,19 +120,19 @@ class DataSplits:
 
     @property
     def preprocessing(self) -> str:
-        """The changes of the inputs, in words, with those that only some of the samples read so far needed."""
+        """Changes of the inputs, in words: those of all inputs, then those of some of the samples that were read so far."""
         sources = [split.inputs for split in self.parts().values() if isinstance(split.inputs, InputSource)]
         return ", ".join([self.changes, *sorted({remark for source in sources for remark in source.remarks})])
 
     def parts(self) -> dict[str, Split]:
-        """Return the splits by name."""
+        """Return the splits by name, "train" and, if there is one, "test"."""
         return {"train": self.train} | ({} if self.test is None else {"test": self.test})
 
     def part(self, name: str) -> Split:
         """Return a split by name.
 
         Raises:
-            InputError: The data have no split of that name.
+            InputError: The data have no split of this name.
         """
         split = self.parts().get(name)
         if split is None:
@@ -140,25 +141,26 @@ class DataSplits:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample, such as (1, 28, 28); of several tensors, that of the first."""
+        """Shape of one sample, such as (1, 28, 28); if a sample has several tensors, the shape of the first."""
         return tuple(main_tensor(self.train.inputs).shape[1:])
 
     @property
     def first_samples(self) -> Inputs | None:
-        """Two samples, if each has several tensors, so that a model can be tried with them; else None: its shape is enough."""
+        """The first sample twice, (2, ...), to test a model; None if a sample is one tensor, since its shape is then enough."""
         one = first_sample(self.train.inputs)
         return None if isinstance(one, Tensor) else mapped(one, lambda part: torch.cat([part, part]))
 
     def fingerprint(self) -> str:
-        """Return what identifies the data, computed once.
+        """Return a text that identifies the data; it is computed once.
 
-        It is the SHA-256 (hex) of the shapes, types and bytes of all tensors, with floating-point numbers rounded to float32.
-        For images in files it is `files:` and the SHA-256 of what identifies the files; see `InputSource.of_files`.
+        The text is the SHA-256 (hex) of the shapes, types and values of all tensors, with floating-point numbers rounded to
+        float32. For images in files, the text is `files:` and the SHA-256 of the hashes of the files (see
+        `InputSource.of_files`) and of the targets.
         """
         return self._fingerprint
 
     def has_fingerprint(self, recorded: str) -> bool:
-        """Return whether these are the data that were recorded, as files or, by an earlier version, as tensors."""
+        """Return whether a recorded fingerprint identifies these data; for files, the hash of all tensors is accepted, too."""
         own = self.fingerprint()
         as_tensors = own.startswith(_FILES) and not recorded.startswith(_FILES)
         return recorded == own or (as_tensors and recorded == self._hash(as_files=False))
@@ -191,7 +193,7 @@ def _hash_inputs(inputs: Inputs | InputSource, update: Callable[[bytes], None]) 
 
 def _hash_tensor(shape: torch.Size, batches: Iterable[Tensor], update: Callable[[bytes], None]) -> None:
     for number, batch in enumerate(batches):
-        numbers = batch.float() if batch.is_floating_point() else batch  # The same data in any precision.
+        numbers = batch.float() if batch.is_floating_point() else batch  # Equal for float32 and float64.
         if number == 0:
             update(f"{tuple(shape)} {numbers.dtype};".encode())
         update(numbers.contiguous().numpy().tobytes())

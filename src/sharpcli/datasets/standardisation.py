@@ -1,4 +1,4 @@
-"""Standardise images: whole numbers in, float32 numbers with mean 0 and deviation 1 of each channel out."""
+"""Standardisation of images: integer pixels are mapped to float32 with mean 0 and standard deviation 1 per channel."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-BYTE, TWO_BYTES = 255, 65535  # The full scale of 8 and of 16 bits a channel.
+BYTE, TWO_BYTES = 255, 65535  # The largest values of 8 and of 16 bits per channel.
 
 
 def standardise(images: Tensor, mean: Sequence[float], std: Sequence[float], *, full: int = BYTE) -> Tensor:
     """Map pixels to (pixel / full - mean) / std, channel by channel.
 
-    Each step rounds to float32 on its own, so the result is the same to the last bit on every machine.
+    Each operation is rounded to float32 separately, so the result is bitwise equal on every machine.
 
     Args:
         images: Shape (N, C, H, W), uint8 or uint16, in any memory order.
-        mean: One number a channel, in units of the full scale 0..1.
-        std: Likewise.
-        full: The full scale of these pixels.
+        mean: One number per channel; 1 is the largest pixel value.
+        std: One number per channel, in the same unit.
+        full: The largest pixel value, 255 or 65535.
 
     Returns:
         Shape (N, C, H, W), float32, contiguous.
@@ -31,19 +31,19 @@ def standardise(images: Tensor, mean: Sequence[float], std: Sequence[float], *, 
 
 
 def standardisation_formula(mean: Sequence[float], std: Sequence[float], *, full: int = BYTE) -> str:
-    """Return the formula of `standardise`, for the record of the preprocessing."""
+    """Return the formula of `standardise` with its numbers as text, to record the preprocessing."""
     return f"(pixels / {full} − {_numbers(mean)}) / {_numbers(std)}"
 
 
 def channel_statistics(batches: Iterable[Tensor], *, full: int = BYTE) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of each channel, in units of the full scale 0..1.
+    """Return the mean and the standard deviation of each channel; 1 is the largest pixel value.
 
-    They are counted from a histogram of the values that a pixel can have, which is exact: no order of summation matters.
-    A constant channel gets the deviation 1, so that it can be divided by.
+    Both are computed from the histogram of the pixel values, so the result does not depend on the order of the images.
+    For a constant channel the standard deviation is set to 1, so that division by it is possible.
 
     Args:
         batches: Images (B, C, H, W), uint8 or uint16, at least one batch.
-        full: The full scale of these pixels.
+        full: The largest pixel value, 255 or 65535.
     """
     means, deviations = [], []
     values = torch.arange(full + 1, dtype=torch.float64) / full

@@ -1,4 +1,4 @@
-"""Hints for a --data that is the path of a file or folder instead of the name of a data set."""
+"""Hints for a value of --data that is the path of a file or folder instead of the name of a data set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _ENDINGS = {".npz": "npz", ".csv": "csv", ".npy": "tokens", ".pt": "pt", ".pth":
 
 
 def suggestion(spec: str) -> str:
-    """Return a hint for a spec that is no data set but a path; "" if there is nothing at that path."""
-    path = os.path.expanduser(spec)  # Unlike a Path, it takes any text.
+    """Return a hint for a spec that looks like a path, by its ending or because the path exists; "" for any other spec."""
+    path = os.path.expanduser(spec)  # Unlike a Path, this function accepts any text.
     scheme = _ENDINGS.get(os.path.splitext(spec.lower())[1])
     if scheme is not None and ":" not in spec:
         return f"Did you mean {scheme}:{spec}?"
@@ -24,10 +24,10 @@ def suggestion(spec: str) -> str:
 
 
 def require_kind(name: str, path: str) -> None:
-    """Refuse a folder behind `npz:` and its like, and a file behind `folder:`.
+    """Refuse a folder after `npz:` or another prefix of a file, and a file after `folder:`.
 
     Raises:
-        InputError: `path` is of the other kind.
+        InputError: `path` is a folder instead of a file, or a file instead of a folder.
     """
     if name in FILES and os.path.isdir(path):
         raise InputError(f"'{path}' is a folder, not a file of {name}:.", f"Did you mean folder:{path}?")

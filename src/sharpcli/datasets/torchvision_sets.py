@@ -1,4 +1,4 @@
-"""The data sets of torchvision, read whole instead of one image at a time; each file of readers/ says its numbers."""
+"""Data sets of torchvision, read completely into memory; a file of readers/ for each data set contains its constants."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from sharpcli.errors import InputError
 def torchvision_reader(
     name: str, *, mean: Sequence[float], std: Sequence[float], num_classes: int
 ) -> Callable[..., DataSplits]:
-    """Return the function `load` of one of torchvision's image classification data sets.
+    """Return the function `load` for an image classification data set of torchvision.
 
     Args:
-        name: The class in `torchvision.datasets`, such as "CIFAR10".
-        mean: Mean of all pixels of each channel of the training split, in units of the full scale 0..1, to the four digits
-            in common use; it is subtracted.
-        std: Standard deviation, likewise; divided by.
-        num_classes: C.
+        name: Name of the class in `torchvision.datasets`, such as "CIFAR10".
+        mean: Mean of the training pixels for each channel, which is subtracted; 1 is the largest pixel value. The readers
+            use the commonly used values with four decimals.
+        std: Standard deviation for each channel, by which the difference is divided; in the same unit.
+        num_classes: Number of classes C.
     """
 
     def load(root: str, *, download: bool = False, transform: Transform | None = None) -> DataSplits:
-        """Read the whole data set through torchvision.
+        """Read the whole data set with torchvision.
 
         Args:
-            root: The folder that holds the data set in torchvision's layout.
-            download: Fetch what is missing; otherwise the network is never touched.
-            transform: What is done to the images in place of the standardisation.
+            root: The folder that contains the data set in the layout of torchvision.
+            download: Download missing files; if False, the network is not used.
+            transform: Replaces the standardisation.
 
         Returns:
-            Standardised images (N, C, H, W).
+            Standardised images (N, C, H, W), or the results of the transform, float32.
 
         Raises:
-            InputError: The files are missing, damaged or cannot be fetched.
+            InputError: The files are missing or damaged, or cannot be downloaded, or the transform fails.
         """
         transform = transform or standardisation(mean, std)
         parts = []
@@ -55,14 +55,14 @@ def torchvision_reader(
 
 
 def _read(name: str, root: str, *, train: bool, download: bool) -> tuple[Tensor, Tensor]:
-    # SVHN alone names its parts, and calls its targets labels.
+    # Only SVHN has a parameter `split`, and its targets are called `labels`.
     part: dict[str, Any] = {"split": "train" if train else "test"} if name == "SVHN" else {"train": train}
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # stdout belongs to results
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is reserved for results
             data_set = getattr(datasets, name)(root, download=download, **part)
         targets = data_set.labels if name == "SVHN" else data_set.targets
         return _channels_first(data_set.data), torch.as_tensor(targets, dtype=torch.int64)
-    except Exception as error:  # readers and downloads fail with exceptions of every kind
+    except Exception as error:  # torchvision and downloads raise many kinds of exceptions
         raise _explain(name, root, download, error) from error
 
 

@@ -1,12 +1,12 @@
-"""What is done to an image between the file and the model, as `--transform` names it.
+"""Transforms, which `--transform` names: they change an image between the file and the model.
 
-| text | what is done |
+| text | transform |
 |---|---|
-| `none` | pixels from 0 to 1, as torchvision's ToTensor makes them |
-| `mean=0.5,std=0.25,resize=256,crop=224` | shorter side to `resize`, the middle `crop` x `crop`, then (pixel - mean) / std |
-| `torchvision:ResNet18_Weights.DEFAULT` | the evaluation transform of those weights; the weights are not fetched |
-| `timm:resnet18` | the evaluation transform of that model of timm |
-| `file.py:name`, `pkg.mod:name` | a function of an image of PIL, or one without arguments that returns such a function |
+| `none` | pixels scaled to 0..1, as by torchvision's ToTensor |
+| `mean=0.5,std=0.25,resize=256,crop=224` | shorter side to `resize`, central crop of `crop` x `crop`, (pixel - mean) / std |
+| `torchvision:ResNet18_Weights.DEFAULT` | the evaluation transform of these weights; the weights are not downloaded |
+| `timm:resnet18` | the evaluation transform of this model of timm |
+| `file.py:name`, `pkg.mod:name` | a function of a PIL image, or a function without arguments that returns such a function |
 
 References: torchvision.transforms (Resize, CenterCrop, ToTensor, Normalize); torchvision.models.get_weight;
 timm.data.create_transform.
@@ -34,15 +34,15 @@ _WRITE = "Write it like mean=0.485,0.456,0.406,std=0.229,0.224,0.225,resize=256,
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """One way from pixels to the numbers that a model takes.
+    """A map from the pixels of images to inputs of a model.
 
     Attributes:
-        text: The text that names it.
-        words: What it does, for people.
-        of_image: Maps one image (C, H, W), uint8, to an image of the size that the model takes, (C', H', W'): to its pixels,
-            uint8, or to its numbers, float32.
-        of_images: Maps pixels (N, C', H', W') to numbers, float32; None where `of_image` returns numbers.
-        is_code: Whether it runs code of the user.
+        text: The text of `--transform` that names the transform.
+        words: Description of the transform for messages and records.
+        of_image: Maps one image (C, H, W), uint8, to an image of the size of the model's input, (C', H', W'). The result is
+            uint8 if `of_images` is given, and floating-point if not.
+        of_images: Maps results of `of_image`, (N, C', H', W'), to inputs, float32; None if `of_image` returns inputs.
+        is_code: Whether the transform runs code of the user.
     """
 
     text: str
@@ -52,10 +52,11 @@ class Transform:
     is_code: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W), uint8, to numbers (N, C', H', W'), float32.
+        """Map images (N, C, H, W), uint8, to inputs (N, C', H', W'), float32.
 
         Raises:
-            InputError: They are no images of bytes, or the transform fails or answers with something else.
+            InputError: The images have another type or number of axes, or the transform fails or does not return a
+                floating-point tensor.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
             kind = f"{images.dtype} of shape {tuple(images.shape[1:])}"
@@ -65,14 +66,14 @@ class Transform:
         return self.numbers(torch.stack([self.one(image) for image in images]))
 
     def numbers(self, images: Tensor) -> Tensor:
-        """Map results of `one`, (N, C', H', W'), to numbers, float32."""
+        """Map results of `one`, (N, C', H', W'), to inputs, float32."""
         return images if self.of_images is None else self.of_images(images)
 
     def one(self, image: Tensor) -> Tensor:
-        """Map one image (C, H, W), uint8, to one of the size that the model takes: pixels, uint8, or numbers, float32.
+        """Map one image (C, H, W), uint8, to the size of the model's input: to pixels, uint8, or to inputs, float32.
 
         Raises:
-            InputError: The transform fails or answers with something else.
+            InputError: The transform fails or does not return a floating-point tensor.
         """
         if self.of_images is not None:
             return self.of_image(image)
@@ -88,7 +89,7 @@ def transform_named(text: str) -> Transform:
     """Return the transform that a text names.
 
     Raises:
-        SettingsError: The text names none, or a number is out of range.
+        SettingsError: The text names no transform, or a number is out of range.
         InputError: A package is missing, or the user's code cannot be imported or used.
     """
     if text.lower() == NO_TRANSFORM:
@@ -109,13 +110,13 @@ def transform_named(text: str) -> Transform:
 
 
 def standardisation(mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """Return (pixel - mean) / std as a transform; the one that its text names gives the same numbers to the last bit."""
+    """Return the transform (pixel - mean) / std; its text names a transform with bitwise equal results."""
     text = f"mean={','.join(map(repr, mean))},std={','.join(map(repr, std))}"
     return _of_numbers(text, mean, std, None, None)
 
 
 def _parsed(text: str) -> Transform:
-    """Read `mean=A,B,C,std=...,resize=N,crop=N`, in any order."""
+    """Return the transform of a text `mean=A,B,C,std=...,resize=N,crop=N`, in any order."""
     values: dict[str, list[float]] = {}
     name = ""
     for word in text.split(","):
@@ -183,7 +184,7 @@ def default_of_torchvision(model: str) -> str | None:
 
     try:
         return f"{TORCHVISION}{models.get_model_weights(model.lower()).DEFAULT}"
-    except Exception:  # No such model, or one without weights.
+    except Exception:  # There is no such model, or it has no weights.
         return None
 
 
@@ -215,7 +216,7 @@ def _of_code(text: str) -> Transform:
 
 
 def _needs_nothing(function: Callable[..., Any]) -> bool:
-    """Return whether a function can be called without arguments: it returns a transform, and is none itself."""
+    """Return whether a function can be called without arguments; such a function returns a transform."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -225,7 +226,7 @@ def _needs_nothing(function: Callable[..., Any]) -> bool:
 
 
 def _of_function(text: str, function: Callable[[Any], Any], words: str) -> Transform:
-    """Return the transform by a function of an image of PIL; whether it is random is found out at the first image."""
+    """Return the transform of a function of a PIL image; it is called twice for the first image, to refuse random functions."""
     checked: list[bool] = []
 
     def of_image(image: Tensor) -> Tensor:

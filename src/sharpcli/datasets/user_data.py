@@ -1,15 +1,16 @@
 """Data from the user's code, `file.py:name` or `pkg.mod:name`: datasets, loaders, arrays or a data module, as tensors.
 
-The name is a function without required arguments, or the data themselves. They are one of
+The name is that of a function or of the data. Options are keyword arguments of the function. The data are one of
 
-- `{"train": part, "test": part}`, where "val" or "validation" stand for "test", or `(train, test)`;
-- an object with `train_dataloader` and perhaps `val_dataloader` or, without it, `test_dataloader`, as a data module of
-  Lightning has;
-- one part, which is then the training data;
+- `{"train": part, "test": part}`, where "val", "valid", "validation" or "eval" can replace "test", or `(train, test)`;
+- `{"x_train": inputs, "y_train": targets}`, with "x_test" and "y_test" if there are test data;
+- an object with `train_dataloader` and optionally `val_dataloader` (preferred) or `test_dataloader` for the test data, such
+  as a data module of Lightning; `prepare_data()` and `setup("fit")` are called first if they exist;
+- one part, which is used as the training data.
 
-and a part is a map-style or iterable Dataset, a DataLoader, or one batch of arrays or tensors with all samples. For what a
-batch can be see `datasets.batch_forms`. Loaders are read in the order of their data set, and nothing is dropped. A map-style
-data set that does not fit into memory is read again whenever its samples are used.
+A part is a map-style or iterable Dataset, a DataLoader, an iterable of batches, or one batch of arrays or tensors with all
+samples. `datasets.batch_forms` describes the forms of a batch. A map-style data set is read in its own order without
+dropping samples, also if a DataLoader shuffles it. If it does not fit into memory, its samples are read again at each use.
 """
 
 from __future__ import annotations
@@ -39,18 +40,18 @@ def load_from_code(
     *,
     unlabelled: bool = False,
 ) -> DataSplits:
-    """Import what a spec names, and return its data.
+    """Import the code that a spec names, and return its data.
 
     Args:
         spec: `file.py:name` or `pkg.mod:name`.
         options: Keyword arguments of the function.
-        transform: What is done to images of bytes (N, C, H, W).
+        transform: Maps images (N, C, H, W), uint8, to the inputs of the model.
         ignore_index: An integer target that is ignored, in addition to -100.
-        unlabelled: Whether inputs without targets are data, for a loss that needs none.
+        unlabelled: Whether arrays of inputs without targets are accepted, for a loss that needs no targets.
 
     Raises:
-        InputError: The code cannot be imported or fails, or answers with no data.
-        SettingsError: The function does not take one of the options.
+        InputError: The code cannot be imported or fails, or its result is not data that can be read.
+        SettingsError: The function does not accept one of the options, or options are given without a function.
     """
     with imported(spec) as (module, attribute):
         if attribute is None:
@@ -70,17 +71,17 @@ def load_from_code(
 def splits_of(
     answer: Any, spec: str, transform: Transform | None = None, ignore_index: int = IGNORED, *, unlabelled: bool = False
 ) -> DataSplits:
-    """Return the splits of data that code gives.
+    """Return the splits of data that the user's code returns.
 
     Args:
-        answer: In one of the forms above.
-        spec: Of the code, for messages.
-        transform: What is done to images of bytes (N, C, H, W).
+        answer: The data, in one of the forms in the docstring of this module.
+        spec: The spec of the code, for messages.
+        transform: Maps images (N, C, H, W), uint8, to the inputs of the model.
         ignore_index: An integer target that is ignored, in addition to -100.
-        unlabelled: Whether inputs without targets are data; their targets are zeros (N, 1).
+        unlabelled: Whether arrays of inputs without targets are accepted; their targets are then zeros (N, 1).
 
     Raises:
-        InputError: There are no data, or they cannot be read.
+        InputError: There are no data, or the data cannot be read.
     """
     with errors_named(spec, "read"):
         given = _parts(answer)
@@ -99,7 +100,7 @@ def splits_of(
 
 
 def _parts(answer: Any) -> dict[str, Any]:
-    """Return the training data under "train", and the test data, if there are some, under "test"."""
+    """Return the training data under "train", and the test data, if given, under "test"."""
     if hasattr(answer, "train_dataloader"):
         return _of_module(answer)
     if isinstance(answer, Mapping):

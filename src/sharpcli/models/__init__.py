@@ -1,5 +1,5 @@
-"""Models: `resolve` builds one from what --model says.
+"""Models; `resolve` builds the model that --model names.
 
-`architectures/` are the plug-ins: one file is one architecture, and a new file there is a new name for --model. `blocks/`
-has what several architectures are made of. Importing this package imports no torch.
+`architectures/` contains the plug-ins: one file defines one architecture, and a new file there adds a new name for --model.
+`blocks/` contains the parts that several architectures share. Importing this package does not import torch.
 """

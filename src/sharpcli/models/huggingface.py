@@ -1,4 +1,4 @@
-"""Models of Hugging Face's transformers: `hf`, or `hf:CLASS`, built from the config.json beside the weights."""
+"""Models of Hugging Face's transformers: `hf` or `hf:CLASS`, built from the config.json in the folder of the weights."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ OUTPUT = "logits"
 
 
 def build_huggingface_model(folder: Path | None, name: str | None, most: int | None = None) -> nn.Module:
-    """Build a model with random weights as a config.json describes it. No code that the file names is run.
+    """Build the model that a config.json describes, with random weights. Code that the file names is not run.
 
-    Attention is computed by plain operations, which can be differentiated twice, and nothing is cached.
+    The implementation of attention is "eager", which can be differentiated twice, and the cache of keys and values is off.
 
     Args:
-        folder: Holds config.json; None where the weights are not in a folder with one.
-        name: A class of transformers, such as "BertForSequenceClassification"; None for the one that config.json names.
-        most: Largest number of parameters; None for as many as memory holds.
+        folder: The folder that contains config.json; None if the weights are not in a folder.
+        name: A class of transformers, such as "BertForSequenceClassification"; None for the class that config.json names.
+        most: Largest allowed number of parameters; None for the number whose float32 values fit into free memory.
 
     Raises:
         SettingsError: transformers has no such class.
-        InputError: transformers is not installed, there is no config.json, or it describes no model that can be built.
+        InputError: transformers is not installed, there is no config.json, no model can be built from it, or the model has
+            too many parameters.
     """
     spec = "hf" if name is None else f"hf:{name}"
     if folder is None or not (folder / CONFIG).is_file():
         raise InputError(f"The model '{spec}' needs a {CONFIG} beside the weights.", "Name the folder that has both.")
     transformers = required("transformers", f"The model '{spec}'")
     with warnings.catch_warnings(), _quiet(transformers.utils.logging):
-        warnings.simplefilter("ignore")  # Of names that transformers has renamed.
+        warnings.simplefilter("ignore")  # Warnings about names that transformers has renamed.
         try:
             config = transformers.AutoConfig.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
-        except Exception as error:  # transformers raises errors of a dozen kinds.
+        except Exception as error:  # transformers raises many kinds of errors.
             raise InputError(
                 f"{folder / CONFIG} describes no model that transformers knows: {first_line(error)}.",
                 "Name the code of the model: --model pkg.mod:CLASS or file.py:fn.",
@@ -56,7 +57,7 @@ def build_huggingface_model(folder: Path | None, name: str | None, most: int | N
 
 @contextmanager
 def _quiet(logging: Any) -> Iterator[None]:
-    """Let transformers report errors only, and set its level back afterwards."""
+    """Set the log level of transformers to errors inside the block, and restore the level afterwards."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

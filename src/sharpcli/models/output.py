@@ -1,4 +1,4 @@
-"""Choose the tensor of outputs where a model returns a dict, a tuple or an object instead of one tensor."""
+"""Choice of the output tensor, for models that return a dict, a tuple or an object instead of one tensor."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 from sharpcli import progress
 from sharpcli.errors import InputError, SettingsError
 
-_DEPTH = 3  # How deep tensors_of inside tensors_of are searched for tensors.
+_DEPTH = 3  # Levels of nested dicts, tuples and objects that are searched for tensors.
 _ALWAYS = "Let it answer alike in training and in eval mode, whatever it is given."
 
 
 class ChosenOutput:
-    """A forward hook that replaces the answer of a module by one tensor in it.
+    """A forward hook that replaces the result of a module by one tensor in this result.
 
-    Copies of the module keep the hook, and calls with other weights (`torch.func.functional_call`) pass through it.
+    Copies of the module have the same hook, and `torch.func.functional_call` runs the hook, too.
 
     Args:
-        key: Names of parts from outside to inside, joined by dots, such as "logits" or "1.0".
+        key: Name of the tensor, from the outer to the inner part, joined by dots, such as "logits" or "1.0".
     """
 
     def __init__(self, key: str) -> None:
@@ -30,7 +30,7 @@ class ChosenOutput:
         """Return the chosen tensor.
 
         Raises:
-            InputError: The answer has no tensor of that name, although it had one when the model was tried in eval mode.
+            InputError: The result has no tensor of this name, although it had one when the model was tested in eval mode.
         """
         tensors = tensors_of(answer)
         if self.key not in tensors:
@@ -39,16 +39,16 @@ class ChosenOutput:
 
 
 def choose_output(model: nn.Module, answer: object, name: str | None, spec: str) -> None:
-    """Make a model return one tensor: register a hook that chooses it, if the model returns anything else.
+    """Register a hook that makes a model return one tensor, if the model returns anything else.
 
     Args:
-        model: Changed in place.
-        answer: What the model returns for a batch of two samples.
-        name: Name of the tensor of outputs, or its position counted from 0; None if the user names none.
-        spec: The model's name, for messages.
+        model: The model, which is changed in place.
+        answer: The result of the model for some batch.
+        name: Name of the output tensor, or its position counted from 0; None if the user has not chosen one.
+        spec: Name of the model, for messages.
 
     Raises:
-        InputError: There is no tensor of that name, or there are several and `name` is None.
+        InputError: The result contains no tensor, or none of this name, or several and `name` is None.
         SettingsError: `name` is given, but the model returns one tensor.
     """
     if isinstance(answer, Tensor):
@@ -76,15 +76,15 @@ def choose_output(model: nn.Module, answer: object, name: str | None, spec: str)
 
 
 def chosen_output(model: nn.Module) -> str | None:
-    """Return the name of the tensor that `choose_output` has chosen for a model; None if it returns one tensor by itself."""
+    """Return the name of the tensor that `choose_output` has chosen for a model; None if the model has no such hook."""
     return next((hook.key for hook in model._forward_hooks.values() if isinstance(hook, ChosenOutput)), None)
 
 
 def require_tensor(answer: object) -> Tensor:
-    """Return the answer of a model in training mode, after checking that it is a tensor.
+    """Return the result of a model in training mode after a check that the result is a tensor.
 
     Raises:
-        InputError: It is no tensor, although it was one when the model was tried in eval mode.
+        InputError: The result is not a tensor, although it was one when the model was tested in eval mode.
     """
     if not isinstance(answer, Tensor):
         raise InputError(f"In training the model answers with {describe_answer(answer)} instead of one tensor.", _ALWAYS)
@@ -92,7 +92,7 @@ def require_tensor(answer: object) -> Tensor:
 
 
 def tensors_of(answer: object, depth: int = _DEPTH) -> dict[str, Tensor]:
-    """Return all tensors in an answer by name, such as "logits", or "1.0" for the first one in the second part of a tuple.
+    """Return all tensors in a result by name, such as "logits", or "1.0" for the first tensor in the second part of a tuple.
 
     Raises:
         InputError: Two tensors have the same name.
@@ -110,7 +110,7 @@ def tensors_of(answer: object, depth: int = _DEPTH) -> dict[str, Tensor]:
 
 
 def describe_answer(answer: object) -> str:
-    """Describe an answer in words, with the shape of every tensor; N stands for the length that most of them have."""
+    """Return a description of a result with the shape of each tensor; N is the most frequent size of the first axis."""
     lengths = [len(part) for part in tensors_of(answer).values() if part.ndim]
     rows = max(set(lengths), key=lengths.count, default=0)
     if isinstance(answer, Tensor):
@@ -127,7 +127,7 @@ def _shape(part: Tensor, rows: int) -> str:
 
 
 def _name_of(answer: object, name: str) -> str:
-    """Return the name of a part; in anything but a dict, a number is the position of the part."""
+    """Return the name of a part that is given by name or position; in a dict, a number is always a name."""
     names = [name for name, _ in _named_parts(answer)]
     if name not in names and name.isdigit() and not isinstance(answer, dict) and int(name) < len(names):
         return names[int(name)]

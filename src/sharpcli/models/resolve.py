@@ -1,4 +1,4 @@
-"""Build the model that a text names: `convnet`, `torchvision:NAME`, `timm:NAME`, `hf`, `path/file.py:fn` or `pkg.mod:attr`."""
+"""Building of the model that a spec names, such as `convnet`, `torchvision:NAME`, `timm:NAME`, `hf` or `path/file.py:fn`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def resolve(
     inputs: Inputs | None = None,
     hyper_parameters: Mapping[str, object] | None = None,
 ) -> nn.Module:
-    """Build a freshly initialised model on the CPU, in training mode as its builder leaves it.
+    """Build a model with initial weights on the CPU; its training or eval mode is not changed.
 
     Args:
         spec: A built-in name, `torchvision:NAME` or `timm:NAME` (never pretrained), `hf` or `hf:CLASS`, `path/file.py:fn` or
@@ -47,21 +47,21 @@ def resolve(
         input_shape: Shape of one sample.
         num_classes: Number of outputs.
         arguments: Options as "key=value" texts.
-        output: Name of the tensor of outputs, if the model returns something else than one tensor; see
-            `models.output.choose_output`.
-        most: Largest number of parameters, for a model that is not a user's code; None for as many as memory holds.
-        folder: Of the weights, which holds the config.json of a model of Hugging Face.
-        inputs: Two samples, if each has several tensors.
-        hyper_parameters: What the file of a Lightning module records; see `build_from_code`.
+        output: Name of the output tensor, if the model does not return one tensor; see `models.output.choose_output`.
+        most: Largest allowed number of parameters, not checked for code of the user; None for the number whose float32
+            values fit into free memory.
+        folder: Folder of the weights, which contains the config.json of a model of Hugging Face.
+        inputs: Two samples, if each sample has several tensors.
+        hyper_parameters: Hyperparameters that the file of a Lightning module records; see `build_from_code`.
 
     Returns:
-        A module that maps (B, *input_shape) to (B, num_classes), or (B, T, num_classes) for T tokens. A
-        model that is not built in has passed two samples, numbers or tokens, forward.
+        A module that maps (B, *input_shape) to (B, num_classes), or to (B, T, num_classes) for T tokens. If the model is not
+        a built-in one, a copy of it was tested on two samples, and a hook may choose its output tensor.
 
     Raises:
-        SettingsError: Unknown name, or an option that is malformed, unknown or out of range.
-        InputError: The code cannot be imported or fails, the model does not fit the data, answers with several tensors, or
-            has too many parameters.
+        SettingsError: A name is unknown, or an option is malformed, unknown or out of range.
+        InputError: The code cannot be imported or fails, the model cannot process the data, returns several tensors of which
+            none is chosen, or has too many parameters.
     """
     options = parse_arguments(arguments)
     if model_is_code(spec):
@@ -90,7 +90,7 @@ def resolve(
 
 
 def is_of_library(spec: str, *libraries: str) -> bool:
-    """Return whether a spec names a model of torchvision, timm or Hugging Face, or of one of the libraries that are named."""
+    """Return whether a spec names a model of one of the libraries; default: torchvision, timm and Hugging Face."""
     scheme = spec.lower().partition(":")[0]
     return scheme in (libraries or (TORCHVISION.rstrip(":"), TIMM.rstrip(":"), HUGGING_FACE))
 
@@ -111,9 +111,21 @@ def build_from_library(
 def choose_outputs_of(
     model: nn.Module, spec: str, input_shape: tuple[int, ...], inputs: Inputs | None, output: str | None
 ) -> None:
-    """Try the model on two samples, of zeros if none are given, and choose its outputs if it returns several tensors.
+    """Test the model on two samples, and choose its output tensor if the model does not return one tensor.
 
-    A copy in eval mode is used, because a model may store what it computed from its first weights.
+    The test uses a copy in eval mode, because a model may store values that it has computed from its initial weights.
+
+    Args:
+        model: The model, which gets a hook if an output tensor must be chosen.
+        spec: Name of the model, for messages.
+        input_shape: Shape of one sample.
+        inputs: Two samples; None for zeros of `input_shape`.
+        output: Name of the output tensor, or None.
+
+    Raises:
+        InputError: The model fails, changes settings of the process, or does not return two rows of outputs; or the output
+            tensor is missing or not unique.
+        SettingsError: `output` is given, but the model returns one tensor.
     """
     try:
         with require_unchanged(spec):
@@ -146,7 +158,7 @@ def _answer_to(model: nn.Module, inputs: Inputs) -> object:
 
 
 def _answer(model: nn.Module, input_shape: tuple[int, ...]) -> object:
-    """Return the answer of a model to numbers or to tokens; the likelier of the two is tried first."""
+    """Return the result of a model for zeros: tokens first if it has an embedding, else floats first; then the other type."""
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     kinds = [like.dtype, torch.int64]
     if any(isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in model.modules()):
@@ -155,7 +167,7 @@ def _answer(model: nn.Module, input_shape: tuple[int, ...]) -> object:
     with torch.no_grad():
         try:
             return model(first)
-        except Exception as error:  # A user's model may raise anything; of two errors, that of the likelier inputs is reported.
+        except Exception as error:  # A user's model may raise any error. If both types fail, the first error is reported.
             try:
                 return model(second)
             except Exception:

@@ -1,4 +1,4 @@
-"""Refuse a model that would be too large, before any memory is allocated for it."""
+"""Check of the size of a model before memory is allocated for its weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from sharpcli.errors import InputError
 from sharpcli.host_memory import available_memory
 
-_MOST_TENSORS = 20_000  # Parameters of a model, counted as tensors: each takes time to make, however small it is.
-_FLOAT = 4  # Bytes of a float32.
+_MOST_TENSORS = 20_000  # Parameter tensors of a model; creating a tensor takes time, even if it is small.
+_FLOAT = 4  # Bytes of a float32 number.
 
 
 class _TooLargeError(Exception):
@@ -20,15 +20,17 @@ class _TooLargeError(Exception):
 
 
 def require_size(build: Callable[[], nn.Module], spec: str, most: int | None) -> None:
-    """Build a model on torch's meta device, where tensors have a shape and no numbers, and refuse one that is too large.
+    """Build a model on torch's meta device, where tensors have a shape but no values, and refuse a model that is too large.
+
+    A model that cannot be built on the meta device is not checked.
 
     Args:
         build: Builds the model.
-        spec: Its name, for messages.
-        most: Largest number of parameters; None for as many as memory holds.
+        spec: Name of the model, for messages.
+        most: Largest allowed number of parameters; None for the number whose float32 values fit into free memory.
 
     Raises:
-        InputError: The model would have more.
+        InputError: The model would have more parameters, or more than 20,000 parameter tensors.
     """
     allowed = available_memory() // _FLOAT if most is None else most
     seen: dict[int, Tensor] = {}
@@ -51,7 +53,7 @@ def require_size(build: Callable[[], nn.Module], spec: str, most: int | None) ->
         raise _refusal(spec, count, len(seen), most) from error
     except (
         Exception
-    ):  # Not every model can be built on the meta device; an error of its own comes again when it is built on the CPU.
+    ):  # Some models cannot be built on the meta device. If the model has an error, the later build on the CPU raises it again.
         return
     finally:
         handle.remove()

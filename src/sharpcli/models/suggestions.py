@@ -1,4 +1,4 @@
-"""Hints for a --model that is no built-in name: a Python file, a file of weights, a model of torchvision."""
+"""Hints for a value of --model that is no built-in name: a Python file, a file of weights, or a model of torchvision."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import ast
 import os
 from pathlib import Path
 
-_LISTED = 5  # Functions that a hint names.
+_LISTED = 5  # Maximum number of functions in a hint.
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
 
 
 def suggestion(spec: str) -> str:
-    """Return a hint for a spec that is no built-in model but code, a file or a model of torchvision; "" for any other."""
+    """Return a hint for a spec that names code, a file of weights or a model of torchvision; "" for any other spec."""
     if spec.endswith(".py"):
         functions = _functions(Path(os.path.expanduser(spec)))
         listed = " or ".join(f"{spec}:{name}" for name in functions[:_LISTED])
@@ -27,7 +27,7 @@ def suggestion(spec: str) -> str:
 
 
 def _functions(file: Path) -> list[str]:
-    """Return the public functions and classes of a file, without running it."""
+    """Return the names of the public functions and classes of a file, without running the file."""
     try:
         body = ast.parse(file.read_text(encoding="utf-8")).body
     except (OSError, ValueError, SyntaxError):

@@ -1,4 +1,4 @@
-"""Models of timm: `timm:NAME`, never with trained weights."""
+"""Models of timm: `timm:NAME`, always with random weights."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def build_timm_model(name: str, num_classes: int, options: Mapping[str, object],
     """Build a classifier of timm with random weights.
 
     Args:
-        name: As timm lists it, with or without a tag, such as "vit_tiny_patch16_224".
+        name: A name in the list of timm, with or without a tag, such as "vit_tiny_patch16_224".
         num_classes: Number of outputs.
         options: Further keyword arguments of `timm.create_model`.
-        most: Largest number of parameters; None for as many as memory holds.
+        most: Largest allowed number of parameters; None for the number whose float32 values fit into free memory.
 
     Raises:
-        SettingsError: timm has no such model, or cannot build it with these options.
+        SettingsError: timm has no such model or cannot build it with these options, or an option would load weights.
         InputError: timm is not installed, or the model has too many parameters.
     """
     timm = required("timm", f"The model 'timm:{name}'")
@@ -35,13 +35,13 @@ def build_timm_model(name: str, num_classes: int, options: Mapping[str, object],
 
     def build() -> nn.Module:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of names that timm has renamed.
+            warnings.simplefilter("ignore")  # Warnings about names that timm has renamed.
             made: nn.Module = timm.create_model(name, pretrained=False, **{"num_classes": num_classes, **options})
         return made
 
     require_size(build, f"timm:{name}", most)
     try:
         return build()
-    except Exception as error:  # timm checks its own options, with exceptions of every kind
+    except Exception as error:  # timm raises many kinds of exceptions for wrong options
         message = f"timm cannot build '{name}' with these options: {first_line(error)}."
         raise SettingsError(message, "See the documentation of timm.create_model.") from error

@@ -1,4 +1,4 @@
-"""Models of torchvision: `torchvision:NAME`, never with trained weights."""
+"""Models of torchvision: `torchvision:NAME`, always with random weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sharpcli.arguments import check_arguments
 from sharpcli.errors import SettingsError, closest
 from sharpcli.models.size import require_size
 
-# Their auxiliary heads would return tuples, and their default initialisation is slow and warns about it.
+# With auxiliary heads these models return tuples; if init_weights is not given, torchvision warns.
 _WITH_SIDE_HEADS = ("googlenet", "inception_v3")
 
 
@@ -18,16 +18,16 @@ def build_torchvision_model(name: str, num_classes: int, options: Mapping[str, o
     """Build a classifier of torchvision with random weights.
 
     Args:
-        name: As torchvision lists it, in any case.
+        name: A name in the list of torchvision; upper and lower case are not distinguished.
         num_classes: Number of outputs.
         options: Further keyword arguments of torchvision's builder.
-        most: Largest number of parameters; None for as many as memory holds.
+        most: Largest allowed number of parameters; None for the number whose float32 values fit into free memory.
 
     Raises:
         SettingsError: torchvision has no such classifier, or cannot build it with these options.
         InputError: The model has too many parameters.
     """
-    # Over a second to import, and few specs need it.
+    # This import takes more than a second, and few specs need it.
     from torchvision import models  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
 
     known = models.list_models(module=models)
@@ -40,7 +40,7 @@ def build_torchvision_model(name: str, num_classes: int, options: Mapping[str, o
     require_size(lambda: build(**keywords), name, most)
     try:
         built: nn.Module = build(**keywords)
-    except Exception as error:  # torchvision checks its own options, with exceptions of every kind
+    except Exception as error:  # torchvision raises many kinds of exceptions for wrong options
         message = f"torchvision cannot build '{name}' with these options: {type(error).__name__}: {error}."
         raise SettingsError(message, "See the torchvision documentation of that model.") from error
     return built

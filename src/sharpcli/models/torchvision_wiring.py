@@ -1,7 +1,8 @@
-"""How models and blocks of torchvision are wired, as `wire_units` says it in our own; see `wiring.py`.
+"""The wiring of models and blocks of torchvision, as `wire_units` defines it for models of sharpcli; see `wiring.py`.
 
-Each function takes the module, the wiring and the layout of the inputs, and returns the layout of the outputs. The table names
-classes as texts, so that torchvision is not imported. A subclass is not in it, since its `forward` may be another.
+Each function takes the module, the wiring and the layout of the inputs, and returns the layout of the outputs. The table
+contains the names of classes as texts, so that torchvision is not imported. It does not apply to subclasses, because a subclass
+may have a different `forward`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def torchvision_wiring(module: nn.Module) -> Callable[[Wiring, Layout], Layout] | None:
-    """Return how a module of torchvision is wired; None if it is of no class in the table."""
+    """Return the function that records the wiring of a module of torchvision; None if its class is not in the table."""
     wire = _TABLE.get(f"{type(module).__module__}.{type(module).__qualname__}")
     return None if wire is None else partial(wire, module)
 

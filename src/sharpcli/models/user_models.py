@@ -1,4 +1,4 @@
-"""Models from a user's own code, `path/file.py:fn` and `pkg.mod:attr`, freed of wrappers such as `torch.compile`."""
+"""Models from code of the user, `path/file.py:fn` or `pkg.mod:attr`, without wrappers such as `torch.compile`."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ def build_from_code(
     options: Mapping[str, object],
     hyper_parameters: Mapping[str, object] | None = None,
 ) -> nn.Module:
-    """Import the code that `spec` names, and call it. The code is run as it is, with all that it contains.
+    """Import the module that `spec` names, and call its function. All code of the module is run without restriction.
 
     Args:
-        spec: `path/file.py:fn` or `pkg.mod:attr`, a function or class; `~` is expanded. `lightning:` may stand before it.
-        input_shape: Shape of one sample; passed on if the function takes it and it is known.
-        num_classes: Number of outputs; likewise.
+        spec: `path/file.py:fn` or `pkg.mod:attr`, a function or class; `~` is expanded, and a prefix `lightning:` is ignored.
+        input_shape: Shape of one sample; passed if it is not None and the function has a parameter of this name.
+        num_classes: Number of outputs; passed under the same conditions.
         options: Further keyword arguments.
-        hyper_parameters: What the file of a Lightning module records; those that the function takes are passed on, unless
-            an option of the same name is given.
+        hyper_parameters: Hyperparameters that the file of a Lightning module records; those that the function accepts are
+            passed, unless an option of the same name is given.
 
     Returns:
         The module that the function returns, without the wrappers of compilation and data parallelism.
 
     Raises:
-        InputError: There is nothing to import, the code fails, or it returns no `nn.Module`.
-        SettingsError: The function does not take one of the options.
+        InputError: The module or its function does not exist, the code fails, or its result is no `nn.Module` or a module
+            with lazy parameters, with tensors on the meta device or with submodules that have no hash.
+        SettingsError: The function does not accept one of the options.
     """
     spec = spec[len(LIGHTNING) :] if spec.lower().startswith(LIGHTNING) else spec
     with imported(spec) as (module, attribute):
@@ -47,7 +48,7 @@ def build_from_code(
         offered = {"input_shape": input_shape, "num_classes": num_classes}
         check_arguments(function, options, reserved=offered)
         known = {name: value for name, value in offered.items() if value is not None} | dict(hyper_parameters or {})
-        # nn.Module itself claims to take any keyword argument, and then refuses them.
+        # The signature of nn.Module.__init__ allows any keyword argument, but its code refuses them.
         plain = getattr(function, "__init__", None) is nn.Module.__init__
         keywords = {**({} if plain else accepted(function, known)), **options}
         recorded = [
@@ -62,7 +63,7 @@ def build_from_code(
         raise InputError(f"'{spec}' returned a {kind}, not a torch.nn.Module.", "Return the model from it.")
     try:
         lazy = next((name for name, part in (*model.named_parameters(), *model.named_buffers()) if is_lazy(part)), None)
-    except TypeError as error:  # Such as of a dataclass, which has no hash: torch keeps its modules in sets.
+    except TypeError as error:  # For example, a dataclass has no hash, but torch stores modules in sets.
         message = f"torch cannot walk through the model that '{spec}' returned: {described(error)}."
         raise InputError(message, "Make it hashable: a dataclass needs eq=False.") from error
     if lazy is not None:
@@ -77,25 +78,25 @@ def build_from_code(
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the module inside of `torch.compile`, DataParallel and DistributedDataParallel; unwrap its children likewise.
+    """Remove the wrappers of `torch.compile`, DataParallel and DistributedDataParallel from a module and its submodules.
 
-    A compiled module has no second derivative, and each of the wrappers has buffers or copies of its own. The modules
-    inside are the same objects as before, so tensors that are tied stay tied.
+    A compiled module has no second derivative, and each wrapper has its own buffers or copies. The inner modules are the same
+    objects as before, so tied tensors remain tied.
     """
     model = inside(model)
     for module in list(model.modules()):
-        for name, child in list(module._modules.items()):  # Also a child with two names, which named_children() lists once.
+        for name, child in list(module._modules.items()):  # named_children() lists a child with two names only once.
             if child is not None and inside(child) is not child:
                 setattr(module, name, inside(child))
     for module in model.modules():
-        module._compiled_call_impl = None  # What `module.compile()` sets.
+        module._compiled_call_impl = None  # `module.compile()` sets this attribute.
     return model
 
 
 def inside(module: nn.Module) -> nn.Module:
-    """Return the module inside of wrappers around it; nothing is changed."""
+    """Return the module inside its wrappers; no object is changed."""
     while True:
-        compiled = getattr(module, "_orig_mod", None)  # torch.compile's own class is not part of its public names.
+        compiled = getattr(module, "_orig_mod", None)  # The class of compiled modules is not public.
         if isinstance(compiled, nn.Module):
             module = compiled
         elif isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -105,7 +106,7 @@ def inside(module: nn.Module) -> nn.Module:
 
 
 def _builder(module: ModuleType, function: Any, spec: str) -> Callable[..., object]:
-    """Return the function that a spec names, or refuse what builds no model."""
+    """Return the function that a spec names; refuse an object that cannot build a model."""
     if isinstance(function, nn.Module):
         name = spec.rpartition(":")[2]
         raise InputError(f"'{spec}' is a model, not a function that builds one.", f"Write: def build(): return {name}")

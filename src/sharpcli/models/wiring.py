@@ -1,15 +1,15 @@
-"""Which axes of which tensors count the same hidden units: all of them permuted alike leave the function as it was.
+"""Groups of hidden units of a model, and the tensor axes that index them.
 
-`hidden_units` follows the data from layer to layer. What a layer receives and puts out is a layout: the groups of units that
-its channels are, in order. Standard layers of torch and `nn.Sequential` are known here. Any other module, of sharpcli or of a
-user, says how it is wired by one method:
+If one permutation is applied to all axes of a group, the function of the model does not change. `hidden_units` follows the
+data from layer to layer. The inputs and the outputs of a layer have a layout: the groups to which their channels belong, in
+order. Standard layers of torch and `nn.Sequential` are known here. Any other module, of sharpcli or of the user, defines its
+wiring by one method, which gets the layout of the inputs and returns the layout of the outputs:
 
     def wire_units(self, wiring, inputs):
-        hidden = wiring.through(self.conv1, inputs)             # conv1 reads the inputs and puts out new units
-        return wiring.into(self.conv2, hidden, outputs=inputs)  # its outputs are added to the inputs: the same units
+        hidden = wiring.through(self.conv1, inputs)             # the outputs of conv1 are a new group of units
+        return wiring.into(self.conv2, hidden, outputs=inputs)  # the outputs are added to the inputs: the same units
 
-It is given the layout of its inputs and returns that of its outputs. `torchvision_wiring.py` has such functions for classes of
-torchvision.
+`torchvision_wiring.py` contains such functions for classes of torchvision.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sharpcli.errors import InputError, described
 from sharpcli.models.torchvision_wiring import torchvision_wiring
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
-# Layers that treat all channels alike and have no parameters: the layout passes through.
+# Layers without parameters that apply the same function to all channels: the layout does not change.
 _ALIKE_FOR_ALL = (
     nn.Identity, nn.Flatten, nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.MaxPool2d, nn.AvgPool2d,
     nn.AdaptiveAvgPool2d, nn.Dropout, nn.Dropout2d,
@@ -33,16 +33,16 @@ _ALIKE_FOR_ALL = (
 
 @dataclass(frozen=True, eq=False)
 class UnitAxis:
-    """An axis of a tensor, or a part of it, that counts the units of a group.
+    """An axis of a tensor, or a part of an axis, that indexes the units of a group.
 
     Attributes:
-        tensor: A parameter or buffer of the model itself.
-        axis: The axis that counts units.
-        start: Where the part begins along the axis.
-        width: Entries along the axis for each unit, such as the pixels of a channel that was flattened.
+        tensor: A parameter or buffer of the model, not a copy.
+        axis: Number of the axis.
+        start: First index of the part along the axis.
+        width: Number of entries along the axis for each unit, such as the number of pixels of a flattened channel.
         count: Number of units.
-        learned: Whether the tensor is a parameter. Running statistics are permuted with their units, but do not tell which
-            units of two networks match.
+        learned: Whether the tensor is a parameter. Buffers, such as running statistics, are permuted, too, but are not used
+            to match the units of two networks.
     """
 
     tensor: Tensor
@@ -53,11 +53,11 @@ class UnitAxis:
     learned: bool
 
     def rows(self) -> Tensor:
-        """Return the entries of each unit, shape (count, ...), float64."""
+        """Return the entries of each unit as one row, shape (count, number of entries), float64."""
         return self._part().detach().double().reshape(self.count, -1)
 
     def permute(self, order: Tensor) -> None:
-        """Put the units into another order, in place."""
+        """Permute the units in place: position i receives unit order[i], with `order` of shape (count,)."""
         with torch.no_grad():
             part = self._part()
             shape = (self.count, self.width, *part.shape[1:])
@@ -69,13 +69,13 @@ class UnitAxis:
 
 @dataclass(eq=False)
 class UnitGroup:
-    """Units that one permutation moves, in every tensor that knows them.
+    """A group of units that one permutation reorders in all tensors.
 
     Attributes:
         count: Number of units; 1 for the inputs of the model, whose channels are not permuted.
-        fixed: Whether they are inputs or outputs of the model, which keep their order.
-        axes: The axes that count them.
-        runs: Sizes of consecutive units that a GroupNorm normalises together, which must stay together.
+        fixed: Whether the units are inputs or outputs of the model, whose order must not change.
+        axes: The axes that index the units.
+        runs: Numbers of consecutive units that a GroupNorm normalises together; a permutation must not separate them.
     """
 
     count: int
@@ -84,7 +84,7 @@ class UnitGroup:
     runs: set[int] = field(default_factory=set)
 
     def permute(self, order: Tensor) -> None:
-        """Put the units into another order in every tensor, in place: position i receives unit order[i]."""
+        """Permute the units in all tensors, in place: position i receives unit order[i], with `order` of shape (count,)."""
         for axis in self.axes:
             axis.permute(order)
 
@@ -96,7 +96,7 @@ def hidden_units(model: nn.Module) -> list[UnitGroup]:
     """Return the groups of hidden units of a model, in the order of its layers.
 
     Raises:
-        InputError: The model has no hidden units, or a module whose wiring is not known.
+        InputError: The model has no hidden units, or a module that `Wiring.through` refuses.
     """
     wiring = Wiring()
     for units in wiring.through(model, (UnitGroup(1, fixed=True),)):
@@ -108,20 +108,20 @@ def hidden_units(model: nn.Module) -> list[UnitGroup]:
 
 
 class Wiring:
-    """Records which axes count which units, while modules are followed from the inputs to the outputs.
+    """A record of the axes that index each group of units, filled module by module from the inputs to the outputs.
 
     Attributes:
-        groups: All groups of units so far, in the order of the layers that put them out.
+        groups: All groups of units so far, in the order of the layers whose outputs they are.
     """
 
     def __init__(self) -> None:
         self.groups: list[UnitGroup] = []
 
     def through(self, module: nn.Module, inputs: Layout) -> Layout:
-        """Record what a module does with the units of its inputs, and return the layout of its outputs.
+        """Record the axes of a module that index units, and return the layout of its outputs.
 
         Raises:
-            InputError: The wiring of the module is not known, or no permutation passes through it.
+            InputError: The wiring of the module is not known, its `wire_units` fails, or its units cannot be permuted.
         """
         declared = getattr(module, "wire_units", None) or torchvision_wiring(module)
         if declared is not None:
@@ -142,9 +142,9 @@ class Wiring:
         )
 
     def into(self, layer: nn.Module, inputs: Layout, outputs: Layout) -> Layout:
-        """Record that a dense layer or convolution maps one layout to another, and return the latter.
+        """Record that a dense layer or convolution maps the layout `inputs` to the layout `outputs`; return `outputs`.
 
-        It is needed where the outputs are added to something: both terms of a sum have the same units.
+        Use this method if the outputs are added to another tensor: both terms of a sum have the same units.
         """
         assert isinstance(layer.weight, Tensor)
         self._record(layer.weight, 1, inputs)
@@ -153,7 +153,7 @@ class Wiring:
         return outputs
 
     def new_units(self, count: int) -> UnitGroup:
-        """Return a new group of units."""
+        """Return a new group of `count` units."""
         self.groups.append(UnitGroup(count))
         return self.groups[-1]
 
@@ -162,7 +162,7 @@ class Wiring:
             return declared(self, inputs)
         except InputError:
             raise
-        except Exception as error:  # A user's method may raise anything.
+        except Exception as error:  # A user's method may raise any error.
             if type(module).__module__.startswith("sharpcli."):
                 raise
             message = f"The method wire_units of {type(module).__name__} failed: {described(error)}."

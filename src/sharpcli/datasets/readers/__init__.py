@@ -1,1 +1,1 @@
-"""Plug-ins: one file reads one data set, with a function `load`; importing this package imports no torch."""
+"""Plug-ins: one file with a function `load` reads one data set; importing this package does not import torch."""

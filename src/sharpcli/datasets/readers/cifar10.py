@@ -1,4 +1,4 @@
-"""Photographs: 50,000 and 10,000 colour images of 32x32 pixels in 10 classes.
+"""CIFAR-10: 50,000 training and 10,000 test photographs of 32x32 pixels, in colour, in 10 classes.
 
 Reference: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
 """

@@ -1,4 +1,4 @@
-"""Your own table: csv:FILE, a row a sample, with the target in the last column or in the one that is named.
+"""A table of the user: csv:FILE, one row per sample; the target is in the last column or in the column `target`.
 
 Reference: RFC 4180.
 """
@@ -30,24 +30,26 @@ def load(
     test: str | None = None,
     ignore_index: int = IGNORED,
 ) -> DataSplits:
-    """Read a table of numbers; a first row without a number among its inputs holds the names of the columns.
+    """Read a table of numbers.
 
-    Targets that are whole numbers are classes counted from 0, other numbers are values to regress on, and words are classes
-    in the order of the alphabet.
+    The first row contains the names of the columns if `target` is a name or no input cell of this row is a number. If all
+    targets are integers, they are classes counted from 0; if all are numbers, they are regression targets; if a target is
+    not a number, the words are classes in alphabetical order.
 
     Args:
-        root: The file, in UTF-8.
+        root: Path of the file, in UTF-8.
         download: Not used.
-        target: Name or number, from 0, of the column of targets. Default: the last one.
-        values: Take whole numbers as values to regress on, too.
-        test: A second file, of the same columns, for the test split.
-        ignore_index: A further class that is ignored, as the loss says.
+        target: Name of the target column, or its number counted from 0. Default: the last column.
+        values: Use integer targets as regression targets, too.
+        test: A second file, with the same columns, for the test split.
+        ignore_index: A class that is ignored in addition to -100, as set in the loss.
 
     Returns:
-        Inputs (N, columns - 1), float64; classes (N,) or values (N, 1).
+        Inputs (N, columns - 1), float64; classes (N,) or regression targets (N, 1).
 
     Raises:
-        InputError: A file is missing, a cell is no number, or rows are of different lengths.
+        InputError: A file is missing, has no rows, has one column or lacks the target column; an input is not a number;
+            rows differ in length; or a class is negative.
     """
     paths = {"train": Path(root)} | ({"test": files.expanded(test)} if test else {})
     tables = {part: _read(path, target) for part, path in paths.items()}
@@ -59,7 +61,7 @@ def load(
 
 
 def _read(path: Path, target: str | int | None) -> tuple[NDArray[np.float64], list[str]]:
-    """Return the inputs (N, columns - 1) and the cells of the target."""
+    """Return the inputs (N, columns - 1) and the cells of the target column."""
     rows = _rows(path)
     if not rows:
         raise InputError(f"'{path}' has no rows.", "Give the file of the samples.")
@@ -80,7 +82,7 @@ def _read(path: Path, target: str | int | None) -> tuple[NDArray[np.float64], li
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the rows that are not empty, each with the number of its last line."""
+    """Return the rows that are not empty, each with the number of its last line in the file."""
     if not files.is_there(path):
         raise InputError(f"There is no file '{path}'.", "Check the path behind csv:.")
     try:
@@ -93,7 +95,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _place(path: Path, target: str | int | None, names: list[str]) -> int:
-    """Return the number of the column of targets; `names` is the first row."""
+    """Return the number of the target column, counted from 0; `names` is the first row."""
     width = len(names)
     if width < 2:
         raise InputError(f"'{path}' has one column.", "Give inputs and a target.")

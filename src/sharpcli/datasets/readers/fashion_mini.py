@@ -1,4 +1,4 @@
-"""The default, inside the package: the first 10,000 training and 5,000 test images of Fashion-MNIST.
+"""The default data set, a file of the package: the first 10,000 training and 5,000 test images of Fashion-MNIST.
 
 Reference: Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017, arXiv 1708.07747; MIT licence.
 """
@@ -15,24 +15,24 @@ from torch import Tensor
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.datasets.transforms import Transform, standardisation
 
-# Mean and deviation of all pixels of these 10,000 training images, from their exact histogram.
+# Mean and standard deviation of all pixels of these 10,000 training images, computed from their histogram.
 _MEAN = (0.2863089,)
 _STD = (0.3540180,)
 
 
 def load(root: str = "", *, download: bool = False, transform: Transform | None = None) -> DataSplits:
-    """Read the embedded data set; it needs neither files nor network.
+    """Read the data set in the package; no other files and no network are needed.
 
     Args:
         root: Not used.
         download: Not used.
-        transform: What is done to the images in place of the standardisation.
+        transform: Replaces the standardisation.
 
     Returns:
-        Standardised images, 10,000 for training and 5,000 for testing, each (1, 28, 28), in 10 classes.
+        Standardised images, 10,000 for training and 5,000 for testing, each (1, 28, 28), float32, in 10 classes.
 
     References:
-        github.com/zalandoresearch/fashion-mnist; `tools/make_fashion_mini.py` made the file.
+        github.com/zalandoresearch/fashion-mnist; the script `tools/make_fashion_mini.py` creates the file.
     """
     place = resources.files("sharpcli.datasets").joinpath("fashion-mini.npz")
     with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:

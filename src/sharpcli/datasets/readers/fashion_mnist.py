@@ -1,4 +1,4 @@
-"""Clothes: 60,000 and 10,000 grey images of 28x28 pixels in 10 classes.
+"""Fashion-MNIST: 60,000 training and 10,000 test images of clothes, grey, 28x28 pixels, in 10 classes.
 
 Reference: Xiao, Rasul and Vollgraf, Fashion-MNIST, 2017, arXiv 1708.07747.
 """

@@ -1,6 +1,6 @@
-"""Your own images: folder:PATH with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png (or val/, and jpg and the like).
+"""Images of the user: folder:PATH with PATH/train/CLASS/*.png and PATH/test/CLASS/*.png, or val/, or other image formats.
 
-Reference: torchvision.datasets.ImageFolder, whose layout and order of images this has.
+Reference: torchvision.datasets.ImageFolder; layout and order of images are the same.
 """
 
 from __future__ import annotations
@@ -38,25 +38,27 @@ def load(
     grayscale: bool = False,
     raw: bool = False,
 ) -> DataSplits:
-    """List the images; each is read when it is used, and standardised by the training split's own mean and deviation.
+    """List the images; each is read when it is used, and standardised with the statistics of the training images.
 
-    For these all training images are read once. Otherwise only the first image of each split is.
+    All training images are read once to compute the mean and standard deviation of each channel. With `transform` or `raw`,
+    only the first image of each split is read now.
 
     Args:
-        root: The folder that holds train/ and test/; a folder val/ is taken where there is no test/.
+        root: The folder that contains train/ and test/; val/ is used if there is no test/.
         download: Not used.
-        transform: What is done to each image, after `size`, in place of the standardisation.
-        size: Squeeze or stretch every image to size x size pixels; None takes them as they are.
-        grayscale: One channel instead of three.
-        raw: Do not standardise: pixels from 0 to 1, as torchvision's ToTensor makes them.
+        transform: Replaces the standardisation; it is applied to each image after `size` and `grayscale`.
+        size: Resize every image to size x size pixels; None keeps the sizes.
+        grayscale: Return one channel instead of three.
+        raw: Do not standardise; pixels are scaled to 0..1, as by torchvision's ToTensor.
 
     Returns:
-        Images (3, H, W), or (1, H, W) if `grayscale`; classes are numbered in the order of their names.
+        Images (3, H, W), or (1, H, W) if `grayscale`, or of the shape that `transform` returns, float32; classes are
+        numbered in the order of their names.
 
     Raises:
-        InputError: A folder is missing or empty, class lists or depths differ, or an image that is read is damaged, cannot
-            be read at its own scale or has another size.
-        SettingsError: `size` is below 1.
+        InputError: A folder is missing or has no images, the class names of the splits differ, or an image that is read is
+            damaged, has an unknown scale, or differs from the first in shape or number of bits.
+        SettingsError: `size` is below 1, or `raw` and a transform other than none are given.
     """
     if size is not None:
         require_at_least("size", size, 1)
@@ -80,7 +82,7 @@ def load(
 
 
 def _parts(root: Path) -> tuple[Path, Path]:
-    """Return the folders of the two splits."""
+    """Return the folders of the training and the test split."""
     validation = root / "val"
     test = validation if validation.is_dir() and not (root / "test").is_dir() else root / "test"
     return root / "train", test
@@ -88,12 +90,12 @@ def _parts(root: Path) -> tuple[Path, Path]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """How the file of an image is read.
+    """The settings for reading image files.
 
     Attributes:
-        size: Pixels of both sides; None for those that it has.
-        grayscale: One channel instead of three.
-        transform: What is done to it then.
+        size: Height and width in pixels after resizing; None keeps the size.
+        grayscale: Whether images have one channel instead of three.
+        transform: The transform that is applied afterwards, or None.
     """
 
     size: int | None
@@ -101,7 +103,7 @@ class _Reader:
     transform: Transform | None
 
     def decode(self, path: str) -> Decoded:
-        """Return the pixels of an image as they are kept in memory."""
+        """Return the pixels of an image as they are stored in memory."""
         image, remark = decode(path, size=self.size, grayscale=self.grayscale)
         pixels = torch.from_numpy(np.array(image, order="C"))
         if self.transform is None:
@@ -111,7 +113,7 @@ class _Reader:
         return Decoded(self.transform.one(pixels), remark)
 
     def source(self, folder: _Images, like: ImageSource | None = None) -> ImageSource:
-        """Return the images of a folder, of which only the first is read now."""
+        """Return the source of the images of a folder; only the first image is read now."""
         return ImageSource(
             folder.paths,
             self.decode,
@@ -124,7 +126,7 @@ class _Reader:
 
 
 def _standardisation_of(train: ImageSource, *, raw: bool) -> tuple[Callable[[Tensor], Tensor], str, str]:
-    """Return what is done to the pixels, in words, and the transform that does the same to 8-bit images."""
+    """Return the map from pixels to inputs, its description, and the text of `--transform` for it ("" for 16-bit images)."""
     full = BYTE if train.pixel_type == torch.uint8 else TWO_BYTES
     count = train.first.shape[1]
     mean, std = ([0.0] * count, [1.0] * count) if raw else channel_statistics(train.batches(), full=full)
@@ -140,7 +142,7 @@ def _standardisation_of(train: ImageSource, *, raw: bool) -> tuple[Callable[[Ten
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of one split: classes by name, and for each image its path and the number of its class."""
+    """The images of one split: names of the classes, and path and class number of each image."""
 
     classes: list[str]
     paths: list[str]

@@ -1,4 +1,4 @@
-"""Cursive Japanese characters: 60,000 and 10,000 grey images of 28x28 pixels in 10 classes.
+"""KMNIST: 60,000 training and 10,000 test images of cursive Japanese characters, grey, 28x28 pixels, in 10 classes.
 
 Reference: Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018, arXiv 1812.01718.
 """

@@ -1,4 +1,4 @@
-"""Handwritten digits: 60,000 and 10,000 grey images of 28x28 pixels in 10 classes.
+"""MNIST: 60,000 training and 10,000 test images of handwritten digits, grey, 28x28 pixels, in 10 classes.
 
 Reference: LeCun, Bottou, Bengio and Haffner, Gradient-Based Learning Applied to Document Recognition, 1998.
 """

@@ -1,6 +1,6 @@
-"""Your own arrays: npz:FILE with x_train, y_train, x_test and y_test.
+"""Arrays of the user: npz:FILE with x_train, y_train and, for a test split, x_test and y_test.
 
-Reference: numpy.savez; the four names are those of the Keras data sets.
+Reference: numpy.savez; the names of the four arrays are those of the data sets of Keras.
 """
 
 from __future__ import annotations
@@ -28,23 +28,24 @@ def load(
     tokens: bool = False,
     ignore_index: int = IGNORED,
 ) -> DataSplits:
-    """Read four arrays, or two without a test split; shapes stay, so that grey images for a ConvNet must be (N, 1, H, W).
+    """Read four arrays, or two if there is no test split.
 
-    What the numbers mean is that of `datasets.arrays.splits_of_arrays`.
+    `datasets.arrays.splits_of_arrays` describes the allowed types and their meaning.
 
     Args:
-        root: The file. Pickled objects in it are refused.
+        root: Path of the file. Pickled objects in the file are refused.
         download: Not used.
-        transform: What is done to images of bytes (N, C, H, W) in place of the division by 255.
-        tokens: Take integer inputs of any type and shape as tokens.
-        ignore_index: A further target that is ignored, as the loss says.
+        transform: Maps images (N, C, H, W), uint8, to inputs; replaces the division by 255.
+        tokens: Use integer inputs of any type and shape as tokens.
+        ignore_index: An integer target that is ignored in addition to -100, as set in the loss.
 
     Returns:
-        Inputs float32, float64 where the file has that, or int64 for tokens, of the shape in the file.
-        `num_classes` is the largest training class + 1, or K.
+        Inputs, float32, or float64 if the file contains float64, or int64 for tokens. Without a transform they have the shape
+        in the file, so grey images for a convolutional network must be (N, 1, H, W). `num_classes` is the largest training
+        class + 1, or K for regression targets (N, K).
 
     Raises:
-        InputError: The file or a key is missing, or a key's type, length or numbers do not fit.
+        InputError: The file or an array is missing, or the type, the length or the numbers of an array are invalid.
     """
     arrays = _read(Path(root))
     return splits_of_arrays(arrays, Path(root).stem, root, transform=transform, tokens=tokens, ignore_index=ignore_index)

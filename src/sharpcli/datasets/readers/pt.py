@@ -1,4 +1,4 @@
-"""Your own tensors: pt:FILE, which torch.save wrote: x_train, y_train and so on, or inputs and targets.
+"""Tensors of the user: pt:FILE, a file of torch.save with x_train and y_train, or with inputs and targets.
 
 Reference: torch.save.
 """
@@ -29,17 +29,20 @@ def load(
     tokens: bool = False,
     ignore_index: int = IGNORED,
 ) -> DataSplits:
-    """Read tensors; what the numbers mean is that of `datasets.arrays.splits_of_arrays`.
+    """Read tensors; `datasets.arrays.splits_of_arrays` describes the allowed types and their meaning.
+
+    The file contains {"x_train": inputs, "y_train": targets}, optionally with "x_test" and "y_test"; or {"train": (inputs,
+    targets)}, optionally with "test"; or (inputs, targets), which is then the training split.
 
     Args:
-        root: The file. Nothing in it is run.
+        root: Path of the file. No code in the file is run.
         download: Not used.
-        transform: What is done to images of bytes (N, C, H, W) in place of the division by 255.
-        tokens: Take integer inputs of any type and shape as tokens.
-        ignore_index: A further target that is ignored, as the loss says.
+        transform: Maps images (N, C, H, W), uint8, to inputs; replaces the division by 255.
+        tokens: Use integer inputs of any type and shape as tokens.
+        ignore_index: An integer target that is ignored in addition to -100, as set in the loss.
 
     Raises:
-        InputError: The file is missing or holds something else, or a type, a length or a number does not fit.
+        InputError: The file is missing or has other contents, or the type, the length or the numbers of a tensor are invalid.
     """
     path = Path(root)
     if not files.is_there(path):
@@ -69,6 +72,6 @@ def _array(tensor: Tensor) -> NDArray[Any]:
     narrow = tensor.is_floating_point() and tensor.itemsize < 4
     try:
         array: NDArray[Any] = (tensor.float() if narrow else tensor).numpy()
-    except (TypeError, RuntimeError) as error:  # Such as a sparse tensor.
+    except (TypeError, RuntimeError) as error:  # For example for a sparse tensor.
         raise InputError(f"The file has a tensor that is no plain array: {first_line(error)}.", _WRITE) from error
     return array

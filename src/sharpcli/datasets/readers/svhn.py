@@ -1,4 +1,4 @@
-"""House numbers: 73,257 and 26,032 colour images of 32x32 pixels in 10 classes.
+"""SVHN: 73,257 training and 26,032 test images of digits of house numbers, colour, 32x32 pixels, in 10 classes.
 
 Reference: Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011.
 """

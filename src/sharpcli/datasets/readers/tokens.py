@@ -1,4 +1,4 @@
-"""Your own texts as tokens: tokens:FILE, a npy or npz file of whole numbers, of which each next token is the target.
+"""Tokenised texts of the user: tokens:FILE, a npy or npz file of integers; the target of each token is the next token.
 
 Reference: numpy.save.
 """
@@ -23,21 +23,22 @@ from sharpcli.losses import IGNORED
 def load(
     root: str, *, download: bool = False, length: int = 128, test: str | None = None, ignore_index: int = IGNORED
 ) -> DataSplits:
-    """Read tokens and pair each with the next one.
+    """Read tokens, and use the next token as the target of each token.
 
     Args:
-        root: A npy file of one array, or a npz file with "train" and, if it has some, "test". An array (M,) is one long
-            text, which is cut into pieces; an array (N, T) holds N texts.
+        root: Path of a npy file of one array, or of a npz file with "train" and optionally "test". An array (M,) is one long
+            text, which is cut into pieces; an array (N, T) contains N texts.
         download: Not used.
-        length: Tokens of a piece of a long text.
-        test: A second npy file for the test split.
-        ignore_index: A further target that is ignored, as the loss says.
+        length: Number of input tokens in each piece of a long text; a remainder is dropped.
+        test: Path of a second npy file for the test split.
+        ignore_index: A target that is ignored in addition to -100, as set in the loss.
 
     Returns:
-        Tokens (N, T) and the next tokens (N, T), int64.
+        Tokens and next tokens, int64, both (N, length) for a long text or (N, T - 1) for texts. `num_classes` is the
+        largest token of both splits + 1.
 
     Raises:
-        InputError: The file is missing or no such array, or a text is too short.
+        InputError: A file is missing or does not contain such an array, a token is negative, or a text is too short.
         SettingsError: `length` is below 1.
     """
     require_at_least("length", length, 1)

@@ -1,1 +1,1 @@
-"""Plug-ins: one file is one architecture, with a function `build`; importing this package imports no torch."""
+"""Plug-ins: one file with a function `build` defines one architecture; importing this package does not import torch."""

@@ -1,4 +1,4 @@
-"""C4 of the large-batch papers: the network C2, there trained on the 100 classes of CIFAR-100.
+"""C4 of Keskar et al.: the same network as C2; the paper trains it on the 100 classes of CIFAR-100.
 
 Reference: Keskar et al., On Large-Batch Training for Deep Learning, ICLR 2017, Table 1 and appendix B.
 """

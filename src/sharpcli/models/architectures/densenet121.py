@@ -1,6 +1,6 @@
-"""DenseNet-121 for CIFAR-sized images: 3x3 stem, no max-pooling, every layer reads all layers before it in its block.
+"""DenseNet-121 for images of the size of CIFAR: 3x3 stem, no max-pooling; a layer reads all earlier layers of its block.
 
-Reference: Huang et al., Densely Connected Convolutional Networks, CVPR 2017, Table 1; trained by Geiping et al., ICLR 2022.
+Reference: Huang et al., Densely Connected Convolutional Networks, CVPR 2017, Table 1; used by Geiping et al., ICLR 2022.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _BOTTLENECK = 4
 
 
 class DenseLayer(nn.Module):
-    """Append `growth` channels to the input, computed from it by a 1x1 and a 3x3 convolution.
+    """A layer that appends `growth` channels to the input; a 1x1 and a 3x3 convolution compute them from the input.
 
     Args:
-        inputs: Channels that come in.
-        growth: Channels that are added; there are four times as many between the two convolutions.
+        inputs: Number of input channels.
+        growth: Number of appended channels; there are 4 times as many channels between the two convolutions.
         norm: "group", "batch" or "none".
     """
 
@@ -39,21 +39,21 @@ class DenseLayer(nn.Module):
         return torch.cat([images, self.branch(images)], dim=1)
 
     def wire_units(self, wiring: Wiring, inputs: Layout) -> Layout:
-        """Say that the branch's channels follow the input's; see `models.wiring`."""
+        """Return the layout of the outputs: the channels of the input, then those of the branch; see `models.wiring`."""
         return (*inputs, *wiring.through(self.branch, inputs))
 
 
 def build(*, input_shape: tuple[int, ...], num_classes: int, growth: int = 32, norm: str = "batch") -> nn.Module:
-    """Build four dense blocks of 6, 12, 24 and 16 layers with transitions that halve channels and image between them.
+    """Build four dense blocks of 6, 12, 24 and 16 layers; transitions between them halve the channels, height and width.
 
     Args:
         input_shape: Shape (C, H, W) of one image.
         num_classes: Number of outputs.
-        growth: Channels that each layer adds; the stem has twice as many.
+        growth: Number of channels that each layer appends; the stem has twice as many.
         norm: "batch" as published, "group" or "none".
 
     Returns:
-        A module from (B, C, H, W) to (B, num_classes); 6,956,298 parameters on CIFAR-10.
+        A module that maps (B, C, H, W) to (B, num_classes); 6,956,298 parameters on CIFAR-10.
 
     Raises:
         InputError: The inputs are not images.
@@ -62,7 +62,7 @@ def build(*, input_shape: tuple[int, ...], num_classes: int, growth: int = 32, n
     channels, _, _ = image_shape(input_shape, "densenet121")
     require_at_least("growth", growth, 1)
     inputs = 2 * growth
-    # The first layer of a block normalises its input, so the stem has no norm of its own.
+    # The first layer of a block normalises its input, so the stem has no norm.
     layers: list[nn.Module] = [nn.Conv2d(channels, inputs, 3, padding=1, bias=norm == "none")]
     for block, count in enumerate(_BLOCKS):
         if block > 0:
@@ -73,12 +73,12 @@ def build(*, input_shape: tuple[int, ...], num_classes: int, growth: int = 32, n
             inputs += growth
     head = [norm_layer(norm, inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, num_classes)]
     model = nn.Sequential(*layers, *head)
-    # The 1x1 convolutions read far more channels than they put out: with "fan_out", activations without norms explode.
+    # The 1x1 convolutions have far more inputs than outputs: without norms, activations explode with "fan_out".
     initialise(model, mode="fan_in")
     return model
 
 
 def _transition(inputs: int, norm: str) -> list[nn.Module]:
-    """List the layers that map (B, inputs, H, W) to (B, inputs / 2, H / 2, W / 2), the image rounded up."""
+    """Return the layers that map (B, inputs, H, W) to (B, inputs // 2, H / 2, W / 2); H / 2 and W / 2 are rounded up."""
     convolution = nn.Conv2d(inputs, inputs // 2, 1, bias=norm == "none")
     return [norm_layer(norm, inputs), nn.ReLU(), convolution, nn.AvgPool2d(2, ceil_mode=True)]

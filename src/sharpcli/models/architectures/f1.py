@@ -1,4 +1,4 @@
-"""F1 of the large-batch papers: five dense layers of 512 units with BatchNorm, made for MNIST.
+"""F1 of Keskar et al.: five dense layers of 512 units with BatchNorm, designed for MNIST.
 
 Reference: Keskar et al., On Large-Batch Training for Deep Learning, ICLR 2017, Table 1 and appendix B.
 

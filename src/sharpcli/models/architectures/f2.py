@@ -1,4 +1,4 @@
-"""F2 of the large-batch papers: seven dense layers of 512 units with BatchNorm, made for the speech data TIMIT.
+"""F2 of Keskar et al.: seven dense layers of 512 units with BatchNorm, designed for the speech data TIMIT.
 
 Reference: Keskar et al., On Large-Batch Training for Deep Learning, ICLR 2017, Table 1 and appendix B.
 

@@ -22,19 +22,19 @@ def build(
     hidden: tuple[int, ...] | int = (256, 128),
     activation: str = "relu",
 ) -> nn.Module:
-    """Build dense layers with an activation after each but the last.
+    """Build dense layers with an activation after each layer except the last.
 
     Args:
-        input_shape: Shape of one sample, any number of axes; it is flattened.
+        input_shape: Shape of one sample, with any number of axes; samples are flattened.
         num_classes: Number of outputs C.
-        hidden: Units of each hidden layer; one number means one layer, `()` none.
+        hidden: Number of units of each hidden layer; one number for one hidden layer, `()` for none.
         activation: "relu", "tanh" or "gelu".
 
     Returns:
-        A module from (B, *input_shape) to (B, C).
+        A module that maps (B, *input_shape) to (B, C).
 
     Raises:
-        SettingsError: A layer has no units, or the activation is unknown.
+        SettingsError: A number of units is below 1, or the activation is unknown.
     """
     if activation not in _ACTIVATIONS:
         hint = closest(activation, _ACTIVATIONS)

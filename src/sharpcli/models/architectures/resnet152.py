@@ -1,8 +1,8 @@
-"""ResNet-152 for CIFAR-sized images: bottlenecks, 3x3 stem, no max-pooling, widths 64 to 512.
+"""ResNet-152 for images of the size of CIFAR: bottlenecks, 3x3 stem, no max-pooling, widths 64 to 512.
 
-Reference: He et al., Deep Residual Learning, CVPR 2016, Table 1; stem and shortcuts of Geiping et al., ICLR 2022, code.
+Reference: He et al., Deep Residual Learning, CVPR 2016, Table 1; stem and shortcuts: code of Geiping et al., ICLR 2022.
 
-58,156,618 parameters on CIFAR-10. With shortcut=strided, the shortcuts are those of He et al.
+58,156,618 parameters on CIFAR-10. With shortcut=strided, the shortcuts are as in He et al.
 """
 
 from sharpcli.models.blocks.resnet import residual_net

@@ -1,8 +1,8 @@
-"""ResNet-18 for CIFAR-sized images: 3x3 stem, no max-pooling, widths 64 to 512.
+"""ResNet-18 for images of the size of CIFAR: 3x3 stem, no max-pooling, widths 64 to 512.
 
-Reference: He et al., Deep Residual Learning, CVPR 2016, Table 1; stem and shortcuts of Geiping et al., ICLR 2022, code.
+Reference: He et al., Deep Residual Learning, CVPR 2016, Table 1; stem and shortcuts: code of Geiping et al., ICLR 2022.
 
-11,173,962 parameters on CIFAR-10. With shortcut=strided, the shortcuts are those of He et al.
+11,173,962 parameters on CIFAR-10. With shortcut=strided, the shortcuts are as in He et al.
 """
 
 from sharpcli.models.blocks.resnet import residual_net

@@ -1,4 +1,4 @@
-"""ResNet-20 for CIFAR-sized images: three blocks a stage, widths 16, 32 and 64, shortcuts without parameters.
+"""ResNet-20 for images of the size of CIFAR: three blocks per stage, widths 16, 32 and 64, shortcuts without parameters.
 
 Reference: He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
 """

@@ -1,4 +1,4 @@
-"""ResNet-8 for CIFAR-sized images: one block a stage, widths 16, 32 and 64, shortcuts without parameters.
+"""ResNet-8 for images of the size of CIFAR: one block per stage, widths 16, 32 and 64, shortcuts without parameters.
 
 Reference: He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
 """

@@ -1,9 +1,9 @@
-"""WRN-16-4: a residual net of 16 layers, widths 64, 128 and 256, with the post-activation blocks of Hoffer et al.
+"""WRN-16-4: a residual network of 16 layers, widths 64, 128 and 256, with the post-activation blocks of Hoffer et al.
 
-Reference: Hoffer et al., Train Longer, Generalize Better, NeurIPS 2017, code; Zagoruyko and Komodakis, BMVC 2016.
+Reference: code of Hoffer et al., Train Longer, Generalize Better, NeurIPS 2017; Zagoruyko and Komodakis, BMVC 2016.
 
-No dropout; 2,777,674 parameters on CIFAR-10. With activation=pre, the blocks and the stem are those of
-Zagoruyko and Komodakis: 2,748,890 parameters.
+No dropout; 2,777,674 parameters on CIFAR-10. With activation=pre, the blocks and the stem are as in
+Zagoruyko and Komodakis, with 2,748,890 parameters.
 """
 
 from sharpcli.models.blocks.wide_resnet import wide_residual_net

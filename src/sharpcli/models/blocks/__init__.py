@@ -1,1 +1,1 @@
-"""What several architectures are made of: layers, residual blocks, first weights; importing this package imports no torch."""
+"""Parts that several architectures share: layers, blocks, initial weights; importing this package does not import torch."""

@@ -1,4 +1,4 @@
-"""Dense layers with norm, ReLU and dropout: those of the nets of Keskar et al. (F1, F2, C1, C2)."""
+"""Dense layers with norm, ReLU and dropout, as in the networks F1, F2, C1 and C2 of Keskar et al., ICLR 2017."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sharpcli.models.blocks.norm import norm_layer
 
 
 def require_dropout(dropout: float) -> None:
-    """Refuse a dropout that is no share from 0 to below 1.
+    """Refuse a dropout probability outside 0 <= dropout < 1.
 
     Raises:
         SettingsError: `dropout` is below 0, or 1 or more.
@@ -26,17 +26,17 @@ def dense_layers(num_inputs: int, widths: Sequence[int], norm: str, dropout: flo
     """Build one dense layer, norm and ReLU for each width; together they map (B, num_inputs) to (B, widths[-1]).
 
     Args:
-        num_inputs: Numbers in one flattened sample.
-        widths: Units of each layer.
+        num_inputs: Length of one flattened sample.
+        widths: Number of units of each layer.
         norm: "batch", "group" or "none".
-        dropout: Share dropped after each ReLU; None leaves the dropout layers out.
+        dropout: Dropout probability after each ReLU; None for no dropout layers.
 
     Raises:
         SettingsError: `norm` is unknown.
     """
     layers: list[nn.Module] = []
     for width in widths:
-        # The biases are idle in front of a norm, but the published parameter counts have them.
+        # A bias before a norm has no effect, but the published numbers of parameters include it.
         layers += [nn.Linear(num_inputs, width), norm_layer(norm, width, spatial=False), nn.ReLU()]
         layers += [] if dropout is None else [nn.Dropout(dropout)]
         num_inputs = width
@@ -44,25 +44,25 @@ def dense_layers(num_inputs: int, widths: Sequence[int], norm: str, dropout: flo
 
 
 def dense_net(*, depth: int, width: int) -> Callable[..., nn.Module]:
-    """Return the function `build` of a net of equal dense layers with norm and ReLU, and a linear head.
+    """Return the function `build` of a network of equal dense layers with norm and ReLU, and a linear head.
 
     Args:
-        depth: Hidden layers.
-        width: Units of each hidden layer, where the option `width` says nothing else.
+        depth: Number of hidden layers.
+        width: Default of the option `width`, the number of units of each hidden layer.
     """
     default_width = width
 
     def build(*, input_shape: tuple[int, ...], num_classes: int, width: int = default_width, norm: str = "batch") -> nn.Module:
-        """Build the net.
+        """Build the network.
 
         Args:
-            input_shape: Shape of one sample; it is flattened.
+            input_shape: Shape of one sample; samples are flattened.
             num_classes: Number of outputs.
-            width: Units of each hidden layer.
+            width: Number of units of each hidden layer.
             norm: "batch" as published, "group" or "none".
 
         Returns:
-            A module from (B, *input_shape) to (B, num_classes).
+            A module that maps (B, *input_shape) to (B, num_classes).
 
         Raises:
             SettingsError: `width` is below 1, or `norm` is unknown.

@@ -1,4 +1,4 @@
-"""Check that a model for images is built for images."""
+"""Check that samples have the shape of images, for models that need images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""First weights of convolutions, so that activations neither grow nor vanish from layer to layer."""
+"""Initial weights of convolutions; they preserve the variance of activations or gradients."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import nn
 
 
 def initialise(model: nn.Module, *, last: Sequence[nn.Conv2d] = (), mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
-    """Draw the weights of all convolutions, in place; biases become zero, dense layers and norms stay.
+    """Draw the weights of all convolutions and set their biases to 0, in place; other layers are not changed.
 
     Args:
         model: A new model.
-        last: For a residual net without norms, the last convolution of each branch. They are divided by the root of
-            their number, since otherwise activations double in each block.
-        mode: Whether gradients ("fan_out") or activations ("fan_in") keep their size.
+        last: For a residual network without norms, the last convolution of each branch. Their weights are divided by the
+            square root of the number of branches, because otherwise the variance of activations doubles in each block.
+        mode: "fan_out" preserves the variance of gradients, "fan_in" that of activations.
 
     References:
         He et al., Delving Deep into Rectifiers, ICCV 2015.

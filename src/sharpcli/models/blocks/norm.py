@@ -1,4 +1,4 @@
-"""Normalisation layers by name: group, batch or none."""
+"""Normalisation layers by name: "group", "batch" or "none"."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _MOST_GROUPS = 8
 def norm_layer(kind: str, num_features: int, *, spatial: bool = True) -> nn.Module:
     """Build the layer that normalises activations of shape (B, num_features, ...).
 
-    GroupNorm treats every sample alone, so a full-batch gradient is exactly the mean of per-sample ones.
-    BatchNorm couples the samples of a batch while it trains.
+    GroupNorm normalises each sample separately, so a full-batch gradient is exactly the mean of per-sample gradients.
+    In training mode, BatchNorm makes the output for a sample depend on the other samples of the batch.
 
     Args:
-        kind: "group" (at most 8 groups, the largest divisor of `num_features`), "batch" or "none".
-        num_features: Channels of an image layer, or units of a dense one.
-        spatial: True for (B, C, H, W), False for (B, C). Only BatchNorm tells them apart.
+        kind: "group", "batch" or "none". The number of groups is the largest divisor of `num_features` up to 8.
+        num_features: Number of channels of a convolution, or of units of a dense layer.
+        spatial: True for (B, C, H, W), False for (B, C). Only BatchNorm uses this argument.
 
     Raises:
-        SettingsError: `kind` is none of the three.
+        SettingsError: `kind` is unknown.
 
     References:
         Wu and He, Group Normalization, ECCV 2018; Ioffe and Szegedy, Batch Normalization, ICML 2015.

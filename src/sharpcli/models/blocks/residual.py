@@ -1,4 +1,4 @@
-"""The blocks of residual networks: two 3x3 convolutions or a bottleneck, and three kinds of shortcut."""
+"""Blocks of residual networks: two 3x3 convolutions or a bottleneck, and three kinds of shortcuts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SHORTCUTS = ("padded", "pooled", "strided")
 
 
 class Block(nn.Module):
-    """The input plus a branch of two 3x3 convolutions, with ReLU behind the sum.
+    """The sum of a shortcut and a branch of two 3x3 convolutions, followed by ReLU.
 
     Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out, at least `inputs`.
-        stride: 2 halves the image, 1 keeps it.
+        inputs: Number of input channels.
+        outputs: Number of output channels, at least `inputs`.
+        stride: 2 halves height and width, 1 keeps them.
         norm: "group", "batch" or "none".
-        shortcut: How the input is changed where the shape changes, as in `shortcut_layer`.
+        shortcut: The kind of shortcut if the shape changes; see `shortcut_layer`.
     """
 
     expansion = 1
@@ -36,34 +36,35 @@ class Block(nn.Module):
 
     @property
     def last(self) -> nn.Conv2d:
-        """The convolution that decides how large the branch is."""
+        """The last convolution of the branch; `initialise` scales its weights if there are no norms."""
         return self.conv2
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride), rounded up."""
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride); sizes are rounded up."""
         hidden = functional.relu(self.norm1(self.conv1(images)))
-        # Never in place: second-order transforms need both terms as they were.
+        # Not in place, because second derivatives need the original values of both terms.
         summed: Tensor = self.norm2(self.conv2(hidden)) + self.shortcut(images)
         return functional.relu(summed)
 
     def wire_units(self, wiring: Wiring, inputs: Layout) -> Layout:
-        """Say which units the two convolutions and the shortcut share; see `models.wiring`."""
+        """Record the units that the two convolutions and the shortcut share; see `models.wiring`."""
         hidden = wiring.through(self.norm1, wiring.through(self.conv1, inputs))
         summed = wiring.into(self.conv2, hidden, outputs=wiring.through(self.shortcut, inputs))
         return wiring.through(self.norm2, summed)
 
 
 class Bottleneck(nn.Module):
-    """The input plus a branch of three convolutions, 1x1, 3x3 and 1x1, the first two with a quarter of the channels.
+    """The sum of a shortcut and a branch of 1x1, 3x3 and 1x1 convolutions, followed by ReLU.
 
-    The 3x3 convolution has the stride ("v1.5"); He et al. put it on the first one, which then skips three pixels of four.
+    The first two convolutions have a quarter of the output channels. The 3x3 convolution has the stride ("v1.5"). In He et
+    al., the first convolution has the stride, so it ignores three of four pixels if the stride is 2.
 
     Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out, at least `inputs` and a multiple of 4.
-        stride: 2 halves the image, 1 keeps it.
+        inputs: Number of input channels.
+        outputs: Number of output channels, at least `inputs` and a multiple of 4.
+        stride: 2 halves height and width, 1 keeps them.
         norm: "group", "batch" or "none".
-        shortcut: How the input is changed where the shape changes, as in `shortcut_layer`.
+        shortcut: The kind of shortcut if the shape changes; see `shortcut_layer`.
     """
 
     expansion = 4
@@ -81,18 +82,18 @@ class Bottleneck(nn.Module):
 
     @property
     def last(self) -> nn.Conv2d:
-        """The convolution that decides how large the branch is."""
+        """The last convolution of the branch; `initialise` scales its weights if there are no norms."""
         return self.conv3
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride), rounded up."""
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride); sizes are rounded up."""
         hidden = functional.relu(self.norm1(self.conv1(images)))
         hidden = functional.relu(self.norm2(self.conv2(hidden)))
         summed: Tensor = self.norm3(self.conv3(hidden)) + self.shortcut(images)
         return functional.relu(summed)
 
     def wire_units(self, wiring: Wiring, inputs: Layout) -> Layout:
-        """Say which units the three convolutions and the shortcut share; see `models.wiring`."""
+        """Record the units that the three convolutions and the shortcut share; see `models.wiring`."""
         hidden = wiring.through(self.norm1, wiring.through(self.conv1, inputs))
         hidden = wiring.through(self.norm2, wiring.through(self.conv2, hidden))
         summed = wiring.into(self.conv3, hidden, outputs=wiring.through(self.shortcut, inputs))
@@ -100,7 +101,7 @@ class Bottleneck(nn.Module):
 
 
 class ZeroPadding(nn.Module):
-    """The shortcut without parameters: every `stride`-th pixel, and empty channels at the end."""
+    """A shortcut without parameters: it selects every `stride`-th pixel and appends channels of zeros."""
 
     def __init__(self, num_channels: int, stride: int) -> None:
         super().__init__()
@@ -108,24 +109,25 @@ class ZeroPadding(nn.Module):
         self.stride = stride
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C + num_channels, H / stride, W / stride)."""
+        """Map (B, C, H, W) to (B, C + num_channels, H / stride, W / stride); sizes are rounded up."""
         kept = images[:, :, :: self.stride, :: self.stride]
         return functional.pad(kept, (0, 0, 0, 0, 0, self.num_channels))
 
     def wire_units(self, wiring: Wiring, inputs: Layout) -> Layout:
-        """Say that the empty channels follow the input's; see `models.wiring`."""
+        """Return the layout of the outputs: the channels of the input, then those of zeros; see `models.wiring`."""
         return (*inputs, wiring.new_units(self.num_channels))
 
 
 def shortcut_layer(kind: str, inputs: int, outputs: int, stride: int, norm: str) -> nn.Module:
-    """Build the layer beside a branch, which maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride).
+    """Build the shortcut of a block, which maps (B, inputs, H, W) to (B, outputs, H / stride, W / stride), rounded up.
 
     Args:
-        kind: "padded" with zeros, nothing to learn (option A of He et al.); "strided", a 1x1 convolution and norm
-            (B); "pooled", averages of 2x2 pixels in front of an unstrided one (called C in the code of Geiping et al.).
-        inputs: Channels that come in.
-        outputs: Channels that go out. If they are as many as `inputs` and the stride is 1, the shortcut is the identity.
-        stride: 2 halves the image, 1 keeps it.
+        kind: "padded" is `ZeroPadding` (option A of He et al.). "strided" is a 1x1 convolution with the stride, and a norm
+            (option B). "pooled" is average pooling, a 1x1 convolution of stride 1 and a norm (C in the code of Geiping et
+            al.).
+        inputs: Number of input channels.
+        outputs: Number of output channels. If it equals `inputs` and the stride is 1, the shortcut is the identity.
+        stride: 2 halves height and width, 1 keeps them.
         norm: "group", "batch" or "none".
 
     Raises:
@@ -140,5 +142,5 @@ def shortcut_layer(kind: str, inputs: int, outputs: int, stride: int, norm: str)
     pooled = kind == "pooled" and stride > 1
     convolution = nn.Conv2d(inputs, outputs, 1, 1 if pooled else stride, bias=norm == "none")
     layers = [convolution, norm_layer(norm, outputs)]
-    # Rounding up, as padded convolutions of stride 2 do; the pixels at an odd edge are averages of fewer.
+    # Sizes are rounded up, as in padded convolutions of stride 2; at the edge of an odd size, fewer pixels are averaged.
     return nn.Sequential(nn.AvgPool2d(stride, ceil_mode=True), *layers) if pooled else nn.Sequential(*layers)

@@ -1,4 +1,4 @@
-"""Residual networks for small images; each resnet file of architectures/ says its depth, width and shortcuts."""
+"""Residual networks for small images; each resnet file of architectures/ defines the depth, width and shortcuts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sharpcli.models.blocks.residual import Block, Bottleneck
 
 
 def residual_net(*, blocks: Sequence[int], width: int, shortcut: str, bottleneck: bool = False) -> Callable[..., nn.Module]:
-    """Return the function `build` of a residual net.
+    """Return the function `build` of a residual network.
 
     Args:
-        blocks: Blocks of each stage.
-        width: Channels of the first stage, where the option `width` says nothing else.
-        shortcut: The kind of shortcuts, where the option `shortcut` says nothing else.
-        bottleneck: Whether blocks have three convolutions and put out four times their width.
+        blocks: Number of blocks of each stage.
+        width: Default of the option `width`.
+        shortcut: Default of the option `shortcut`.
+        bottleneck: Whether blocks are bottlenecks, whose number of output channels is 4 times their width.
     """
     default_width, default_shortcut = width, shortcut
 
@@ -32,19 +32,19 @@ def residual_net(*, blocks: Sequence[int], width: int, shortcut: str, bottleneck
         norm: str = "batch",
         shortcut: str = default_shortcut,
     ) -> nn.Module:
-        """Build the net.
+        """Build the network.
 
         Args:
             input_shape: Shape (C, H, W) of one image.
             num_classes: Number of outputs.
-            width: Channels of the first stage, with bottlenecks those inside of them; each further stage has twice as many.
+            width: Channels of the first stage; for bottlenecks, of their first two convolutions. The number doubles per stage.
             norm: "batch" as published, "group" or "none".
-            shortcut: What stands beside a block that changes the shape: "padded" with zeros, without parameters, as He et
-                al. do on CIFAR; "strided", a 1x1 convolution and norm, as they do on ImageNet; "pooled", these behind
-                averages of 2x2 pixels, as Geiping et al. do.
+            shortcut: The shortcut of blocks that change the shape: "padded", zeros without parameters, as in He et al. for
+                CIFAR; "strided", a 1x1 convolution and a norm, as in He et al. for ImageNet; "pooled", average pooling of
+                2x2 pixels, a 1x1 convolution and a norm, as in Geiping et al.
 
         Returns:
-            A module from (B, C, H, W) to (B, num_classes).
+            A module that maps (B, C, H, W) to (B, num_classes).
 
         Raises:
             InputError: The inputs are not images.
@@ -73,19 +73,19 @@ def build_resnet(
     shortcut: str,
     bottleneck: bool = False,
 ) -> nn.Module:
-    """Build a 3x3 stem, stages that double the width and halve the image, average pooling, a linear head.
+    """Build a 3x3 stem, stages that double the channels and halve height and width, average pooling, and a linear head.
 
     Args:
         input_shape: Shape (C, H, W) of one image.
         num_classes: Number of outputs.
-        width: Channels of the stem and the first stage.
+        width: Channels of the stem and of the first stage; for bottlenecks, of their first two convolutions.
         norm: "group", "batch" or "none".
-        blocks: Blocks of each stage.
+        blocks: Number of blocks of each stage.
         shortcut: "padded", "strided" or "pooled", as in `shortcut_layer`.
-        bottleneck: Whether blocks have three convolutions and put out four times their width.
+        bottleneck: Whether blocks are bottlenecks, whose number of output channels is 4 times their width.
 
     Returns:
-        A module from (B, C, H, W) to (B, num_classes).
+        A module that maps (B, C, H, W) to (B, num_classes).
 
     Raises:
         InputError: The inputs are not images.

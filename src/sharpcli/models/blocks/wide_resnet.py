@@ -1,4 +1,4 @@
-"""Wide residual networks for small images; each wrn file of architectures/ says its depth and width."""
+"""Wide residual networks for small images; each wrn file of architectures/ defines the depth and width."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sharpcli.models.blocks.resnet import build_resnet
 from sharpcli.models.wiring import Layout, Wiring
 
 ACTIVATIONS = ("post", "pre")
-_STEM = 16  # Channels; widening leaves the stem of the pre-activation net as narrow as it is.
+_STEM = 16  # Channels of the stem of the pre-activation network, for any width.
 
 
 class PreActivationBlock(nn.Module):
-    """The input plus a branch of two 3x3 convolutions, each with a norm and ReLU in front of it.
+    """The sum of a shortcut and a branch of two 3x3 convolutions, each preceded by a norm and ReLU.
 
     Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out.
-        stride: 2 halves the image, 1 keeps it.
+        inputs: Number of input channels.
+        outputs: Number of output channels.
+        stride: 2 halves height and width, 1 keeps them.
         norm: "group", "batch" or "none".
     """
 
@@ -40,16 +40,16 @@ class PreActivationBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=bias) if changes else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride), rounded up."""
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride); sizes are rounded up."""
         activated = functional.relu(self.norm1(images))
         hidden = functional.relu(self.norm2(self.conv1(activated)))
-        # A learned shortcut reads the activated input, as the branch does; the identity adds the input itself.
+        # A convolution as shortcut reads the activated input, as the branch does; the identity adds the unchanged input.
         kept: Tensor = images if self.shortcut is None else self.shortcut(activated)
         summed: Tensor = self.conv2(hidden) + kept
         return summed
 
     def wire_units(self, wiring: Wiring, inputs: Layout) -> Layout:
-        """Say which units the two convolutions and the shortcut share; see `models.wiring`."""
+        """Record the units that the two convolutions and the shortcut share; see `models.wiring`."""
         activated = wiring.through(self.norm1, inputs)
         hidden = wiring.through(self.norm2, wiring.through(self.conv1, activated))
         kept = activated if self.shortcut is None else wiring.through(self.shortcut, activated)
@@ -57,13 +57,12 @@ class PreActivationBlock(nn.Module):
 
 
 def wide_residual_net(*, depth: int, width: int, activation: str) -> Callable[..., nn.Module]:
-    """Return the function `build` of a net with a stem, three stages that double the width and halve the image, and a head.
+    """Return the function `build` of a wide residual network with three stages.
 
     Args:
-        depth: 6n + 4 for n blocks a stage.
-        width: Channels of the first stage, 16 times the widening factor of the papers, where the option `width` says
-            nothing else.
-        activation: Where the option `activation` says nothing else.
+        depth: Number of layers, 6n + 4 for n blocks per stage.
+        width: Default of the option `width`: 16 times the widening factor of the papers.
+        activation: Default of the option `activation`.
     """
     default_width, default_activation, count = width, activation, (depth - 4) // 6
 
@@ -75,19 +74,19 @@ def wide_residual_net(*, depth: int, width: int, activation: str) -> Callable[..
         norm: str = "batch",
         activation: str = default_activation,
     ) -> nn.Module:
-        """Build the net.
+        """Build a 3x3 stem, three stages, average pooling and a linear head.
 
         Args:
             input_shape: Shape (C, H, W) of one image.
             num_classes: Number of outputs.
-            width: Channels of the first stage; the next two have twice and four times as many.
+            width: Channels of the first stage; the next two have 2 and 4 times as many and halve height and width.
             norm: "batch" as published, "group" or "none".
-            activation: "pre", norm and ReLU in front of each convolution and a stem of 16, as published by Zagoruyko and
-                Komodakis; "post", the blocks of ResNets, with shortcuts that have norms and a stem as wide as the first
-                stage, as in the code of Hoffer et al.
+            activation: "pre": norm and ReLU before each convolution, and a stem of 16 channels, as in Zagoruyko and
+                Komodakis. "post": the blocks of ResNets with "strided" shortcuts, and a stem of `width` channels, as in the
+                code of Hoffer et al.
 
         Returns:
-            A module from (B, C, H, W) to (B, num_classes).
+            A module that maps (B, C, H, W) to (B, num_classes).
 
         Raises:
             InputError: The inputs are not images.
