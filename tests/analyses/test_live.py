@@ -99,6 +99,11 @@ def test_a_path_between_two_models(code: Path):
     result = sharpcli.interpolate(first, second, data, points=5)
     end = result.alphas.index(1.0)
     evaluation = sharpcli.Objective.of(second, *data["train"], bn="recompute")
+    named = sharpcli.interpolate(first, second, data, points=3, names=("a", "b"))
+    assert (named.start.label, named.end.label) == ("a", "b")
+    assert sharpcli.hessian(first, data, topk=1, name="a net").checkpoint.label == "a net"
+    with pytest.raises(SettingsError, match="same name"):
+        sharpcli.interpolate(first, second, data, names=("a", "a"))
     assert (result.start.label, result.end.label) == ("<Sequential in memory, 1>", "<Sequential in memory, 2>")
     assert result.curves[0].loss[end] == pytest.approx(evaluation.loss(evaluation.parameters()), rel=1e-5)
 
@@ -203,7 +208,7 @@ def test_what_cannot_be_analysed_is_said(code: Path):
         sharpcli.hessian(model, data, model="mlp")
     with pytest.raises(InputError, match="does not say how its images were transformed"):
         sharpcli.hessian(model, "folder:pictures")
-    with pytest.raises(InputError, match="they are one-hot"):
+    with pytest.raises(InputError, match="are one-hot integers"):
         sharpcli.hessian(model, (data["train"][0], torch.eye(3, dtype=torch.long)[data["train"][1]]))
     with pytest.raises(SettingsError, match="is a file"):
         sharpcli.hessian("net.pt", data)

@@ -25,6 +25,7 @@ from sharpcli.settings import AnalysisSettings
 from sharpcli.settings.losses import LossSpec
 
 _DATA = "the data"
+_INITIAL = "<initial weights in memory>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,12 @@ Place = str | Path | LiveModel
 
 
 def live_or_file(
-    checkpoint: str | Path | nn.Module, data: object, options: Mapping[str, object], *, needs_data: bool = True
+    checkpoint: str | Path | nn.Module,
+    data: object,
+    options: Mapping[str, object],
+    *,
+    name: str | None = None,
+    needs_data: bool = True,
 ) -> tuple[Place, dict[str, object]]:
     """Return what to analyse, and the options of the analysis.
 
@@ -96,12 +102,14 @@ def live_or_file(
         checkpoint: A file, a run folder, or a model.
         data: Data for the model, or the name of a data set; None for the data that the file records.
         options: Options of the analysis.
+        name: Name of a model in results; None for a name made from its class.
         needs_data: Whether a model cannot be analysed without data.
 
     Raises:
-        SettingsError: A model without data, or data in memory for a file.
+        SettingsError: A model without data, data in memory for a file, or a name for a file.
     """
-    (place,), named = live_or_files([checkpoint], data, options, needs_data=needs_data)
+    given = [checkpoint] if name is None else {name: checkpoint}
+    (place,), named = live_or_files(given, data, options, needs_data=needs_data)
     return place, named
 
 
@@ -147,11 +155,11 @@ def weights_in_memory(weights: nn.Module | Mapping[str, Tensor]) -> Checkpoint:
         SettingsError: A value of the state dict is no tensor.
     """
     if isinstance(weights, nn.Module):
-        return LiveModel.of(weights).checkpoint()
+        return LiveModel(weights, _INITIAL).checkpoint()
     wrong = next((name for name, part in weights.items() if not isinstance(part, Tensor)), None)
     if wrong is not None:
         raise SettingsError(f"'{wrong}' of the given weights is no tensor.", "Give a model, or its state_dict().")
-    return _in_memory("<state dict in memory>", weights)
+    return _in_memory(_INITIAL, weights)
 
 
 def _in_memory(name: str, state: Mapping[str, Tensor]) -> Checkpoint:

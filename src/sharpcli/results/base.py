@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 SCHEMA = "sharpcli/2"
@@ -56,7 +57,7 @@ class Conditions:
     preprocessing: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Result:
     """Base class of all results, with settings and provenance."""
 
@@ -71,6 +72,45 @@ class Result:
         for key in ("settings", "provenance", "warnings"):
             del answer[key]
         return dict(answer)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the main table of the result, one dictionary per row; for a result without a table, one row of its numbers."""
+        kinds = (str, int, float, bool, type(None))
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return [{name: value for name, value in values.items() if isinstance(value, kinds) and name != "seconds"}]
+
+    def to_frame(self) -> Any:
+        """Return `records` as a pandas DataFrame.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        return _presentation().frame(self.records())
+
+    def plot(self, *others: Result) -> Any:
+        """Return the figure of this result and of others of the same kind, as a matplotlib Figure.
+
+        A notebook shows it; `.savefig("out.png")` writes it.
+
+        Raises:
+            SettingsError: There is no figure for this kind of result.
+        """
+        return _presentation().figure([self, *others])
+
+    def __repr__(self) -> str:
+        """Return the tables of the result, as the command line prints them."""
+        text: str = _presentation().text(self)
+        return text
+
+    def _repr_html_(self) -> str:
+        """Return the tables of the result as HTML, for a notebook."""
+        page: str = _presentation().html(self)
+        return page
+
+
+def _presentation() -> Any:
+    """Return the module that shows results in a notebook; it is loaded by name, because a result does not depend on it."""
+    return importlib.import_module("sharpcli.render.notebook")
 
 
 def plain(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sharpcli.results.base import Result, Subject
 
@@ -32,7 +33,7 @@ class CompareRow:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CompareResult(Result):
     """One row per checkpoint; the numbers of samples are None if they differ between rows."""
 
@@ -40,3 +41,11 @@ class CompareResult(Result):
     epsilon: float
     num_train: int | None
     num_test: int | None
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per checkpoint; `label` and `path` name it."""
+        rows = []
+        for row in self.rows:
+            numbers = {name: value for name, value in asdict(row).items() if name != "checkpoint"}
+            rows.append({"label": row.checkpoint.label, "path": row.checkpoint.path, **numbers})
+        return rows

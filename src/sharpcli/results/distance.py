@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sharpcli.results.base import Result, Subject
 
@@ -80,7 +81,7 @@ class Displacement:
     layers: tuple[LayerDistance, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class DistanceResult(Result):
     """Weight distance from initialization, of one checkpoint or along the saved steps of a run.
 
@@ -104,3 +105,11 @@ class DistanceResult(Result):
     steps: tuple[Displacement, ...]
     trajectory: Trajectory | None = None
     growth: Growth | None = None
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per layer if layers were requested, else per saved step of a run, else one row."""
+        if self.layers:
+            return [asdict(layer) for layer in self.layers]
+        if self.steps:
+            return [{name: value for name, value in asdict(step).items() if name != "layers"} for step in self.steps]
+        return super().records()

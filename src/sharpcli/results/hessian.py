@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sharpcli.estimate import Estimate
 from sharpcli.results.base import Conditions, Result, Subject
@@ -135,7 +136,7 @@ class Parts:
     rest: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class HessianResult(Result):
     """Eigenvalues of the Hessian, or of the matrix that `operator` names, of the mean loss, and further estimates.
 
@@ -183,3 +184,13 @@ class HessianResult(Result):
     momentum_threshold: float | None
     sharpness_ratio: float | None
     residual_history: tuple[tuple[int, float], ...]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per eigenvalue, with the ends of its interval."""
+        rows = []
+        for each in self.eigenvalues:
+            lower, upper = each.interval or (None, None)
+            about = {"verdict": each.verdict, "verified": each.verified, "index_confirmed": each.index_confirmed}
+            ends = {"residual": each.residual, "lower": lower, "upper": upper}
+            rows.append({"index": each.index, "value": each.value, **ends, **about})
+        return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sharpcli.results.base import Result, Subject
@@ -36,15 +36,19 @@ class RunRow:
     go_on: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RunsResult(Result):
     """The runs in a folder, or one that has no final weights."""
 
     folder: str
     rows: tuple[RunRow, ...]
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per run."""
+        return [asdict(row) for row in self.rows]
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class InspectResult(Result):
     """The contents of a file, and whether it can be analysed.
 
@@ -67,3 +71,7 @@ class InspectResult(Result):
     checks: tuple[Check, ...]
     analysable: bool
     run: RunRow | None = None
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per tensor."""
+        return [{"name": name, "shape": shape} for name, shape in self.tensors]

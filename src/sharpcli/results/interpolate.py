@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sharpcli.results.base import Result, Subject
 
@@ -38,7 +39,7 @@ class PathCurvature:
     along: tuple[float | None, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PathResult(Result):
     """Loss and accuracy along one path; α = 0 is `start`, α = 1 is `end`. `barrier` is that of the first split.
 
@@ -60,3 +61,12 @@ class PathResult(Result):
     output: str | None = None
     preprocessing: str = ""
     curvature: PathCurvature | None = None
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per point: α, and the loss and accuracy on each split."""
+        columns: dict[str, tuple[Any, ...]] = {"alpha": self.alphas}
+        for curve in self.curves:
+            columns |= {f"{curve.split}_loss": curve.loss, f"{curve.split}_accuracy": curve.accuracy}
+        if self.curvature is not None:
+            columns["lambda_max"] = self.curvature.lambda_max
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sharpcli.results.base import Result, Subject
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ReparamResult(Result):
     """The rescaled layer; `difference` is the largest deviation from the expected outputs, relative to the largest output."""
 

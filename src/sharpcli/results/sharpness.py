@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sharpcli.results.base import Conditions, Result, Subject
@@ -75,14 +75,18 @@ class MeasureRow:
     reference: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MeasuresResult(Result):
     """Every measure."""
 
     rows: tuple[MeasureRow, ...]
 
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per measure."""
+        return [asdict(row) for row in self.rows]
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SharpnessResult(Result):
     """Keskar's ε-sharpness for each box size and subspace, and the readings of other measures."""
 
@@ -94,3 +98,16 @@ class SharpnessResult(Result):
     weight_norm: float
     measurements: tuple[Measurement, ...]
     readings: tuple[Reading, ...] = ()
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per measurement; the value of ε-sharpness is φ in percent."""
+        rows = []
+        for each in self.measurements:
+            label = f"epsilon={each.epsilon:g}" + (f" subspace={each.subspace}" if each.subspace else "")
+            number = {"value": each.phi, "unit": "%", "standard_error": each.standard_error, "bound": "lower"}
+            rows.append({"measure": each.measure, "label": label, **number, "status": each.status, "note": each.note})
+        for reading in self.readings:
+            number = {"value": reading.value, "unit": reading.unit, "standard_error": reading.standard_error}
+            about = {"bound": reading.bound, "status": reading.status, "note": reading.note}
+            rows.append({"measure": reading.measure, "label": reading.label, **number, **about})
+        return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sharpcli.results.base import Conditions, Result, Subject
 
@@ -17,7 +18,7 @@ class Mark:
     distance_from_plane: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SurfaceResult(Result):
     """Losses over a plane, by row β and column α; a loss that is not finite is None in JSON.
 
@@ -39,3 +40,11 @@ class SurfaceResult(Result):
     loss_at_origin: float
     marks: tuple[Mark, ...]
     not_finite: int
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per point of the grid: α, β and the loss."""
+        return [
+            {"alpha": alpha, "beta": beta, "loss": value}
+            for beta, row in zip(self.betas, self.loss, strict=True)
+            for alpha, value in zip(self.alphas, row, strict=True)
+        ]

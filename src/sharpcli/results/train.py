@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sharpcli.results.base import Result
 
@@ -31,7 +32,7 @@ class TrainRow:
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrainResult(Result):
     """One row per run, and the next commands; `init_sha256` is None if the runs started from different weights."""
 
@@ -41,6 +42,10 @@ class TrainResult(Result):
     rows: tuple[TrainRow, ...]
     next_commands: tuple[str, ...]
     device: str = field(default="cpu")
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per run."""
+        return [asdict(row) for row in self.rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +64,12 @@ class RecipeRow:
     note: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RecipesResult(Result):
     """All recipes of `train`."""
 
     rows: tuple[RecipeRow, ...]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row per recipe."""
+        return [asdict(row) for row in self.rows]

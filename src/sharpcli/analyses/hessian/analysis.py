@@ -50,7 +50,12 @@ _REPEATS = {"float32": 1e-5, "float64": 1e-9}  # Relative difference of two equa
 
 
 def hessian(
-    checkpoint: str | Path | nn.Module, data: object = None, *, settings: HessianSettings | None = None, **options: object
+    checkpoint: str | Path | nn.Module,
+    data: object = None,
+    *,
+    name: str | None = None,
+    settings: HessianSettings | None = None,
+    **options: object,
 ) -> HessianResult:
     """Compute eigenvalues of the Hessian of the mean loss, each with residual, interval and verdict.
 
@@ -58,6 +63,7 @@ def hessian(
         checkpoint: File, run folder, or a model in memory, which is not changed.
         data: For a model: arrays, tensors, a Dataset, a DataLoader or a data module, or {"train": ..., "test": ...} of these;
             or the name of a data set. See `datasets.user_data`.
+        name: Name of a model in memory in the result.
         settings: Settings of the analysis, for one split; use `hessian_all` for several checkpoints or both splits.
         **options: Fields of the settings, instead of `settings`, such as `hessian("a.pt", topk=20)` or
             `hessian(model, loader, loss="ce", topk=20)`.
@@ -72,7 +78,7 @@ def hessian(
     References:
         Pearlmutter 1994 (products); Golub and Van Loan, section 10.1 (Lanczos); docs/trust.md (verdicts).
     """
-    place, options = live_or_file(checkpoint, data, options)
+    place, options = live_or_file(checkpoint, data, options, name=name)
     settings = chosen(HessianSettings, settings, options)
     if settings.split == "both" or settings.along_run:
         raise SettingsError("hessian() takes one checkpoint and one split.", "Use hessian_all() for several.")
@@ -227,6 +233,6 @@ def _saved(place: Place) -> list[Place]:
     steps = saved_steps(folder, final)
     if not steps:
         raise InputError(
-            f"{place} is no run folder with saved steps.", "Train with --save-every N, and name the folder of one mode."
+            f"{place} is not a run folder with saved steps.", "Train with --save-every N, and name the folder of one mode."
         )
     return [step.path for step in steps]

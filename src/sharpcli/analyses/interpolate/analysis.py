@@ -37,6 +37,7 @@ def interpolate(
     end: str | Path | nn.Module,
     data: object = None,
     *,
+    names: tuple[str, str] | None = None,
     settings: InterpolateSettings | None = None,
     **options: object,
 ) -> PathResult:
@@ -51,6 +52,7 @@ def interpolate(
         start: A, a file, a run folder, or a model in memory, which is not changed.
         end: B, of the same architecture.
         data: For two models, or the name of a data set; see `hessian`.
+        names: Names of two models in memory in the result.
         settings: Settings of the path.
         **options: Fields of the settings, instead of `settings`, such as `interpolate("a.pt", "b.pt", points=41)`.
 
@@ -66,7 +68,10 @@ def interpolate(
     References:
         Keskar et al., ICLR 2017, figures 3 and 7. Garipov et al. 2018 for the statistics.
     """
-    places, options = live_or_files([start, end], data, options)
+    if names is not None and names[0] == names[1]:
+        raise SettingsError("Both ends have the same name.", "Give two different names.")
+    ends = [start, end] if names is None else dict(zip(names, (start, end), strict=True))
+    places, options = live_or_files(ends, data, options)
     settings = chosen(InterpolateSettings, settings, options)
     with recording(settings) as record, progress.task("interpolation", parts=_parts(settings)):
         first, second = (load_checkpoint(place, settings) for place in places)

@@ -19,13 +19,19 @@ from sharpcli.settings import SharpnessSettings, chosen
 
 
 def sharpness(
-    checkpoint: str | Path | nn.Module, data: object = None, *, settings: SharpnessSettings | None = None, **options: object
+    checkpoint: str | Path | nn.Module,
+    data: object = None,
+    *,
+    name: str | None = None,
+    settings: SharpnessSettings | None = None,
+    **options: object,
 ) -> SharpnessResult:
     """Measure φ(ε, A) for each requested box size and subspace, or the named measures.
 
     Args:
         checkpoint: File, run folder, or a model in memory, which is not changed.
         data: For a model, or the name of a data set; see `hessian`.
+        name: Name of a model in memory in the result.
         settings: Settings of the measurement.
         **options: Fields of the settings, instead of `settings`, such as `sharpness("a.pt", epsilon=(1e-3,))`.
 
@@ -39,7 +45,7 @@ def sharpness(
     References:
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.
     """
-    place, options = live_or_file(checkpoint, data, options)
+    place, options = live_or_file(checkpoint, data, options, name=name)
     settings = chosen(SharpnessSettings, settings, options)
     wanted = requested_measures(settings.measure)
     with recording(settings) as record:

@@ -44,11 +44,26 @@ def draw(results: Sequence[Result], path: Path) -> bytes:
     # Without dates and random ids, equal results give equal bytes.
     metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[ending]
     with _own_style():
-        figure = _DRAWERS[type(results[0])](results)
+        figure_of(results).savefig(buffer, format=ending, dpi=150, metadata=metadata)
+    return buffer.getvalue()
+
+
+def figure_of(results: Sequence[Result]) -> Figure:
+    """Return the figure of results of one kind.
+
+    Raises:
+        SettingsError: There is no figure for this kind of result, or there is nothing to draw.
+    """
+    kind = type(results[0])
+    if kind not in _DRAWERS or any(type(result) is not kind for result in results):
+        kinds = " and ".join(dict.fromkeys(type(result).__name__ for result in results))
+        drawn = ", ".join(drawn.__name__ for drawn in _DRAWERS)
+        raise SettingsError(f"There is no figure of {kinds}.", f"A figure shows results of one of these kinds: {drawn}.")
+    with _own_style():
+        figure = _DRAWERS[kind](results)
         for text in figure.findobj(Text):  # The name of a file may contain bytes that are not text.
             text.set_text(text.get_text().encode("utf-8", "replace").decode())
-        figure.savefig(buffer, format=ending, dpi=150, metadata=metadata)
-    return buffer.getvalue()
+    return figure
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from sharpcli.results import PathCurvature, PathResult
 _LOG_RATIO = 30.0  # A loss that varies by more than this factor is drawn on a logarithmic axis.
 _MOST_PATHS = 3  # Side by side; with more of them only the matrices are drawn.
 _WIDTH = 4.4  # Of one path, in inches.
+_LONGEST_TITLE = 42  # Characters on one line above a path.
 
 
 def draw_paths(results: Sequence[PathResult]) -> Figure:
@@ -76,7 +77,7 @@ def _paths(figure: FigureBase, results: Sequence[PathResult]) -> None:
             plain_ticks(upper.yaxis)
         upper.set(
             ylabel=loss_label(result.loss_function),
-            title="{} (α = 0) to {} (α = 1)".format(*distinct([result.start, result.end])),
+            title=_title(*distinct([result.start, result.end])),
         )
         lower.set(ylabel="accuracy (%)")
         panels = [upper, lower]
@@ -96,6 +97,12 @@ def _paths(figure: FigureBase, results: Sequence[PathResult]) -> None:
             axes.axvspan(1, high, color="0.93", zorder=0)
             axes.set_xlim(low, high)
             finish(axes)
+
+
+def _title(start: str, end: str) -> str:
+    """Return the names of both ends, on two lines if they are long."""
+    first, second = f"{start} (α = 0)", f"to {end} (α = 1)"
+    return f"{first}{' ' if len(first) + len(second) < _LONGEST_TITLE else chr(10)}{second}"
 
 
 def _shown(barrier: float | None) -> str:

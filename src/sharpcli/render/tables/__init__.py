@@ -41,11 +41,8 @@ _PLAIN = str.maketrans("─–−…×‖₀", "---~x|0")
 
 def show(results: Sequence[Result], to: Console) -> None:
     """Write the results of one command in lines of the console's width; in a pipe or a file nothing is folded."""
-    drawn = [part for result in results for part in _DRAWERS[type(result)](result)]
-    if len(results) > 1 and type(results[0]) in _SUMMARIES:
-        drawn += _SUMMARIES[type(results[0])](results)
     before = ""
-    for part in drawn:
+    for part in parts_of(results):
         lines = _lines(part, usable(to.width))
         if before and isinstance(part, Table | Facts) and part.title:
             lines.insert(0, Text())
@@ -54,6 +51,14 @@ def show(results: Sequence[Result], to: Console) -> None:
                 line.plain = line.plain.translate(_PLAIN)
             to.print(line, soft_wrap=True)
             before = line.plain
+
+
+def parts_of(results: Sequence[Result]) -> list[Part]:
+    """Return the parts of the results of one command, with a summary below several results of one kind."""
+    drawn = [part for result in results for part in _DRAWERS[type(result)](result)]
+    if len(results) > 1 and type(results[0]) in _SUMMARIES:
+        drawn += _SUMMARIES[type(results[0])](results)
+    return drawn
 
 
 def _lines(part: Part, width: int) -> list[Text]:
