@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random as python_random
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -74,8 +76,12 @@ def test_nothing_of_the_model_changes(code: Path):
     model.train()
     model[0].weight.grad = torch.ones_like(model[0].weight)
     model[4].bias.requires_grad_(False)
-    random = torch.get_rng_state()
+    random, numpys, own = torch.get_rng_state(), numpy.random.get_state(), python_random.getstate()
     sharpcli.hessian(model, data, topk=1, dtype="float64")
+    loader = DataLoader(TensorDataset(*data["train"]), 7, shuffle=True)  # It draws from torch's generator in each pass.
+    sharpcli.interpolate(model, model, {"train": loader, "test": loader}, points=3)
+    assert python_random.getstate() == own
+    assert all(numpy.array_equal(one, other) for one, other in zip(numpys, numpy.random.get_state(), strict=True))
     assert model.training
     assert model[0].weight.dtype == torch.float32
     assert torch.equal(model[0].weight.grad, torch.ones_like(model[0].weight))

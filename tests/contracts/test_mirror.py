@@ -14,7 +14,7 @@ import sharpcli
 
 SOURCE, TESTS = Path(sharpcli.__file__).parent, Path(__file__).parents[1]
 # Packages that the rule holds for. Plug-ins, such as models and measures, are tested by the contracts of their folders.
-PACKAGES = ("checkpoints", "files", "kernels", "linalg", "losses", "training")
+PACKAGES = ("callbacks", "checkpoints", "files", "kernels", "linalg", "losses", "training")
 ELSEWHERE = {
     **{f"losses/{path.name}": "test_losses.py" for path in (SOURCE / "losses").glob("[a-z]*.py")},
     "checkpoints/_described.py": "libraries/test_libraries.py",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sharpcli import progress
-from sharpcli.runtime import Runtime, provenance
+from sharpcli.runtime import Runtime, provenance, random_states_kept
 from sharpcli.settings import SubjectSettings
 
 
@@ -35,6 +35,6 @@ class AnswerRecord:
 
 @contextmanager
 def recording(settings: SubjectSettings) -> Iterator[AnswerRecord]:
-    """Record an analysis, with every warning given inside the `with` block."""
-    with progress.gathering() as warnings:
+    """Record an analysis, with every warning given inside the `with` block; random numbers of the caller do not change."""
+    with progress.gathering() as warnings, random_states_kept():
         yield AnswerRecord(settings, warnings)

@@ -8,17 +8,17 @@ It contains plain tensors, numbers and text only. Code is never unpickled: files
 `weights_only=True` or as safetensors, and model code is not run only because a file names it.
 """
 
-from sharpcli.checkpoints._checkpoint import IN_MEMORY, Checkpoint, state_sha256, write
+from sharpcli.checkpoints._checkpoint import LIVE, Checkpoint, state_sha256, write
 from sharpcli.checkpoints._fitting import fit, fitted
 from sharpcli.checkpoints._folders import LAST_GOOD, SETTINGS, STATE, RunFolder, how_to_go_on, run_in, runs_below
 from sharpcli.checkpoints._metadata import Losses, with_present_names
 from sharpcli.checkpoints._parts import Parts, parts, parts_of_model, require_finite, same_parameters
-from sharpcli.checkpoints._prefixes import of_a_loss
+from sharpcli.checkpoints._prefixes import aligned, of_a_loss
 from sharpcli.checkpoints._reading import is_something_else, locate, read, there
 from sharpcli.checkpoints._runs import initial_weights, saved_steps
 
 __all__ = [
-    "IN_MEMORY",
+    "LIVE",
     "LAST_GOOD",
     "SETTINGS",
     "STATE",
@@ -26,6 +26,7 @@ __all__ = [
     "Losses",
     "Parts",
     "RunFolder",
+    "aligned",
     "fit",
     "fitted",
     "how_to_go_on",

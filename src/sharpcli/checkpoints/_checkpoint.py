@@ -17,7 +17,7 @@ FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 
 
-IN_MEMORY = "a model in memory"
+LIVE = "a model in memory"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Checkpoint:
         path: File they came from.
         state: Tensors by name, parameters and buffers, on the CPU.
         metadata: Model, data, loss, plan, recipe, step, initial weights and losses of a run; {} for a foreign file.
-        container: The kind of the file, in words; `IN_MEMORY` for weights in memory.
+        container: The kind of the file, in words; `LIVE` for weights in memory.
         weights: The key of the weights in the file; None if they have no key.
         chosen: Whether this key was requested because the file holds several sets of weights.
         left_out: Names of the entries of the file that are not used.

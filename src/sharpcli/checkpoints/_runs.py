@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharpcli import files
-from sharpcli.checkpoints._checkpoint import IN_MEMORY, Checkpoint
+from sharpcli.checkpoints._checkpoint import LIVE, Checkpoint
 from sharpcli.checkpoints._reading import read
 from sharpcli.errors import InputError
 
@@ -16,7 +16,7 @@ def initial_weights(checkpoint: Checkpoint) -> Checkpoint:
     Raises:
         InputError: The checkpoint names no initial weights, or their file is missing or has another hash.
     """
-    if checkpoint.container == IN_MEMORY:
+    if checkpoint.container == LIVE:
         raise InputError("The initial weights of a model in memory are not known.", "Give them with init=.")
     record = checkpoint.metadata.get("init")
     if record is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sharpcli.checkpoints import IN_MEMORY, Checkpoint
+from sharpcli.checkpoints import LIVE, Checkpoint
 from sharpcli.datasets.resolve import require_classes
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.datasets.transforms import transform_named
@@ -163,7 +163,7 @@ def weights_in_memory(weights: nn.Module | Mapping[str, Tensor]) -> Checkpoint:
 
 
 def _in_memory(name: str, state: Mapping[str, Tensor]) -> Checkpoint:
-    return Checkpoint(Path(name), {key: part.detach().clone().cpu() for key, part in state.items()}, container=IN_MEMORY)
+    return Checkpoint(Path(name), {key: part.detach().clone().cpu() for key, part in state.items()}, container=LIVE)
 
 
 def _place(given: object) -> Place:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sharpcli.checkpoints import IN_MEMORY, Checkpoint
+from sharpcli.checkpoints import LIVE, Checkpoint
 from sharpcli.results import Subject
 
 
@@ -36,7 +36,7 @@ def subject_of(checkpoint: Checkpoint) -> Subject:
 def label(checkpoint: Checkpoint) -> str:
     """Return a short name for tables and legends: that of the run for its final checkpoint, else with the file's name."""
     path, metadata = checkpoint.path, checkpoint.metadata
-    if checkpoint.container == IN_MEMORY:
+    if checkpoint.container == LIVE:
         return str(path)
     if checkpoint.chosen:
         return f"{path.stem}::{checkpoint.weights}"

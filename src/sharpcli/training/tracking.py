@@ -14,6 +14,7 @@ from sharpcli.curvature.operators import operator_of
 from sharpcli.curvature.stability import largest_stable
 from sharpcli.files import ContentError
 from sharpcli.inputs import Inputs, InputSource, chosen
+from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.reductions import norm
 from sharpcli.linalg.wanted import Wanted
@@ -102,23 +103,10 @@ class SharpnessTracker:
         """Return one line of sharpness.jsonl; `threshold` is None for Adam and while the learning rate is 0."""
         operator = operator_of("hessian", self.objective, theta)
         pairs = eigenpairs(operator, Wanted(1), tolerance=TOLERANCE, max_products=_MOST_PRODUCTS, seed=update, warm=self.vector)
-        self.vector = pairs.vectors[:1]
-        top, rate = float(pairs.values[0]), self.plan.learning_rate(update)
-        low, high = pairs.interval(0)
-        threshold = None
+        self.vector, rate, threshold = pairs.vectors[:1], self.plan.learning_rate(update), None
         if self.plan.optimizer == "sgd" and rate > 0:
             threshold = largest_stable(rate, self.plan.momentum, self.plan.momentum_rule) - self.plan.weight_decay
-        return {
-            "step": update,
-            "lambda_max": top,
-            "low": low,
-            "high": high,
-            "verdict": pairs.verdicts[0],
-            "products": pairs.steps + pairs.confirmations + pairs.verifications,
-            "lr": rate,
-            "threshold": threshold,
-            "ratio": top / threshold if threshold else None,
-        }
+        return sharpness_line(update, pairs, rate, threshold)
 
     def state(self) -> Tensor | None:
         """Return the state that is needed to continue exactly."""
@@ -134,8 +122,31 @@ class SharpnessTracker:
             (1, self.objective.space.dimension),
             self.objective.runtime.dtype,
         ):
-            raise ContentError("'eigenvector' is not of the shape of the weights")
+            raise ContentError("'eigenvector' does not have the shape of the weights")
         self.vector = None if vector is None else vector.to(self.objective.runtime.device)
+
+
+def sharpness_line(update: int, pairs: Eigenpairs, rate: float | None, threshold: float | None) -> dict[str, Any]:
+    """Return one line of sharpness.jsonl.
+
+    Args:
+        update: Number of updates so far.
+        pairs: The eigenpairs, λmax first.
+        rate: The learning rate of the next update; None if it is not known.
+        threshold: The largest λmax at which the updates are stable; None if it is not known.
+    """
+    top, (low, high) = float(pairs.values[0]), pairs.interval(0)
+    return {
+        "step": update,
+        "lambda_max": top,
+        "low": low,
+        "high": high,
+        "verdict": pairs.verdicts[0],
+        "products": pairs.steps + pairs.confirmations + pairs.verifications,
+        "lr": rate,
+        "threshold": threshold,
+        "ratio": top / threshold if threshold else None,
+    }
 
 
 def theta_of(space: ParameterSpace, model: nn.Module) -> Tensor:

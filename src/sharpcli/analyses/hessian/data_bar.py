@@ -84,7 +84,7 @@ class DataBarMeter:
 
 def weighted_mean(seen: GroupedProduct) -> tuple[float, float]:
     """Return the mean of the quadratic forms over loss terms and its standard error over groups."""
-    forms, weights = seen.forms, seen.weights / float(seen.weights.sum())
+    forms, weights = seen.forms, seen.weights.double() / float(seen.weights.sum())
     mean = float(weights @ forms)
     count = len(forms)
     spread = float((weights.square() * (forms - mean).square()).sum()) * count / max(count - 1, 1)

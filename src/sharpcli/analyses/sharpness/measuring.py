@@ -34,6 +34,17 @@ class RequestedMeasure:
     plug_in: ModuleType
     options: dict[str, Any]
 
+    @property
+    def label(self) -> str:
+        """The measure with the options that were given, as text that `requested_measures` reads."""
+        options = ",".join(f"{name}={_typed(value)}" for name, value in self.options.items())
+        return f"{self.name}:{options}" if options else self.name
+
+    def read(self, objective: Objective, theta: Tensor, seed: int) -> Reading:
+        """Return the reading of the measure at θ, shape (P,)."""
+        reading: Reading = self.plug_in.read(objective, theta, seed=seed, **self.options)
+        return reading
+
 
 def requested_measures(texts: Sequence[str]) -> list[RequestedMeasure]:
     """Return the measures that the texts request; "all" means every measure in every variant that its file lists.
@@ -68,7 +79,7 @@ def readings(measures: Sequence[RequestedMeasure], objective: Objective, theta: 
     with progress.task("measure", total=len(measures)) as shown:
 
         def read(one: RequestedMeasure) -> Reading:
-            reading: Reading = one.plug_in.read(objective, theta, seed=seed, **one.options)
+            reading = one.read(objective, theta, seed)
             shown.advance(1)
             return replace(reading, label=_label(one, reading))
 
@@ -92,8 +103,7 @@ def applicable_measures(measures: Sequence[RequestedMeasure], objective: Objecti
     for one in measures:
         why = _obstacle(one, objective)
         if why:
-            options = ",".join(f"{name}={_typed(value)}" for name, value in one.options.items())
-            progress.warn(f"{one.name}{':' * bool(options)}{options} is left out: {why}.")
+            progress.warn(f"{one.label} is left out: {why}.")
         else:
             kept.append(one)
     return kept
