@@ -250,13 +250,13 @@ def test_binary_cross_entropy_of_sure_logits_is_not_rounded_away():
     [
         ("ce", torch.tensor([[0.0, 1, 1], [1, 0, 0]]), "all 0 or 1", "--loss bce"),
         ("ce", torch.tensor([[0.0], [1]]), "all 0 or 1", "--loss bce"),
-        ("ce", torch.tensor([[0.0, 1, 0], [1, 0, 0]]), "one of them 1", "integers"),
+        ("ce", torch.tensor([[0.0, 1, 0], [1, 0, 0]]), "are one-hot", "integers"),
         ("ce", torch.tensor([[0.25, 0.75]]), "between 0 and 1", "--loss bce"),
         ("ce", torch.tensor([[0.25, 2]]), "numbers", "--loss mse"),
-        ("ce", torch.tensor([[0.0], [2], [5]]), "numbers", "as integers if they are classes"),
-        ("bce", torch.tensor([[0.25, 2]]), "hold 2", "--loss mse"),
-        ("bce", torch.tensor([0, 1, -1]), "hold -1", "ignore_index=-1"),
-        ("bce", torch.tensor([0, 1, 2]), "hold 2", "--loss ce"),
+        ("ce", torch.tensor([[0.0], [2], [5]]), "numbers", "If they are classes, store them as integers"),
+        ("bce", torch.tensor([[0.25, 2]]), "contain 2", "--loss mse"),
+        ("bce", torch.tensor([0, 1, -1]), "contain -1", "ignore_index=-1"),
+        ("bce", torch.tensor([0, 1, 2]), "contain 2", "--loss ce"),
     ],
 )
 def test_targets_of_another_loss_lead_to_that_one(name: str, targets: Tensor, message: str, hint: str):
@@ -275,7 +275,7 @@ def test_one_logit_leads_to_binary_cross_entropy(name: str, shape: tuple[int, ..
     labels = torch.tensor([[0, 1, 1]] * 4)
     with pytest.raises(InputError, match="one output for each target"):
         LOSSES[name].require_classes(torch.zeros(4, 3), labels, labels)
-    with pytest.raises(InputError, match="2 numbers for each sample, whose labels are 1 number"):
+    with pytest.raises(InputError, match="returns 2 numbers for each sample, but a sample has 1 number as labels"):
         LOSSES["bce"].require_classes(torch.zeros(4, 2), targets, targets)
 
 
@@ -431,7 +431,7 @@ def test_one_hot_classes_and_columns_of_classes_are_told(loss: str):
 
 
 def test_numbers_need_as_many_outputs():
-    for width, words in ((3, "3 outputs, the targets 2 numbers"), (1, "1 output, the targets 2 numbers")):
+    for width, words in ((3, "3 outputs, but a sample has 2 targets"), (1, "1 output, but a sample has 2 targets")):
         with pytest.raises(InputError, match=words):
             LOSSES["mse"].require_classes(logits(4, width), logits(4, 2), logits(4, 2))
     LOSSES["mse"].require_classes(logits(4, 1, 2), logits(4, 2), logits(4, 2))

@@ -78,7 +78,7 @@ def test_automatic_chunks_keep_memory_modest():
 
 def test_cross_entropy_of_numbers_is_refused():
     inputs, _ = images()
-    with pytest.raises(SettingsError, match="not classes"):
+    with pytest.raises(SettingsError, match="numbers between 0 and 1, but cross-entropy needs classes"):
         Objective.of(NETS["mlp"](), inputs, torch.rand(NUM_SAMPLES, 4))
 
 
@@ -124,9 +124,9 @@ def test_a_token_that_the_model_does_not_know_is_told_before_the_work(token: int
     inputs, targets = texts()
     inputs[-1, -1] = 5
     inputs[-2, 0] = token
-    with pytest.raises(InputError, match=f"has the token {token}, which the model's table does not have") as caught:
+    with pytest.raises(InputError, match=f"contain the token {token}, but the model's table has no such row") as caught:
         Objective.of(LanguageModel(), inputs, targets)
-    assert "tokens" in caught.value.hint
+    assert "Tokens" in caught.value.hint
     assert "--data" in caught.value.hint
 
 
@@ -172,7 +172,7 @@ def test_whole_numbers_that_are_calculated_with_are_no_tokens(dtype: str):
     random = torch.Generator().manual_seed(0)
     inputs, targets = torch.randint(0, 8, (9, 6), generator=random), torch.randint(0, 3, (9,), generator=random)
     runtime = on_device(dtype)
-    with pytest.raises(InputError, match="not as tokens") as caught:
+    with pytest.raises(InputError, match="as numbers, not as indices of a table") as caught:
         Objective.of(Calculating(looks_up=False), inputs, targets, runtime=runtime)
     assert "floats" in caught.value.hint
     assert Objective.of(Calculating(looks_up=True), inputs, targets, runtime=runtime).num_samples == 9

@@ -94,7 +94,7 @@ class Hidden(nn.Module):
 
 @pytest.mark.parametrize("way", ["lambda", "hook", "list", "layer"])
 def test_weights_that_names_do_not_reach_are_refused(way: str):
-    with pytest.raises(InputError, match="uses a parameter of shape .* by another way than its name"):
+    with pytest.raises(InputError, match="uses a parameter of shape .* that is not registered under a name"):
         require_function(Hidden(way), numbers(5), RUNTIMES[0])
 
 
@@ -113,7 +113,7 @@ class Merged(nn.Module):
 
 @pytest.mark.parametrize("graph", [False, True])
 def test_what_is_kept_of_earlier_weights_is_refused(graph: bool):
-    with pytest.raises(InputError, match="keeps what it has computed from earlier weights"):
+    with pytest.raises(InputError, match="reuses results that were computed from earlier weights"):
         require_function(Merged(graph), numbers(5), RUNTIMES[0])
 
 
@@ -121,7 +121,7 @@ def test_an_answer_that_depends_on_the_number_of_samples_or_on_gradients_is_refu
     for between, reason in (
         (lambda net, hidden: hidden * (2 if len(hidden) == 1 else 1), "Samples depend on each other"),
         (lambda net, hidden: hidden * (2 if len(hidden) > 32 else 1), "Samples depend on each other"),
-        (lambda net, hidden: hidden * (2 if torch.is_grad_enabled() else 1), "where gradients are on"),
+        (lambda net, hidden: hidden * (2 if torch.is_grad_enabled() else 1), "differ with gradients on and off"),
         (lambda net, hidden: hidden.squeeze(), "squeeze"),
     ):
         with pytest.raises(InputError) as error:
@@ -191,7 +191,7 @@ DEPENDENT = {
         *((one, "draws random numbers in eval mode") for one in RANDOM.values()),
         *((one, "keeps a state between calls") for one in STATE.values()),
         *((one, "Samples depend on each other") for one in DEPENDENT.values()),
-        (clamping, "rewrites its weights in forward .'first.weight'."),
+        (clamping, "changes its weights in forward .'first.weight'."),
     ],
     ids=[*RANDOM, *STATE, *DEPENDENT, "clamped"],
 )
@@ -211,7 +211,7 @@ def test_a_table_that_limits_its_rows_is_refused_also_while_all_are_short(kind: 
         net.table.weight.mul_(8 if size < 1 else 1)
         net.table.weight.copy_(functional.normalize(net.table.weight, dim=1) * (0.6 if size < 1 else 3.0))
     tokens = torch.randint(0, 7, (20, 4), generator=torch.Generator().manual_seed(2))
-    with pytest.raises(InputError, match="rewrites its weights"):
+    with pytest.raises(InputError, match="changes its weights"):
         require_function(net, tokens, RUNTIMES[0])
 
 

@@ -50,7 +50,7 @@ def test_no_file_is_no_state(tmp_path: Path):
 
 def test_other_work_is_refused_and_what_differs_is_named(written: Path):
     other = {"seed": 1, "plan": {"lr": 0.1, "steps": 5}, "more": 1}
-    with pytest.raises(SettingsError, match=r"The survey in .*x.pt has other settings \(seed, steps, more\)") as caught:
+    with pytest.raises(SettingsError, match=r"The survey in .*x.pt differs in these settings: seed, steps, more\.") as caught:
         state(written, other).read(Content)
     assert caught.value.hint == OTHER
 

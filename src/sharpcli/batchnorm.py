@@ -34,7 +34,7 @@ def check(policy: str, block: int, chunk_size: int | None) -> None:
         raise SettingsError(f"There is no BatchNorm policy called '{policy}'.", f"Known: {', '.join(POLICIES)}.")
     if policy == "batch" and chunk_size is not None:
         raise SettingsError(
-            "A chunk size clashes with --bn batch, where a chunk is always one of the fixed blocks.",
+            "--chunk-size cannot be combined with --bn batch, because each chunk is one of its fixed blocks.",
             "Leave --chunk-size out, or use --bn eval.",
         )
     if policy == "batch" and block < 2:

@@ -95,7 +95,7 @@ def loss_not_finite(loss: float) -> NumericalError:
     if math.isfinite(loss):
         return NumericalError(
             f"The loss is {loss:.4g}, but its gradient is not finite.",
-            "Look for a root, norm, logarithm or division at 0, also in the branch that torch.where does not take.",
+            "Look for a root, norm, logarithm or division at 0, also in the branch that torch.where does not select.",
         )
     return NumericalError("The loss is not finite.", "Check the weights and the data; a diverged run cannot be analysed.")
 

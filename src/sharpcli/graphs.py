@@ -32,7 +32,7 @@ def saved_bytes(run: Callable[[], _Answer], own: Iterable[Tensor]) -> tuple[_Ans
 _MISSING = re.compile(r"derivative for '?(?:aten::)?(\w+)'? is not implemented")
 _REFUSED = {
     "use_reentrant=True": (
-        "The model uses activation checkpointing with use_reentrant=True, which does not work with gradients by argument.",
+        "The model uses activation checkpointing with use_reentrant=True, which does not work with torch.autograd.grad.",
         "Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False).",
     ),
     "@once_differentiable": (
@@ -60,8 +60,8 @@ def explained() -> Iterator[None]:
         if missing:
             order, name = ("second ", missing[1].removesuffix("_backward")) if "_backward" in missing[1] else ("", missing[1])
             raise InputError(
-                f"The model uses the operation '{name.strip('_')}', of which torch has no {order}derivative.",
-                "Write that operation in others that have one.",
+                f"The model uses the operation '{name.strip('_')}', for which torch has no {order}derivative.",
+                "Replace it by operations that torch can differentiate.",
             ) from error
         for words, (message, hint) in _REFUSED.items():
             if words in str(error):

@@ -93,7 +93,7 @@ def require_finite(name: str, part: Tensor) -> None:
         InputError: A number is not finite.
     """
     if part.is_floating_point() and not bool(torch.isfinite(part).all()):
-        raise InputError(f"The {name} hold NaN or infinity.", "Remove or repair those samples.")
+        raise InputError(f"The {name} contain NaN or infinity.", "Remove or repair those samples.")
 
 
 def tensors_in(inputs: Inputs | InputSource) -> tuple[Tensor, ...]:

@@ -16,7 +16,9 @@ _TOO_HIGH = re.compile(
     r"ind(ex|ices).* out of (range|bounds)|not in the valid range|out of DATA bounds|Class values must be smaller"
 )
 _AN_INDEX = re.compile(r"\bind(ex|ices)\b", re.IGNORECASE)
-_NO_TOKENS = "Its inputs are whole numbers, taken as tokens; store images as floats at the scale of training."
+_NO_TOKENS = (
+    "The inputs are integers, so they are used as tokens. Store images as floating-point numbers, scaled as in training."
+)
 _BELONG = "Check --model, --model-arg and --data; they must be the ones the weights were trained with."
 
 
@@ -41,8 +43,8 @@ def misfit(error: Exception, inputs: Inputs | InputSource, runs: Callable[[Input
         main = main_tensor(inputs)
         token = int(main.min()) if int(main.min()) < 0 else int(main.max())
         return InputError(
-            f"The data has the token {token}, which the model's table does not have.",
-            "Check --model, --model-arg and --data; tokens are counted from 0, and there must be fewer than rows in the table.",
+            f"The data contain the token {token}, but the model's table has no such row.",
+            "Check --model, --model-arg and --data. Tokens must be at least 0 and less than the number of rows of the table.",
         )
     hint = _NO_TOKENS if tokens else _BELONG
     if "same device" in reason:

@@ -129,8 +129,8 @@ class _Calls:
             changed = [name for name, part in given.items() if not torch.equal(part.nan_to_num(), kept[name].nan_to_num())]
             if changed:
                 raise InputError(
-                    f"The model rewrites its weights in forward ('{changed[0]}'), so its loss is no function of them.",
-                    "Take out what does it, such as max_norm of an Embedding, and apply it once to the weights in the file.",
+                    f"The model changes its weights in forward ('{changed[0]}'), so its loss is not a function of the weights.",
+                    "Remove the cause, such as max_norm of an Embedding, and apply it once to the weights in the file.",
                 )
 
     def require_repeatable(self, everything: Inputs | InputSource) -> None:
@@ -155,9 +155,10 @@ class _Calls:
         if self.draws and self.is_same(self.answer(self.inputs), self.first):
             return _random()
         return InputError(
-            "The model is not deterministic: it keeps a state between calls, so the same samples get another answer the next "
-            "time, and its loss is no function of the weights.",
-            "Let forward start afresh each time: look for a hidden state, a cache, a counter or a random generator of its own.",
+            "The model is not deterministic: it keeps a state between calls, so its output for the same samples changes, and "
+            "its loss is not a function of the weights.",
+            "Make forward independent of earlier calls: look for a hidden state, a cache, a counter or its own random "
+            "generator.",
         )
 
     def require_independent(self) -> None:
@@ -176,20 +177,20 @@ class _Calls:
                 if count < _SAMPLES:
                     return  # The number may be too small for the model, such as one sample for batch statistics.
                 raise InputError(
-                    f"The model answers {count} samples, but not {len(chosen)}: {first_line(error)}.",
-                    "Let forward take any number of samples, also one.",
+                    f"The model works with {count} samples, but fails with {len(chosen)}: {first_line(error)}.",
+                    "forward must accept any number of samples, also one.",
                 ) from error
             wanted = rows[chosen].flatten(0, 1)
             if outputs.shape != wanted.shape and outputs.numel() == wanted.numel():
                 raise InputError(
-                    f"The model answers {len(chosen)} of {count} samples with the shape {tuple(outputs.shape)}, not "
+                    f"For {len(chosen)} of {count} samples, the output has the shape {tuple(outputs.shape)} instead of "
                     f"{tuple(wanted.shape)}.",
-                    "Look for squeeze() without an axis: it drops the axis of the samples where there is one; say squeeze(-1).",
+                    "Look for squeeze() without an axis: with one sample it removes the axis of samples. Use squeeze(-1).",
                 )
             if not self.is_same(outputs, wanted):
                 raise InputError(
                     "Samples depend on each other: the model answers a sample differently among other samples, also in eval "
-                    "mode, so its loss is no mean over samples.",
+                    "mode, so its loss is not a mean over samples.",
                     "Look for batch statistics in forward (batch_norm with training=True, a mean or softmax over the first "
                     "axis) or attention without batch_first=True. Layers of nn.BatchNorm can be analysed; see --bn.",
                 )
@@ -212,15 +213,15 @@ class _Calls:
             other = _call(private_copy(self.untouched), constants, copied(self.inputs))
         if not self.is_same(differentiable.detach(), self.first):
             raise InputError(
-                "The model answers differently where gradients are on than where they are off, so it is no one function.",
+                "The outputs differ with gradients on and off, so the model is not one function of its weights.",
                 "Look for torch.is_grad_enabled() or requires_grad in forward.",
             )
         hidden = next((leaf for leaf in leaves_of([other]) if isinstance(leaf, nn.Parameter)), None)
         if hidden is not None:
             raise InputError(
-                f"The model uses a parameter of shape {tuple(hidden.shape)} by another way than its name, such as a lambda, a "
-                "hook or a list, so it would be taken as a constant.",
-                "Let forward use self.NAME, and hold lists of parameters in a ParameterList.",
+                f"The model uses a parameter of shape {tuple(hidden.shape)} that is not registered under a name (it is in a "
+                "lambda, a hook or a list), so it would be treated as a constant.",
+                "Use self.NAME in forward, and put lists of parameters in a ParameterList.",
             )
         random_numbers = torch.Generator().manual_seed(0)
         moved = {
@@ -233,8 +234,9 @@ class _Calls:
             return  # The model may fail with other weights.
         if not self.is_same(self.answer(self.inputs, weights=moved), fresh):
             raise InputError(
-                "The model keeps what it has computed from earlier weights, so its loss is no function of the weights.",
-                "Let forward compute it anew each time: look for a cache, a merged or a normalised weight.",
+                "The model reuses results that were computed from earlier weights, so its loss is not a function of the "
+                "weights.",
+                "Compute them again in each forward: look for a cache, or a merged or normalised weight.",
             )
 
     def is_same(self, outputs: Tensor, wanted: Tensor) -> bool:
@@ -247,7 +249,7 @@ class _Calls:
 
 def _random() -> InputError:
     return InputError(
-        "The model is not deterministic: it draws random numbers in eval mode, so its loss is no function of the weights.",
+        "The model is not deterministic: it draws random numbers in eval mode, so its loss is not a function of the weights.",
         "Look for dropout or noise that ignores eval mode, such as functional.dropout without training=self.training.",
     )
 

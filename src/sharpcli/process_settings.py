@@ -38,7 +38,7 @@ class _ProcessSettings:
             "torch's default device": (self.device, now.device),
             "whether torch computes gradients": (self.gradients, now.gradients),
             "Python's recursion limit": (self.recursion, now.recursion),
-            "where Python imports from": (set(self.path) - set(now.path), set()),
+            "Python's import path": (set(self.path) - set(now.path), set()),
         }
         return [name for name, (before, after) in pairs.items() if before != after]
 
@@ -83,8 +83,8 @@ def require_unchanged(spec: str) -> Iterator[None]:
         before.restore()
     if changed:
         raise InputError(
-            f"'{spec}' changes a setting of the whole process when it is called: {', '.join(changed)}.",
-            "Take that out of its forward.",
+            f"'{spec}' changes a setting of the process when it is called: {', '.join(changed)}.",
+            "Remove this from its forward.",
         )
 
 

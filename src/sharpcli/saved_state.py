@@ -122,7 +122,8 @@ class SavedState:
         """
         names = differing(self._upgrade(dict(saved)), self.identity)
         if names:
-            raise SettingsError(f"The {self._work} in {self._place} has other settings ({', '.join(names)}).", self._if_other)
+            message = f"The {self._work} in {self._place} differs in these settings: {', '.join(names)}."
+            raise SettingsError(message, self._if_other)
 
     def unusable(self, reason: str) -> InputError:
         """Return the error for a state that cannot be used."""

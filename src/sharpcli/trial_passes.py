@@ -83,7 +83,7 @@ def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chu
             return
     if torch.equal(looked_up, calculated):
         raise InputError(
-            "The inputs are whole numbers, but the model takes them as plain numbers, not as tokens.",
+            "The inputs are integers, but the model uses them as numbers, not as indices of a table.",
             "Store them as floats, at the scale the model was trained with; bytes (uint8) are divided by 255.",
         )
 

@@ -43,7 +43,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("other", "words"),
-    [("wider", "architectures"), ("tanh", "different models"), ("mse", "ce and mse"), ("data", "different data")],
+    [("wider", "architectures"), ("tanh", "their models differ"), ("mse", "ce and mse"), ("data", "different data")],
 )
 def test_a_path_or_plane_through_what_differs_is_refused(kinds: dict[str, str], other: str, words: str):
     with pytest.raises(InputError, match=words):
@@ -93,9 +93,9 @@ def test_there_is_no_barrier_where_a_loss_between_is_not_finite(kinds: dict[str,
 def test_a_surface_goes_on_only_with_the_same_data_and_plane(kinds: dict[str, str], tmp_path: Path):
     place = str(tmp_path / "s.pt")
     sharpcli.surface([kinds["first"]], points=2, state=place)
-    with pytest.raises(SettingsError, match="has other settings"):
+    with pytest.raises(SettingsError, match="differs in these settings"):
         sharpcli.surface([kinds["first"]], points=2, state=place, loss="mse")
-    with pytest.raises(SettingsError, match="has other settings"):
+    with pytest.raises(SettingsError, match="differs in these settings"):
         sharpcli.surface([kinds["first"]], points=2, state=place, seed=1)
     with pytest.raises(SettingsError, match="--axes"):
         sharpcli.surface([kinds["first"], kinds["second"], kinds["third"]], axes="eigen")

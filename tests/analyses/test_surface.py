@@ -131,7 +131,7 @@ def test_an_interrupted_surface_is_gone_on_with(tmp_path: Path):
     found = fill(go_on, ALPHAS, BETAS, SavedGrid(place, {"of": 1}))
     assert len(more) == 15 - 7
     assert numpy.array_equal(found, fill(lambda a, b: a * b + 1, ALPHAS, BETAS, SavedGrid(None, {})))
-    with pytest.raises(SettingsError, match=r"has other settings \(of\)"):
+    with pytest.raises(SettingsError, match=r"differs in these settings: of\."):
         fill(go_on, ALPHAS, BETAS, SavedGrid(place, {"of": 2}))
 
 

@@ -151,7 +151,7 @@ def test_other_matrices_of_binary_cross_entropy(name: str, weight: float, operat
     answer = sharpcli(*words, "--json")
     if operator == "fisher" and weight != 1:
         assert answer.exit_code == 2
-        assert "is no -log p" in answer.stderr
+        assert "is not of the form -log p" in answer.stderr
         assert "--operator ggn" in answer.stderr
         return
     assert answer.exit_code == 0, answer.stderr

@@ -51,7 +51,7 @@ def test_eigenvalues_are_right_and_say_how_they_came_about(
         ("fdropout", 3, "draws random numbers in eval mode"),
         ("stateful", 3, "keeps a state between calls"),
         ("fbn", 3, "Samples depend on each other"),
-        ("embmax", 3, "rewrites its weights in forward ('e.weight')"),
+        ("embmax", 3, "changes its weights in forward ('e.weight')"),
         ("ckptTrue", 3, "use_reentrant=True"),
         ("sqrt0", 4, "not finite at these weights: in 'a.weight'"),
     ],

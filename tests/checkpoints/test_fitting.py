@@ -197,7 +197,7 @@ def test_a_tied_tensor_may_be_there_once(kept: str, prefix: str) -> None:
 def test_a_tied_tensor_with_two_values_is_refused() -> None:
     state = filled(Tied()).state_dict()
     state["b.weight"] = state["b.weight"] + 1
-    with pytest.raises(InputError, match=r"'a\.weight' and 'b\.weight' are one tensor in the model"):
+    with pytest.raises(InputError, match=r"In the model, 'a\.weight' and 'b\.weight' are the same tensor"):
         checkpoints.fit(given(state), Tied())
 
 

@@ -35,22 +35,22 @@ def changed(final: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 WRONG: list[tuple[str, object, str]] = [
-    ("step", "3", "'file.metadata.step' is not a whole number"),
+    ("step", "3", "'file.metadata.step' is not an integer"),
     ("step", -1, "'file.metadata.step' is out of range"),
-    ("seed", 10**30, "'file.metadata.seed' is not a whole number"),
+    ("seed", 10**30, "'file.metadata.seed' is not an integer"),
     ("model", "mlp", "'file.metadata.model' is not a dictionary"),
     ("model.arguments", "hidden=4", "'file.metadata.model.arguments' is not a list"),
-    ("model.arguments", [3], r"'file.metadata.model.arguments\[0\]' is not a text"),
-    ("data.fingerprint", b"x", "'file.metadata.data.fingerprint' is not a text"),
+    ("model.arguments", [3], r"'file.metadata.model.arguments\[0\]' is not a string"),
+    ("data.fingerprint", b"x", "'file.metadata.data.fingerprint' is not a string"),
     ("plan.lr", float("nan"), "'file.metadata.plan.lr' is not a finite number"),
     ("plan.momentum", 1.0, "'file.metadata.plan.momentum' is out of range"),
     ("plan.momentum_rule", "heavy", "'file.metadata.plan.momentum_rule' is not 'nesterov' or 'polyak'"),
     ("final", {"train_loss": "1"}, "'file.metadata.final.train_loss' is not a finite number"),
     ("final.train_loss", torch.tensor(1.0), "'file.metadata.final.train_loss' is not a finite number"),
     ("init", {"path": "init.pt"}, "'file.metadata.init.sha256' is missing"),
-    ("parameters", ["gone"], "are not the names of tensors in it"),
-    ("parameters", ["1.bias", "1.bias"], "are not the names of tensors in it"),
-    ("whatever", {"a": torch.ones(1)}, "'file.metadata.whatever.a' is not a number or text"),
+    ("parameters", ["gone"], "does not list tensors of the file, each once"),
+    ("parameters", ["1.bias", "1.bias"], "does not list tensors of the file, each once"),
+    ("whatever", {"a": torch.ones(1)}, "'file.metadata.whatever.a' is not a number or a string"),
 ]
 
 

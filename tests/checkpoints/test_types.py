@@ -49,7 +49,7 @@ def test_only_real_numbers_are_weights(place: Path):
 
 def test_a_name_is_short_and_can_be_printed(place: Path):
     _types.require_readable(place, {"x" * 1000: torch.ones(2)})
-    for name, words in (("x" * 1001, "of 1001 characters"), ("a\tb", "cannot be printed"), ("\ud800", "no text")):
+    for name, words in (("x" * 1001, "of 1001 characters"), ("a\tb", "cannot be printed"), ("\ud800", "not valid text")):
         with pytest.raises(InputError, match=words):
             _types.require_readable(place, {name: torch.ones(2)})
 

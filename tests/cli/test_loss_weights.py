@@ -91,7 +91,7 @@ def test_the_gauss_newton_matrix_has_weights_and_the_fisher_matrices_are_refused
     assert answer.exit_code == 0, answer.stderr
     found = [row["value"] for row in json.loads(answer.stdout)["result"]["eigenvalues"]]
     assert found == pytest.approx(torch.linalg.eigvalsh(matrix).flip(0)[:2].tolist(), rel=1e-6)
-    for operator, why in (("fisher", "no -log p"), ("empirical-fisher", "needs a plain mean")):
+    for operator, why in (("fisher", "not of the form -log p"), ("empirical-fisher", "needs a plain mean")):
         refused = sharpcli("hessian", *words(place), "--loss", LOSS, "--operator", operator)
         assert refused.exit_code == 2
         assert why in refused.stderr
@@ -123,7 +123,7 @@ def test_weights_in_the_file_are_asked_about_with_the_option_to_add(place: Path,
 @pytest.mark.parametrize(
     ("loss", "code", "message"),
     [
-        ("ce:weight=1/2", 2, "The data has the class 2, but the loss has 2 class weights."),
+        ("ce:weight=1/2", 2, "The data contain the class 2, but the loss has 2 class weights."),
         ("ce:weight=1/2/3/4", 3, "The model has 3 outputs, but the loss has 4 class weights."),
     ],
 )

@@ -119,7 +119,7 @@ def test_weights_of_a_model_of_two_inputs_need_no_data(sharpcli: Callable[..., A
     assert sharpcli("distance", tmp_path / "sgd", "--model", f"{code}:Two").exit_code == 0
     answer = sharpcli("hessian", tmp_path / "sgd", *words, "--topk", 1)
     assert answer.exit_code == 0, answer.stderr
-    assert "stored with" not in answer.stderr
+    assert "loss stored in" not in answer.stderr
     answer = sharpcli("train", *words, "--augment", "flip", "--out", tmp_path / "other")
     assert (answer.exit_code, answer.stdout) == (2, "")
     assert "is for images" in answer.stderr

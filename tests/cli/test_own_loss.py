@@ -190,7 +190,7 @@ def test_of_a_sum_the_loss_of_a_sample_is_not_known(sharpcli: Run, code: Path, t
     words = ["--model", f"{code}:net", "--data", f"{code}:both", "--steps", 2, "--batch-size", 8]
     noisy = sharpcli("train", *words, "--loss", f"{code}:summed", "--example-noise", 0.1, "--out", tmp_path / "noisy")
     assert noisy.exit_code == 2
-    assert "--example-noise weights the loss of each sample" in " ".join(noisy.stderr.split())
+    assert "--example-noise needs the loss of each sample" in " ".join(noisy.stderr.split())
     for name in ("summed", "entropy"):
         assert sharpcli("train", *words, "--loss", f"{code}:{name}", "--out", tmp_path / name).exit_code == 0
     states = [torch.load(tmp_path / name / "sgd" / "final.pt")["state_dict"] for name in ("summed", "entropy")]
@@ -216,13 +216,13 @@ def test_the_next_commands_name_the_code_again(sharpcli: Run, code: Path, tmp_pa
     ("loss", "words"),
     [
         ("mean", "returns the shape () for"),
-        ("divided", "depends on the samples beside it"),
-        ("divided_sum", "depends on the samples beside it"),
+        ("divided", "depends on the other samples"),
+        ("divided_sum", "depends on the other samples"),
         ("uneven", "returns the count 7 for 4 samples"),
         ("text", "returns str"),
         ("broken", "ValueError: not today"),
-        ("nothing", "names no function"),
-        ("entrop", "names no function"),
+        ("nothing", "is not the name of a function"),
+        ("entrop", "is not the name of a function"),
     ],
 )
 def test_what_is_no_loss_is_said(sharpcli: Run, code: Path, loss: str, words: str):

@@ -157,4 +157,4 @@ def test_a_recorded_transform_is_for_images_only(sharpcli: Callable[..., Any], t
     for name, words in (("floats", "numbers as stored"), ("bytes", "bytes / 255")):
         answer = sharpcli("hessian", tmp_path / "sgd", "--data", f"npz:{tmp_path / name}.npz", "--topk", 1, "--json")
         assert result_of(answer)["conditions"]["preprocessing"] == words
-        assert ("add that option" in answer.stderr.replace("\n", " ")) == (name == "bytes")
+        assert ("add this option" in answer.stderr.replace("\n", " ")) == (name == "bytes")

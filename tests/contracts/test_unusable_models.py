@@ -17,7 +17,7 @@ REASONS = {
     "fdropout": "draws random numbers in eval mode",
     "stateful": "keeps a state between calls",
     "fbn": "Samples depend on each other",
-    "embmax": "rewrites its weights in forward",
+    "embmax": "changes its weights in forward",
 }
 # {a} is a checkpoint of the model, {out} a place to write to; each line as a user would type it.
 LINES = [

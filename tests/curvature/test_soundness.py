@@ -158,7 +158,7 @@ def test_a_loss_that_is_a_staircase_is_told_from_others(monkeypatch: pytest.Monk
 
     stepped, smooth = between(Stepped()), between(ByHand())
     assert is_staircase(stepped)
-    with pytest.raises(InputError, match="is rounded as float32"):
+    with pytest.raises(InputError, match="rounds to float32"):
         made(stepped, "difference")
     vector, wanted = vector_for(smooth), made(smooth)[0] @ vector_for(smooth)
     with monkeypatch.context() as patch:  # What would be answered otherwise.
@@ -180,7 +180,7 @@ def test_weight_norm_of_torch_is_right_whichever_way(norm: Any):
     assert torch.equal(problem.parameters(), usual.parameters())
     vector = vector_for(usual)
     if DEVICE.type == "cuda":  # It keeps norms in float32, so that differences are wrong, too, and agree with each other.
-        with pytest.raises(InputError, match="is rounded as float32"):
+        with pytest.raises(InputError, match="rounds to float32"):
             made(problem)
         return
     operator, messages = made(problem)

@@ -49,5 +49,5 @@ def test_a_choice_may_refuse_in_its_own_words(tmp_path: Path):
 
 def test_a_file_of_one_array_has_no_names(tmp_path: Path):
     numpy.save(tmp_path / "x.npy", ARRAYS["x"])
-    with pytest.raises(InputError, match="holds one array, not named ones"):
+    with pytest.raises(InputError, match="holds one array, not named arrays"):
         read_arrays(tmp_path / "x.npy")

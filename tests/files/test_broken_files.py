@@ -119,7 +119,7 @@ def images(tmp_path: Path) -> Path:
 def test_a_link_to_a_folder_that_it_is_in_has_an_end(images: Path) -> None:
     assert len(resolve(f"folder:{images}", root="").train) == 2
     (images / "train" / "a" / "again").symlink_to(images / "train" / "a")
-    with pytest.raises(InputError, match="link to a folder that it is in"):
+    with pytest.raises(InputError, match="link to a folder that contains it"):
         resolve(f"folder:{images}", root="")
 
 

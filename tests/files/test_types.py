@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_named(number: int) -> None:
 def test_the_place_is_told() -> None:
     with pytest.raises(ContentError, match=r"'file\.inner\.size' is out of range"):
         conform({"name": "x", "inner": {"size": 10}}, Outer, "file")
-    with pytest.raises(ContentError, match=r"'file\[1\]' is not a whole number"):
+    with pytest.raises(ContentError, match=r"'file\[1\]' is not an integer"):
         conform([1, "a"], list[int], "file")
     with pytest.raises(ContentError, match=r"'file\.name' is missing"):
         conform({}, Outer, "file")

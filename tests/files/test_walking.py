@@ -35,7 +35,7 @@ def test_a_folder_may_be_reached_twice_but_not_from_within_itself(tree: Path):
     (tree / "c").symlink_to(tree / "b")
     assert [Path(path).name for path in files_below(tree)].count("2") == 2
     (tree / "a" / "deep" / "up").symlink_to(tree / "a")
-    with pytest.raises(InputError, match="a link to a folder that it is in"):
+    with pytest.raises(InputError, match="a link to a folder that contains it"):
         files_below(tree)
 
 

@@ -67,7 +67,7 @@ def test_more_eigenvalues_go_on_from_fewer(tmp_path: Path):
 
 def test_another_problem_is_refused(tmp_path: Path):
     eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {"weights": "a", "seed": 0}))
-    with pytest.raises(SettingsError, match=r"other settings \(weights\)"):
+    with pytest.raises(SettingsError, match=r"differs in these settings: weights\."):
         eigenpairs(Planted(broad(100)), Wanted(1), store=KrylovFile(tmp_path, {"weights": "b", "seed": 0}))
 
 

@@ -245,7 +245,7 @@ def test_errors():
 
     with pytest.raises(NumericalError, match="product 45 is not finite"):
         spectral_density(Broken(steep()))
-    with pytest.raises(SettingsError, match="two probes"):
+    with pytest.raises(SettingsError, match="2 probes"):
         density(steep(), probes=1)
     with pytest.raises(SettingsError, match="2 eigenvalues but 0"):
         spectral_density(Planted(steep()), values=numpy.ones(2))

@@ -136,7 +136,7 @@ def test_resume_compares_the_initial_weights_with_their_hash(machine: Machine, t
     checkpoints.write(init, other, sound.metadata)
     refused = machine("train", *words, "--resume")
     sentence_and_hint(refused, 3)
-    assert "init.pt does not hold the weights that the run began with" in refused.stderr
+    assert "init.pt does not contain the initial weights of the run" in refused.stderr
     init.unlink()
     answer = machine("train", *words, "--resume")
     assert answer.exit_code == 0, answer.stderr

@@ -75,7 +75,7 @@ GLOBAL = {
     "default dtype": "torch.set_default_dtype(torch.float64)",
     "gradients": "torch.set_grad_enabled(False)",
     "recursion": "sys.setrecursionlimit(90)",
-    "imports from": "sys.path.clear()",
+    "import path": "sys.path.clear()",
 }
 
 

@@ -131,7 +131,7 @@ def test_a_state_of_other_settings_is_refused_and_a_missing_one_too(tmp_path: Pa
     with pytest.raises(InputError):
         run_in(tmp_path).resume()
     run_in(tmp_path).train()
-    with pytest.raises(SettingsError, match=r"other settings \(lr\)"):
+    with pytest.raises(SettingsError, match=r"differs in these settings: lr\."):
         run_in(tmp_path, lr=0.2).resume()
 
 

@@ -90,5 +90,5 @@ def test_a_complete_run_has_to_say_how_it_ended(half: Path, words: dict[str, Any
     assert train(**words, out=str(half.parent.parent), resume=True).rows[0].updates == STEPS
     content["metadata"].pop("stopped_by")
     torch.save(content, final)
-    with pytest.raises(InputError, match=r"is not the end of a run: 'metadata\.stopped_by' is missing"):
+    with pytest.raises(InputError, match=r"does not contain the result of a finished run: 'metadata\.stopped_by' is missing"):
         train(**words, out=str(half.parent.parent), resume=True)

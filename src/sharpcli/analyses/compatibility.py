@@ -34,7 +34,7 @@ def require_compatible(first: LoadedCheckpoint, second: LoadedCheckpoint) -> Non
     inputs = select(first.data.train.inputs, slice(_SAMPLES))
     if not output_difference(in_other, second.model, inputs) <= _AGREEMENT:
         raise InputError(
-            f"{names} have the same tensors but are of different models: the weights of one give other outputs in the other.",
+            f"{names} have the same tensors, but their models differ: the same weights give different outputs.",
             "Give checkpoints of one model, with the same activations and arguments.",
         )
 

@@ -51,7 +51,7 @@ def reparam(
     if Path(target).suffix == ".safetensors":
         raise SettingsError("reparam writes PyTorch files only, not safetensors.", "Give a name that ends in .pt.")
     if Path(target).exists():
-        raise SettingsError(f"{target} exists already.", "Choose another name, or remove it.")
+        raise SettingsError(f"{target} already exists.", "Choose another name, or remove it.")
     with recording(settings) as record:
         loaded = load_checkpoint(source, settings)
         model = private_copy(loaded.model)

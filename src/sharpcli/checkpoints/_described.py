@@ -49,10 +49,10 @@ def read_parts(index: Path) -> dict[str, Tensor]:
             raise InputError(f"{index} names the file '{name}', which is missing.", _DAMAGED)
         content = files.read_safetensors(path) if files.is_safetensors(path) else files.read_object(path)
         if not isinstance(content, dict):
-            raise InputError(f"{path} holds no tensors by name.", _DAMAGED)
+            raise InputError(f"{path} contains no named tensors.", _DAMAGED)
         lacking = [tensor for tensor, place in places.items() if place == name and tensor not in content]
         if lacking:
-            raise InputError(f"{path} lacks the tensor '{lacking[0]}', which {index.name} looks for there.", _DAMAGED)
+            raise InputError(f"{path} does not contain the tensor '{lacking[0]}' that {index.name} lists for it.", _DAMAGED)
         tensors |= {tensor: content[tensor] for tensor, place in places.items() if place == name}
     return tensors
 

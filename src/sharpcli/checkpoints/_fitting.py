@@ -35,7 +35,7 @@ def fit(checkpoint: Checkpoint, model: nn.Module) -> tuple[str, ...]:
     if fitting.strays:
         listed = ", ".join(f"'{name}'" for name in fitting.strays[:_SHOWN])
         more = f" and {len(fitting.strays) - _SHOWN} more" if len(fitting.strays) > _SHOWN else ""
-        progress.warn(f"{checkpoint.path} holds what the model has no place for; left out: {listed}{more}.")
+        progress.warn(f"{checkpoint.path} contains entries that the model does not load; left out: {listed}{more}.")
     return fitting.strays
 
 
@@ -131,8 +131,8 @@ def _check(checkpoint: Checkpoint, state: Mapping[str, Tensor], wanted: Mapping[
         for name in others:
             if first in state and name in state and not _equal(state[first], state[name]):
                 raise InputError(
-                    f"'{first}' and '{name}' are one tensor in the model, but two that differ in {checkpoint.path}.",
-                    "Build the model without that tie, or give the file that belongs to it.",
+                    f"In the model, '{first}' and '{name}' are the same tensor, but in {checkpoint.path} they differ.",
+                    "Build the model without this tie, or give a file that belongs to the model.",
                 )
 
 
@@ -153,13 +153,13 @@ def _refusal(checkpoint: Checkpoint, attempt: _Attempt, whole: list[str]) -> Inp
         if names
     ]
     if whole:
-        hint = f"It holds the model under {' and '.join(whole)}: say which with --weights, such as --weights {whole[0]}."
+        hint = f"It contains the model under {' and '.join(whole)}. Choose one with --weights, such as --weights {whole[0]}."
     elif not attempt.missing and not attempt.extra:
-        hint = "The model is of another size: give it with --model-arg; the number of classes is that of --data."
+        hint = "The model has another size: set it with --model-arg. The number of classes comes from --data."
     elif not attempt.missing and not attempt.shapes:
         globs = list(dict.fromkeys(f"{name.partition('.')[0]}.*" if "." in name else name for name in attempt.extra))[:_SHOWN]
         rest = " ".join(f"--ignore-keys '{glob}'" for glob in globs)
-        hint = f"Name the whole model with --model, or another --model-arg; or leave the rest out: {rest}."
+        hint = f"Name the whole model with --model, use another --model-arg, or leave the rest out: {rest}."
     else:
         hint = "Give the model it was trained with: --model and, for its size, --model-arg."
     return InputError(f"{checkpoint.address} does not fit the model; {'; '.join(parts)}.", hint)

@@ -126,11 +126,11 @@ def own_content(place: Path, content: dict[Any, Any]) -> tuple[dict[str, Tensor]
         unknown = set(names) - set(state)
         if not state or unknown or len(set(names)) < len(names):
             raise files.ContentError(
-                "'file.metadata.parameters' are not the names of tensors in it" if state else "there are no tensors"
+                "'file.metadata.parameters' does not list tensors of the file, each once" if state else "there are no tensors"
             )
     except files.ContentError as error:
         raise InputError(
-            f"{place} says that it is a sharpcli checkpoint, but its contents are not: {error}.",
+            f"{place} says that it is a sharpcli checkpoint, but its content is not valid: {error}.",
             "Write it again with 'sharpcli train'.",
         ) from error
     return state, metadata

@@ -57,11 +57,9 @@ class Parts:
             return None
         ties = f" Equal tensors under several names count once: {_listed(self.ties)}." if self.ties else ""
         masks = [name for name in self.buffers if name.rpartition(".")[2] not in _STATISTICS]
-        taken = f" Taken as buffers: {_listed(masks)}." if masks else ""
+        taken = f" Treated as buffers: {_listed(masks)}." if masks else ""
         left = f" Left out: {_listed(self.left_out)}." if self.left_out else ""
-        return (
-            f"Without the model (--model), buffers cannot be told from parameters but by names and values.{ties}{taken}{left}"
-        )
+        return f"Without the model (--model), buffers are recognised only by their names and values.{ties}{taken}{left}"
 
     def require_finite(self, path: Path) -> None:
         """Raise NumericalError if any parameter holds NaN or infinity."""

@@ -186,5 +186,5 @@ def _no_weights(place: Path, content: Any) -> InputError:
     keys = ", ".join(name[:_LONGEST] for name in names) if isinstance(content, dict) else type(content).__name__
     return InputError(
         f"{place} holds no state dict (found: {keys or 'nothing'}).",
-        "Weights are looked for at the top and in dictionaries within; save model.state_dict().",
+        "sharpcli looks for weights at the top level and in nested dictionaries. Save model.state_dict().",
     )

@@ -77,8 +77,8 @@ def choose(place: Path, sets: list[WeightSet], wanted: str | None) -> WeightSet:
             return _named(place, sets[0])
         usable = next((one.key for one in reversed(sets) if one.tensors), keys[-1])
         raise InputError(
-            f"{place} holds {len(sets)} sets of weights, {listed}, and none of them is named.",
-            f"Say it with --weights, such as --weights {usable}, or behind the file's name: {place.name}::{usable}.",
+            f"{place} holds {len(sets)} sets of weights, {listed}, but none of them is selected.",
+            f"Select one with --weights, such as --weights {usable}, or after the file's name: {place.name}::{usable}.",
         )
     if wanted in keys:
         return _named(place, sets[keys.index(wanted)])
@@ -92,8 +92,8 @@ def choose(place: Path, sets: list[WeightSet], wanted: str | None) -> WeightSet:
             return WeightSet(wanted, part, (*_grouped(rest, wanted.count(".") + 1), *sets[0].left_out))
     which = "none of them" if not like else "several of them"
     raise InputError(
-        f"{place} holds no single set of weights called '{wanted}'.",
-        f"It holds {listed}; the word fits {which}." if listed != "''" else "Its only set has no name: leave --weights out.",
+        f"'{wanted}' does not select exactly one set of weights in {place}.",
+        f"It holds {listed}; the name matches {which}." if listed != "''" else "Its only set has no name: leave --weights out.",
     )
 
 
@@ -110,7 +110,7 @@ def _named(place: Path, one: WeightSet) -> WeightSet:
         raise InputError(f"{place} holds no tensors.", "Name a file that holds weights.")
     raise InputError(
         f"The weights under '{one.key}' in {place} are a list without names.",
-        "Put them into a model and save its state dict, as the tool that averaged them can.",
+        "Load them into a model with the tool that averaged them, and save its state dict.",
     )
 
 

@@ -46,7 +46,7 @@ def _require_name(path: Path, name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise InputError(f"A tensor in {path} has a name that is no text.", "Give it another name.") from None
+        raise InputError(f"A tensor in {path} has a name that is not valid text.", "Give it another name.") from None
     if len(name) > _LONGEST or not name.isprintable():
         what = f"of {len(name)} characters" if len(name) > _LONGEST else f"that cannot be printed, {name!r}"
         raise InputError(f"A tensor in {path} has a name {what}.", "Give it another name.")
@@ -79,6 +79,6 @@ def require_real(path: Path, name: str, tensor: Tensor) -> None:
 def wrong_type(path: Path, name: str, tensor: Tensor) -> InputError:
     """Return the error for a tensor of a type that weights may not have."""
     return InputError(
-        f"'{name}' in {path} is of type {words(tensor.dtype)}: weights have to be real floating-point numbers.",
+        f"'{name}' in {path} is of type {words(tensor.dtype)}: weights must be real floating-point numbers.",
         f"Save it as one of {', '.join(map(words, _REAL))}, such as with .float().",
     )

@@ -75,7 +75,7 @@ def answer(
         if require_converged and not all(getattr(result, "converged", True) for result in results):
             raise NotConvergedError("Not every eigenvalue is certified.", "Raise --max-hvp or --tol, or use --dtype float64.")
         if require_analysable and not all(getattr(result, "analysable", True) for result in results):
-            raise InputError("Not every file can be analysed.", "See the checks above that are answered with NO.")
+            raise InputError("Not every file can be analysed.", "See the checks above that are marked NO.")
     except _ReaderGoneError:
         code = CLOSED_PIPE
     except BaseException as error:  # The code of a model may raise anything, also SystemExit.

@@ -73,7 +73,7 @@ class Difference:
             SettingsError: The device has no float64.
         """
         if objective.runtime.device.type == "mps":
-            raise SettingsError("The mps device has no float64, which differences need.", "Use --device cpu.")
+            raise SettingsError("Differences need float64, but the mps device does not support it.", "Use --device cpu.")
         self._objective, self._rule = objective, rule
         self.wide = objective.widened(objective.few())
         self.gap = self.smallest = self.largest = 0.0

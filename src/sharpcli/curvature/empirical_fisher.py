@@ -31,7 +31,7 @@ class EmpiricalFisherOperator(JacobianOperator):
         """
         if not objective.criterion.has_plain_terms:
             raise SettingsError(
-                f"The empirical Fisher matrix needs a plain mean over loss terms, which {objective.loss_name} is not.",
+                f"The empirical Fisher matrix needs a plain mean over loss terms, but {objective.loss_name} is not one.",
                 "Use --operator hessian, or another loss.",
             )
         terms = objective.loss_terms(leaves, chunk)

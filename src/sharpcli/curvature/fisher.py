@@ -34,6 +34,6 @@ class FisherOperator(GGNOperator):
         """
         if objective.criterion.spec.is_weighted:
             raise SettingsError(
-                "A loss with weights is no -log p, so there is no Fisher information of it.", "Use --operator ggn."
+                "A loss with weights is not of the form -log p, so it has no Fisher information.", "Use --operator ggn."
             )
         return GGNOperator.outputs_and_middle(objective, chunk, leaves)

@@ -286,5 +286,5 @@ def halved(objective: Objective) -> Objective:
     what = "one sample" if size == 1 else f"one block of {size} samples"
     raise InputError(
         f"There is not enough memory for the second derivative of {what}.",
-        "Use a machine with more, fewer --params, or a smaller --bn-block.",
+        "Use a machine with more memory, fewer --params, or a smaller --bn-block.",
     )

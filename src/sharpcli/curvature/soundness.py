@@ -79,7 +79,7 @@ def settle(kind: Kind, objective: Objective, theta: Tensor, engine: str) -> tupl
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return engine, "not compared with differences, for lack of memory"
+            return engine, "not compared with differences, because there is not enough memory"
     finding = known[kind]
     if engine == DIFFERENCE:
         require_fine_rounding(kind, objective, theta)
@@ -106,9 +106,9 @@ def require_fine_rounding(kind: Kind, objective: Objective, theta: Tensor) -> No
     """
     if objective.runtime.device.type != "mps" and _Comparison.of(kind, objective, theta).is_staircase():
         raise InputError(
-            "The model has no usable second derivative: an operation in it is rounded as float32, also in float64, so that "
+            "The model has no usable second derivative: one of its operations rounds to float32, also in float64, so "
             "differences of gradients are wrong.",
-            "Compute that operation in float64; for torch's weight_norm on a GPU use --device cpu.",
+            "Compute this operation in float64; for torch's weight_norm on a GPU use --device cpu.",
         )
 
 
@@ -120,7 +120,7 @@ def examine(kind: Kind, objective: Objective, theta: Tensor) -> Finding:
     """
     failed = _failure(kind, objective, theta)
     if objective.runtime.device.type == "mps":
-        return Finding(not failed, failed or "not compared with differences, since the device has no float64")
+        return Finding(not failed, failed or "not compared with differences, because the device has no float64")
     try:
         comparison = _Comparison.of(kind, objective, theta)
         comparison.require_slope()
@@ -131,7 +131,7 @@ def examine(kind: Kind, objective: Objective, theta: Tensor) -> Finding:
         if is_out_of_memory(error) or failed:
             raise
         # A model of the user may support one precision only.
-        return Finding(True, f"not compared with differences, for in float64 the model fails: {first_line(error)}")
+        return Finding(True, f"not compared with differences, because the model fails in float64: {first_line(error)}")
     return Finding(not failed, failed)
 
 
@@ -199,10 +199,10 @@ class _Comparison:
         wrong = _disproved(slope, quotients, roundings, size)
         if wrong is not None:
             raise InputError(
-                "The gradient that the model gives is not the derivative of its loss: the loss rises by "
-                f"{wrong:.4g} along a vector along which the gradient says {slope:.4g}.",
-                "Look for detach(), rounded or 16-bit numbers in forward, a straight-through estimator or a backward of "
-                "your own: such a model has no Hessian.",
+                "The gradient of the model is not the derivative of its loss: along one vector, the loss rises by "
+                f"{wrong:.4g}, but the gradient predicts {slope:.4g}.",
+                "Look for detach(), rounded or 16-bit numbers in forward, a straight-through estimator or your own backward "
+                "function. Such a model has no Hessian.",
             )
 
     def is_staircase(self) -> bool:
@@ -293,8 +293,8 @@ class _Comparison:
         if not culprit:
             return ""
         return (
-            f"Double backward is wrong for this model: in '{culprit}' it is off by {100 * worst:.2g} % from differences of "
-            "gradients, so a backward function, of the model or of torch, cannot be differentiated"
+            f"Double backward is wrong for this model: in '{culprit}' it differs by {100 * worst:.2g} % from differences of "
+            "gradients, so a backward function of the model or of torch cannot be differentiated"
         )
 
 

@@ -35,7 +35,7 @@ def require_whole(place: Path, file: BinaryIO) -> list[str]:
 
 def damaged(place: Path) -> InputError:
     """Return the error for a damaged or incomplete file."""
-    return InputError(f"{place} is damaged or cut short.", "Copy it again from where it was written.")
+    return InputError(f"{place} is damaged or cut short.", "Copy the original file again.")
 
 
 def require_sound(place: Path, archive: zipfile.ZipFile, *, packed: bool) -> None:
@@ -57,8 +57,8 @@ def require_sound(place: Path, archive: zipfile.ZipFile, *, packed: bool) -> Non
         stored = entry.compress_type == zipfile.ZIP_STORED
         if not stored and not (packed and entry.compress_type == zipfile.ZIP_DEFLATED):
             raise InputError(
-                f"{place} was compressed by another program: its part '{entry.filename[:100]}' is not stored as it is.",
-                "Unpack it, and pack it again without compression (zip -0), or take the file as it was written.",
+                f"{place} was compressed by another program: its part '{entry.filename[:100]}' has an unsupported compression.",
+                "Unpack it, and pack it again without compression (zip -0), or use the original file.",
             )
         if entry.flag_bits & _ENCRYPTED or (stored and entry.compress_size != entry.file_size):
             raise damaged(place)

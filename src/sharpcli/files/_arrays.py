@@ -33,7 +33,7 @@ def read_arrays(place: Path, choose: Callable[[list[str]], Iterable[str]] = list
         warnings.simplefilter("ignore")  # numpy and zipfile warn about content that is refused or harmless.
         try:
             if file.read(len(_ONE)) == _ONE:
-                raise InputError(f"'{place}' holds one array, not named ones.", "Use numpy.savez.")
+                raise InputError(f"'{place}' holds one array, not named arrays.", "Use numpy.savez.")
             with zipfile.ZipFile(file) as archive:
                 require_sound(place, archive, packed=True)
                 names = [name.removesuffix(_END) for name in archive.namelist()]

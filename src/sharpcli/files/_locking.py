@@ -68,7 +68,7 @@ def _acquired(lock: Path, place: Path, option: str) -> int | None:
             holder = _holder(os.read(descriptor, 4096))
             os.close(descriptor)
             raise InputError(
-                f"{place} is in use by {holder}.", f"Wait until that has ended, or choose another place with {option}."
+                f"{place} is in use by {holder}.", f"Wait until it has ended, or choose another place with {option}."
             ) from None
         except OSError:
             os.close(descriptor)

@@ -57,7 +57,7 @@ def opened(place: Path) -> BinaryIO:
         if (kind := other_kind(status.st_mode)) is not None:
             raise InputError(f"Cannot read {place}: it is {kind}.", "Name a file.")
         if not status.st_size:
-            raise InputError(f"{place} is empty.", "Copy it again from where it was written.")
+            raise InputError(f"{place} is empty.", "Copy the original file again.")
         return place.open("rb")
     except (OSError, ValueError) as error:  # ValueError: the name contains a character that is not allowed.
         raise _unreadable(place, error) from error
@@ -75,7 +75,7 @@ def read_bytes(place: Path, most: int) -> bytes:
         except OSError as error:
             raise _unreadable(place, error) from error
     if len(content) > most:
-        raise InputError(f"{place} is larger than {most} bytes.", "Check that it is the file that is meant.")
+        raise InputError(f"{place} is larger than {most} bytes.", "Check that it is the right file.")
     return content
 
 

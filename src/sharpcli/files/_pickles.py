@@ -30,7 +30,7 @@ def require_bounded(place: Path, file: BinaryIO, *, is_archive: bool) -> None:
             continue
         if has_names:
             raise InputError(
-                f"{place} holds a {_UNBOUNDED}, which can be of any size, whatever the size of the file.",
+                f"{place} contains a {_UNBOUNDED}, which can need any amount of memory, even if the file is small.",
                 "Save the weights alone: torch.save(model.state_dict(), ...).",
             )
 

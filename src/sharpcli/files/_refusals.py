@@ -31,13 +31,11 @@ def require_weights(place: Path, file: BinaryIO) -> bytes:
     head = file.read(512)
     start = head.lstrip().lower()
     if head.startswith(b"version https://git-lfs"):
-        raise InputError(
-            f"{place} is a pointer of Git LFS, not the file that it stands for.", "Fetch the file itself with 'git lfs pull'."
-        )
+        raise InputError(f"{place} is a Git LFS pointer, not the file itself.", "Fetch the file itself with 'git lfs pull'.")
     if start.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head")):
         raise InputError(
             f"{place} is a web page, not a checkpoint.",
-            "A download has saved the page in front of the file; open it in a browser to see what it says.",
+            "The download saved a web page instead of the file. Open it in a browser to see the reason.",
         )
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")):
         raise InputError(f"{place} is a compressed archive.", "Unpack it, and give the file inside.")
@@ -85,7 +83,7 @@ def explain(place: Path, error: Exception, *, is_archive: bool) -> InputError:
         return _of_archive(place, reason)
     if "UntypedStorage" in reason:
         return InputError(
-            f"{place} holds numbers, such as float8, that torch cannot read from files of its old kind: weights have to be "
+            f"{place} holds numbers, such as float8, that torch cannot read from files in its old format: weights must be "
             "real floating-point numbers.",
             "Save it as float32 or bfloat16.",
         )
@@ -115,13 +113,13 @@ def _needs_code(place: Path, reason: str, blocked: list[str]) -> InputError | No
         )
     if "Unsupported operand" in reason:
         return InputError(
-            f"{place} was written in a form of pickle that cannot be read without running code.",
+            f"{place} was written with a pickle protocol that cannot be read without running code.",
             "Save it without pickle_protocol, or as safetensors.",
         )
     if not blocked and not any(words in reason for words in _OF_CODE):
         return None
     named = ", ".join(name.rstrip(".")[:_LONGEST] for name in dict.fromkeys(blocked[:5]))
     return InputError(
-        f"{place} can only be opened by running code in it{f' ({named})' if named else ''}.",
+        f"{place} can be opened only by running code that it contains{f' ({named})' if named else ''}.",
         f"{_SAVE_WEIGHTS}; sharpcli never runs a checkpoint's code.",
     )

@@ -77,7 +77,7 @@ class _Conforming:
     def value(self, value: Any, kind: Any, name: str, depth: int) -> Any:
         self.seen += 1
         if depth > _DEEPEST or self.seen > _MOST:
-            raise ContentError(f"'{name}' holds too many values within each other")
+            raise ContentError(f"'{name}' holds too many values, or values that are nested too deeply")
         origin, inner = get_origin(kind), get_args(kind)
         if origin is NotRequired:
             return self.value(value, inner[0], name, depth)
@@ -151,7 +151,7 @@ class _Conforming:
         if value is None:
             return None
         kind = next((kind for kind in _PLAIN if isinstance(value, kind)), None)
-        return _refuse(name, "a number or text") if kind is None else _single(value, kind, name)
+        return _refuse(name, "a number or a string") if kind is None else _single(value, kind, name)
 
 
 @cache
@@ -167,9 +167,9 @@ def _single(value: Any, kind: Any, name: str) -> Any:
         return value if sound and (isinstance(value, float) or abs(value) < _LARGEST) else _refuse(name, "a finite number")
     if kind is int:
         sound = isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
-        return value if sound else _refuse(name, "a whole number")
+        return value if sound else _refuse(name, "an integer")
     if kind is str:
-        return value if _is_text(value) else _refuse(name, "a text")
+        return value if _is_text(value) else _refuse(name, "a string")
     return value if isinstance(value, kind) else _refuse(name, "a tensor" if kind is Tensor else f"a {kind.__name__}")
 
 
@@ -185,7 +185,7 @@ def _is_text(value: Any) -> bool:
 
 def _key(key: Any, name: str) -> str:
     if not _is_text(key):
-        raise _error(name, "a dictionary whose keys are texts")
+        raise _error(name, "a dictionary whose keys are strings")
     return str(key)
 
 

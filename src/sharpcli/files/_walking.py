@@ -40,7 +40,7 @@ def files_below(folder: Path) -> list[str]:
             about = os.stat(here)
             key = (about.st_dev, about.st_ino)
             if key in above:
-                raise InputError(f"The folder '{here}' is a link to a folder that it is in.", "Remove the link.")
+                raise InputError(f"The folder '{here}' is a link to a folder that contains it.", "Remove the link.")
             listed[here] = []
             with os.scandir(here) as entries:
                 for entry in entries:

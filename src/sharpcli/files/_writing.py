@@ -90,11 +90,11 @@ def from_root(path: str | Path) -> Path:
         InputError: The path begins with ~ and the name of a user who does not exist, or contains a zero byte.
     """
     if "\0" in str(path):
-        raise InputError(f"Cannot write {str(path)!r}: a path holds no zero byte.", "Check the path.")
+        raise InputError(f"Cannot write {str(path)!r}: a path cannot contain a zero byte.", "Check the path.")
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:
-        raise InputError(f"There is no user as in '{path}'.", "Check the name behind the ~.") from None
+        raise InputError(f"The path '{path}' names an unknown user.", "Check the name after the ~.") from None
 
 
 def sync_folder(folder: Path) -> None:

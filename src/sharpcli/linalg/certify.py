@@ -62,15 +62,15 @@ class Trust:
         share = f"{100 * max(self.noise, self.rounding) / self.scale:.2g} %" if self.scale else ""
         if self.is_imprecise and not self.is_random:
             return (
-                f"products are off by {share} of the norm, which is {self.scale:.1e}: loss or curvature are so small (or so "
-                "large) that their digits are lost to rounding or underflow"
+                f"products have an error of {share} of the norm, which is {self.scale:.1e}: the loss or the curvature is so "
+                "small (or so large) that digits are lost to rounding or underflow"
             )
         if self.is_random:
-            return f"products of the same vectors disagree by {share} of the norm: the operator is not deterministic"
+            return f"products of the same vectors differ by {share} of the norm: the operator is not deterministic"
         if self.noise > DETERMINISTIC * self.scale:
             return (
-                f"products repeat, but are off those of a symmetric matrix by {share} of the norm: their digits are lost to "
-                "rounding, or the matrix is not symmetric"
+                f"products are repeatable, but differ from those of a symmetric matrix by {share} of the norm: digits are lost "
+                "to rounding, or the matrix is not symmetric"
             )
         if self.orthogonality > ORTHOGONAL:
             return f"the basis has lost its orthogonality ({self.orthogonality:.1e}): eigenvalues may be listed twice"
@@ -85,15 +85,15 @@ class Trust:
         """
         if self.is_random:
             raise InputError(
-                f"There is nothing to certify: {self.refusal}.",
+                f"Nothing can be certified: {self.refusal}.",
                 "Look for dropout or noise that ignores eval mode, or for kernels that are not deterministic.",
             )
         if self.is_imprecise or self.noise > DETERMINISTIC * self.scale:
-            message = f"There is nothing to certify: {self.refusal}."
+            message = f"Nothing can be certified: {self.refusal}."
             if self.precision > torch.finfo(torch.float64).eps:
                 raise NumericalError(message, "Try float64.", remedy="dtype=float64")
             raise NumericalError(
-                message, "The loss may be too close to its least value for any type: analyse an earlier step of the run."
+                message, "The loss may be too close to its minimum for any dtype. Analyse an earlier step of the run."
             )
 
     def radius(self, residual: float) -> float:

@@ -227,12 +227,12 @@ def _require_shapes(saved: _Search, dimension: int) -> int:
     for name, (tensor, shape) in shapes.items():
         numbers = tensor.layout == torch.strided and tensor.is_floating_point()
         if not numbers or tuple(tensor.shape) != shape or not bool(torch.isfinite(tensor).all()):
-            raise ContentError(f"'{name}' is no tensor of the shape {shape}")
+            raise ContentError(f"'{name}' is not a tensor of the shape {shape}")
     alphas, betas = saved["frame"]["diagonal"], saved["frame"]["off_diagonal"]
     links = chain["off_diagonal"].tolist() if chain else []
     broken = min([*betas[:-1], *links[:-1]], default=1) <= 0  # Only the last coupling may be zero.
     complete = size <= dimension and (waits > 0 or size == dimension)
     broken = broken or (saved["frame"]["scale"] == 0 and bool(saved["measured"].any()))
     if broken or not complete or len(saved["sums"]) != size or len(alphas) != len(betas):
-        raise ContentError("its parts are of different searches")
+        raise ContentError("its parts belong to different searches")
     return size

@@ -162,7 +162,7 @@ def _capacity(
     if fits < least:
         enough = math.ceil((least + working) * each / 2**20)
         raise SettingsError(
-            f"{memory / 2**20:.4g} MiB hold {max(fits, 0)} basis vectors of {dimension} numbers, and {least} are needed.",
+            f"{memory / 2**20:.4g} MiB hold {max(fits, 0)} basis vectors of {dimension} numbers, but {least} are needed.",
             f"Ask for fewer eigenvalues, or give at least {enough} MiB.",
             remedy=f"memory={enough}MiB",
         )

@@ -65,7 +65,7 @@ def spectral_density(
         arXiv 2410.11090, for the recurrence in finite precision.
     """
     if probes < 2 or steps < 1:
-        raise SettingsError(f"A density needs two probes and a step, not {probes} and {steps}.", "Ask for more.")
+        raise SettingsError(f"A density needs at least 2 probes and 1 step, not {probes} and {steps}.", "Use more.")
     size = operator.shape[0]
     basis = vectors if vectors is not None else torch.empty(0, size, dtype=operator.dtype, device=operator.device)
     known = numpy.zeros(0) if values is None else numpy.asarray(values, dtype=float)

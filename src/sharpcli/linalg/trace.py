@@ -166,5 +166,5 @@ def _forms_of(operator: SymmetricOperator, basis: Tensor, vector: Tensor, count:
 def require_enough(max_products: int, least: int) -> int:
     """Return a number of products, or refuse it if it is too small for an interval."""
     if max_products < least:
-        raise SettingsError(f"An interval takes at least {least} products, not {max_products}.", "Allow more products.")
+        raise SettingsError(f"An interval needs at least {least} products, not {max_products}.", "Allow more products.")
     return max_products

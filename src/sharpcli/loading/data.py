@@ -40,7 +40,7 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
             )
     except InputError as error:
         if settings.data is None:
-            error.hint = f"{checkpoint.path} was trained on '{spec}'; say where that is now with --data or --data-root."
+            error.hint = f"{checkpoint.path} was trained on '{spec}'; give their present place with --data or --data-root."
         raise
     _warn_of_other_bytes(checkpoint, data, transform)
     fingerprint = checkpoint.metadata.get("data", {}).get("fingerprint")
@@ -75,7 +75,7 @@ def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, 
     own = model if model.lower().startswith(TIMM) else own
     if own is None:
         raise InputError(
-            f"{checkpoint.path} does not say how its images were transformed, and the numbers depend on it.",
+            f"{checkpoint.path} does not say how its images were transformed, and the results depend on it.",
             "Give it: --transform mean=A,B,C,std=A,B,C,resize=N,crop=N, --transform torchvision:WEIGHTS, or --transform none "
             "for pixels from 0 to 1.",
         )
@@ -88,5 +88,5 @@ def _warn_of_other_bytes(checkpoint: Checkpoint, data: DataSplits, transform: st
     if recorded and transform is None and data.preprocessing == DIVIDED:
         progress.warn(
             f"{checkpoint.path} was trained with --transform {recorded}, but the bytes of '{data.name}' are only divided by "
-            "255. If they are such images, add that option."
+            "255. If they are images of this kind, add this option."
         )

@@ -40,15 +40,15 @@ def check_loss(
     same = comparable and stored is not None and losses_agree(stored, evaluation.loss)
     if comparable and stored is not None and not same:
         progress.warn(
-            f"{loaded.checkpoint.path} was stored with {split} loss {stored:.6g}, but it is {evaluation.loss:.6g} here: "
-            "model, data or loss are not those of its training."
+            f"The {split} loss stored in {loaded.checkpoint.path} is {stored:.6g}, but the loss computed here is "
+            f"{evaluation.loss:.6g}: the model, the data or the loss differ from those of its training."
         )
     if evaluation.loss == 0:
         progress.warn(f"The {split} loss is exactly 0 in {loaded.settings.dtype}; its curvature has no meaning.")
     elif evaluation.loss < _TINY and loaded.settings.dtype == "float64":
         progress.warn(
-            f"The {split} loss is {evaluation.loss:.2g}: float64 has lost digits of the probabilities, and the rounding "
-            "error cannot be measured in a wider type, so intervals may be too narrow."
+            f"The {split} loss is {evaluation.loss:.2g}: the probabilities have lost digits in float64. No wider type can "
+            "measure this rounding error, so intervals may be too narrow."
         )
     if loaded.checkpoint.metadata.get("step") != 0:  # Initial weights have learned nothing.
         doubt = implausible(objective, evaluation, as_stored=same)

@@ -31,7 +31,7 @@ def warn_of_loss_weights(checkpoint: Checkpoint, loss: str) -> None:
         listed = "/".join(f"{weight:.7g}" for weight in weights)
         flag = f"--loss {spec.name}:{option}={listed if len(weights) <= _LONGEST else 'X/X/...'}"
         progress.warn(
-            f"{checkpoint.path} holds {option} of the loss of its training in '{name}', and the measured loss is {loss}. "
+            f"{checkpoint.path} contains {option} of its training loss in '{name}', but the measured loss is {loss}. "
             f"If it was trained with these {len(weights)} weights, add {flag}."
         )
 

@@ -69,5 +69,5 @@ def _own_code(checkpoint: Checkpoint, spec: str, arguments: Sequence[str]) -> nn
         )
     except InputError as error:
         if "missing" in error.message:
-            error.hint = "If it wants the shape of a sample or the number of classes, name the data with --data."
+            error.hint = "If it needs the shape of a sample or the number of classes, name the data with --data."
         raise

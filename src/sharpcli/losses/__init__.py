@@ -58,9 +58,12 @@ def loss_of(name: str, targets: Tensor) -> Loss:
     loss = loss_named(name)
     loss.require_targets(targets)
     if not loss.count(targets):
-        raise InputError("Every target is ignored, so there is no loss to average.", f"Give some a class, not {IGNORED}.")
+        raise InputError(
+            "Every target is ignored, so there is no loss to average.", f"Some targets must be a class, not {IGNORED}."
+        )
     if not loss.total_weight(targets):
         raise InputError(
-            f"Every target has a class of weight 0 in the loss '{name}'.", "Give a class of the data a weight above 0."
+            f"Every target has a class of weight 0 in the loss '{name}'.",
+            "At least one class of the data needs a weight above 0.",
         )
     return loss

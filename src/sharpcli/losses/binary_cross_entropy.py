@@ -94,20 +94,22 @@ class BinaryCrossEntropy(Loss):
         if targets.is_floating_point():
             if not bool(((counted >= 0) & (counted <= 1)).all()):
                 worst = float(counted[(counted < 0) | (counted > 1)][0])
-                raise SettingsError(f"The targets hold {worst:g}, and bce needs 0, 1 or chances between.", "Use --loss mse.")
+                raise SettingsError(
+                    f"The targets contain {worst:g}, but bce needs 0, 1 or probabilities between them.", "Use --loss mse."
+                )
         elif not binary(counted):
             worst = int(counted[(counted != 0) & (counted != 1)][0])
             raise SettingsError(
-                f"The targets hold {worst}, and bce needs 0 and 1.",
-                f"Use --loss ce for classes; if {worst} means that a label is not known, --loss bce:ignore_index={worst}.",
+                f"The targets contain {worst}, but bce needs 0 and 1.",
+                f"For classes, use --loss ce. If {worst} marks unknown labels, use --loss bce:ignore_index={worst}.",
             )
 
     def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:  # noqa: ARG002
         """Refuse outputs that are not one for each label."""
         if bare_shape(outputs) != bare_shape(targets):
             raise InputError(
-                f"The model answers with {_numbers(outputs)} for each sample, whose labels are {_numbers(targets)}.",
-                "bce needs one logit for each label; use --loss ce if the outputs are of classes that exclude each other.",
+                f"The model returns {_numbers(outputs)} for each sample, but a sample has {_numbers(targets)} as labels.",
+                "bce needs one logit for each label. If the classes exclude each other, use --loss ce.",
             )
         labels = bare_shape(targets)[1:]
         for option, weights in (("weight", self.spec.weight), ("pos_weight", self.spec.pos_weight)):

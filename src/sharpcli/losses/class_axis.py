@@ -37,8 +37,8 @@ def class_axis(outputs: Tensor, classes: Tensor, spec: LossSpec) -> int:
         shapes = [f"(N, {', '.join(map(str, part.shape[1:]))})" for part in (outputs, classes)]
         raise InputError(
             f"Outputs {shapes[0]} fit targets {shapes[1]} in two ways: the classes can be along axis 1 or along the last axis.",
-            f"Say which: --loss {replace(spec, class_axis=FIRST)} as torch's cross_entropy has it, "
-            f"or --loss {replace(spec, class_axis=LAST)} as language models have it.",
+            f"Choose one: --loss {replace(spec, class_axis=FIRST)}, as in torch's cross_entropy, "
+            f"or --loss {replace(spec, class_axis=LAST)}, as in language models.",
         )
     return LAST if last else FIRST
 

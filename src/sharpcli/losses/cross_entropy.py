@@ -116,28 +116,28 @@ class CrossEntropy(ClassLoss):
             highest = int(self.classes(targets).max()) if self.spec.weight and targets.numel() else 0
             if self.spec.weight and highest >= len(self.spec.weight):
                 raise SettingsError(
-                    f"The data has the class {highest}, but the loss has {len(self.spec.weight)} class weights.", _ONE_EACH
+                    f"The data contain the class {highest}, but the loss has {len(self.spec.weight)} class weights.", _ONE_EACH
                 )
             return
         if binary(targets) and targets[0].numel() > 1 and bool((targets.reshape(len(targets), -1).sum(1) == 1).all()):
             raise SettingsError(
-                "The targets are numbers, one of them 1 and the others 0 for every sample, and cross-entropy needs classes.",
-                "Use --loss bce if they are labels that do not exclude each other; if they do, store classes as integers (N,).",
+                "The targets are one-hot floating-point numbers, but cross-entropy needs classes.",
+                "If the labels exclude each other, store classes as integers (N,). If they do not, use --loss bce.",
             )
         if binary(targets):
             raise SettingsError(
-                "The targets are numbers that are all 0 or 1, not classes, and cross-entropy needs classes.",
-                "Use --loss bce, the binary cross-entropy of one logit for each of them.",
+                "The targets are floating-point numbers, all 0 or 1, but cross-entropy needs classes.",
+                "Use --loss bce, the binary cross-entropy with one logit for each target.",
             )
         if bool(((targets >= 0) & (targets <= 1)).all()):
             raise SettingsError(
-                "The targets are numbers between 0 and 1, not classes, and cross-entropy needs classes.",
-                "Use --loss bce if they are chances, or --loss mse.",
+                "The targets are floating-point numbers between 0 and 1, but cross-entropy needs classes.",
+                "If they are probabilities, use --loss bce. If they are not, use --loss mse.",
             )
         whole = targets[:1].numel() == 1 and bool((targets == targets.round()).all())
         raise SettingsError(
-            "The targets are numbers, not classes, and cross-entropy needs classes.",
-            "Store them as integers if they are classes, else use --loss mse." if whole else "Use --loss mse.",
+            "The targets are floating-point numbers, but cross-entropy needs classes.",
+            "If they are classes, store them as integers. If they are not, use --loss mse." if whole else "Use --loss mse.",
         )
 
 

@@ -53,6 +53,6 @@ class HalfSquaredError(ClassLoss):
         width, wanted = outputs[:1].numel(), targets[:1].numel()
         if targets.is_floating_point() and len(outputs) == len(targets) and width != wanted:
             raise InputError(
-                f"The model has {width} output{'s' * (width != 1)}, the targets {wanted} number{'s' * (wanted != 1)}.",
-                "mse needs one output for each number; give the data and --model that belong together.",
+                f"The model has {width} output{'s' * (width != 1)}, but a sample has {wanted} target{'s' * (wanted != 1)}.",
+                "mse needs one output for each target. Use the data and the --model that belong together.",
             )

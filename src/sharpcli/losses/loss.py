@@ -175,12 +175,12 @@ class ClassLoss(Loss):
             raise refused(every)
         if targets.ndim > 1 == len(bare_shape(targets)) and outputs.ndim == 2 and outputs.shape[1] > 1:
             raise InputError(
-                f"y has shape ({', '.join(['N', *map(str, targets.shape[1:])])}), but the model classifies whole samples.",
+                f"y has shape ({', '.join(['N', *map(str, targets.shape[1:])])}), but the model predicts one class per sample.",
                 "Store classes as (N,).",
             )
         if bare_shape(outputs) == bare_shape(targets) and binary(every[self.counted(every)]):
             raise InputError(
-                f"The model has one output for each target, and all are 0 or 1: that is for --loss bce, not {self.spec.name}.",
+                f"The model has one output for each target, and all targets are 0 or 1, but the loss is {self.spec.name}.",
                 "Use --loss bce, the binary cross-entropy.",
             )
         count = classes_last(flat(outputs, targets), targets, self.spec).shape[-1]
@@ -188,13 +188,14 @@ class ClassLoss(Loss):
         lowest, highest = int(counted.min()), int(counted.max())
         if highest >= count:
             raise InputError(
-                f"The data has the class {highest}, but the model has {count} outputs.",
-                f"Classes are counted from 0; give the data or --model that belong together, or {IGNORED} to ignore a target.",
+                f"The data contain the class {highest}, but the model has {count} outputs.",
+                "Classes are counted from 0. Use the data and the --model that belong together. To ignore a target, set it to "
+                f"{IGNORED}.",
             )
         if lowest < 0:
             raise InputError(
-                f"The data has the class {lowest}.",
-                f"Classes are counted from 0; to ignore it, say --loss {self.spec.name}:ignore_index={lowest}.",
+                f"The data contain the class {lowest}.",
+                f"Classes are counted from 0. To ignore this one, use --loss {self.spec.name}:ignore_index={lowest}.",
             )
 
     def shares(self, targets: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ def refused(targets: Tensor) -> InputError:
     """Return the error for such targets."""
     shape = f"(N, {targets.shape[1]})"
     return InputError(
-        f"The targets are whole numbers {shape}, of which one is 1 and the others are 0 for every sample: they are one-hot.",
-        "Store classes as integers (N,); for mse store them as floats; --loss bce only if labels do not exclude each other.",
+        f"The targets are one-hot integers of shape {shape}: for each sample, one is 1 and the others are 0.",
+        "Store classes as integers (N,). For mse, store the targets as floating-point numbers. Use --loss bce only if the "
+        "labels do not exclude each other.",
     )

@@ -17,7 +17,7 @@ from sharpcli.losses.loss import Loss
 from sharpcli.user_code import changed_at, errors_named, imported, public_callables
 
 _SIGNATURE = (
-    "Let it be a function (model, batch), with batch = (inputs, targets), that returns one loss for each sample, (B,), "
+    "Write it as a function (model, batch), with batch = (inputs, targets), that returns one loss for each sample, (B,), "
     "or (sum, count) of the batch."
 )
 _AGREEMENT = 1e-3  # Relative difference of two equal losses that rounding can make in float32.
@@ -74,7 +74,7 @@ class UserLoss(Loss):
         if terms <= 0 or terms % num_samples:
             raise InputError(
                 f"The loss '{self.spec.name}' returns the count {terms:g} for {num_samples} samples.",
-                "Let each sample have the same number of terms, or return one loss for each sample, (B,).",
+                "Give each sample the same number of terms, or return one loss for each sample, (B,).",
             )
         return (total.reshape(()) / terms).expand(num_samples, int(terms) // num_samples)
 
@@ -105,7 +105,7 @@ class UserLoss(Loss):
             apart = [of_samples(watching, slice(number, number + 1)) for number in range(compared)] if alone else []
         if apart and not _agree(together, apart):
             raise InputError(
-                f"The loss '{self.spec.name}' of a sample depends on the samples beside it, so it is no mean over samples.",
+                f"The loss '{self.spec.name}' of a sample depends on the other samples, so it is not a mean over samples.",
                 "Return one loss for each sample, or the sum and the count of a batch; do not divide by the size of the batch.",
             )
         return replace(self, each=together.shape[1], summed=summed)
@@ -120,7 +120,7 @@ class UserLoss(Loss):
 
     def _no_function_of_outputs(self) -> SettingsError:
         return SettingsError(
-            f"The loss '{self.spec.name}' is code, so its second derivative in the outputs has no closed form.",
+            f"The loss '{self.spec.name}' is code, so its second derivative with respect to the outputs has no closed form.",
             "GGN and Fisher matrices need --loss ce, mse or bce; the Hessian works with any loss.",
         )
 
@@ -178,7 +178,7 @@ def _function(spec: str, changed: int) -> Callable[..., Any]:  # noqa: ARG001
     with imported(spec) as (module, attribute):
         if not callable(attribute):
             known = public_callables(module)
-            message = f"'{spec}' names no function."
+            message = f"'{spec}' is not the name of a function."
             raise InputError(message, f"Known: {', '.join(known)}." if known else _SIGNATURE)
         function: Callable[..., Any] = attribute
         return function

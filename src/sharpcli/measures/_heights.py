@@ -131,7 +131,7 @@ def _in(objective: Objective, dtype: torch.dtype) -> Objective:
         precision = str(dtype).removeprefix("torch.")
         raise InputError(
             f"The model does not run in {precision}, which this measure needs in addition to its --dtype: {first_line(error)}.",
-            "Let forward make new tensors in the type of its inputs, such as torch.zeros(..., dtype=x.dtype).",
+            "In forward, create new tensors with the dtype of the inputs, such as torch.zeros(..., dtype=x.dtype).",
         ) from error
     return made
 

@@ -121,7 +121,7 @@ def make_plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size:
     in_blocks = has_batch_norm or values["grad_penalty"] > 0
     if in_blocks and settings.chunk_size is not None:
         raise SettingsError(
-            "--chunk-size clashes with BatchNorm and --grad-penalty, which work on blocks of --ghost-bn samples.",
+            "--chunk-size cannot be combined with BatchNorm or --grad-penalty, which use blocks of --ghost-bn samples.",
             "Use --ghost-bn, or a model without BatchNorm.",
         )
     if in_blocks:
@@ -129,7 +129,7 @@ def make_plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size:
     chunk_size = min(settings.chunk_size or chunk_size, batch)
     if values["shuffle"] == "replacement" and batch == num_train:
         raise SettingsError(
-            "--shuffle replacement draws samples, but a full batch is all of them.",
+            "--shuffle replacement draws samples at random, but a full batch contains all samples.",
             "Use a smaller --batch-size, or --shuffle once.",
         )
     if has_batch_norm:
@@ -174,11 +174,11 @@ def _values(mode: str, settings: TrainSettings, num_train: int) -> dict[str, Any
             values[name] = getattr(settings, name)
     smoothed(settings.loss or "ce", values["label_smoothing"])  # Raises before the work if the loss cannot be smoothed.
     if values["regime_adapt"] and settings.steps is not None:
-        raise SettingsError("--regime-adapt stretches --epochs, but --steps is given.", "Give --epochs.")
+        raise SettingsError("--regime-adapt multiplies --epochs, but --steps is given.", "Give --epochs.")
     for name in named(settings.augment):
         plugins.load("training/augmentations", name)
     if values["augment_copies"] and not named(settings.augment):
-        raise SettingsError("--augment-copies needs an augmentation to draw.", "Give one, such as --augment flip,crop.")
+        raise SettingsError("--augment-copies needs an augmentation.", "Give one, such as --augment flip,crop.")
     return values
 
 
@@ -186,15 +186,15 @@ def idle_options(settings: TrainSettings, plan: TrainingPlan) -> list[str]:
     """Return a sentence for each given option that has no effect; it names what the option needs."""
     needs = {
         "drops": ("--schedule step", plan.schedule == "step"),
-        "final_lr": ("a --schedule that falls", plan.schedule in ("cosine", "linear", "swa")),
-        "schedule_steps": ("a --schedule that falls", plan.schedule != "constant"),
+        "final_lr": ("a --schedule that decreases", plan.schedule in ("cosine", "linear", "swa")),
+        "schedule_steps": ("a --schedule that decreases", plan.schedule != "constant"),
         "base_batch": ("--lr-scale or --regime-adapt", settings.regime_adapt or settings.lr_scale not in (None, "none")),
         "proximal_steps": ("--proximal", plan.proximal > 0),
         "momentum_rule": ("--optimizer sgd", plan.optimizer == "sgd"),
         "amp": ("--dtype float32", settings.dtype == "float32"),
     }
     return [
-        f"--{name.replace('_', '-')} changes nothing without {what}."
+        f"--{name.replace('_', '-')} has no effect without {what}."
         for name, (what, met) in needs.items()
         if getattr(settings, name) not in (None, False) and not met
     ]
@@ -205,8 +205,8 @@ def _batch_size(mode: str, batch: int, num_train: int) -> int:
         raise SettingsError(f"--batch-size {batch} is more than the {num_train} training samples.", f"Use at most {num_train}.")
     if mode == "fullbatch" and batch != num_train:
         raise SettingsError(
-            f"--batch-size {batch} is not the size of the training set, which fullbatch needs.",
-            "Use --chunk-size for the samples held at once, or --mode sgd.",
+            f"--batch-size {batch} is not the size of the training set, but fullbatch needs this size.",
+            "To limit the memory, use --chunk-size. For smaller batches, use --mode sgd.",
         )
     return batch
 

@@ -82,11 +82,11 @@ class PlannedRun:
         has_batch_norm = bool(batch_norms(self.setup.model))
         if has_batch_norm and plan.chunk_size < plan.batch_size and settings.ghost_bn is None:
             progress.warn(
-                f"{name} with BatchNorm normalises each block of {plan.chunk_size} samples by itself (ghost batch norm); "
+                f"{name} with BatchNorm normalises each block of {plan.chunk_size} samples separately (ghost batch norm); "
                 "use a model without BatchNorm for the exact gradient."
             )
         if settings.ghost_bn is not None and not has_batch_norm and not plan.grad_penalty:
-            progress.warn(f"{name}: --ghost-bn changes nothing, since the model has no BatchNorm.")
+            progress.warn(f"{name}: --ghost-bn has no effect, because the model has no BatchNorm.")
         if plan.mode == "fullbatch" and any(
             isinstance(part, nn.modules.dropout._DropoutNd) for part in self.setup.model.modules()
         ):
@@ -179,8 +179,8 @@ class PlannedRun:
             checkpoints.write(path, self.setup.init, self._metadata(0, None))
         elif checkpoints.read(path).sha256() != self.setup.init_sha256:
             raise InputError(
-                f"{self.shown / 'init.pt'} does not hold the weights that the run began with (its hash differs).",
-                "Remove that file, and it is written again.",
+                f"{self.shown / 'init.pt'} does not contain the initial weights of the run (its hash differs).",
+                "Remove this file; it is then written again.",
             )
 
     def _write_end(self, name: str, state: Mapping[str, Tensor], outcome: Outcome, about: dict[str, Any]) -> None:
@@ -248,7 +248,8 @@ class PlannedRun:
         try:
             return files.conform(read.metadata, Ended, "metadata")
         except files.ContentError as error:
-            raise InputError(f"{read.path} is not the end of a run: {error}.", "Train it again with --overwrite.") from error
+            message = f"{read.path} does not contain the result of a finished run: {error}."
+            raise InputError(message, "Train it again with --overwrite.") from error
 
     def _row(
         self, file: str, updates: int, stopped_by: str, final: dict[str, Any], seconds: float, average: str | None

@@ -63,7 +63,7 @@ def resumed_settings(settings: TrainSettings, given: Collection[str], folder: Pa
     unfinished = {run: command for run, command in fitting.items() if not (run / "final.pt").is_file()}
     first, command = next(iter((unfinished or fitting).items()))
     if any(_identifying(other) != _identifying(command) for other in (unfinished or fitting).values()):
-        raise SettingsError(f"The runs in {folder} were begun by several commands.", f"Name one: --resume {first}.")
+        raise SettingsError(f"The runs in {folder} were started by several commands.", f"Name one: --resume {first}.")
     for name, spec in named_code(command.to_dict()).items():
         if name not in given:
             raise never_run(f"The run in {first}", name, spec)
@@ -93,7 +93,7 @@ def require_run(folder: Path) -> None:
     if not run_folders(folder):
         raise InputError(
             f"'{folder}' contains no run to continue: {checkpoints.SETTINGS} is missing.",
-            "Name the folder of a run, or begin one with --out and --overwrite.",
+            "Name the folder of a run, or start a run with --out and --overwrite.",
         )
 
 
@@ -113,7 +113,7 @@ def _command(run: Path) -> TrainSettings:
         return TrainSettings(**{name: value for name, value in command.items() if name in known})
     except (InputError, ValueError, LookupError, TypeError, AttributeError, SettingsError) as error:
         raise InputError(
-            f"{place} does not hold the settings of a run that can be read.", "Start the run again with --overwrite."
+            f"{place} does not contain readable settings of a run.", "Start the run again with --overwrite."
         ) from error
 
 
@@ -136,7 +136,7 @@ def _contradiction(run: Path, names: list[str], settings: TrainSettings, command
     )
     return SettingsError(
         f"The run in {run} was made with other settings ({differences}).",
-        "Leave these out, for all settings are in the folder; or use --overwrite, or another --out.",
+        "Leave these options out, because the folder contains all settings, or use --overwrite or another --out.",
     )
 
 

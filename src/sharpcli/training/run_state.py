@@ -14,7 +14,7 @@ from sharpcli.checkpoints import STATE
 from sharpcli.errors import InputError, first_line
 from sharpcli.saved_state import SavedState
 
-_OTHER = "Leave other settings out: sharpcli train --resume RUN needs none; or use --overwrite."
+_OTHER = "Use sharpcli train --resume RUN without other settings, or use --overwrite."
 _ANEW = "Train it again with --overwrite."
 _SLOTS = {"sgd": ("momentum_buffer",), "adam": ("step", "exp_avg", "exp_avg_sq")}
 
@@ -137,7 +137,7 @@ def require_like(tensor: Tensor, own: Tensor, name: str) -> None:
         ContentError: Shape, type or memory layout differs.
     """
     if tensor.layout != torch.strided or (tensor.shape, tensor.dtype) != (own.shape, own.dtype):
-        raise files.ContentError(f"'{name}' is not of the shape {tuple(own.shape)} and of the type {own.dtype}")
+        raise files.ContentError(f"'{name}' does not have the shape {tuple(own.shape)} and the type {own.dtype}")
 
 
 def require_alike(tensors: Mapping[str, object], own: Mapping[str, object], name: str) -> None:

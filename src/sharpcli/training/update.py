@@ -73,7 +73,7 @@ class Updater:
             self._slopes = GradientPenalty(self._slopes, self.model, plan.grad_penalty)
         if plan.example_noise and isinstance(self.loss, UserLoss) and self.loss.summed:
             raise SettingsError(
-                "--example-noise weights the loss of each sample, but the loss returns a sum.",
+                "--example-noise needs the loss of each sample, but the loss returns a sum.",
                 "Leave it out, or return one loss for each sample.",
             )
         self._terms_each = self.loss.terms_each(self.targets) if self.loss.counts_all(self.targets) else 0
@@ -90,7 +90,8 @@ class Updater:
             )
         if plan.adversarial and (several or not main.is_floating_point()):
             kind = "several tensors" if several else "tokens"
-            raise SettingsError(f"--adversarial moves inputs, but these are {kind}.", "Leave it out.")
+            message = f"--adversarial needs floating-point inputs in one tensor, but these are {kind}."
+            raise SettingsError(message, "Leave it out.")
 
     @property
     def loss_is_exact(self) -> bool:

@@ -107,7 +107,7 @@ def _swept(text: str) -> tuple[str, tuple[Any, ...]]:
     except ValueError:
         read = ()
     if not read:
-        raise SettingsError(f"--sweep {text} has no values that fit.", "Write it like lr=0.01,0.1.")
+        raise SettingsError(f"--sweep {text} has no valid values.", "Write it like lr=0.01,0.1.")
     if len(set(read)) < len(read):
         raise SettingsError(f"--sweep {text} names the same value twice.", "Give each value once.")
     return key, read

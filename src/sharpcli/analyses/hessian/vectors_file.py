@@ -24,7 +24,7 @@ def require_writable(path: Path) -> None:
     """
     files.destination(path)
     if path.is_file() and not files.safetensors_metadata(path).get("format") == _FORMAT:
-        raise SettingsError(f"{path} exists already, and does not contain eigenvectors.", "Choose another name for --vectors.")
+        raise SettingsError(f"{path} already exists, and does not contain eigenvectors.", "Choose another name for --vectors.")
 
 
 def write(path: Path, pairs: Eigenpairs, objective: Objective) -> None:

@@ -53,5 +53,5 @@ def trained_control(objective: Objective, start: Tensor, end: Tensor, *, steps: 
             optimizer.step()
             shown.advance(1, loss=loss)
     if not bool(torch.isfinite(control).all()):
-        raise NumericalError("The control point of the Bézier curve is not finite any more.", "Use fewer --bezier-steps.")
+        raise NumericalError("The control point of the Bézier curve is no longer finite.", "Use fewer --bezier-steps.")
     return control

@@ -141,7 +141,7 @@ def _mixed_constants(first: LoadedCheckpoint, second: LoadedCheckpoint, *, recom
             "Use --bn eval." if recomputes else "Name checkpoints that differ in weights only.",
         )
     if names:
-        progress.warn(f"The ends differ in what is not trained ({listed}); it is mixed linearly along the path.")
+        progress.warn(f"The ends differ in tensors that are not trained ({listed}). The path interpolates them linearly.")
     return names
 
 
@@ -159,7 +159,7 @@ def curve_of(split: str, alphas: Sequence[float], evaluations: Sequence[Evaluati
     rises = {alpha: loss - (low + alpha * (high - low)) for alpha, loss in zip(alphas, losses, strict=True) if 0 <= alpha <= 1}
     peak: float | None = max(rises, key=lambda alpha: rises[alpha])
     if not all(map(math.isfinite, rises.values())):
-        progress.warn(f"The {split} loss is not finite everywhere between the ends, so there is no telling the barrier.")
+        progress.warn(f"The {split} loss is not finite everywhere between the ends, so the barrier is not known.")
         peak = None
     return Curve(
         split=split,

@@ -117,7 +117,9 @@ def surface(
 def _loaded(places: Sequence[Place], settings: SurfaceSettings) -> list[LoadedCheckpoint]:
     """Open one or three checkpoints; require the same model, loss and data, and compare the losses with the stored ones."""
     if len(places) == 3 and settings.axes != SurfaceSettings.axes:
-        raise SettingsError(f"--axes {settings.axes} is for one checkpoint; three span their own plane.", "Leave --axes out.")
+        raise SettingsError(
+            f"--axes {settings.axes} is only for one checkpoint. Three checkpoints define the plane.", "Leave --axes out."
+        )
     loaded = [load_checkpoint(place, settings) for place in places]
     for other in loaded[1:]:
         require_compatible(loaded[0], other)
@@ -128,7 +130,7 @@ def _loaded(places: Sequence[Place], settings: SurfaceSettings) -> list[LoadedCh
             )
     if len(loaded) == 3 and settings.bn == "eval" and batch_norms(loaded[0].model):
         raise SettingsError(
-            "Between three checkpoints there are no stored BatchNorm statistics.", "Use --bn recompute, the default."
+            "Points between three checkpoints have no stored BatchNorm statistics.", "Use --bn recompute, the default."
         )
     for one in loaded:
         objective = one.objective()

@@ -85,7 +85,8 @@ def plane_through(points: Sequence[Tensor], labels: Sequence[str]) -> Plane:
     height = float(upward.double().norm())
     if length == 0 or height <= _SMALL * float(rest.double().norm() + length):
         raise InputError(
-            "The three checkpoints lie on one line, which spans no plane.", "Give three checkpoints that are not on one line."
+            "The three checkpoints lie on one line, so they do not span a plane.",
+            "Give three checkpoints that are not on one line.",
         )
     axes = torch.stack([across, upward * (length / height)])
     marks = ((labels[0], 0.0, 0.0, 0.0), (labels[1], 1.0, 0.0, 0.0), (labels[2], along, height / length, 0.0))
@@ -104,7 +105,7 @@ def principal_plane(steps: Sequence[Tensor], labels: Sequence[str]) -> Plane:
     rows = torch.stack([step - origin for step in steps[:-1]]).double()
     _, sizes, directions = torch.linalg.svd(rows, full_matrices=False)
     if float(sizes[1]) <= _SMALL * float(sizes[0]):
-        raise InputError("The saved steps lie on one line, which spans no plane.", "Save more steps.")
+        raise InputError("The saved steps lie on one line, so they do not span a plane.", "Save more steps.")
     axes = directions[:2]
     total = float(sizes.square().sum())
     marks = []
