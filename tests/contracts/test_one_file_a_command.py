@@ -20,11 +20,11 @@ COMMANDS = ("compare", "distance", "hessian", "inspect", "interpolate", "reparam
 DRAWN = ("compare", "distance", "hessian", "interpolate", "surface")
 # Files that belong to no command, by folder.
 SHARED = {
-    "cli": {"app", "entry", "failures", "options", "places", "running", "signals", "streams", "usage"},
+    "cli": {"configuration", "app", "entry", "failures", "options", "places", "running", "signals", "streams", "usage"},
     "analyses": {"compatibility", "partial_results", "provenance"},
     "settings": {"base", "losses", "ranges"},
     "results": {"base"},
-    "render/tables": {"layout", "parts"},
+    "render/tables": {"configuration", "layout", "parts"},
     "render/figures": {"style"},
 }
 

@@ -19,6 +19,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Plot = Annotated[str | None, typer.Option("--plot", help="Also write a figure to this png, pdf or svg file.", metavar="FILE")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write only errors to stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Explain automatic choices, such as the engine, on stderr.")]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task", help="File that defines model() and data(), and loss(model, batch) if needed; it is run.", metavar="FILE.py"
+    ),
+]
+ShowConfig = Annotated[
+    bool, typer.Option("--show-config", help="Show the value of every option and where it comes from, and exit.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -27,13 +36,27 @@ _PASSED = ("values", "how")
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """How a command writes its results: as JSON or tables, with or without a plot, and the messages on stderr."""
+    """How a command writes its results and messages, and where it takes its options from.
+
+    Attributes:
+        json: Whether to write one JSON document.
+        plot: File of a figure.
+        quiet: Whether to write only errors to stderr.
+        verbose: Whether to explain automatic choices.
+        debug: Whether to show the traceback of an error.
+        task: File that defines model, data and loss.
+        show_config: Whether to show the options instead of running the command.
+        given: Names of the settings that are on the command line.
+    """
 
     json: bool = False
     plot: str | None = None
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
+    task: str | None = None
+    show_config: bool = False
+    given: frozenset[str] = frozenset()
 
 
 def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -49,15 +72,20 @@ def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in _PASSED]
         answers = {"json": Json, **({"plot": Plot} if plot else {}), "quiet": Quiet, "verbose": Verbose, "debug": Debug}
-        parameters = [*own, *_parameters(settings)]
+        answers |= {"task": Task, "show_config": ShowConfig}
+        context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        parameters = [*own, context, *_parameters(settings)]
         for name, annotation in answers.items():
-            default = None if name == "plot" else False
+            default = None if name in ("plot", "task") else False
             parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
         fields = [*(field.name for field in dataclasses.fields(settings)), *settings.former_names]
 
         def run(**given: Any) -> None:
             values = {name: given.pop(name) for name in fields}
-            how = Output(**{name: given.pop(name) for name in answers})
+            context = given.pop("context")
+            sources = {name: context.get_parameter_source(name) for name in fields}
+            typed = frozenset(name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE")
+            how = Output(**{name: given.pop(name) for name in answers}, given=typed)
             command(values=values, how=how, **given)
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from sharpcli.cli.configuration import Configuration
 from sharpcli.cli.failures import failure
 from sharpcli.cli.options import Output, build, with_present_names
 from sharpcli.cli.places import check_place, check_plot
@@ -22,6 +23,10 @@ from sharpcli.errors import IncompleteError, InputError, NotConvergedError, Sett
 
 class _ReaderGoneError(Exception):
     """The reader of stdout, such as `head`, has closed it."""
+
+
+class _Shown(Exception):  # noqa: N818
+    """The options were shown, and there is nothing else to do."""
 
 
 def answer(
@@ -57,9 +62,8 @@ def answer(
         # On a busy machine, idle OpenMP threads that spin make two threads a thousand times slower, so they must sleep.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
-        values = with_present_names(settings, values)
-        chosen = build(settings, values)
         _require_folder()
+        values, chosen = _configured(command, settings, with_present_names(settings, values), how, streams)
         plot = _place_of_plot(how)
         vectors = values.get("vectors")
         for place in filter(None, (plot, vectors)):
@@ -76,6 +80,8 @@ def answer(
             raise NotConvergedError("Not every eigenvalue is certified.", "Raise --max-hvp or --tol, or use --dtype float64.")
         if require_analysable and not all(getattr(result, "analysable", True) for result in results):
             raise InputError("Not every file can be analysed.", "See the checks above that are marked NO.")
+    except _Shown:
+        code = 0
     except _ReaderGoneError:
         code = CLOSED_PIPE
     except BaseException as error:  # The code of a model may raise anything, also SystemExit.
@@ -168,6 +174,40 @@ def _text(command: str, results: list[Any], how: Output, plural: str, streams: S
     to = console(streams.answer)
     with to.capture() as captured:
         show(results, to)
+    return captured.get()
+
+
+def _configured(
+    command: str, settings: type[Any], values: dict[str, Any], how: Output, streams: Streams
+) -> tuple[dict[str, Any], Any]:
+    """Return the values of the options from all places, and the settings made from them; show them if this is asked."""
+    configuration = Configuration.of(command, settings, values, how.given, how.task)
+    chosen = build(settings, configuration.values)
+    if how.show_config:
+        _print(_shown(configuration, chosen, command, how, streams), streams)
+        raise _Shown
+    if configuration.note() and not how.quiet:
+        streams.messages.write(configuration.note() + "\n")
+    return configuration.values, chosen
+
+
+def _shown(configuration: Configuration, chosen: Any, command: str, how: Output, streams: Streams) -> str:
+    """Return the value of every option and its source, as a table or as one JSON document."""
+    values = chosen.to_dict()
+    if how.json:
+        import json
+
+        from sharpcli.results import SCHEMA, plain
+
+        config = {name: {"value": plain(values[name]), "source": source} for name, source in configuration.sources.items()}
+        return json.dumps({"schema": SCHEMA, "command": command, "config": config}, indent=2) + "\n"
+    from sharpcli.render.console import console
+    from sharpcli.render.tables import show_parts
+    from sharpcli.render.tables.configuration import draw_configuration
+
+    to = console(streams.answer)
+    with to.capture() as captured:
+        show_parts([draw_configuration(command, values, configuration.sources)], to)
     return captured.get()
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sharpcli import plugins
-from sharpcli.cli.options import with_options
+from sharpcli.cli.options import Output, with_options
 from sharpcli.cli.running import answer
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.settings import TrainSettings
@@ -22,9 +22,9 @@ def _listed(folder: str) -> str:
     return ", ".join(plugins.names(folder))
 
 
-def _is_typed(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+def _typed(how: Output) -> set[str]:
+    """Return the settings that the command line gives, also by --task."""
+    return {*how.given, *(("model", "data", "loss") if how.task else ())}
 
 
 def _check_run(run: str, settings: TrainSettings) -> None:
@@ -48,7 +48,6 @@ Built-in models: {_listed("models/architectures")}. Data: {_listed("datasets/rea
 
 @with_options(TrainSettings, plot=False)
 def command(
-    context: typer.Context,
     run: Annotated[
         str | None,
         typer.Argument(metavar="[RUN]", help="With --resume: the folder of the run to continue. It holds all settings."),
@@ -57,7 +56,6 @@ def command(
     how: Any = None,
 ) -> None:
     """Train with small-batch, large-batch or full-batch updates, or by the recipe of a paper."""
-    typed = [name for name in values if _is_typed(context, name)]
 
     def compute(settings: TrainSettings) -> Sequence[Any]:
         if settings.list_recipes:
@@ -72,7 +70,7 @@ def command(
             require_run(Path(run).expanduser())
             settings = replace(settings, out=run)
         if settings.resume:  # Options on the command line must agree with those in the folder, also if they equal a default.
-            return [train(**{name: getattr(settings, name) for name in {*typed, "out"}})]
+            return [train(**{name: getattr(settings, name) for name in {*_typed(how), "out"}})]
         return [train(settings)]
 
     answer(NAME, TrainSettings, values, compute, how)

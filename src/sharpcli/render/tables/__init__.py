@@ -41,8 +41,13 @@ _PLAIN = str.maketrans("─–−…×‖₀", "---~x|0")
 
 def show(results: Sequence[Result], to: Console) -> None:
     """Write the results of one command in lines of the console's width; in a pipe or a file nothing is folded."""
+    show_parts(parts_of(results), to)
+
+
+def show_parts(parts: Sequence[Part], to: Console) -> None:
+    """Write parts of results in lines of the console's width; in a pipe or a file nothing is folded."""
     before = ""
-    for part in parts_of(results):
+    for part in parts:
         lines = _lines(part, usable(to.width))
         if before and isinstance(part, Table | Facts) and part.title:
             lines.insert(0, Text())
