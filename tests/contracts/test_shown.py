@@ -39,6 +39,7 @@ LEFT_OUT: dict[str, set[str]] = {
     | {"Subject.path", "rows.accuracy_gap", "rows.accuracy_gap_standard_error", "rows.lambda_max_residual"},
     "InspectResult": {"Subject.label", "Subject.data_fingerprint", "Subject.epochs", "Subject.last_learning_rate"}
     | {"Subject.momentum", "Subject.momentum_rule", "Subject.step", "buffers", "left_out", "metadata", "seconds"}
+    | {"cost.seconds", "cost.vector_bytes", "cost.pass_bytes"}  # Shown as minutes and MiB.
     | {f"run.{name}" for name in ("folder", "state", "step", "steps", "stopped_by", "checkpoint", "checkpoint_step", "go_on")},
     "DistanceResult": SUBJECT
     | {"ties", "buffers", "seconds", "trajectory.stretches", "steps.path", "steps.norm", "steps.init_norm", "steps.max_change"}

@@ -5,7 +5,7 @@ from sharpcli.results.base import SCHEMA, Conditions, Result, Subject, document,
 from sharpcli.results.compare import CompareResult, CompareRow
 from sharpcli.results.distance import Displacement, DistanceResult, Growth, GrowthFit, LayerDistance, Trajectory
 from sharpcli.results.hessian import Bound, Count, DataBar, Density, Eigenvalue, HessianResult, Layer, Moments, Parts
-from sharpcli.results.inspect import Check, InspectResult, RunRow, RunsResult
+from sharpcli.results.inspect import Check, HessianCost, InspectResult, RunRow, RunsResult
 from sharpcli.results.interpolate import Curve, PathCurvature, PathResult
 from sharpcli.results.reparam import ReparamResult
 from sharpcli.results.sharpness import Measurement, MeasureRow, MeasuresResult, Reading, SharpnessResult
@@ -24,6 +24,7 @@ __all__ = [
     "CompareRow",
     "CompareResult",
     "Check",
+    "HessianCost",
     "InspectResult",
     "Mark",
     "MeasureRow",

@@ -18,6 +18,20 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HessianCost:
+    """What `hessian` with the `topk` largest eigenvalues will cost, estimated from a product on some of the samples.
+
+    `vector_bytes` is the memory of the Lanczos vectors, `pass_bytes` that of the activations of one pass.
+    """
+
+    topk: int
+    products: int
+    seconds: float
+    vector_bytes: int
+    pass_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRow:
     """The state of a run, "finished", "interrupted" or "diverged", also as a sentence.
 
@@ -55,6 +69,7 @@ class InspectResult(Result):
     `known_by` says how parameters were separated from buffers: "model", "record", or "names and values", which is a guess.
     `ties` maps further names of tied parameters to the name that is counted; `left_out` are entries of the file
     that are not used, such as those that training adds. `run` is the state of the run if a folder was given; None for a file.
+    `cost` is None if the file cannot be analysed.
     """
 
     checkpoint: Subject
@@ -71,6 +86,7 @@ class InspectResult(Result):
     checks: tuple[Check, ...]
     analysable: bool
     run: RunRow | None = None
+    cost: HessianCost | None = None
 
     def records(self) -> list[dict[str, Any]]:
         """Return one row per tensor."""

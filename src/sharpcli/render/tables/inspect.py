@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.text import Text
 
 from sharpcli.render.folding import unbroken
-from sharpcli.render.tables.parts import Command, Facts, Part, few, identified_by, new_table, number
-from sharpcli.results import InspectResult, RunsResult
+from sharpcli.render.tables.parts import Command, Facts, Part, dim, few, identified_by, new_table, number
+from sharpcli.results import HessianCost, InspectResult, RunsResult
 
 
 def draw_inspect(result: InspectResult) -> list[Part]:
@@ -33,7 +33,30 @@ def draw_inspect(result: InspectResult) -> list[Part]:
     verdict = "This file can be analysed." if result.analysable else "This file cannot be analysed."
     sentences = [Text(result.run.sentence)] if result.run else []
     title = f"{unbroken(subject.path)}: {result.container}"
-    return [Facts(title, facts), tensors, checks, *sentences, Text(verdict, style="bold"), Text()]
+    cost = [dim(_cost(result.cost))] if result.cost else []
+    return [Facts(title, facts), tensors, checks, *sentences, Text(verdict, style="bold"), *cost, Text()]
+
+
+def _cost(cost: HessianCost) -> str:
+    memory = f"{_size(cost.vector_bytes)} for vectors and {_size(cost.pass_bytes)} for a pass"
+    return (
+        f"hessian --topk {cost.topk} will take about {_duration(cost.seconds)} ({cost.products} products of "
+        f"{_duration(cost.seconds / max(cost.products, 1))}, estimated from a few samples) and memory of about {memory}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60), ("s", 1)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.01 else f"{1000 * seconds:.2g} ms"
+
+
+def _size(number: int) -> str:
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number / 2**10:.3g} KiB"
 
 
 def draw_runs(result: RunsResult) -> list[Part]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from sharpcli import checkpoints, progress
+from sharpcli.analyses.inspect.cost import hessian_cost
+from sharpcli.analyses.inspect.expected import check_expected
 from sharpcli.analyses.provenance import recording
 from sharpcli.checkpoints import Checkpoint, Parts
 from sharpcli.errors import NumericalError, SharpcliError
+from sharpcli.inputs import described_shapes
 from sharpcli.loading import LoadedCheckpoint, load_data, losses_agree, named_model, rebuild, stored_loss, subject_of
 from sharpcli.plausibility import implausible
 from sharpcli.preconditions import require_function
-from sharpcli.results import Check, InspectResult, RunRow, RunsResult
+from sharpcli.results import Check, HessianCost, InspectResult, RunRow, RunsResult
 from sharpcli.settings import InspectSettings, chosen
 
 _OPTIONAL = "initial weights"
@@ -41,7 +46,7 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
             rows = (checkpoints.run_in(folder) for folder in progress.each("run", listed))
             return RunsResult(folder=str(checkpoint), rows=tuple(_run_row(row) for row in rows if row), **record.fields())
         read = checkpoints.read(checkpoint, settings.weights, ignore=settings.ignore_keys)
-        parts, checks = _looked_into(read, settings)
+        parts, checks, cost = _looked_into(read, settings)
         return InspectResult(
             checkpoint=subject_of(read),
             container=read.container,
@@ -57,6 +62,7 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
             checks=checks,
             run=None if run is None else _run_row(run),
             analysable=all(check.passed for check in checks if check.name != _OPTIONAL),
+            cost=cost,
             **record.fields(),
         )
 
@@ -75,9 +81,10 @@ def _run_row(run: checkpoints.RunFolder) -> RunRow:
     )
 
 
-def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tuple[Check, ...]]:
-    """Do one check after the other; a check is skipped if it depends on a check that failed."""
+def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tuple[Check, ...], HessianCost | None]:
+    """Do one check after the other, then estimate the cost; a check is skipped if it depends on a check that failed."""
     loaded: LoadedCheckpoint | None = None
+    cost: HessianCost | None = None
     checks: list[Check] = []
     try:
         data = load_data(read, settings)
@@ -87,17 +94,20 @@ def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tu
         checks.append(Check(name=_FITS, passed=True, detail=f"{len(read.state)} tensors match"))
     except SharpcliError as error:
         name = ("data load", _FITS)[len(checks)]
-        checks.append(Check(name=name, passed=False, detail=f"{error.message} {error.hint}"))
+        checks.append(Check(name=name, passed=False, detail=error.sentences()))
     parts = checkpoints.parts(read, loaded.model) if loaded else _without_data(read, settings, checks)
     if parts.guess is not None:
         progress.warn(parts.guess)
     finite = _finite(read, parts, loaded)
+    measured: dict[str, float | None] = {}
     if loaded is not None and finite.passed:
         try:
-            checks += _evaluated(loaded)
+            checks += _evaluated(loaded, measured)
+            cost = hessian_cost(loaded.objective())
         except SharpcliError as error:
-            checks.append(Check(name="loss", passed=False, detail=f"{error.message} {error.hint}"))
-    return parts, (finite, *checks, _initial(read))
+            checks.append(Check(name="derivatives" if measured else "loss", passed=False, detail=error.sentences()))
+    checks += check_expected(settings.expected(), measured)
+    return parts, (finite, *checks, _initial(read)), cost
 
 
 def _without_data(read: Checkpoint, settings: InspectSettings, checks: list[Check]) -> Parts:
@@ -108,7 +118,7 @@ def _without_data(read: Checkpoint, settings: InspectSettings, checks: list[Chec
         parts = checkpoints.parts(read, named_model(read, settings))
         checks.append(Check(name=_FITS, passed=True, detail=f"{len(read.state)} tensors match"))
     except SharpcliError as error:
-        checks.append(Check(name=_FITS, passed=False, detail=f"{error.message} {error.hint}"))
+        checks.append(Check(name=_FITS, passed=False, detail=error.sentences()))
         parts = checkpoints.parts(read)
     return parts
 
@@ -124,13 +134,19 @@ def _finite(read: Checkpoint, parts: Parts, loaded: LoadedCheckpoint | None) -> 
     return Check(name="weights are finite", passed=True, detail="")
 
 
-def _evaluated(loaded: LoadedCheckpoint) -> list[Check]:
-    """Require that the model is a function, recompute the loss of each split, and compare it with the stored loss."""
+def _evaluated(loaded: LoadedCheckpoint, measured: dict[str, float | None]) -> list[Check]:
+    """Require that the model is a function, recompute the loss of each split, and compare it with the stored loss.
+
+    Args:
+        loaded: The checkpoint.
+        measured: Gets the losses and accuracies, by name.
+    """
     require_function(loaded.model, loaded.data.train.inputs, loaded.runtime)
-    checks = []
+    checks = [_batch(loaded)]
     for split in loaded.data.parts():
         objective = loaded.objective(split)
         evaluation = objective.evaluate(objective.parameters())
+        measured |= {f"{split}_loss": evaluation.loss, f"{split}_accuracy": evaluation.accuracy}
         accuracy = "" if evaluation.accuracy is None else f", accuracy {evaluation.accuracy:.4f}"
         stored = stored_loss(loaded, split, evaluation.num_samples) if loaded.settings.data is None else None
         detail = f"loss {evaluation.loss:.6g}{accuracy}"
@@ -143,6 +159,19 @@ def _evaluated(loaded: LoadedCheckpoint) -> list[Check]:
             progress.warn(f"{loaded.checkpoint.path}: on the {split} split {doubt}.")
         checks.append(Check(name=f"{split} loss", passed=agrees, detail=detail))
     return checks
+
+
+def _batch(loaded: LoadedCheckpoint) -> Check:
+    """Return the shapes of inputs, outputs and targets of a few samples."""
+    objective = loaded.objective()
+    few = objective.few()
+    shapes = f"{described_shapes(few.inputs)} → "
+    if not objective.loss_is_code:
+        with torch.no_grad():
+            outputs = objective.outputs(objective.space.split(objective.parameters()), few.inputs, {})
+        shapes += f"outputs {tuple(outputs.shape[1:])}, "
+    shapes += f"targets {tuple(few.targets.shape[1:]) or 'one number'}, {str(few.targets.dtype).removeprefix('torch.')}"
+    return Check(name="one sample", passed=True, detail=f"inputs {shapes}; loss {objective.loss_name}")
 
 
 def _initial(read: Checkpoint) -> Check:

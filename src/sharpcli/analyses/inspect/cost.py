@@ -1,0 +1,49 @@
+"""What `hessian --topk 20` will cost: the time of a product on a few samples, and the memory of vectors and of a pass."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from sharpcli.curvature.operators import operator_of
+from sharpcli.objective import Objective
+from sharpcli.results import HessianCost
+from sharpcli.runtime import gaussian
+from sharpcli.settings import HessianSettings
+from sharpcli.trial_passes import saved_bytes_per_sample
+
+_TOPK = 20
+_SAMPLES = 256  # The product is timed on so many samples at most.
+_STREAM = 0
+
+
+def hessian_cost(objective: Objective) -> HessianCost:
+    """Return the cost of the largest eigenvalues, from two products on some of the samples.
+
+    The first product also pays for what is done once, so the second one is timed. A pass of all samples is taken to cost in
+    proportion to their number. The search itself may choose a faster product.
+
+    Raises:
+        SharpcliError: The model has no products.
+    """
+    count = min(_SAMPLES, objective.num_samples, objective.chunk_size)
+    few = objective.among(torch.arange(count, device=objective.targets.device))
+    theta = objective.parameters()
+    wanted = min(_TOPK, len(theta))
+    products = min(HessianSettings(topk=wanted).expected_products(), len(theta))
+    operator = operator_of("hessian", few, theta, memory=0)
+    vector = gaussian(theta, 0, _STREAM)
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        float((operator @ vector)[0])  # Waits for the device.
+        seconds = time.perf_counter() - started
+    one = seconds * objective.num_samples / count
+    return HessianCost(
+        topk=wanted,
+        products=products,
+        seconds=one * products,
+        vector_bytes=products * theta.nbytes,
+        pass_bytes=saved_bytes_per_sample(objective) * objective.chunk_size,
+    )
