@@ -28,15 +28,26 @@ class SharpcliError(Exception):
         message: One sentence that says what is wrong, and in which file, option or value.
         hint: One sentence that says what to do next.
         remedy: A setting that helps, such as "dtype=float64", if the hint names no option; the command line adds it.
+        details: Lines of a short table below the message.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "", *, remedy: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, remedy: str = "", details: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.remedy = remedy
+        self.details = tuple(details)
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *self.details])
+
+    def sentences(self) -> str:
+        """Return message, details and hint as one text."""
+        return " ".join(
+            part for part in (self.message, "; ".join(" ".join(line.split()) for line in self.details), self.hint) if part
+        )
 
 
 class SettingsError(SharpcliError):

@@ -245,7 +245,7 @@ def test_inspect_tries_a_model_without_data(place: Path, tmp_path: Path) -> None
     assert (check.passed, found.known_by, found.num_parameters, found.warnings) == (True, "model", TRAINED, ())
     check, found = fits("other")
     assert (check.passed, found.known_by) == (False, "names and values")
-    assert "missing from the file: 'weight', 'bias'" in check.detail
+    assert "missing from the file 'weight'; missing from the file 'bias'" in check.detail
     assert found.warnings
 
 

@@ -16,6 +16,7 @@ from sharpcli.checkpoints._types import require_real
 from sharpcli.errors import InputError
 
 _SHOWN = 3
+_ROWS = 6  # Of each kind of difference in a table.
 
 
 def fit(checkpoint: Checkpoint, model: nn.Module) -> tuple[str, ...]:
@@ -57,6 +58,7 @@ class _Attempt:
     extra: tuple[str, ...]
     shapes: tuple[str, ...]
     strays: tuple[str, ...]
+    sizes: Mapping[str, torch.Size]
 
     @property
     def problems(self) -> int:
@@ -93,7 +95,7 @@ def _attempt(state: dict[str, Tensor], wanted: Mapping[str, Tensor], model: nn.M
         if there is not None:
             state = {**dict.fromkeys(names, state[there]), **state}
     shapes = tuple(
-        f"'{name}' {tuple(state[name].shape)} in the file, {tuple(part.shape)} in the model"
+        f"'{name}'  {tuple(state[name].shape)} in the file, {tuple(part.shape)} in the model"
         for name, part in wanted.items()
         if name in state and not _same_shape(state[name], part)
     )
@@ -101,12 +103,13 @@ def _attempt(state: dict[str, Tensor], wanted: Mapping[str, Tensor], model: nn.M
     try:
         missing, extra = model.load_state_dict(taken, strict=False)
     except (RuntimeError, KeyError) as error:  # A shape that only a module with conversion of old names can check.
-        return _Attempt(state, (), (), (*shapes, str(error).splitlines()[-1].strip()), ())
+        return _Attempt(state, (), (), (*shapes, str(error).splitlines()[-1].strip()), (), {})
     unmatched = [name for name in missing if not name.endswith(EXTRA_STATE) and name not in state]
     made = dict(model.named_buffers())  # Old files contain buffers that the model creates and no longer saves.
     strays = tuple(name for name in extra if is_stray(name) or (name in made and _equal(state[name], made[name])))
     kept = {name: tensor for name, tensor in state.items() if name not in extra}
-    return _Attempt(kept, tuple(unmatched), tuple(name for name in extra if name not in strays), shapes, strays)
+    rest = tuple(name for name in extra if name not in strays)
+    return _Attempt(kept, tuple(unmatched), rest, shapes, strays, {name: state[name].shape for name in rest})
 
 
 def _same_shape(tensor: Tensor, part: Tensor) -> bool:
@@ -143,15 +146,16 @@ def _equal(one: Tensor, other: Tensor) -> bool:
 
 def _refusal(checkpoint: Checkpoint, attempt: _Attempt, whole: list[str]) -> InputError:
     """Return the error that lists the differences by kind, and the most likely remedy as a hint."""
-    parts = [
-        f"{what}: {', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''}"
-        for what, names in (
-            ("missing from the file", [f"'{name}'" for name in attempt.missing]),
-            ("not in the model", [f"'{name}'" for name in attempt.extra]),
-            ("of another shape", list(attempt.shapes)),
-        )
-        if names
-    ]
+    kinds = (
+        ("missing from the file", [f"'{name}'" for name in attempt.missing]),
+        ("not in the model", [f"'{name}'  {tuple(attempt.sizes[name])}" for name in attempt.extra]),
+        ("of another shape", list(attempt.shapes)),
+    )
+    counts = [f"{len(names)} {'tensor is' if len(names) == 1 else 'tensors are'} {kind}" for kind, names in kinds if names]
+    table = []
+    for kind, names in kinds:
+        more = [f"and {len(names) - _ROWS} more"] if len(names) > _ROWS else []
+        table += [f"  {kind:<22}  {name}" for name in names[:_ROWS] + more]
     if whole:
         hint = f"It contains the model under {' and '.join(whole)}. Choose one with --weights, such as --weights {whole[0]}."
     elif not attempt.missing and not attempt.extra:
@@ -162,4 +166,4 @@ def _refusal(checkpoint: Checkpoint, attempt: _Attempt, whole: list[str]) -> Inp
         hint = f"Name the whole model with --model, use another --model-arg, or leave the rest out: {rest}."
     else:
         hint = "Give the model it was trained with: --model and, for its size, --model-arg."
-    return InputError(f"{checkpoint.address} does not fit the model; {'; '.join(parts)}.", hint)
+    return InputError(f"{checkpoint.address} does not fit the model: {', '.join(counts)}.", hint, details=table)

@@ -27,11 +27,12 @@ _INPUT = InputError.exit_code
 
 @dataclass(frozen=True)
 class Failure:
-    """The error message and its hint, and the exit code of the process."""
+    """The error message, its hint and its table, and the exit code of the process."""
 
     message: str
     hint: str
     code: int
+    details: tuple[str, ...] = ()
 
 
 def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failure:
@@ -45,7 +46,7 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
     if isinstance(error, IncompleteError):
         return failure(error.cause, command, values)
     if isinstance(error, SharpcliError):
-        return Failure(error.message, _with_option(error), error.exit_code)
+        return Failure(error.message, _with_option(error), error.exit_code, error.details)
     if isinstance(error, KeyboardInterrupt):
         number = getattr(error, "number", signal.SIGINT)
         how = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"

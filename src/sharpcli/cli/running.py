@@ -240,5 +240,5 @@ def _report(error: BaseException, command: str, values: dict[str, Any], how: Out
         streams.messages.write("".join(traceback.format_exception(cause)))
     from sharpcli.render.console import write_error
 
-    write_error(streams.messages, known.message, known.hint)
+    write_error(streams.messages, known.message, known.hint, known.details)
     return known.code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 from rich.console import Console
@@ -37,11 +37,14 @@ def write_message(to: Console, sentence: str, word: str = "", colour: str = "") 
         to.print(text, soft_wrap=True)
 
 
-def write_error(stream: IO[str], message: str, hint: str) -> None:
-    """Write an error, and its hint below it."""
-    for word, sentence, colour in (("error", message, "red"), ("hint", hint, "cyan")):
-        if sentence:
-            write_message(console(stream), _ended(sentence), word, colour)
+def write_error(stream: IO[str], message: str, hint: str, details: Sequence[str] = ()) -> None:
+    """Write an error, the lines of its table, and its hint below it."""
+    to = console(stream)
+    write_message(to, _ended(message), "error", "red")
+    for line in details:
+        to.print(Text(visible(line)), soft_wrap=True)
+    if hint:
+        write_message(to, _ended(hint), "hint", "cyan")
 
 
 def _ended(sentence: str) -> str:
