@@ -13,6 +13,7 @@ from sharpcli import files, progress
 from sharpcli.checkpoints import _sets
 from sharpcli.checkpoints._checkpoint import FORMAT_VERSION, READABLE_VERSIONS, Checkpoint
 from sharpcli.checkpoints._described import is_index, model_of, read_parts, weights_in
+from sharpcli.checkpoints._distributed import is_distributed, read_distributed
 from sharpcli.checkpoints._folders import FINAL, no_weights
 from sharpcli.checkpoints._metadata import own_content
 from sharpcli.checkpoints._sets import WeightSet
@@ -29,7 +30,8 @@ _ARRAYS = (".npz", ".npy")  # Endings of data.
 def locate(path: str | Path) -> Path:
     """Return the checkpoint file that a path refers to; ::KEY after a name is removed.
 
-    For a run folder it is final.pt, for a folder of Hugging Face the file of the weights.
+    For a run folder it is final.pt, for a folder of Hugging Face the file of the weights; a folder of
+    torch.distributed.checkpoint is returned itself.
 
     Raises:
         InputError: There is no such file.
@@ -43,6 +45,8 @@ def locate(path: str | Path) -> Path:
                 return final
             if (weights := weights_in(place)) is not None:
                 return weights
+            if is_distributed(place):
+                return place
             raise no_weights(place)
     except OSError as error:
         raise InputError(f"Cannot read {place}: {error.strerror or error}.", "Check the path.") from error
@@ -79,10 +83,10 @@ def there(paths: Sequence[str | Path]) -> list[str | Path]:
 def read(
     path: str | Path, weights: str | None = None, *, preferred: str | None = None, ignore: Sequence[str] = ()
 ) -> Checkpoint:
-    """Read a checkpoint: a checkpoint of sharpcli, a plain or wrapped state dict, or safetensors.
+    """Read a checkpoint: one of sharpcli, a plain or wrapped state dict, safetensors, or a distributed checkpoint.
 
     Args:
-        path: File or run folder; FILE::KEY names one of several sets of weights in it, and has priority over `weights`.
+        path: File or folder; FILE::KEY names one of several sets of weights in it, and has priority over `weights`.
         weights: The set of weights to read; default: the only set.
         preferred: The set to read if there are several sets; it has no effect on a file without this set.
         ignore: Globs over the names of tensors that are left out.
@@ -115,6 +119,12 @@ def _without(checkpoint: Checkpoint, globs: Sequence[str]) -> Checkpoint:
 def _read(path: str | Path, weights: str | None, preferred: str | None) -> Checkpoint:
     place = locate(path)
     wanted = _address(path)[1] or weights
+    if place.is_dir():
+        content = read_distributed(place)
+        sets = _sets.find(content)
+        if not sets:
+            raise _no_weights(place, content)
+        return _taken(place, "distributed checkpoint", sets, content, wanted or _preferred(sets, preferred))
     if is_index(place):
         return _taken(place, "weights in several files", [WeightSet("", read_parts(place))], None, wanted)
     if files.is_safetensors(place):
@@ -135,9 +145,12 @@ def _read(path: str | Path, weights: str | None, preferred: str | None) -> Check
     sets = _sets.find(content)
     if not sets:
         raise _no_weights(place, content)
-    if wanted is None and len(sets) > 1 and any(one.key == preferred for one in sets):
-        wanted = preferred
-    return _taken(place, None, sets, content, wanted)
+    return _taken(place, None, sets, content, wanted or _preferred(sets, preferred))
+
+
+def _preferred(sets: list[WeightSet], preferred: str | None) -> str | None:
+    """Return the preferred set if it is one of several sets."""
+    return preferred if len(sets) > 1 and any(one.key == preferred for one in sets) else None
 
 
 def _address(path: str | Path) -> tuple[str | Path, str | None]:

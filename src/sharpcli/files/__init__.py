@@ -5,6 +5,7 @@ from sharpcli.files._inert import Array
 from sharpcli.files._lines import read_json, read_lines
 from sharpcli.files._locking import held
 from sharpcli.files._opened import expanded, is_there, opened
+from sharpcli.files._plain_pickles import read_plain_pickle
 from sharpcli.files._reading import is_pytorch, is_safetensors, read_object, read_safetensors, safetensors_metadata
 from sharpcli.files._types import ContentError, Range, conform
 from sharpcli.files._walking import files_below, folders_in
@@ -29,6 +30,7 @@ __all__ = [
     "read_json",
     "read_lines",
     "read_object",
+    "read_plain_pickle",
     "read_safetensors",
     "safetensors_metadata",
     "sync_folder",
