@@ -14,7 +14,7 @@ from sharpcli.errors import InputError
 from sharpcli.inputs import Inputs, as_arguments, converted, copied
 from sharpcli.loading.recorded import blaming, given_or_recorded, loss_name
 from sharpcli.losses import loss_named
-from sharpcli.models.resolve import is_of_library, resolve
+from sharpcli.models.resolve import resolve
 from sharpcli.modules import private_copy
 from sharpcli.settings import AnalysisSettings
 from sharpcli.user_code import never_run
@@ -33,7 +33,7 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
     if settings.model is None and model_is_code(spec):
         raise never_run(str(checkpoint.path), "model", spec)
     output = settings.output or (checkpoint.metadata.get("model", {}).get("output") if own else None)
-    width = num_outputs(loss_name(checkpoint, settings.loss), data, spec)
+    width = settings.num_classes or num_outputs(loss_name(checkpoint, settings.loss), data, spec)
     asked = settings.model or settings.model_arg or settings.output
 
     def build(num_classes: int) -> nn.Module:
@@ -51,7 +51,7 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
             )
 
     with blaming(checkpoint, "model", on_file=not asked):
-        return of_width_in_file(checkpoint, build, width) if is_of_library(spec) else build(width)
+        return build(width) if settings.num_classes else of_width_in_file(checkpoint, build, width)
 
 
 def of_width_in_file(checkpoint: Checkpoint, build: Callable[[int], nn.Module], width: int) -> nn.Module:

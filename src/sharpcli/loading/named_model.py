@@ -39,9 +39,10 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
         return build_model(checkpoint, load_data(checkpoint, settings), settings)
     recorded = checkpoint.metadata.get("model", {})
     shape, classes = recorded.get("input_shape"), recorded.get("num_classes")
+    classes = settings.num_classes or classes
     with torch.random.fork_rng():
         if model_is_code(spec):  # Not tried out: only its tensors are asked about.
-            return _own_code(checkpoint, spec, arguments)
+            return _own_code(checkpoint, spec, arguments, settings.num_classes)
         if shape is not None and classes is not None:
             most = most_parameters(checkpoint)
             return resolve(spec, input_shape=tuple(shape), num_classes=classes, arguments=arguments, most=most)
@@ -56,14 +57,14 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
     )
 
 
-def _own_code(checkpoint: Checkpoint, spec: str, arguments: Sequence[str]) -> nn.Module:
+def _own_code(checkpoint: Checkpoint, spec: str, arguments: Sequence[str], wanted: int | None) -> nn.Module:
     recorded = checkpoint.metadata.get("model", {})
     shape, classes = recorded.get("input_shape"), recorded.get("num_classes")
     try:
         return build_from_code(
             spec,
             input_shape=None if shape is None else tuple(shape),
-            num_classes=classes,
+            num_classes=wanted or classes,
             options=parse_arguments(arguments),
             hyper_parameters=checkpoint.metadata.get("hyper_parameters"),
         )

@@ -101,6 +101,9 @@ class SubjectSettings:
         "SPEC",
     )
     model_arg: tuple[str, ...] = option((), "Argument of the model, such as width=32. Repeat for several.", "KEY=VALUE")
+    num_classes: int | None = option(
+        None, "Number of outputs to build the model with. Default: that of the file or the data.", "N"
+    )
     weights: str | None = option(
         None,
         "Key of the weights to use in a file that holds several sets, such as state_dict_ema. FILE::KEY is for one file only.",
@@ -147,6 +150,7 @@ class SubjectSettings:
         if self.loss is not None:
             spec = LossSpec.parse(self.loss)
             require_choice("loss", LOSSES[0] if spec.is_code else spec.name, LOSSES)
+        require_at_least("num-classes", self.num_classes, 1)
         require_at_least("seed", self.seed, 0)
         if self.seed >= 2**63:
             raise SettingsError(f"--seed {self.seed} is too large.", "Use a number below 2**63.")

@@ -213,7 +213,7 @@ class PlannedRun:
                 "spec": settings.model,
                 "arguments": list(settings.model_arg),
                 "input_shape": list(data.input_shape),
-                "num_classes": data.num_classes,
+                "num_classes": settings.num_classes or data.num_classes,
                 **({"output": answered} if answered else {}),
             },
             "data": {

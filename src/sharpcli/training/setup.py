@@ -73,7 +73,7 @@ class TrainingSetup:
                 spec,
                 input_shape=data.input_shape,
                 inputs=data.first_samples,
-                num_classes=num_outputs(loss, data, spec),
+                num_classes=settings.num_classes or num_outputs(loss, data, spec),
                 arguments=settings.model_arg,
                 output=settings.output,
             )
