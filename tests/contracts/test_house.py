@@ -125,9 +125,12 @@ def is_module(parts: list[str]) -> bool:
 
 
 def test_no_checkpoint_can_run_code() -> None:
-    """Every torch.load says weights_only=True, and nothing unpickles by itself."""
+    """Every torch.load says weights_only=True, and one module unpickles, which creates stand-ins only."""
     unpicklers = [place(path) for path in FILES if imports(path) & {"pickle", "cloudpickle", "dill", "joblib"}]
-    assert unpicklers == []
+    assert unpicklers == ["files/_plain_pickles.py"]
+    source = (SOURCE / "files" / "_plain_pickles.py").read_text()
+    assert "pickle.load" not in source
+    assert "pickle.Unpickler" not in source
     loads = [call for path in FILES for call in calls(path) if ast.unparse(call.func) == "torch.load"]
     assert loads
     for call in loads:

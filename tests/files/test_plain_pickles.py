@@ -51,6 +51,7 @@ def test_plain_values_and_known_records(protocol: int, tmp_path: Path) -> None:
         b"cos\nsystem\n(S'true'\ntR.",
         b"ctorch\nload\n.",
         b"\x80\x04Pid\n.",
+        b"\x80\x02\x82\x01.",  # A class of the registry of extensions.
         b"\x80\x04\x8c\x01x",
         b"garbage",
     ],

@@ -41,6 +41,14 @@ class _Reader(pickle._Unpickler):
             return Record
         raise pickle.UnpicklingError(f"it names {whole}")
 
+    def get_extension(self, code: int) -> None:
+        """Refuse a class that a number names.
+
+        Raises:
+            UnpicklingError: Always.
+        """
+        raise pickle.UnpicklingError(f"it names the extension {code}")
+
 
 def read_plain_pickle(place: Path, names: Collection[str], hint: str) -> Any:
     """Return the value of a pickle; objects whose class is one of the names are `Record`s with their arguments and state.
