@@ -7,13 +7,10 @@ for every analysis, when a checkpoint is opened, and for training.
 from __future__ import annotations
 
 import itertools
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -23,6 +20,7 @@ from sharpcli.errors import InputError, first_line
 from sharpcli.graphs import leaves_of
 from sharpcli.inputs import Inputs, InputSource, as_arguments, converted, copied, num_samples, select, tensors_in
 from sharpcli.modules import private_copy
+from sharpcli.random_states import RandomStates, random_states_kept
 from sharpcli.runtime import Runtime, exact_arithmetic
 
 _SAMPLES = 6
@@ -58,7 +56,7 @@ def require_function(model: nn.Module, inputs: Inputs | InputSource, runtime: Ru
     count = num_samples(inputs)
     places = torch.linspace(0, count - 1, min(_SAMPLES, count)).round().long()
     few = select(inputs, places)
-    with _random_states_kept(), torch.no_grad():
+    with random_states_kept(), torch.no_grad():
         # A model that has a tensor on the CPU which is not a parameter or buffer runs only there.
         devices = dict.fromkeys((runtime.device, torch.device("cpu")))
         for device, dtype in itertools.product(devices, dict.fromkeys((runtime.accumulator, runtime.dtype))):
@@ -92,7 +90,7 @@ class _Calls:
     untouched: nn.Module
     weights: Mapping[str, Tensor]
     inputs: Inputs
-    before: _RandomStates
+    before: RandomStates
     draws: bool
     first: Tensor
 
@@ -103,11 +101,11 @@ class _Calls:
         private = private_copy(untouched)
         inputs = converted(inputs, device, dtype)
         weights = {name: part.detach().clone() for name, part in private.named_parameters()}
-        before = _RandomStates.now()
+        before = RandomStates.now()
         first = _call(private, {name: part.clone() for name, part in weights.items()}, copied(inputs))
         if not isinstance(first, Tensor) or not first.is_floating_point():
             return None
-        return _Calls(private, untouched, weights, inputs, before, before != _RandomStates.now(), first)
+        return _Calls(private, untouched, weights, inputs, before, before != RandomStates.now(), first)
 
     def answer(self, inputs: Inputs, model: nn.Module | None = None, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return the output for some samples, by default of this copy and with the weights of the model."""
@@ -264,44 +262,3 @@ def _call(model: nn.Module, weights: Mapping[str, Tensor], inputs: Inputs) -> An
 def _normalises_by_batch(model: nn.Module) -> bool:
     """Return whether a BatchNorm layer has no running statistics; such layers are checked by `batchnorm.prepare`."""
     return any(isinstance(part, _BatchNorm) and part.running_mean is None for part in model.modules())
-
-
-@dataclass(frozen=True)
-class _RandomStates:
-    """The states of the global random generators of torch, NumPy and Python."""
-
-    of_torch: list[int]
-    of_devices: list[list[int]]
-    of_numpy: Any
-    of_python: Any
-
-    @staticmethod
-    def now() -> _RandomStates:
-        """Return the current states."""
-        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        kind, keys, *rest = numpy.random.get_state()
-        return _RandomStates(
-            torch.get_rng_state().tolist(),
-            [state.tolist() for state in devices],
-            (kind, tuple(keys), *rest),
-            random.getstate(),
-        )
-
-    def restore(self) -> None:
-        """Set the generators to these states."""
-        torch.set_rng_state(torch.tensor(self.of_torch, dtype=torch.uint8))
-        if self.of_devices:
-            torch.cuda.set_rng_state_all([torch.tensor(state, dtype=torch.uint8) for state in self.of_devices])
-        kind, keys, *rest = self.of_numpy
-        numpy.random.set_state((kind, numpy.array(keys, dtype=numpy.uint32), *rest))
-        random.setstate(self.of_python)
-
-
-@contextmanager
-def _random_states_kept() -> Iterator[None]:
-    """Restore all random states after the block."""
-    states = _RandomStates.now()
-    try:
-        yield
-    finally:
-        states.restore()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,23 +98,6 @@ def is_first_process() -> bool:
     """Return whether this is the only process of a training, or the first one of torch.distributed."""
     distributed = torch.distributed
     return not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank())
-
-
-@contextmanager
-def random_states_kept() -> Iterator[None]:
-    """Restore the random numbers of torch, NumPy and Python after the block.
-
-    A DataLoader, for example, draws a number of torch at the start of each pass, so without this an analysis of a model in
-    memory would change the training that goes on after it.
-    """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    own, numpys = random.getstate(), numpy.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(own)
-        numpy.random.set_state(numpys)
 
 
 def generator(*seeds: int) -> torch.Generator:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from sharpcli import progress
-from sharpcli.runtime import Runtime, provenance, random_states_kept
+from sharpcli.random_states import random_states_kept
+from sharpcli.runtime import Runtime, provenance
 from sharpcli.settings import SubjectSettings
 
 
