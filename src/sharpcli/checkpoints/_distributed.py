@@ -70,11 +70,11 @@ def _state(record: Any) -> dict[str, Any]:
 
 def _places(storage: dict[Any, Any]) -> dict[tuple[str, tuple[int, ...]], dict[str, Any]]:
     """Return the place of each part of a tensor, by the name of the tensor and the offsets of the part in it."""
-    found = {}
+    parts = {}
     for index, place in storage.items():
         key = _state(index)
-        found[key["fqn"], tuple(key.get("offset") or ())] = _state(place)
-    return found
+        parts[key["fqn"], tuple(key.get("offset") or ())] = _state(place)
+    return parts
 
 
 def _tensor(

@@ -108,8 +108,8 @@ def _attempt(state: dict[str, Tensor], wanted: Mapping[str, Tensor], model: nn.M
     made = dict(model.named_buffers())  # Old files contain buffers that the model creates and no longer saves.
     strays = tuple(name for name in extra if is_stray(name) or (name in made and _equal(state[name], made[name])))
     kept = {name: tensor for name, tensor in state.items() if name not in extra}
-    rest = tuple(name for name in extra if name not in strays)
-    return _Attempt(kept, tuple(unmatched), rest, shapes, strays, {name: state[name].shape for name in rest})
+    left_over = tuple(name for name in extra if name not in strays)
+    return _Attempt(kept, tuple(unmatched), left_over, shapes, strays, {name: state[name].shape for name in left_over})
 
 
 def _same_shape(tensor: Tensor, part: Tensor) -> bool:
@@ -162,8 +162,8 @@ def _refusal(checkpoint: Checkpoint, attempt: _Attempt, whole: list[str]) -> Inp
         hint = "The model has another size: set it with --model-arg. The number of classes comes from --data."
     elif not attempt.missing and not attempt.shapes:
         globs = list(dict.fromkeys(f"{name.partition('.')[0]}.*" if "." in name else name for name in attempt.extra))[:_SHOWN]
-        rest = " ".join(f"--ignore-keys '{glob}'" for glob in globs)
-        hint = f"Name the whole model with --model, use another --model-arg, or leave the rest out: {rest}."
+        options = " ".join(f"--ignore-keys '{glob}'" for glob in globs)
+        hint = f"Name the whole model with --model, use another --model-arg, or leave them out: {options}."
     else:
         hint = "Give the model it was trained with: --model and, for its size, --model-arg."
     return InputError(f"{checkpoint.address} does not fit the model: {', '.join(counts)}.", hint, details=table)

@@ -140,9 +140,9 @@ def same_parameters(checkpoints: Sequence[Checkpoint], model: nn.Module | None =
         others = [name for name in first.state if name not in chosen]
         ties = {name: owner for name, owner in _ties([*chosen, *others], states).items() if name in others and owner in chosen}
         known_by = "record"
-    rest = [name for name in first.state if name not in chosen and name not in ties]
-    left = tuple(name for name in rest if is_stray(name))
-    buffers = tuple(name for name in rest if name not in left)
+    unused = [name for name in first.state if name not in chosen and name not in ties]
+    left = tuple(name for name in unused if is_stray(name))
+    buffers = tuple(name for name in unused if name not in left)
     parts_of_each = []
     for one, state in zip(checkpoints, states, strict=True):
         _require_same(first, one, state, chosen)

@@ -88,8 +88,8 @@ def choose(place: Path, sets: list[WeightSet], wanted: str | None) -> WeightSet:
     if len(sets) == 1:
         part = {name[len(wanted) + 1 :]: tensor for name, tensor in sets[0].tensors.items() if name.startswith(f"{wanted}.")}
         if part:
-            rest = [name for name in sets[0].tensors if not name.startswith(f"{wanted}.")]
-            return WeightSet(wanted, part, (*_grouped(rest, wanted.count(".") + 1), *sets[0].left_out))
+            others = [name for name in sets[0].tensors if not name.startswith(f"{wanted}.")]
+            return WeightSet(wanted, part, (*_grouped(others, wanted.count(".") + 1), *sets[0].left_out))
     which = "none of them" if not like else "several of them"
     raise InputError(
         f"'{wanted}' does not select exactly one set of weights in {place}.",

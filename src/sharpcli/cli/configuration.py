@@ -53,8 +53,8 @@ class Configuration:
         """
         sources = {name: "command line" if name in given else "default" for name in values}
         chosen = dict(values)
-        for place, found in ((DEFAULTS_FILE, _defaults(command, settings)), ("task", _of_task(task) if task else {})):
-            for name, value in found.items():
+        for place, named in ((DEFAULTS_FILE, _defaults(command, settings)), ("task", _of_task(task) if task else {})):
+            for name, value in named.items():
                 if name in chosen and name not in given:
                     chosen[name], sources[name] = value, place
         return Configuration(chosen, sources)
@@ -79,13 +79,13 @@ def _of_task(task: str) -> dict[str, str]:
             f"--task {task} is not valid Python: {error.msg} (line {error.lineno}).", "Correct the file."
         ) from error
     defined = set(_defined(tree))
-    found = {name: f"{task}:{name}" for name in _TASK if name in defined}
-    if not found.keys() & {"model", "data"}:
+    named = {name: f"{task}:{name}" for name in _TASK if name in defined}
+    if not named.keys() & {"model", "data"}:
         raise InputError(
             f"--task {task} defines neither model nor data.",
             "Let it define model() and data(), and loss(model, batch) if needed.",
         )
-    return found
+    return named
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:

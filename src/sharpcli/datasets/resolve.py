@@ -122,20 +122,20 @@ def is_of_images(spec: str) -> bool:
 def _parse(spec: str) -> tuple[str, str]:
     """Return the name of the reader and its path, "" if it needs none; for code of the user, "code" and the spec."""
     known = plugins.names("datasets/readers")
-    scheme, colon, rest = spec.partition(":")
+    scheme, colon, argument = spec.partition(":")
     if scheme.lower() in WITH_PATH:
-        if not rest:
+        if not argument:
             raise SettingsError(f"The data set '{spec}' lacks a path.", f"Write {scheme.lower()}:PATH.")
-        return scheme.lower(), rest
+        return scheme.lower(), argument
     candidates = [name for name in known if name not in WITH_PATH]
     if data_is_code(spec) and _can_be_imported(spec.rpartition(":")[0]):
         return _CODE, spec
     if colon and scheme.lower() == "torchvision":
         candidates.remove(_EMBEDDED)
     elif colon:
-        rest = spec  # An unknown scheme; the error message contains the whole spec.
+        argument = spec  # An unknown scheme; the error message contains the whole spec.
     by_letters = {_letters(name): name for name in candidates}
-    word = rest if colon else spec
+    word = argument if colon else spec
     if _letters(word) not in by_letters:
         schemes = ["folder:PATH", *(f"{scheme}:FILE" for scheme in FILES), "file.py:fn"]
         listed = candidates if colon else [*candidates, *schemes]

@@ -95,8 +95,8 @@ def _by_runs(rows: Tensor, vector: Tensor) -> Tensor:
     NumPy calls the BLAS dot product for each run, in one loop in C; torch has no function for this.
     """
     matrix, column = rows.detach().numpy(), vector.detach().numpy()
-    count, rest = divmod(len(column), _RUN)
-    split = len(column) - rest
+    count, remainder = divmod(len(column), _RUN)
+    split = len(column) - remainder
     with numpy.errstate(all="ignore"):  # Non-finite values appear in the result.
         runs = numpy.matmul(matrix[:, :split].reshape(len(matrix), count, 1, _RUN), column[:split].reshape(count, _RUN, 1))
         return torch.from_numpy(runs.sum((1, 2, 3), dtype=float) + matrix[:, split:] @ column[split:])

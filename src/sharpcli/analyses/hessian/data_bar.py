@@ -74,10 +74,10 @@ class DataBarMeter:
 
     def _held_out(self, pairs: Eigenpairs) -> tuple[Objective, float, GroupedProduct] | None:
         """Return the objective on held-out samples, the analysed fraction, and the product there; None without such samples."""
-        rest = self._loaded.held_out(least=_LEAST, **self._settings.matrix())
-        if rest is None:
+        held_out = self._loaded.held_out(least=_LEAST, **self._settings.matrix())
+        if held_out is None:
             return None
-        objective, share = rest
+        objective, share = held_out
         operator = operator_of(self._settings.operator, objective, self._operator.objective.parameters(), memory=0)
         return objective, share, operator.quadratic_forms(pairs.vectors[0], groups=_GROUPS, seed=self._settings.seed)
 

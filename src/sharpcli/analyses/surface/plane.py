@@ -78,12 +78,12 @@ def plane_through(points: Sequence[Tensor], labels: Sequence[str]) -> Plane:
     """
     first, second, third = points
     across = second - first
-    rest = third - first
+    offset = third - first
     length = float(across.double().norm())
-    along = float(rest.double() @ across.double()) / max(length**2, 1e-300)
-    upward = rest - along * across
+    along = float(offset.double() @ across.double()) / max(length**2, 1e-300)
+    upward = offset - along * across
     height = float(upward.double().norm())
-    if length == 0 or height <= _SMALL * float(rest.double().norm() + length):
+    if length == 0 or height <= _SMALL * float(offset.double().norm() + length):
         raise InputError(
             "The three checkpoints lie on one line, so they do not span a plane.",
             "Give three checkpoints that are not on one line.",
