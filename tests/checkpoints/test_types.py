@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,19 @@ def test_all_tensors_together_take_what_such_a_file_can_hold(place: Path, monkey
 def test_memory_beside_the_file_is_not_read(place: Path):
     with pytest.raises(InputError, match="far more than the file holds"):
         _types.require_readable(place, {"a": torch.ones(251)})
+
+
+def test_the_size_of_weights_in_several_files_is_that_of_all_of_them(tmp_path: Path):
+    """An index is small, and a folder of a distributed checkpoint has no size of its own."""
+    from safetensors.torch import save_file
+
+    from sharpcli import checkpoints
+
+    parts = {f"w{number}": torch.ones(300, 100) for number in range(3)}
+    for name, tensor in parts.items():
+        save_file({name: tensor}, tmp_path / f"{name}.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {name: f"{name}.safetensors" for name in parts}}))
+    assert checkpoints.read(tmp_path).state.keys() == parts.keys()
+    with pytest.raises(InputError, match="far more than the file holds"):
+        _types.require_readable(index, {"w": torch.ones(1).expand(10**9)})

@@ -54,7 +54,7 @@ def _require_name(path: Path, name: str) -> None:
 
 def _require_size(path: Path, state: Mapping[str, Tensor]) -> None:
     """Refuse tensors that repeat the numbers of a small file very often, which is possible with a stride of 0."""
-    size = path.stat().st_size
+    size = _size(path)
     most = _SMALL + _TIMES * size
     for name, tensor in state.items():
         most -= tensor.numel() * tensor.element_size()
@@ -64,6 +64,14 @@ def _require_size(path: Path, state: Mapping[str, Tensor]) -> None:
                 f"'{name}' in {path} has {tensor.numel()} numbers, far more than the file holds.",
                 "Save it with .contiguous(), so that every number is in the file.",
             )
+
+
+def _size(path: Path) -> int:
+    """Return the number of bytes of a file; for a folder or an index of several files, that of all files in the folder."""
+    if path.is_dir() or path.suffix == ".json":
+        folder = path if path.is_dir() else path.parent
+        return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return path.stat().st_size
 
 
 def require_real(path: Path, name: str, tensor: Tensor) -> None:
