@@ -105,6 +105,19 @@ def test_a_file_of_the_trainer(sharpcli: Run, trained: tuple[Path, ModuleType, A
     assert values(sharpcli, *words, "--loss", "ce:weight=1/2/0.5") == pytest.approx(wanted(weight.double()), rel=1e-6)
 
 
+def test_a_data_module_without_validation_data(tmp_path: Path) -> None:
+    """The base class has a `val_dataloader` that only raises."""
+    from sharpcli.datasets.user_data import splits_of
+
+    class OnlyTraining(lightning.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.randn(9, 5), torch.arange(9) % 3), 4)
+
+    data = splits_of(OnlyTraining(), "the data", None, -100, unlabelled=False)
+    assert len(data.train) == 9
+    assert data.parts().keys() == {"train"}
+
+
 def test_an_argument_goes_before_the_record(sharpcli: Run, trained: tuple[Path, ModuleType, Any]):
     file, *_ = trained
     code = file.with_name("litnet.py")

@@ -57,14 +57,14 @@ def load_from_code(
         if attribute is None:
             known = public_callables(module)
             hint = closest(spec.rpartition(":")[2], known) if known else "Write a function that returns the data."
-            raise InputError(f"'{spec}' names nothing.", hint)
+            raise InputError(f"The module of '{spec}' has no such name.", hint)
         answer = attribute
         if callable(attribute):
             check_arguments(attribute, options, reserved=())
             with errors_named(spec, "called"):
                 answer = attribute(**options)
         elif options:
-            raise SettingsError(f"'{spec}' is no function, so it takes no --data-arg.", "Leave --data-arg out.")
+            raise SettingsError(f"'{spec}' is not a function, so --data-arg cannot be used.", "Remove --data-arg.")
         return splits_of(answer, spec, transform, ignore_index, unlabelled=unlabelled)
 
 
@@ -90,7 +90,8 @@ def splits_of(
         parts = {name: Part.of(part, spec, name) for name, part in given.items()}
     needless = frozenset(DEFAULTS) - frozenset().union(*(part.needed for part in parts.values()))
     if len({part.is_next_token for part in parts.values()}) > 1:
-        raise InputError(f"In '{spec}' the targets of one split only are the tokens.", "Give both splits targets of one kind.")
+        message = f"In '{spec}' the targets equal the input tokens in only one of the two splits."
+        raise InputError(message, "Use the same kind of targets in both splits.")
     numbers = Numbers(spec, needless, parts["train"].is_next_token, transform)
     splits = {name: part.split(numbers, ignore_index) for name, part in parts.items()}
     words = [transform.words if transform else f"as {spec} gives them", numbers.remark]
@@ -122,11 +123,16 @@ def _of_module(module: Any) -> dict[str, Any]:
     parts = {"train": module.train_dataloader()}
     for name in ("val_dataloader", "test_dataloader"):
         made = getattr(module, name, None)
-        if "test" not in parts and callable(made):
+        if "test" not in parts and callable(made) and not _is_placeholder(made):
             loader = made()
             loader = loader[0] if isinstance(loader, list | tuple) and loader else loader
             parts |= {} if loader is None or loader == [] else {"test": loader}
     return parts
+
+
+def _is_placeholder(method: Any) -> bool:
+    """Return whether a method is that of the base class of Lightning, which only raises an error."""
+    return getattr(method, "__module__", "").partition(".")[0] in ("lightning", "pytorch_lightning")
 
 
 def _num_classes(splits: Sequence[Split]) -> int:
