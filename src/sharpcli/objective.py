@@ -142,6 +142,11 @@ class Objective:
         return len(self.targets)
 
     @property
+    def num_terms(self) -> int:
+        """The number of loss terms, each counted once, whatever its weight."""
+        return self.criterion.count(self.targets)
+
+    @property
     def loss_name(self) -> str:
         """The name of the loss with its options."""
         return str(self.criterion.spec)

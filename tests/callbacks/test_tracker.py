@@ -195,6 +195,23 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "final.pt").read_bytes() == before
     sharpcli.track(model, data, tmp_path / "run", overwrite=True, topk=2).close()
     assert len(lines(tmp_path / "run", "sharpness")[0]["eigenvalues"]) == 2
+    assert not (tmp_path / "run" / ".replaced").exists()
+
+
+def test_measures_that_cannot_be_computed_are_left_out_of_all(tmp_path: Path) -> None:
+    model, inputs, targets, _ = made()
+    data = {"train": (inputs, targets), "test": (inputs[:9], targets[:9])}  # Fewer test samples than are asked for.
+    with pytest.warns(UserWarning, match="subspace=100 is left out"):
+        tracker = sharpcli.track(model, data, tmp_path / "run", measure=["all"], samples=20)
+    (line,) = tracker.records.lines["sharpness"]
+    assert len(line["measures"]) > 8
+    assert "epsilon-sharpness:subspace=100" not in line["measures"]
+
+
+def test_steps_without_records_are_said(tmp_path: Path) -> None:
+    model, inputs, targets, _ = made()
+    with pytest.warns(UserWarning, match="has no records of the first 7 steps"):
+        sharpcli.track(model, (inputs, targets), tmp_path / "run", first_step=7).close()
 
 
 def test_what_cannot_be_followed_is_refused_before_training(tmp_path: Path) -> None:

@@ -142,3 +142,15 @@ def test_a_measure_that_needs_a_plain_mean_is_left_out_with_its_reason(place: Pa
     said = " ".join(answer.stderr.split())
     assert "fisher-rao is left out: it needs a plain mean over loss terms, and the loss is ce:weight=0.2/3.0/1.0." in said
     assert "epsilon-sharpness:subspace=100 is left out: the model has only 43 parameters." in said
+
+
+@pytest.mark.parametrize("measure", ["gradient-noise", "local-volume", "average-case", "worst-case", "gradient-norm"])
+def test_a_common_factor_of_all_weights_changes_no_measure(measure: str, place: Path, sharpcli: Callable[..., Any]) -> None:
+    """The mean is divided by the weights, so only their ratios matter."""
+    values = []
+    for loss in (LOSS, "ce:weight=2/30/10"):
+        answer = sharpcli("sharpness", *words(place), "--loss", loss, "--measure", measure, "--json")
+        assert answer.exit_code == 0, answer.stderr
+        values.append([reading["value"] for reading in json.loads(answer.stdout)["result"]["readings"]])
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+    assert None not in values[0]

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 from sharpcli import __version__, checkpoints, files, progress
 from sharpcli.analyses.hessian import largest, planner_for
-from sharpcli.analyses.sharpness import RequestedMeasure, requested_measures
+from sharpcli.analyses.sharpness import RequestedMeasure, applicable_measures, requested_measures
 from sharpcli.callbacks.optimizers import Rates
 from sharpcli.curvature.planner import Planner
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError, SettingsError, SharpcliError, described
-from sharpcli.loading import LiveModel, live_or_file, load_checkpoint
+from sharpcli.loading import LiveModel, LoadedCheckpoint, live_or_file, load_checkpoint
 from sharpcli.models.user_models import inside
 from sharpcli.objective import Objective
 from sharpcli.random_states import random_states_kept
 from sharpcli.runtime import is_first_process
 from sharpcli.settings import HessianSettings, chosen
 from sharpcli.training.records import NAMES, Records
-from sharpcli.training.run_folder import refuse_to_overwrite, set_aside
+from sharpcli.training.run_folder import forget_aside, refuse_to_overwrite, set_aside
 from sharpcli.training.tracking import DistanceTracker, is_log_spaced, sharpness_line
 
 _INIT, _FINAL = "init.pt", "final.pt"
@@ -124,6 +124,7 @@ class Tracker:
             self._attempt()
         last = self.records.lines["metrics"][-1] if self.records.has("metrics", self.steps) else {}
         losses = {name: value for name, value in last.items() if name.startswith(("train_", "test_"))}
+        forget_aside(self.folder)
         self._write(_FINAL, state, {"stopped_by": "end of training", **({"final": losses} if losses else {})})
         self.records.write()
 
@@ -282,13 +283,23 @@ def track(
         refuse_to_overwrite(where)
     with _apart():
         loaded = load_checkpoint(place, settings)
-        objectives = {
-            split: loaded.objective(split, **(settings.matrix() if split == settings.split else {}))
-            for split in loaded.data.parts()
-        }
+        objectives = {split: _objective(loaded, split, settings) for split in loaded.data.parts()}
+        if "all" in measure:
+            measures = tuple(applicable_measures(measures, objectives[settings.split]))
+        if first_step and not files.is_there(where / _INIT):
+            progress.warn(f"{where} has no records of the first {first_step} steps: distances are those from this step on.")
         return Tracker(
             inside(model), loaded.data, objectives, settings, where, every, measures, save_every, Rates(optimizer), first_step
         )
+
+
+def _objective(loaded: LoadedCheckpoint, split: str, settings: HessianSettings) -> Objective:
+    """Return the mean loss over a split; the options of the matrix are for the split that is followed."""
+    if split == settings.split:
+        return loaded.objective(split, **settings.matrix())
+    if settings.samples is not None:
+        settings = replace(settings, samples=min(settings.samples, len(loaded.data.part(split))))
+    return replace(loaded, settings=settings).objective(split)
 
 
 def _require_whole(model: nn.Module) -> None:

@@ -50,7 +50,7 @@ def read(
     operator = operator_of("hessian", objective, theta)
     pairs = eigenpairs(operator, Wanted(min(_OUTLIERS, len(theta))), seed=seed)
     known = [place for place, good in enumerate(pairs.converged) if good]
-    scale = objective.total_weight * sigma**2
+    scale = objective.num_terms * sigma**2
     integral = spectral_density(
         operator,
         probes=probes,

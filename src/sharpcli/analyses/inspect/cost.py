@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from sharpcli.curvature.operators import operator_of
+from sharpcli.analyses.hessian.search import operator_for, planner_for
 from sharpcli.objective import Objective
 from sharpcli.results import HessianCost
 from sharpcli.runtime import gaussian
@@ -22,7 +22,7 @@ def hessian_cost(objective: Objective) -> HessianCost:
     """Return the cost of the largest eigenvalues, from two products on some of the samples.
 
     The first product also pays for what is done once, so the second one is timed. A pass of all samples is taken to cost in
-    proportion to their number. The search itself may choose a faster product.
+    proportion to their number.
 
     Raises:
         SharpcliError: The model has no products.
@@ -31,9 +31,9 @@ def hessian_cost(objective: Objective) -> HessianCost:
     few = objective.among(torch.arange(count, device=objective.targets.device))
     theta = objective.parameters()
     wanted = min(_TOPK, len(theta))
-    products = min(HessianSettings(topk=wanted).expected_products(), len(theta))
-    operator = operator_of("hessian", few, theta, memory=0)
-    vector = gaussian(theta, 0, _STREAM)
+    settings = HessianSettings(topk=wanted)
+    operator = operator_for(few, theta, settings, planner_for(settings))
+    products, vector = min(settings.expected_products(), len(theta)), gaussian(theta, 0, _STREAM)
     seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()
