@@ -220,5 +220,5 @@ def test_what_cannot_be_analysed_is_said(code: Path):
         sharpcli.hessian("net.pt", data)
     with pytest.raises(InputError, match="cannot take inputs of shape"):
         sharpcli.hessian(model, (torch.randn(10, 4), torch.arange(10) % 3))
-    with pytest.raises(InputError, match="'the data' answers with a int"):
+    with pytest.raises(InputError, match="'the data' returns a int"):
         sharpcli.hessian(model, 3)

@@ -174,7 +174,7 @@ QUESTIONS = [
     ("seqsquare", "in two ways", "ce:class_axis=1"),
     ("multilabel", "cross-entropy needs classes", "--loss bce"),
     ("onelogit", "one output for each target", "--loss bce"),
-    ("tuple", "answers with several tensors", "--output 0 or --output 1"),
+    ("tuple", "returns several tensors", "--output 0 or --output 1"),
 ]
 
 

@@ -73,7 +73,7 @@ USELESS: list[tuple[str, object, str]] = [
     (
         "model.arguments",
         ["hidden=1000000000"],
-        "would have 5000000000 parameters or more, far more than the weights in the file",
+        "would have 5000000000 parameters or more, many more than the file of weights contains",
     ),
     ("model.arguments", ["hidden=3000,3000,3000"], "would have 18"),
     ("data.arguments", ["tokens=3"], "records data that cannot be used: The option tokens cannot be 3"),

@@ -251,7 +251,7 @@ def test_points_without_targets_are_for_a_loss_by_code_only(sharpcli: Run, code:
         "hessian", code.with_name("field.pt"), "--model", f"{code}:field", "--data", f"{code}:points", "--loss", "mse"
     )
     assert (answer.exit_code, answer.stdout) == (3, "")
-    assert "which is no data" in answer.stderr
+    assert "which cannot be read as data" in answer.stderr
 
 
 def test_the_objective_counts_its_terms(code: Path):

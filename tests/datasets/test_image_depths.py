@@ -93,7 +93,7 @@ def test_numbers_of_no_known_scale_are_refused(tmp_path: Path) -> None:
     Image.fromarray(BYTES.astype(np.int32) * 100_000).save(tmp_path / "int.tif")
     Image.fromarray(np.stack([BYTES] * 3, -1)).convert("LAB").save(tmp_path / "lab.tif")
     for name, mode in (("float", "F"), ("int", "I"), ("lab", "LAB")):
-        refused(tmp_path / f"{name}.tif", f"kind {mode}, whose full scale is not known")
+        refused(tmp_path / f"{name}.tif", f"kind {mode}; the largest possible pixel value is not known")
 
 
 def test_what_is_behind_transparent_pixels_is_asked(tmp_path: Path) -> None:

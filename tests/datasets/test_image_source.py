@@ -103,7 +103,7 @@ def test_numbers_that_are_not_finite_are_refused_when_they_are_read(pictures: Pa
     code = pictures.parent / "dark.py"
     code.write_text("import torch\ndef numbers(image): return torch.full((3, 4, 4), float(image.width > 30)).log()\n")
     data = reader.load(str(pictures), transform=transform_named(f"{code}:numbers"))
-    with pytest.raises(InputError, match="The inputs hold NaN or infinity"):
+    with pytest.raises(InputError, match="The inputs contain NaN or infinity"):
         data.train.inputs[:]
 
 

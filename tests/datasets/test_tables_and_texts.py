@@ -59,7 +59,7 @@ def test_the_first_row_is_a_sample_if_it_has_a_number(tmp_path: Path):
         ("a,b\n1,2\nx,2\n", (), "Line 3 of .* has 'x', which is no number"),
         ("1\n2\n", (), "has one column"),
         ("a,b\n1,2\n", ("target=c",), "no column 'c'"),
-        ("a,b\n1,2\n", ("target=7",), "none of the number 7"),
+        ("a,b\n1,2\n", ("target=7",), "has 2 columns, so there is no column 7"),
         ("1,nan\n2,1\n", (), "NaN"),
         ("1,-1\n2,1\n", (), "class -1"),
     ],
@@ -67,6 +67,34 @@ def test_the_first_row_is_a_sample_if_it_has_a_number(tmp_path: Path):
 def test_tables_that_are_none(tmp_path: Path, text: str, arguments: tuple[str, ...], words: str):
     with pytest.raises(InputError, match=words):
         table(tmp_path, text, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "words", "hint"),
+    [
+        ("1,dog\n2,3\n", None, "'dog' and '3'", "only words or only numbers"),
+        ("1,3\n2,dog\n", None, "'dog' and '3'", "only words or only numbers"),
+        ("1,dog\n2,nan\n", None, "'dog' and 'nan'", "only words or only numbers"),
+        ("1,0.5\n2,\n", None, "'' and '0.5'", "only words or only numbers"),
+        ("1,0\n2,1\n", "9,dog\n", "'dog' and '0'", "only words or only numbers"),
+        ("1,dog\n2,cat\n", "9,1\n", "'cat' and '1'", "only words or only numbers"),
+        ("0,1,kind\n3,4,0\n5,6,1\n", None, "'kind' and '0'", "the name of the column, add --data-arg target=kind"),
+    ],
+)
+@pytest.mark.parametrize("loss", ["ce", "ce:ignore_index=-1"])
+def test_targets_that_are_words_and_numbers(tmp_path: Path, text: str, more: str | None, words: str, hint: str, loss: str):
+    """They would be classes of one kind only if the numbers were words, which for integers is another numbering."""
+    (tmp_path / "t.csv").write_text(text)
+    (tmp_path / "more.csv").write_text(more or "")
+    arguments = (f"test={tmp_path / 'more.csv'}",) if more else ()
+    with pytest.raises(InputError, match=f"targets in .* contain words and numbers, such as {words}") as caught:
+        resolve(f"csv:{tmp_path / 't.csv'}", root="", arguments=arguments, loss=loss)
+    assert hint in caught.value.hint
+
+
+def test_the_name_of_the_column_of_targets_ends_the_mix(tmp_path: Path):
+    data = table(tmp_path, "0,1,kind\n3,4,0\n5,6,1\n", "target=kind")
+    assert (data.train.inputs.tolist(), data.train.targets.tolist()) == ([[3, 4], [5, 6]], [0, 1])
 
 
 def test_a_long_text_is_cut_into_pieces(tmp_path: Path):
@@ -85,6 +113,33 @@ def test_several_texts(tmp_path: Path):
     data = resolve(f"tokens:{tmp_path / 't.npz'}", root="")
     assert data.train.inputs.tolist() == [[0, 1], [3, 4]]
     assert data.part("test").targets.tolist() == [[2, 3], [5, 6]]
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [{"test": 2}, {"train": 9, "test": 2}, {"test": 2, "x": 9}, {"x": 2}, {"train": 2}],
+    ids=lambda given: "-".join(given),
+)
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_the_test_texts_of_a_second_npz_file(tmp_path: Path, arrays: dict[str, int], kind: str):
+    texts = np.arange(6).reshape(2, 3)
+    np.save(tmp_path / "t.npy", texts)
+    np.savez(tmp_path / "t.npz", train=texts, test=texts + 5)
+    np.savez(tmp_path / "more.npz", **{name: texts + added for name, added in arrays.items()})
+    data = resolve(f"tokens:{tmp_path / 't'}.{kind}", root="", arguments=(f"test={tmp_path / 'more.npz'}",))
+    assert data.train.inputs.tolist() == [[0, 1], [3, 4]]
+    assert data.part("test").inputs.tolist() == [[2, 3], [5, 6]]
+    assert data.num_classes == 8
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ()])
+def test_a_second_npz_file_without_test_texts(tmp_path: Path, names: tuple[str, ...]):
+    texts = np.arange(6).reshape(2, 3)
+    np.save(tmp_path / "t.npy", texts)
+    np.savez(tmp_path / "more.npz", **dict.fromkeys(names, texts))
+    with pytest.raises(InputError, match="more.npz' has no array 'test'") as caught:
+        resolve(f"tokens:{tmp_path / 't.npy'}", root="", arguments=(f"test={tmp_path / 'more.npz'}",))
+    assert caught.value.hint == "Store the test texts as test, or as the only array."
 
 
 @pytest.mark.parametrize(
@@ -119,7 +174,7 @@ def test_tensors(tmp_path: Path, content: object):
 @pytest.mark.parametrize("content", [X, {"x_train": X}, {"test": (X, Y)}, {"weights": X}, (X, "y"), "x"])
 def test_files_that_hold_no_data(tmp_path: Path, content: object):
     torch.save(content, tmp_path / "d.pt")
-    with pytest.raises(InputError, match="holds no t"):
+    with pytest.raises(InputError, match="does not contain tensors|holds no training data"):
         resolve(f"pt:{tmp_path / 'd.pt'}", root="")
 
 
@@ -144,7 +199,7 @@ def test_only_images_take_a_transform(tmp_path: Path):
 
 def test_a_sparse_tensor_is_no_array(tmp_path: Path):
     torch.save((X.to_sparse(), Y), tmp_path / "d.pt")
-    with pytest.raises(InputError, match="no plain array"):
+    with pytest.raises(InputError, match="a tensor that cannot be converted to an array: "):
         resolve(f"pt:{tmp_path / 'd.pt'}", root="")
 
 

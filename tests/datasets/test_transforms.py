@@ -90,7 +90,7 @@ def test_code_of_the_user(code: Path):
     ("name", "words"),
     [
         ("draws", "is random"),
-        ("text", "answers with str"),
+        ("text", "returns str"),
         ("fails", "ValueError: no"),
         ("returns_text", "returned a str"),
         ("number", "names no function"),
@@ -109,8 +109,8 @@ def test_code_that_is_no_transform(code: Path, name: str, words: str):
         ("mean=0.5,std=0", "greater than 0", "mean="),
         ("mean=0.5,0.5,std=0.5", "as many numbers", "mean="),
         ("mean=a,std=1", "'mean=a', which is no number", "mean="),
-        ("crop=0", "no size behind crop", "crop=224"),
-        ("resize=1.5", "no size behind resize", "resize=224"),
+        ("crop=0", "no valid size after crop", "crop=224"),
+        ("resize=1.5", "no valid size after resize", "resize=224"),
         ("mean=1,std=1,mean=1", "'mean' twice", "mean="),
         ("mean=1,st=1", "has 'st'", "std"),
         ("imagenet", "names no transform", "torchvision:WEIGHTS"),
@@ -155,7 +155,7 @@ def test_images_of_several_sizes_in_folders(tmp_path: Path, parts: tuple[str, ..
         torch.testing.assert_close(data.train.inputs[:][0], transforms.Compose(steps)(image))
     with pytest.raises(InputError, match="after the transform"):
         resolve(f"folder:{root}", root="", transform="none").train.inputs[:]
-    with pytest.raises(SettingsError, match="raw clashes with --transform"):
+    with pytest.raises(SettingsError, match="raw cannot be combined with --transform"):
         resolve(f"folder:{root}", root="", transform="mean=0.5,std=0.25", arguments=["raw=True"])
 
 

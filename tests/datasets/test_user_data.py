@@ -144,7 +144,7 @@ def test_arguments_go_to_the_function(code: Path):
     assert len(loaded(code, "sized", "count=4").train) == 4
     with pytest.raises(SettingsError, match="no option called 'cout'"):
         loaded(code, "sized", "cout=4")
-    with pytest.raises(SettingsError, match="is no function"):
+    with pytest.raises(SettingsError, match="is not a function, so --data-arg cannot be used"):
         loaded(code, "tensors", "count=4")
 
 
@@ -243,16 +243,16 @@ def test_images_of_bytes_need_a_transform(code: Path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nothing", "answers with a NoneType"),
+        ("nothing", "returns a NoneType, which cannot be read as data"),
         ("random", "other numbers for the same samples"),
-        ("not_finite", "hold NaN or infinity"),
-        ("half_shifted", "of one split only are the tokens"),
+        ("not_finite", "contain NaN or infinity"),
+        ("half_shifted", "targets equal the input tokens in only one of the two splits"),
         ("strings", "is a tuple of a list of a str, a str, torch.int64"),
         ("ragged", r"different shapes, \(2,\) and \(4,\)"),
         ("uneven", "10 inputs and 9 targets"),
         ("empty", "train data of .* are empty"),
         ("fails", "ValueError: no such file"),
-        ("fail", "names nothing"),
+        ("fail", "The module of '.*' has no such name"),
     ],
 )
 def test_what_is_no_data_is_described(code: Path, name: str, words: str):

@@ -163,7 +163,7 @@ def test_a_folder_that_is_damaged_or_says_too_little(sharpcli: Run, texts: dict[
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "no-such"}))
     assert "describes no model that transformers knows" in refused()
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": None}))
-    assert "names no class of the model" in refused()
+    assert "does not name the class of the model" in refused()
     (tmp_path / "config.json").unlink()
     assert "does not name the model of its weights" in refused()
 
@@ -214,7 +214,7 @@ def test_a_net_that_timm_does_not_have(sharpcli: Run, pictures: Path, tmp_path: 
     assert "Did you mean resnet" in answer.stderr
     answer = sharpcli(*words, "--model", "timm:test_vit", "--model-arg", "pretrained=True")
     assert answer.exit_code == 2
-    assert "The option 'pretrained' is not taken." in answer.stderr
+    assert "The option 'pretrained' is not allowed." in answer.stderr
 
 
 def test_the_number_of_outputs_is_that_of_the_file_in_any_order_of_its_tensors(sharpcli: Run, pictures: Path, tmp_path: Path):

@@ -123,8 +123,8 @@ def test_the_chosen_part_is_the_outputs_wherever_the_model_goes(way: str, asked:
         ("dict", "logit", "no output 'logit'", "Known: logits"),
         ("dict of two", "0", "no output '0'", "Known: hidden, logits"),
         ("tuple", "2", "no output '2'", "Known: 0, 1"),
-        ("nothing", None, "a dict, in which there is no tensor", "tensor"),
-        ("none", None, "a NoneType, in which there is no tensor", "tensor"),
+        ("nothing", None, "a dict, which contains no tensor", "tensor"),
+        ("none", None, "a NoneType, which contains no tensor", "tensor"),
     ],
 )
 def test_what_is_not_clear_is_asked(way: str, asked: str | None, message: str, hint: str) -> None:
@@ -157,13 +157,13 @@ def test_the_only_tensor_is_taken_and_said() -> None:
 def test_an_answer_that_changes_is_told() -> None:
     net = made("tuple", "1")
     net.way = "dict"
-    with pytest.raises(InputError, match=r"now answers with a dict of logits \(N, 3\), without the output '1'"):
+    with pytest.raises(InputError, match=r"now returns a dict of logits \(N, 3\), without the output '1'"):
         net(torch.zeros(2, 4))
     net.way = "tensor"
-    with pytest.raises(InputError, match=r"now answers with a tensor \(N, 3\), without"):
+    with pytest.raises(InputError, match=r"now returns a tensor \(N, 3\), without"):
         net(torch.zeros(2, 4))
     plain = Plain(Net("tuple"), LOSSES["ce"])
-    with pytest.raises(InputError, match="In training the model answers with a tuple"):
+    with pytest.raises(InputError, match="In training mode the model returns a tuple"):
         plain.outputs(torch.zeros(2, 4))
     assert ChosenOutput("0")(net, None, (1, 2, torch.ones(1))[2:]).tolist() == [1]
 

@@ -126,7 +126,7 @@ def _targets(key: str, array: NDArray[Any], ignore_index: int) -> Tensor:
         if len(wrong):
             low = int(wrong.min())
             signs = bool(((classes == -1) | (classes == 1)).all())
-            hint = f"Count classes from 0; {IGNORED} is ignored, and {low} would be with --loss ce:ignore_index={low}."
+            hint = f"Count classes from 0. {IGNORED} is ignored; to ignore {low} as well, add --loss ce:ignore_index={low}."
             hint = "Store labels of -1 and 1 as 0 and 1." if signs else hint
             raise InputError(f"{key} has the class {low}.", hint)
         return classes

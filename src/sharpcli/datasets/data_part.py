@@ -195,7 +195,7 @@ def _batches(part: Any, spec: str) -> Iterator[Batch]:
     elif isinstance(part, Iterable) and not isinstance(part, Mapping | str) and not is_array(part):
         loader = part  # Batches.
     else:
-        raise InputError(f"'{spec}' answers with {described(part)}, which is no data.", SHAPES)
+        raise InputError(f"'{spec}' returns {described(part)}, which cannot be read as data.", SHAPES)
     again = None if isinstance(loader, Iterator) else next(iter(loader), None)  # An iterator can be read only once.
     for number, value in enumerate(loader):
         batch = batch_of(value, spec)

@@ -91,7 +91,7 @@ def _refuse_scale(image: Image.Image, path: str, raw: str, *, deep: bool) -> Non
     known = image.mode in (*_GREY, *_COLOURS, *_OTHER_COLOURS, *_WITH_ALPHA)
     if not (known or deep) or ";12" in raw:
         words = "12 bits" if ";12" in raw else f"pixels of the kind {image.mode}"
-        raise InputError(f"The image '{path}' has {words}, whose full scale is not known.", _AS_NPZ)
+        raise InputError(f"The image '{path}' has {words}; the largest possible pixel value is not known.", _AS_NPZ)
     most = max((int(word) for word in raw.split() if word.isdigit()), default=0)
     if not deep and ((";16" in raw and raw not in _SHORT_COLOURS) or most > _OPAQUE):
         raise InputError(f"The image '{path}' has 16 bits a colour, of which only 8 can be read.", _AS_NPZ)
@@ -102,8 +102,8 @@ def _refuse_transparent(image: Image.Image, path: str, *, deep: bool) -> None:
         return
     if deep or int(np.asarray(image.convert("RGBA"))[..., 3].min()) < _OPAQUE:
         raise InputError(
-            f"The image '{path}' has transparent pixels, whose colour depends on what is behind them.",
-            "Put it on the background that the model was trained with, and store it without transparency.",
+            f"The image '{path}' has transparent pixels; their colour depends on the background.",
+            "Draw it on the background that was used in training, and store it without transparency.",
         )
 
 

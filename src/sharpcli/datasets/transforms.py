@@ -81,7 +81,7 @@ class Transform:
             numbers = self.of_image(image)
         if not isinstance(numbers, Tensor) or numbers.ndim == 0 or not numbers.is_floating_point():
             answer = f"{numbers.dtype}" if isinstance(numbers, Tensor) else type(numbers).__name__
-            raise InputError(f"The transform '{self.text}' answers with {answer}.", "Let it return a tensor of floats.")
+            raise InputError(f"The transform '{self.text}' returns {answer}.", "Return a floating-point tensor.")
         return numbers.float()
 
 
@@ -134,7 +134,9 @@ def _parsed(text: str) -> Transform:
             raise SettingsError(f"--transform has '{word}', which is no number.", _WRITE) from None
     for name in ("resize", "crop"):
         if name in values and not (len(values[name]) == 1 and values[name][0].is_integer() and 1 <= values[name][0] <= 2**15):
-            raise SettingsError(f"--transform has no size behind {name}=.", f"Give a number of pixels, such as {name}=224.")
+            raise SettingsError(
+                f"--transform has no valid size after {name}=.", f"Give a number of pixels, such as {name}=224."
+            )
     if ("mean" in values) != ("std" in values) or len(values.get("mean", ())) != len(values.get("std", ())):
         raise SettingsError("--transform needs as many numbers behind std= as behind mean=.", _WRITE)
     if any(not 0 < number < float("inf") for number in values.get("std", ())):

@@ -69,7 +69,7 @@ def _quiet(logging: Any) -> Iterator[None]:
 def _class_of(transformers: Any, config: Any, name: str | None, folder: Path) -> type[nn.Module]:
     names = [name] if name else [str(one) for one in getattr(config, "architectures", None) or ()]
     if not names:
-        raise InputError(f"{folder / CONFIG} names no class of the model.", "Say which: --model hf:CLASS.")
+        raise InputError(f"{folder / CONFIG} does not name the class of the model.", "Add the class: --model hf:CLASS.")
     kind = getattr(transformers, names[0], None)
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
         message = f"transformers has no model class called '{names[0]}'."

@@ -11,7 +11,7 @@ from sharpcli import progress
 from sharpcli.errors import InputError, SettingsError
 
 _DEPTH = 3  # Levels of nested dicts, tuples and objects that are searched for tensors.
-_ALWAYS = "Let it answer alike in training and in eval mode, whatever it is given."
+_ALWAYS = "The model must return the same kind of result in training mode and in eval mode, for all inputs."
 
 
 class ChosenOutput:
@@ -34,7 +34,7 @@ class ChosenOutput:
         """
         tensors = tensors_of(answer)
         if self.key not in tensors:
-            raise InputError(f"The model now answers with {describe_answer(answer)}, without the output '{self.key}'.", _ALWAYS)
+            raise InputError(f"The model now returns {describe_answer(answer)}, without the output '{self.key}'.", _ALWAYS)
         return tensors[self.key]
 
 
@@ -53,25 +53,21 @@ def choose_output(model: nn.Module, answer: object, name: str | None, spec: str)
     """
     if isinstance(answer, Tensor):
         if name is not None:
-            raise SettingsError(f"'{spec}' answers with one tensor, of which --output chooses nothing.", "Leave --output out.")
+            raise SettingsError(f"'{spec}' returns one tensor, so --output has no effect.", "Remove --output.")
         return
     tensors = tensors_of(answer)
     if not tensors:
-        raise InputError(
-            f"'{spec}' answers with {describe_answer(answer)}, in which there is no tensor.", "Return a tensor of outputs."
-        )
+        raise InputError(f"'{spec}' returns {describe_answer(answer)}, which contains no tensor.", "Return the output tensor.")
     if name is None and len(tensors) > 1:
         flags = " or ".join(f"--output {name}" for name in tensors)
-        raise InputError(
-            f"'{spec}' answers with several tensors: {describe_answer(answer)}.", f"Say which is the outputs: {flags}."
-        )
+        raise InputError(f"'{spec}' returns several tensors: {describe_answer(answer)}.", f"Choose the output: {flags}.")
     key = next(iter(tensors)) if name is None else _name_of(answer, name)
     if key not in tensors:
         raise InputError(
-            f"'{spec}' has no output '{name}'; it answers with {describe_answer(answer)}.", f"Known: {', '.join(tensors)}."
+            f"'{spec}' has no output '{name}'; it returns {describe_answer(answer)}.", f"Known: {', '.join(tensors)}."
         )
     if name is None:
-        progress.note(f"'{spec}' answers with {describe_answer(answer)}, whose only tensor is taken as the outputs.")
+        progress.note(f"'{spec}' returns {describe_answer(answer)}; its only tensor is used as the output.")
     model.register_forward_hook(ChosenOutput(key))
 
 
@@ -87,7 +83,7 @@ def require_tensor(answer: object) -> Tensor:
         InputError: The result is not a tensor, although it was one when the model was tested in eval mode.
     """
     if not isinstance(answer, Tensor):
-        raise InputError(f"In training the model answers with {describe_answer(answer)} instead of one tensor.", _ALWAYS)
+        raise InputError(f"In training mode the model returns {describe_answer(answer)} instead of one tensor.", _ALWAYS)
     return answer
 
 

@@ -67,6 +67,6 @@ def _refusal(spec: str, count: int, tensors: int, most: int | None) -> InputErro
             f"The model '{spec}' would have {count} parameters or more, too many for memory.", "Check --model-arg."
         )
     return InputError(
-        f"The model '{spec}' would have {count} parameters or more, far more than the weights in the file.",
-        "Give the model it was trained with: --model and, for its size, --model-arg.",
+        f"The model '{spec}' would have {count} parameters or more, many more than the file of weights contains.",
+        "Name the model that was trained: --model, and --model-arg for its size.",
     )

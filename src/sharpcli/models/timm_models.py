@@ -31,7 +31,7 @@ def build_timm_model(name: str, num_classes: int, options: Mapping[str, object],
         raise SettingsError(f"timm has no model called '{name}'.", guessed(name, timm.list_models(), LISTED))
     for reserved in ("pretrained", "checkpoint_path"):
         if reserved in options:
-            raise SettingsError(f"The option '{reserved}' is not taken.", "The weights are those of the checkpoint.")
+            raise SettingsError(f"The option '{reserved}' is not allowed.", "The weights are loaded from the checkpoint.")
 
     def build() -> nn.Module:
         with warnings.catch_warnings():

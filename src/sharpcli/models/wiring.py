@@ -166,7 +166,7 @@ class Wiring:
             if type(module).__module__.startswith("sharpcli."):
                 raise
             message = f"The method wire_units of {type(module).__name__} failed: {described(error)}."
-            raise InputError(message, "Mend that method, or leave --align out.") from error
+            raise InputError(message, "Correct that method, or remove --align.") from error
 
     def _through_norm(self, norm: nn.Module, layout: Layout) -> Layout:
         for tensor in (*norm.parameters(recurse=False), *norm.buffers(recurse=False)):
@@ -178,8 +178,9 @@ class Wiring:
                 units.runs.add(run)
                 if start % run or units.count % run or any(max(run, other) % min(run, other) for other in units.runs):
                     raise InputError(
-                        "Units cannot be permuted across a GroupNorm whose groups cut through what a shortcut joins.",
-                        "Leave --align out, or use BatchNorm.",
+                        "Units cannot be permuted across a GroupNorm whose groups do not match the groups of channels that "
+                        "a shortcut adds or concatenates.",
+                        "Remove --align, or use BatchNorm.",
                     )
                 start += units.count
         return layout

@@ -33,8 +33,8 @@ def load(
     """Read a table of numbers.
 
     The first row contains the names of the columns if `target` is a name or no input cell of this row is a number. If all
-    targets are integers, they are classes counted from 0; if all are numbers, they are regression targets; if a target is
-    not a number, the words are classes in alphabetical order.
+    targets are integers, they are classes counted from 0; if all are numbers, they are regression targets; if none is a
+    number, the words are classes in alphabetical order.
 
     Args:
         root: Path of the file, in UTF-8.
@@ -49,15 +49,31 @@ def load(
 
     Raises:
         InputError: A file is missing, has no rows, has one column or lacks the target column; an input is not a number;
-            rows differ in length; or a class is negative.
+            rows differ in length; targets are words and numbers; or a class is negative.
     """
     paths = {"train": Path(root)} | ({"test": files.expanded(test)} if test else {})
     tables = {part: _read(path, target) for part, path in paths.items()}
-    words = sorted({word for _, column in tables.values() for word in column if not is_number(word)})
+    words = _words(tables, paths, target)
     arrays: dict[str, NDArray[Any]] = {}
     for part, (inputs, column) in tables.items():
         arrays[f"x_{part}"], arrays[f"y_{part}"] = inputs, _targets(column, words, values=values)
     return splits_of_arrays(arrays, Path(root).stem, root, ignore_index=ignore_index)
+
+
+def _words(
+    tables: dict[str, tuple[NDArray[np.float64], list[str]]], paths: dict[str, Path], target: str | int | None
+) -> list[str]:
+    """Return the targets of all tables in sorted order if they are words, and an empty list if they are numbers."""
+    cells = [cell for _, column in tables.values() for cell in column]
+    words, number = sorted({cell for cell in cells if not is_number(cell)}), next(filter(is_number, cells), None)
+    if words and number is not None:
+        # As words, the numbers would be other classes than in a column of numbers, and a missing number would be a class.
+        places = " and ".join(f"'{path}'" for path in paths.values())
+        hint = "Use only words or only numbers."
+        if cells[0] in words and not isinstance(target, str):  # The first row may be names although one of them is a number.
+            hint += f" If '{cells[0]}' is the name of the column, add --data-arg target={cells[0]}."
+        raise InputError(f"The targets in {places} contain words and numbers, such as '{words[0]}' and '{number}'.", hint)
+    return words
 
 
 def _read(path: Path, target: str | int | None) -> tuple[NDArray[np.float64], list[str]]:
@@ -106,14 +122,14 @@ def _place(path: Path, target: str | int | None, names: list[str]) -> int:
             raise InputError(f"'{path}' has no column '{target}'.", closest(target, names))
         return names.index(target)
     if not 0 <= target < width:
-        raise InputError(f"'{path}' has {width} columns, and none of the number {target}.", "Count columns from 0.")
+        raise InputError(f"'{path}' has {width} columns, so there is no column {target}.", "Count columns from 0.")
     return target
 
 
 def _targets(column: list[str], words: list[str], *, values: bool) -> NDArray[Any]:
     if words:
         known = {word: number for number, word in enumerate(words)}
-        return np.array([known.get(cell, -1) for cell in column])
+        return np.array([known[cell] for cell in column])
     numbers = np.array([float(cell) for cell in column])
     whole = not values and bool(((numbers == np.round(numbers)) & (np.abs(numbers) < 2**53)).all())
     return numbers.astype(np.int64) if whole else numbers

@@ -63,7 +63,10 @@ def load(
     if size is not None:
         require_at_least("size", size, 1)
     if transform is not None and raw and transform.text != NO_TRANSFORM:
-        raise SettingsError("The data option raw clashes with --transform.", "Leave raw out; --transform none is the same.")
+        raise SettingsError(
+            "The data option raw cannot be combined with --transform.",
+            "Remove raw, or use --transform none, which has the same effect.",
+        )
     folders = [_open(path) for path in _parts(Path(root))]
     if folders[0].classes != folders[1].classes:
         odd = sorted(set(folders[0].classes) ^ set(folders[1].classes))

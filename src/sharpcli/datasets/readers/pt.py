@@ -61,7 +61,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         parts = {"train": content}
     for pair in parts.values():
         if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair)):
-            raise InputError(f"'{path}' holds no tensors of inputs and targets.", _WRITE)
+            raise InputError(f"'{path}' does not contain tensors of inputs and targets.", _WRITE)
     if "train" not in parts:
         raise InputError(f"'{path}' holds no training data.", _WRITE)
     return {f"{axis}_{part}": tensor for part, pair in parts.items() for axis, tensor in zip("xy", pair, strict=True)}
@@ -73,5 +73,6 @@ def _array(tensor: Tensor) -> NDArray[Any]:
     try:
         array: NDArray[Any] = (tensor.float() if narrow else tensor).numpy()
     except (TypeError, RuntimeError) as error:  # For example for a sparse tensor.
-        raise InputError(f"The file has a tensor that is no plain array: {first_line(error)}.", _WRITE) from error
+        message = f"The file contains a tensor that cannot be converted to an array: {first_line(error)}."
+        raise InputError(message, _WRITE) from error
     return array

@@ -30,7 +30,7 @@ def load(
             text, which is cut into pieces; an array (N, T) contains N texts.
         download: Not used.
         length: Number of input tokens in each piece of a long text; a remainder is dropped.
-        test: Path of a second npy file for the test split.
+        test: Path of a second file for the test split: npy, or npz with "test" or with one array.
         ignore_index: A target that is ignored in addition to -100, as set in the loss.
 
     Returns:
@@ -58,6 +58,8 @@ def _read(path: Path, part: str) -> dict[str, NDArray[Any]]:
     if not files.is_there(path):
         raise InputError(f"There is no file '{path}'.", "Check the path behind tokens:.")
     if path.suffix.lower() == ".npz":
+        if part == "test":
+            return {"test": _test_texts(path)}
         arrays = files.read_arrays(path)
         if "train" not in arrays:
             raise InputError(f"'{path}' has no array 'train'.", "Store the texts as train and test, or as one npy file.")
@@ -69,6 +71,19 @@ def _read(path: Path, part: str) -> dict[str, NDArray[Any]]:
         raise
     except Exception as error:  # numpy raises errors of several kinds.
         raise InputError(f"'{path}' cannot be read as a npy file: {first_line(error)}.", "Write it with numpy.save.") from error
+
+
+def _test_texts(path: Path) -> NDArray[Any]:
+    """Return the array "test" of an npz file, or its only array."""
+
+    def choose(names: list[str]) -> list[str]:
+        chosen = ["test"] if "test" in names else names
+        if len(chosen) != 1:
+            raise InputError(f"'{path}' has no array 'test'.", "Store the test texts as test, or as the only array.")
+        return chosen
+
+    (texts,) = files.read_arrays(path, choose).values()
+    return texts
 
 
 def _pairs(tokens: NDArray[Any], length: int, place: str) -> tuple[NDArray[Any], NDArray[Any]]:

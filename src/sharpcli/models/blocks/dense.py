@@ -19,7 +19,7 @@ def require_dropout(dropout: float) -> None:
         SettingsError: `dropout` is below 0, or 1 or more.
     """
     if not 0 <= dropout < 1:
-        raise SettingsError(f"The option dropout is {dropout}, but is a share.", "Choose 0 <= dropout < 1.")
+        raise SettingsError(f"The option dropout is {dropout}, but must be a probability.", "Choose 0 <= dropout < 1.")
 
 
 def dense_layers(num_inputs: int, widths: Sequence[int], norm: str, dropout: float | None = None) -> list[nn.Module]:
