@@ -62,6 +62,10 @@ class InputError(SharpcliError):
     exit_code = 3
 
 
+class CodeNeededError(InputError):
+    """A file can be opened only by running code that it contains."""
+
+
 class NumericalError(SharpcliError):
     """Weights, loss, gradient or a product are not finite (exit code 4)."""
 

@@ -48,7 +48,7 @@ def imported(spec: str) -> Iterator[tuple[ModuleType, Any]]:
     source, _, name = spec.rpartition(":")
     file = expanded(source) if source.endswith(".py") else None
     folder = (file.parent if file else Path.cwd()).resolve()
-    with _importable(folder), restored_afterwards():
+    with importable(folder), restored_afterwards():
         module = _import_file(file, spec) if file else _import_name(source, spec)
         yield module, _attribute(module, name)
 
@@ -131,7 +131,7 @@ def _import_name(name: str, spec: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
+def importable(folder: Path) -> Iterator[None]:
     """Allow code to import files in `folder` inside the block."""
     sys.path.insert(0, str(folder))
     try:

@@ -280,7 +280,18 @@ OPTIONS: dict[str, tuple[str, Callable[[dict[str, Any], Net], bool]]] = {
     "chunk_size": ("--chunk-size 7", lambda r, net: near(r, down(net.hessian())[:5]) and r["conditions"]["chunk_size"] == 7),
 }
 # Nothing of an npz file: tests/datasets. What is compiled: tests/cli/test_engines.py. Answers that are no tensor: tests/cases.
-ELSEWHERE = {"data_arg", "data_root", "download", "compile", "ignore_keys", "num_classes", "output", "transform", "weights"}
+ELSEWHERE = {
+    "allow_pickle",
+    "data_arg",
+    "data_root",
+    "download",
+    "compile",
+    "ignore_keys",
+    "num_classes",
+    "output",
+    "transform",
+    "weights",
+}
 
 
 def parts(net: Net) -> dict[str, float]:

@@ -83,6 +83,11 @@ def plain() -> None:
     save(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
 
 
+def pickled() -> None:
+    plain()
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), "whole-model.pt")
+
+
 def physics() -> None:
     code = "import torch\nfrom torch import nn\n"
     code += "def make(): return nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 1))\n"
@@ -192,6 +197,7 @@ MAKERS: dict[str, Callable[[], None]] = {
     "timm": timm_nets,
     "Hugging Face": texts,
     "Lightning": lightning_file,
+    "A file that holds the model itself": pickled,
     "A folder of torch.distributed.checkpoint": distributed,
 }
 OTHERS: dict[str, Callable[[], None]] = {"csv:": table, "tokens:": texts, "npz:arrays": numbers, "pt:tensors": numbers}

@@ -187,7 +187,7 @@ def _measure(
             notes.append(f"φ{' failed' if sharpness.phi is None else ''}: {sharpness.note}")
     if "distance" in settings.metrics:
         try:
-            init = start or reference(loaded.checkpoint, settings.init, settings.ignore_keys)
+            init = start or reference(loaded.checkpoint, settings.init, settings.ignore_keys, settings.allow_pickle)
             measured["distance"] = displacement(loaded.checkpoint, init, model=loaded.model).distance
         except InputError as error:
             if settings.init or start:

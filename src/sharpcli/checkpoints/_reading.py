@@ -17,8 +17,9 @@ from sharpcli.checkpoints._distributed import is_distributed, read_distributed
 from sharpcli.checkpoints._folders import FINAL, no_weights
 from sharpcli.checkpoints._metadata import own_content
 from sharpcli.checkpoints._sets import WeightSet
+from sharpcli.checkpoints._trusted import read_trusted
 from sharpcli.checkpoints._types import require_readable
-from sharpcli.errors import InputError
+from sharpcli.errors import CodeNeededError, InputError
 
 _KEY = "::"
 _VERSIONS = 1000  # A larger number is not a version: the file is damaged.
@@ -81,7 +82,12 @@ def there(paths: Sequence[str | Path]) -> list[str | Path]:
 
 
 def read(
-    path: str | Path, weights: str | None = None, *, preferred: str | None = None, ignore: Sequence[str] = ()
+    path: str | Path,
+    weights: str | None = None,
+    *,
+    preferred: str | None = None,
+    ignore: Sequence[str] = (),
+    allow_pickle: bool = False,
 ) -> Checkpoint:
     """Read a checkpoint: one of sharpcli, a plain or wrapped state dict, safetensors, or a distributed checkpoint.
 
@@ -90,12 +96,13 @@ def read(
         weights: The set of weights to read; default: the only set.
         preferred: The set to read if there are several sets; it has no effect on a file without this set.
         ignore: Globs over the names of tensors that are left out.
+        allow_pickle: Whether a file that needs code to open may run it.
 
     Raises:
         InputError: The file is missing, damaged, of an unknown version, holds no tensors, needs code to open, or has
             several sets of weights and none is requested.
     """
-    checkpoint = _read(path, weights, preferred)
+    checkpoint = _read(path, weights, preferred, allow_pickle)
     return _without(checkpoint, ignore) if ignore else checkpoint
 
 
@@ -116,7 +123,7 @@ def _without(checkpoint: Checkpoint, globs: Sequence[str]) -> Checkpoint:
     return replace(checkpoint, state=state, left_out=(*checkpoint.left_out, *sorted(ignored)))
 
 
-def _read(path: str | Path, weights: str | None, preferred: str | None) -> Checkpoint:
+def _read(path: str | Path, weights: str | None, preferred: str | None, allow_pickle: bool) -> Checkpoint:
     place = locate(path)
     wanted = _address(path)[1] or weights
     if place.is_dir():
@@ -129,7 +136,13 @@ def _read(path: str | Path, weights: str | None, preferred: str | None) -> Check
         return _taken(place, "weights in several files", [WeightSet("", read_parts(place))], None, wanted)
     if files.is_safetensors(place):
         return _taken(place, "safetensors", [WeightSet("", files.read_safetensors(place))], None, wanted)
-    content = files.read_object(place)
+    try:
+        content = files.read_object(place)
+    except CodeNeededError as error:
+        if not allow_pickle:
+            error.hint = f"{error.hint} If you trust the file, --allow-pickle opens it: it can then run any code."
+            raise
+        content = read_trusted(place)
     if isinstance(content, dict) and isinstance(content.get("format"), str) and content["format"] == "sharpcli":
         version = content.get("format_version")
         if type(version) is int and version not in READABLE_VERSIONS and abs(version) < _VERSIONS:

@@ -19,7 +19,15 @@ from sharpcli.settings import REPEATED
 
 DEFAULTS_FILE = "sharpcli.toml"
 _TASK = ("model", "data", "loss")
-_NOT_A_DEFAULT = ("resume", "overwrite", "list_recipes", "state", "vectors", "out")  # These are meant for one command.
+_NOT_A_DEFAULT = (
+    "allow_pickle",
+    "resume",
+    "overwrite",
+    "list_recipes",
+    "state",
+    "vectors",
+    "out",
+)  # These are meant for one command.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import torch
 
-from sharpcli.errors import InputError
+from sharpcli.errors import CodeNeededError, InputError
 from sharpcli.files._archive import damaged
 from sharpcli.files._inert import STAND_INS
 
@@ -119,7 +119,7 @@ def _needs_code(place: Path, reason: str, blocked: list[str]) -> InputError | No
     if not blocked and not any(words in reason for words in _OF_CODE):
         return None
     named = ", ".join(name.rstrip(".")[:_LONGEST] for name in dict.fromkeys(blocked[:5]))
-    return InputError(
+    return CodeNeededError(
         f"{place} can be opened only by running code that it contains{f' ({named})' if named else ''}.",
-        f"{_SAVE_WEIGHTS}; sharpcli never runs a checkpoint's code.",
+        f"{_SAVE_WEIGHTS}.",
     )

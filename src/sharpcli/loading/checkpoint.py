@@ -96,7 +96,9 @@ def load_checkpoint(path: str | Path | LiveModel, settings: AnalysisSettings) ->
         if isinstance(path, LiveModel):
             loaded = _of_live(path, settings)
         else:
-            checkpoint = checkpoints.read(path, settings.weights, ignore=settings.ignore_keys)
+            checkpoint = checkpoints.read(
+                path, settings.weights, ignore=settings.ignore_keys, allow_pickle=settings.allow_pickle
+            )
             loaded = rebuild(checkpoint, load_data(checkpoint, settings), settings)
         checkpoints.require_finite(loaded.model, loaded.checkpoint.path)
         require_function(loaded.model, loaded.data.train.inputs, loaded.runtime)

@@ -112,6 +112,9 @@ class SubjectSettings:
     ignore_keys: tuple[str, ...] = option(
         (), "Tensors of the file to leave out, as a glob such as 'head.*'. Repeat for several.", "GLOB"
     )
+    allow_pickle: bool = option(
+        False, "Open files that need code to be opened. Such a file can run any code: only for files that you trust."
+    )
     data: str | None = option(
         None,
         "Data: fashion-mini, mnist, cifar10, ..., npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn. "

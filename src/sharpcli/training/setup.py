@@ -79,7 +79,7 @@ class TrainingSetup:
             )
         model.to(runtime.dtype)
         if settings.init_from:
-            start = checkpoints.read(settings.init_from, settings.weights)
+            start = checkpoints.read(settings.init_from, settings.weights, allow_pickle=settings.allow_pickle)
             checkpoints.fit(start, model)
             checkpoints.require_finite(model, start.path)
         require_function(model, data.train.inputs, runtime)

@@ -68,10 +68,14 @@ def distance(
         if isinstance(place, LiveModel):
             final, model = place.checkpoint(), place.copy()
         else:
-            final = checkpoints.read(place, settings.weights, ignore=settings.ignore_keys)
+            final = checkpoints.read(place, settings.weights, ignore=settings.ignore_keys, allow_pickle=settings.allow_pickle)
             model = named_model(final, settings)
             steps = checkpoints.saved_steps(files.expanded(place), final)
-        initial = reference(final, settings.init, settings.ignore_keys) if init is None else weights_in_memory(init)
+        initial = (
+            reference(final, settings.init, settings.ignore_keys, settings.allow_pickle)
+            if init is None
+            else weights_in_memory(init)
+        )
         ends, start, *between = _parameters([final, initial, *steps], model)
         whole = _displacement(final, ends, start, per_layer=settings.per_layer)
         along = tuple(_displacement(step, at_step, start) for step, at_step in zip(steps, between, strict=True))
@@ -96,14 +100,14 @@ def distance(
         )
 
 
-def reference(checkpoint: Checkpoint, init: str | None, ignore: tuple[str, ...] = ()) -> Checkpoint:
+def reference(checkpoint: Checkpoint, init: str | None, ignore: tuple[str, ...] = (), allow_pickle: bool = False) -> Checkpoint:
     """Return the weights to measure from: the named weights, else the initial weights of the checkpoint's run.
 
     Raises:
         InputError: There are no such weights.
     """
     if init:
-        return checkpoints.read(init, preferred=checkpoint.weights, ignore=ignore)
+        return checkpoints.read(init, preferred=checkpoint.weights, ignore=ignore, allow_pickle=allow_pickle)
     return checkpoints.initial_weights(checkpoint)
 
 

@@ -45,7 +45,7 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
         if listed:
             rows = (checkpoints.run_in(folder) for folder in progress.each("run", listed))
             return RunsResult(folder=str(checkpoint), rows=tuple(_run_row(row) for row in rows if row), **record.fields())
-        read = checkpoints.read(checkpoint, settings.weights, ignore=settings.ignore_keys)
+        read = checkpoints.read(checkpoint, settings.weights, ignore=settings.ignore_keys, allow_pickle=settings.allow_pickle)
         parts, checks, cost = _looked_into(read, settings)
         return InspectResult(
             checkpoint=subject_of(read),
