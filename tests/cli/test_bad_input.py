@@ -293,10 +293,10 @@ USAGE = [
 
 
 def check(answer: Any, exit_code: int) -> None:
-    """One sentence and one hint, each on a line of its own, and nothing else; no full stop behind a command to be copied."""
+    """One sentence, perhaps an indented table, and one hint, and nothing else; no full stop behind a command to be copied."""
     assert answer.exit_code == exit_code, answer.stderr
     assert answer.stdout == ""
-    lines = answer.stderr.splitlines()
+    lines = [line for line in answer.stderr.splitlines() if not line.startswith("  ")]
     assert [line.partition(" ")[0] for line in lines] == ["error:", "hint:"], answer.stderr
     assert all((line.endswith(".") and not line.endswith("..")) or ": sharpcli " in line for line in lines), answer.stderr
 
