@@ -68,7 +68,7 @@ def of_width_in_file(checkpoint: Checkpoint, build: Callable[[int], nn.Module], 
     for name, tensor in checkpoint.state.items():
         # The file's name may have a wrapper's prefix in front.
         own = name if name in shapes else next((known for known in shapes if name.endswith(f".{known}")), None)
-        if own is not None and tensor.ndim and shapes[own] != tensor.shape and shapes[own][:1] == (width,):
+        if own is not None and tensor.ndim and tensor.numel() and shapes[own] != tensor.shape and shapes[own][:1] == (width,):
             in_file.add(len(tensor))
     return build(in_file.pop()) if len(in_file) == 1 else model
 

@@ -9,13 +9,11 @@ import torch
 from sharpcli.analyses.hessian.search import operator_for, planner_for
 from sharpcli.objective import Objective
 from sharpcli.results import HessianCost
-from sharpcli.runtime import gaussian
 from sharpcli.settings import HessianSettings
 from sharpcli.trial_passes import saved_bytes_per_sample
 
 _TOPK = 20
 _SAMPLES = 256  # The product is timed on so many samples at most.
-_STREAM = 0
 
 
 def hessian_cost(objective: Objective) -> HessianCost:
@@ -33,7 +31,7 @@ def hessian_cost(objective: Objective) -> HessianCost:
     wanted = min(_TOPK, len(theta))
     settings = HessianSettings(topk=wanted)
     operator = operator_for(few, theta, settings, planner_for(settings))
-    products, vector = min(settings.expected_products(), len(theta)), gaussian(theta, 0, _STREAM)
+    products, vector = min(settings.expected_products(), len(theta)), torch.ones_like(theta)
     seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()
