@@ -99,3 +99,20 @@ class Machine:
         self.server.wait(timeout=60)
         assert self.server.stdout is not None
         self.server.stdout.close()
+
+
+def two_processes(script: str, folder: Path) -> list[str]:
+    """Run a script in two processes that get their rank and a folder as arguments, and return what each wrote to stdout."""
+    (folder / "go.py").write_text(script)
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(folder / "go.py"), str(rank), str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    return [stdout for stdout, _ in said]

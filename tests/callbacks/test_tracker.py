@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch.nn import functional
 import sharpcli
 from sharpcli.callbacks import Tracker
 from sharpcli.errors import InputError, SettingsError
+from tests.processes import two_processes
 
 CODE = """
 from torch import nn
@@ -256,18 +255,11 @@ torch.distributed.destroy_process_group()
 
 @pytest.mark.slow
 def test_of_two_processes_the_first_one_measures(tmp_path: Path) -> None:
-    (tmp_path / "go.py").write_text(SCRIPT)
-    command = [sys.executable, str(tmp_path / "go.py")]
-    started = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=120) for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
-    assert said[1][0].strip() == "None"
+    first, second = two_processes(SCRIPT, tmp_path)
+    assert second.strip() == "None"
     sharp = lines(tmp_path / "run", "sharpness")
     assert [line["step"] for line in sharp] == [0, 2, 4, 5]
-    assert float(said[0][0]) == sharp[-1]["lambda_max"]
+    assert float(first) == sharp[-1]["lambda_max"]
 
 
 def test_it_is_made_by_track_only() -> None:

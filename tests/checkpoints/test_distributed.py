@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import nn
 
 from sharpcli import checkpoints
 from sharpcli.errors import InputError
+from tests.processes import two_processes
 
 
 def net() -> nn.Module:
@@ -157,14 +156,7 @@ torch.distributed.destroy_process_group()
 
 @pytest.mark.slow
 def test_the_parts_of_two_processes_are_put_together(tmp_path: Path) -> None:
-    (tmp_path / "go.py").write_text(SCRIPT)
-    command = [sys.executable, str(tmp_path / "go.py")]
-    started = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=120) for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
+    two_processes(SCRIPT, tmp_path)
     assert len(list((tmp_path / "dcp").glob("*.distcp"))) == 2
     state = checkpoints.read(tmp_path / "dcp").state
     assert torch.equal(state["a"], torch.arange(28.0).view(7, 4))
