@@ -49,18 +49,18 @@ def compare(
     """Measure losses, gap, λmax, φ and distance of every checkpoint.
 
     The generalization gap is test loss minus train loss; its standard error is that of a difference of
-    two independent means over samples. λmax and φ are those of `hessian` and `sharpness` with
-    their own defaults, apart from the tolerance and ε.
+    two independent means over samples. λmax and φ are computed as by `hessian` with `topk=1`, and by
+    `sharpness` in the full space; settings that `compare` does not have are the defaults.
 
     Args:
-        checkpoints: Files or run folders; or models in memory, as a list, or by their names in the result.
+        checkpoints: A list of files, run folders or models in memory, or a mapping from names in the result to models.
         data: For models in memory, or the name of a data set; see `hessian`.
-        init: Initial weights for the distance: a file, a model, or a state dict. Default: those that a file records.
+        init: Initial weights for the distance: a file, a model, or a state dict. Default: those that each file records.
         settings: Settings of the comparison.
         **options: Fields of the settings, instead of `settings`.
 
     Returns:
-        One row per checkpoint, in order; warns if the train losses differ by more than a factor of two.
+        One row for each checkpoint, in order. A warning is given if the train losses differ by more than a factor of two.
 
     Raises:
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
@@ -90,6 +90,8 @@ def compare(
 
 
 class _Measured(NamedTuple):
+    """One checkpoint: its row, the numbers of train and test samples, its loss and data, and the runtime."""
+
     row: CompareRow
     size: tuple[int, int]
     of: tuple[str, str]

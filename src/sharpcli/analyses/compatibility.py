@@ -15,7 +15,7 @@ _AGREEMENT = 1e-5  # Relative to the largest output.
 
 
 def require_compatible(first: LoadedCheckpoint, second: LoadedCheckpoint) -> None:
-    """Refuse two checkpoints if a loss between them has no meaning for either.
+    """Refuse two checkpoints between which the loss is not defined: they need the same model, loss and data.
 
     Raises:
         InputError: Tensors differ in name or shape, or the models, losses or data differ.

@@ -15,7 +15,7 @@ _Part = TypeVar("_Part")
 
 
 class OptionalParts:
-    """Runs the parts of an answer one by one; a part that fails is left out with a warning, and reported at the end."""
+    """Runs the optional parts of a result one by one; a part that fails is left out with a warning, and reported at the end."""
 
     def __init__(self, runtime: Runtime) -> None:
         """Start without a failure."""
@@ -30,20 +30,24 @@ class OptionalParts:
             compute: The computation; called once.
 
         Raises:
-            KeyboardInterrupt: Raised again.
+            KeyboardInterrupt: The user has stopped the computation.
         """
         try:
             return compute()
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # A model may raise anything, also SystemExit.
+        except BaseException as error:  # A model may raise any error, also SystemExit.
             progress.warn(f"{what} is missing: {reason(error)}")
             self._failed = self._failed or error
             release_memory(error, self._runtime)
             return None
 
     def require_all(self, result: Result) -> None:
-        """Raise IncompleteError, with the result, if a part has failed."""
+        """Raise an error if a part has failed.
+
+        Raises:
+            IncompleteError: A part has failed; the error holds the result without this part.
+        """
         if self._failed is not None:
             raise IncompleteError([result], self._failed) from self._failed
 
@@ -53,6 +57,7 @@ def run_each(tasks: Sequence[Callable[[], _Part]], label: str = "") -> list[_Par
 
     Raises:
         IncompleteError: A task has failed after others were complete; the error holds their results.
+        BaseException: The error of the first task, unchanged, if no result is complete.
     """
     results: list[_Part] = []
     for compute in progress.each(label, tasks) if label else tasks:

@@ -36,6 +36,6 @@ class AnswerRecord:
 
 @contextmanager
 def recording(settings: SubjectSettings) -> Iterator[AnswerRecord]:
-    """Record an analysis, with every warning given inside the `with` block; random numbers of the caller do not change."""
+    """Record an analysis with all warnings inside the `with` block; restore the random states of the caller after the block."""
     with progress.gathering() as warnings, random_states_kept():
         yield AnswerRecord(settings, warnings)

@@ -1,4 +1,4 @@
-"""Rescale weights without a change of the function: the values of a measure before and after show its invariance."""
+"""Rescaling of weights that changes no prediction: a measure of sharpness before and after it shows its invariance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sharpcli.results import ReparamResult
 from sharpcli.settings import ReparamSettings, chosen
 
 _SAMPLES = 64
-_AGREEMENT = 1e-4  # Relative to the largest output, in the precision of the file.
+_AGREEMENT = 1e-4  # Largest allowed difference, relative to the largest output; weights are rounded to the type of the file.
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 _Convolution = nn.modules.conv._ConvNd
 
@@ -27,12 +27,12 @@ _Convolution = nn.modules.conv._ConvNd
 def reparam(
     source: str | Path, target: str | Path, settings: ReparamSettings | None = None, **options: object
 ) -> ReparamResult:
-    """Multiply one layer by a factor and compensate it in the next, or multiply the logits; then check the outputs.
+    """Multiply one layer by a factor and compensate the factor in the next layer, or multiply the logits; check the outputs.
 
-    A layer before BatchNorm (in eval mode): the running mean and variance are scaled with it; the scaling of the variance
-    takes the ε of the layer into account. A layer before another layer, with a positively homogeneous activation
-    between them: the weights of the other layer are divided. Logits: the last linear layer is multiplied, which changes
-    no prediction.
+    There are three cases. If BatchNorm (in eval mode) follows, its running mean and variance are scaled; the variance v becomes
+    c² (v + ε) - ε, where c is the factor and ε that of BatchNorm. If another layer follows, with a positively homogeneous
+    activation between the two, the weights of the other layer are divided by c. With `logits`, the last layer is multiplied,
+    which changes the loss but no prediction.
 
     Args:
         source: File, or run folder.
@@ -41,8 +41,9 @@ def reparam(
         **options: Fields of the settings, instead of `settings`.
 
     Raises:
-        InputError: The outputs changed by more than rounding: the two layers do not have this symmetry.
-        SettingsError: An unknown layer, a factor that is out of range, or a target that already exists.
+        InputError: The outputs changed by more than rounding, because the two layers do not have this symmetry; or the
+            checkpoint cannot be loaded, or has no layer to rescale.
+        SettingsError: The layer is unknown, the factor is out of range, or the target exists or is a safetensors file.
 
     References:
         Dinh et al., Sharp Minima Can Generalize For Deep Nets, ICML 2017, section 5.
@@ -55,7 +56,8 @@ def reparam(
     with recording(settings) as record:
         loaded = load_checkpoint(source, settings)
         model = private_copy(loaded.model)
-        if any(tensor.dtype == torch.float64 for tensor in loaded.checkpoint.state.values()):  # Keeps the others exact.
+        # If the file has float64 weights, the model is converted to float64, in which weights of all types are exact.
+        if any(tensor.dtype == torch.float64 for tensor in loaded.checkpoint.state.values()):
             checkpoints.fit(loaded.checkpoint, model.double())
         layer, into = _scale(model, settings)
         inputs = select(loaded.data.train.inputs, slice(_SAMPLES))
@@ -80,7 +82,7 @@ def reparam(
 
 
 def _scale(model: nn.Module, settings: ReparamSettings) -> tuple[str, str | None]:
-    """Rescale in place; return the layer and the layer that compensates it, or None for logits."""
+    """Rescale a model in place; return the names of the layer and of the layer that compensates it, None for logits."""
     layers = {
         name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | _Convolution | _BatchNorm)
     }
@@ -127,7 +129,7 @@ def _norm(model: nn.Module) -> float:
 
 
 def _write(target: Path, loaded: LoadedCheckpoint, model: nn.Module, how: dict[str, object]) -> None:
-    """Write the weights with the metadata of the file, except entries that are no longer true."""
+    """Write the weights with the metadata of the source file, without entries that the rescaling makes wrong."""
     untrue = ("init", "final") if how["into"] is None else ("init",)
     metadata = {key: value for key, value in loaded.checkpoint.metadata.items() if key not in untrue}
     name = f"{metadata.get('name') or metadata.get('mode') or loaded.checkpoint.path.stem} rescaled"

@@ -1,4 +1,4 @@
-"""Loading a checkpoint for an analysis: its weights, its model rebuilt, its data, and the check of its loss."""
+"""Loading of a checkpoint for an analysis: its weights, its model, its data, and the check of its loss."""
 
 from sharpcli.loading.checkpoint import LoadedCheckpoint, load_checkpoint, rebuild
 from sharpcli.loading.data import load_data

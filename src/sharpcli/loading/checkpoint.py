@@ -1,4 +1,4 @@
-"""From a path and settings to a model and its data: the first step of every analysis."""
+"""Loading of the model and the data of a checkpoint: the first step of every analysis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,16 @@ from sharpcli.settings.losses import unit_logits
 
 @dataclass(frozen=True, eq=False)
 class LoadedCheckpoint:
-    """A checkpoint with its model rebuilt and its data loaded."""
+    """A checkpoint with its model and its data.
+
+    Attributes:
+        checkpoint: The weights and their metadata.
+        model: The model with these weights, in the precision of the runtime.
+        data: The training split and, if there is one, the test split.
+        loss: Name of the loss with its options; see `LossSpec`.
+        runtime: Device and precision of the analysis.
+        settings: Settings of the analysis.
+    """
 
     checkpoint: Checkpoint
     model: nn.Module
@@ -39,19 +48,24 @@ class LoadedCheckpoint:
     settings: AnalysisSettings
 
     def objective(self, split: str | None = None, **options: Any) -> Objective:
-        """Return the mean loss over a split, or over the seeded subset that the settings ask for.
+        """Return the mean loss over a split, or over a seeded random subset of it if the settings have `samples`.
 
         Args:
-            split: Default: that of the settings.
-            **options: Further arguments of `Objective.of`, such as its BatchNorm policy.
+            split: Name of the split. Default: the split in the settings.
+            **options: Further arguments of `Objective.of`, such as `bn`.
+
+        Raises:
+            InputError: The data have no such split, or do not fit the model.
+            SettingsError: `samples` is larger than the split, or an option is unknown or contradicts another one.
         """
         name = split or self.settings.split
         return self._mean_over(subset(self.data.part(name), name, self.settings), **options)
 
     def held_out(self, *, least: int, **options: Any) -> tuple[Objective, float] | None:
-        """Return the mean loss over samples that were left out, at most as many as were taken, and the share s taken.
+        """Return the mean loss over held-out samples, and the analysed fraction s of the split.
 
-        None if the whole split is analysed, or so much of it that fewer than `least` samples are left.
+        Held-out samples are samples of the split that `objective` does not use, at most as many as it uses. Return None if
+        the whole split is analysed, or if fewer than `least` held-out samples remain.
         """
         others = held_out(self.data.part(self.settings.split), self.settings, least=least)
         return None if others is None else (self._mean_over(others[0], **options), others[1])
@@ -63,11 +77,11 @@ class LoadedCheckpoint:
         return Objective.of(self.model, samples.inputs, samples.targets, loss=self.loss, runtime=self.runtime, **options)
 
     def subject(self) -> Subject:
-        """Return what the file says about itself."""
+        """Return the description of the weights for a result."""
         return subject_of(self.checkpoint)
 
     def conditions(self, objective: Objective, split: str, *, engine: str = "gradients") -> Conditions:
-        """Return the conditions under which the numbers of this objective hold."""
+        """Return the conditions under which the numbers of an objective on a split were computed."""
         return Conditions(
             split=split,
             num_samples=objective.num_samples,
@@ -84,12 +98,17 @@ class LoadedCheckpoint:
 
 
 def load_checkpoint(path: str | Path | LiveModel, settings: AnalysisSettings) -> LoadedCheckpoint:
-    """Read a checkpoint, load its data, rebuild its model and put the weights in; or take a model in memory.
+    """Read a checkpoint, load its data, rebuild its model and load the weights into it; or use a model in memory.
+
+    Args:
+        path: A file, a run folder, or a model in memory.
+        settings: Settings of the analysis. They have priority over the model, data and loss that the checkpoint records.
 
     Raises:
-        InputError: Something is missing or does not fit; a model that is code is only run when `settings.model` names it.
-        NumericalError: The weights are not finite; buffers, such as masks, may be infinite.
-        SettingsError: An unknown name, or `samples` larger than the split.
+        InputError: The device, a file, the model or the data are missing or unusable, the weights do not fit, the checkpoint
+            names code that the settings do not name, or an output depends on more than the weights and its sample.
+        NumericalError: A parameter is NaN or infinite, or a buffer is NaN. Infinite buffers, such as masks, are allowed.
+        SettingsError: A name or an option is unknown, or the device does not support the precision.
     """
     with progress.task("open"):
         Runtime.open(settings.device, settings.dtype)  # A missing device is reported before any file is read.
@@ -115,13 +134,16 @@ def _of_live(live: LiveModel, settings: AnalysisSettings) -> LoadedCheckpoint:
 
 
 def rebuild(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings) -> LoadedCheckpoint:
-    """Rebuild the model of a checkpoint for its data and put the weights in.
+    """Rebuild the model of a checkpoint for its data, and load the weights into it.
 
     Raises:
-        InputError: They do not fit, or the model is code that the settings do not name.
+        InputError: No model is named, the weights or the data do not fit the model, or the checkpoint names code that the
+            settings do not name.
+        SettingsError: A name or an option is unknown.
     """
     runtime = Runtime.open(settings.device, settings.dtype)
-    model = build_model(checkpoint, data, settings).to(runtime.dtype)  # Before the weights: float64 ones stay as they are.
+    # Conversion before the weights are loaded: float64 weights are not rounded in an analysis in float64.
+    model = build_model(checkpoint, data, settings).to(runtime.dtype)
     checkpoints.fit(checkpoint, model)
     loss = loss_name(checkpoint, settings.loss)
     warn_of_loss_weights(checkpoint, loss)

@@ -1,4 +1,4 @@
-"""The data of a checkpoint: those that the user names, else those that it was trained on."""
+"""The data of a checkpoint: the data that the user names, else the data of its training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from sharpcli.user_code import never_run
 
 
 def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
-    """Return the data that the settings name, else those the checkpoint was trained on."""
+    """Return the data that the settings name, else the data that the checkpoint records.
+
+    Warn if the data with the recorded name have another fingerprint than the training data, or if bytes are only divided by
+    255 although the checkpoint records a transform.
+
+    Raises:
+        InputError: No data are named, the data or their transform cannot be used, or the checkpoint names code that the
+            settings do not name.
+        SettingsError: A name or an option in the settings is unknown.
+    """
     spec, arguments, _ = given_or_recorded(checkpoint, "data", settings.data, settings.data_arg)
     if spec is None:
         raise InputError(
@@ -50,14 +59,25 @@ def load_data(checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
 
 
 def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, arguments: tuple[str, ...]) -> str | None:
-    """Return the text of what is done to images; None for what the data set does by itself.
+    """Return the transform of images as a text of `--transform`; None for the default transform of the data set.
 
-    In this order: the transform that the user names; the recorded one, if the data are images; for images of a folder, the
-    evaluation transform of a model of torchvision or timm. A net that was trained elsewhere on a folder of images was
-    trained with a transform that nobody has named, and no choice would be safe.
+    The first of these that exists is used:
+
+    1. the transform that the settings name;
+    2. the transform that the checkpoint records, if the data are the recorded data or other images;
+    3. for `folder:PATH` and a checkpoint that records no data, the evaluation transform of its torchvision or timm model.
+
+    A checkpoint that records no data was not written by sharpcli. If case 3 has no transform, an error is raised, because
+    the transform of the training is unknown and results depend on it.
+
+    Args:
+        checkpoint: The checkpoint.
+        settings: Settings of the analysis.
+        spec: Name of the data.
+        arguments: Options of the data as "key=value" texts; with raw=True, the images of a folder have no transform.
 
     Raises:
-        InputError: The transform is not known, or the file names one that is code.
+        InputError: The transform is unknown, or it is code that the settings do not name.
     """
     record = checkpoint.metadata.get("data", {})
     if settings.transform is not None:
@@ -83,7 +103,7 @@ def transform_of(checkpoint: Checkpoint, settings: AnalysisSettings, spec: str, 
 
 
 def _warn_of_other_bytes(checkpoint: Checkpoint, data: DataSplits, transform: str | None) -> None:
-    """Warn where bytes were divided by 255 only, and the net was trained on images with a transform."""
+    """Warn if bytes are only divided by 255, but the checkpoint was trained on images with a transform."""
     recorded = checkpoint.metadata.get("data", {}).get("transform")
     if recorded and transform is None and data.preprocessing == DIVIDED:
         progress.warn(

@@ -1,4 +1,4 @@
-"""Models, weights and data in memory instead of in files: the objects of the caller are not changed."""
+"""Models, weights and data in memory instead of files. The objects of the caller are not changed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ _INITIAL = "<initial weights in memory>"
 
 @dataclass(frozen=True, eq=False)
 class LiveModel:
-    """A model with the data for its analysis.
+    """A model in memory, with the data for its analysis.
 
     Attributes:
-        model: Any module; a copy of it is analysed.
-        name: Its name in results, such as "<ResNet in memory>".
-        data: Any form of `datasets.user_data`; None if the settings name the data, or if no data are needed.
+        model: The model; a copy of it is analysed.
+        name: Name of the model in results, such as "<ResNet in memory>".
+        data: Data in a form that `datasets.user_data` describes; None if the settings name the data, or if no data are
+            needed.
     """
 
     model: nn.Module
@@ -44,23 +45,27 @@ class LiveModel:
 
     @staticmethod
     def of(model: nn.Module) -> LiveModel:
-        """Return a model with a name made from its class."""
+        """Return a model in memory whose name is made from its class."""
         return LiveModel(model, f"<{type(inside(model)).__name__} in memory>")
 
     def copy(self) -> nn.Module:
-        """Return a private copy on the CPU, without wrappers such as that of torch.compile."""
+        """Return a private copy of the model on the CPU, without wrappers such as that of `torch.compile`."""
         return private_copy(self._copy)
 
     def checkpoint(self) -> Checkpoint:
-        """Return the weights in the form of a checkpoint that was read from a file."""
+        """Return a copy of the weights as a `Checkpoint`."""
         return _in_memory(self.name, self._copy.state_dict())
 
     def splits(self, checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
-        """Return the data.
+        """Return the training split and, if there is one, the test split of the data.
 
         Args:
             checkpoint: The weights of the model.
-            settings: They name the data, unless the data are in memory.
+            settings: Loss and transform; also the name of the data if no data are in memory.
+
+        Raises:
+            InputError: The data are missing, damaged or do not fit the loss.
+            SettingsError: A name or an option in the settings is unknown.
         """
         if self.data is None:
             return load_data(checkpoint, settings)
@@ -71,10 +76,11 @@ class LiveModel:
         return data
 
     def rebuilt(self, data: DataSplits, settings: AnalysisSettings) -> nn.Module:
-        """Return a private copy on the CPU that answers with one tensor.
+        """Return a private copy of the model on the CPU that returns one tensor, the chosen output.
 
         Raises:
-            InputError: The model does not take the data.
+            InputError: The model cannot process the data, or its output is not unique; see `choose_outputs_of`.
+            SettingsError: `settings.output` is given, but the model returns one tensor.
         """
         model = self.copy()
         choose_outputs_of(model, self.name, data.input_shape, data.first_samples, settings.output)
@@ -96,17 +102,18 @@ def live_or_file(
     name: str | None = None,
     needs_data: bool = True,
 ) -> tuple[Place, dict[str, object]]:
-    """Return what to analyse, and the options of the analysis.
+    """Return the file or the model to analyse, and the options of the analysis, with `data` in them if it is a name.
 
     Args:
         checkpoint: A file, a run folder, or a model.
         data: Data for the model, or the name of a data set; None for the data that the file records.
         options: Options of the analysis.
-        name: Name of a model in results; None for a name made from its class.
-        needs_data: Whether a model cannot be analysed without data.
+        name: Name of the model in results; None for a name made from its class.
+        needs_data: Whether the analysis of a model in memory needs data.
 
     Raises:
-        SettingsError: A model without data, data in memory for a file, or a name for a file.
+        SettingsError: The arguments contradict each other: a model without data, a model and the option "model", data in
+            memory for a file, or a name for a file. Or `checkpoint` is neither a path nor a model.
     """
     given = [checkpoint] if name is None else {name: checkpoint}
     (place,), named = live_or_files(given, data, options, needs_data=needs_data)
@@ -116,16 +123,17 @@ def live_or_file(
 def live_or_files(
     checkpoints: object, data: object, options: Mapping[str, object], *, needs_data: bool = True
 ) -> tuple[list[Place], dict[str, object]]:
-    """Return what to analyse, in order, and the options of the analysis.
+    """Return the files or models to analyse, in order, and the options of the analysis, with `data` in them if it is a name.
 
     Args:
         checkpoints: One file or model, a sequence of them, or a mapping from names in results to models.
         data: Data for the models, or the name of a data set; None for the data that the files record.
         options: Options of the analysis.
-        needs_data: Whether a model cannot be analysed without data.
+        needs_data: Whether the analysis of a model in memory needs data.
 
     Raises:
-        SettingsError: A model without data, data in memory for a file, or something that is neither a file nor a model.
+        SettingsError: The arguments contradict each other: a model without data, a model and the option "model", data in
+            memory for a file, or a name for a file. Or a checkpoint is neither a path nor a model.
     """
     named = {**options, "data": data} if isinstance(data, str) else dict(options)
     in_memory = None if isinstance(data, str) else data
@@ -149,10 +157,10 @@ def live_or_files(
 
 
 def weights_in_memory(weights: nn.Module | Mapping[str, Tensor]) -> Checkpoint:
-    """Return the weights of a model, or of its state dict, in the form of a checkpoint that was read from a file.
+    """Return a copy of the weights of a model, or of its state dict, as a `Checkpoint`.
 
     Raises:
-        SettingsError: A value of the state dict is no tensor.
+        SettingsError: A value of the state dict is not a tensor.
     """
     if isinstance(weights, nn.Module):
         return LiveModel(weights, _INITIAL).checkpoint()
@@ -182,7 +190,7 @@ def _named(given: object, name: str) -> Place:
 
 
 def _numbered(places: list[Place]) -> list[Place]:
-    """Return the places with different names for models of one class."""
+    """Return the places; if several models have the same name, add a number to each of these names."""
     names = Counter(place.name for place in places if isinstance(place, LiveModel))
     seen = Counter[str]()
     answer: list[Place] = []

@@ -1,4 +1,4 @@
-"""The loss of a loaded checkpoint, held to the stored one; warnings of a loss that makes numbers meaningless."""
+"""Comparison of the loss of a loaded checkpoint with the stored loss, and warnings about losses without a useful curvature."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from sharpcli.loading.recorded import recorded_loss
 from sharpcli.objective import Evaluation, Objective
 from sharpcli.plausibility import implausible
 
-_AGREEMENT = 1e-3  # Relative.
-_TINY = 1e-7  # In float64: below it intervals were seen to be too narrow.
+_AGREEMENT = 1e-3  # Largest relative difference between a stored loss and a computed loss that agree.
+_TINY = 1e-7  # Loss in float64 below which intervals were too narrow in tests.
 
 
 def check_loss(
     loaded: LoadedCheckpoint, objective: Objective, evaluation: Evaluation, split: str, *, comparable: bool = True
 ) -> None:
-    """Check the loss against the one stored when the checkpoint was made; warn of what makes numbers meaningless.
+    """Compare the loss with the loss that the checkpoint stores, and warn if results may be wrong or have no meaning.
+
+    Warnings are given if the two losses differ, if the loss is 0 or so small that its digits are lost, and if a trained model
+    is not better than the best constant prediction.
 
     Args:
         loaded: The checkpoint.
-        objective: Its mean loss over the split.
-        evaluation: The loss at the weights of the file.
+        objective: The mean loss over the split.
+        evaluation: Loss and accuracy at the weights of the checkpoint.
         split: Name of the split.
-        comparable: Whether it was measured as the stored one was, with the BatchNorm statistics of the file.
+        comparable: Whether the loss was computed with the BatchNorm statistics of the file, as the stored loss was. It has
+            no effect for a model without BatchNorm.
 
     Raises:
         NumericalError: The loss is not finite.
@@ -50,14 +54,14 @@ def check_loss(
             f"The {split} loss is {evaluation.loss:.2g}: the probabilities have lost digits in float64. No wider type can "
             "measure this rounding error, so intervals may be too narrow."
         )
-    if loaded.checkpoint.metadata.get("step") != 0:  # Initial weights have learned nothing.
+    if loaded.checkpoint.metadata.get("step") != 0:  # Untrained weights are not better than a constant prediction.
         doubt = implausible(objective, evaluation, as_stored=same)
         if doubt:
             progress.warn(f"{loaded.checkpoint.path}: on the {split} split {doubt} (inputs {loaded.data.preprocessing}).")
 
 
 def stored_loss(loaded: LoadedCheckpoint, split: str, num_samples: int) -> float | None:
-    """Return the loss the checkpoint was stored with, if it is of the same loss function and as many samples."""
+    """Return the stored loss of a split; None if there is none, or if it is for another loss or number of samples."""
     metadata = loaded.checkpoint.metadata
     data = metadata.get("data", {})
     same_loss = "loss" in metadata and recorded_loss(loaded.checkpoint) == loaded.loss
@@ -66,5 +70,5 @@ def stored_loss(loaded: LoadedCheckpoint, split: str, num_samples: int) -> float
 
 
 def losses_agree(stored: float, measured: float) -> bool:
-    """Return whether a loss is the one a checkpoint has stored, up to another device or number of threads."""
+    """Return whether a stored and a computed loss agree, up to the effect of another device or number of threads."""
     return abs(stored - measured) <= _AGREEMENT * max(abs(stored), 1e-3)

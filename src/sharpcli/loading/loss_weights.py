@@ -1,4 +1,4 @@
-"""Class weights of a loss that a checkpoint file holds: a loss without them has another Hessian."""
+"""Class weights in a checkpoint file: they belong to the training loss, and the same loss without them has another Hessian."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sharpcli import progress
 from sharpcli.checkpoints import Checkpoint, of_a_loss
 from sharpcli.settings.losses import OPTIONS, LossSpec
 
-_LONGEST = 20  # Weights that a warning writes out.
+_LONGEST = 20  # Maximum number of weights that a warning lists.
 
 
 def warn_of_loss_weights(checkpoint: Checkpoint, loss: str) -> None:
-    """Warn if the file holds weights of a loss function, such as `criterion.weight`, that the measured loss does not have.
+    """Warn if a checkpoint contains weights of a loss, such as `criterion.weight`, that differ from those of the measured loss.
 
     Args:
-        checkpoint: The file.
-        loss: The measured loss, with its options.
+        checkpoint: The checkpoint.
+        loss: Name of the measured loss, with its options.
     """
     spec = LossSpec.parse(loss)
     for name in filter(of_a_loss, checkpoint.state):
@@ -37,7 +37,7 @@ def warn_of_loss_weights(checkpoint: Checkpoint, loss: str) -> None:
 
 
 def _weights(tensor: Tensor) -> tuple[float, ...] | None:
-    """Return the weights in a tensor; None if it holds none, or if all are 1."""
+    """Return the weights in a tensor; None if the tensor cannot contain weights, or if all weights are 1."""
     if tensor.ndim > 1 or not tensor.is_floating_point() or not tensor.numel():
         return None
     weights = tuple(tensor.double().flatten().tolist())

@@ -1,4 +1,4 @@
-"""The model of a checkpoint, freshly built: the one that the user names, else the recorded one if it runs no code."""
+"""The model of a checkpoint, with initial weights: the model that the user names, else the recorded one if it is not code."""
 
 from __future__ import annotations
 
@@ -19,11 +19,22 @@ from sharpcli.modules import private_copy
 from sharpcli.settings import AnalysisSettings
 from sharpcli.user_code import never_run
 
-_SPARE = 2**24  # Parameters.
+_SPARE = 2**24  # Number of parameters that a model may have in addition; see `most_parameters`.
 
 
 def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSettings) -> nn.Module:
-    """Return the freshly built model that the settings name, else the checkpoint's own if that runs no code."""
+    """Build the model that the settings name, else the model that the checkpoint records; its weights are initial ones.
+
+    Args:
+        checkpoint: The checkpoint; its tensors decide the number of outputs, unless the settings give it.
+        data: The data; they give the shape of a sample.
+        settings: Settings of the analysis.
+
+    Raises:
+        InputError: No model is named, the recorded model is code that the settings do not name, or the model cannot be built
+            or cannot process the data.
+        SettingsError: A name or an option in the settings is unknown.
+    """
     spec, arguments, own = given_or_recorded(checkpoint, "model", settings.model, settings.model_arg)
     if spec is None:
         raise InputError(
@@ -55,18 +66,21 @@ def build_model(checkpoint: Checkpoint, data: DataSplits, settings: AnalysisSett
 
 
 def of_width_in_file(checkpoint: Checkpoint, build: Callable[[int], nn.Module], width: int) -> nn.Module:
-    """Build a net of a library with as many outputs as the file has: data need not hold every class that it tells apart.
+    """Build a model with the number of outputs in the file, because the data need not contain every class of the training.
+
+    The model is built with `width` outputs first. If tensors whose first axis has this length have another shape in the file,
+    and the lengths of their first axes in the file are all equal, the model is built again with this number of outputs.
 
     Args:
-        checkpoint: Whose tensors the net is for.
-        build: Builds the net with so many outputs.
-        width: Outputs to begin with.
+        checkpoint: The checkpoint whose tensors the model will get.
+        build: Builds the model; its argument is the number of outputs.
+        width: Number of outputs of the first model.
     """
     model = build(width)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     in_file = set()
     for name, tensor in checkpoint.state.items():
-        # The file's name may have a wrapper's prefix in front.
+        # A wrapper may have added a prefix to the name in the file.
         own = name if name in shapes else next((known for known in shapes if name.endswith(f".{known}")), None)
         if own is not None and tensor.ndim and tensor.numel() and shapes[own] != tensor.shape and shapes[own][:1] == (width,):
             in_file.add(len(tensor))
@@ -74,29 +88,34 @@ def of_width_in_file(checkpoint: Checkpoint, build: Callable[[int], nn.Module], 
 
 
 def most_parameters(checkpoint: Checkpoint) -> int:
-    """Return how many parameters a model may have that is to be filled with the weights of a file.
+    """Return the largest allowed number of parameters of a model that will get the weights of a file.
 
-    With some to spare, so that a wrong model of an ordinary size is told from the right one by the names of its tensors.
+    The limit is twice the size of the file plus a constant. So a wrong model of usual size is still built, and the later error
+    can say which tensors differ.
     """
     return _SPARE + 2 * sum(tensor.numel() for tensor in checkpoint.state.values())
 
 
 def num_outputs(loss: str, data: DataSplits, spec: str) -> int:
-    """Return how many outputs a model needs; own code is told the number of classes also where it is to have one logit."""
+    """Return the number of outputs with which a model is built for a loss and data.
+
+    If the loss needs only one logit, code of the user gets the number of classes instead.
+    """
     wanted = loss_named(loss).num_outputs(data.train.targets, data.num_classes)
     return data.num_classes if wanted == 1 and model_is_code(spec) else wanted
 
 
 def output_difference(model: nn.Module, reference: nn.Module, inputs: Inputs, *, factor: float = 1.0) -> float:
-    """Return the largest difference of the outputs of two models, in parts of the largest output of the reference.
+    """Return the largest absolute difference between the outputs of two models, relative to the largest reference output.
 
-    Outputs that are not finite in both are equal: evaluation reports them.
+    Copies of both models run in eval mode, each in float64 if the model supports it. Two outputs of which neither is finite
+    count as equal, because the evaluation of the loss reports such outputs.
 
     Args:
-        model: Compared with the reference, in eval mode and in float64 where both can run in it.
-        reference: The other model.
-        inputs: Of some samples.
-        factor: Of the outputs of the reference.
+        model: The first model.
+        reference: The second model.
+        inputs: Inputs of some samples.
+        factor: Factor by which the outputs of the reference are multiplied before the comparison.
     """
     outputs, expected = (_outputs_in_float64(one, inputs) for one in (model, reference))
     expected = factor * expected
@@ -106,13 +125,13 @@ def output_difference(model: nn.Module, reference: nn.Module, inputs: Inputs, *,
 
 
 def _outputs_in_float64(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Return the outputs of a copy of a model in eval mode, in float64 if it can run in it."""
+    """Return the outputs of a copy of a model in eval mode, as float64; computed in float64 if the model supports it."""
     own = private_copy(model).eval()
     cpu = torch.device("cpu")
     with torch.no_grad():
         try:
             return _answer(private_copy(own).double(), converted(copied(inputs), cpu, torch.float64))
-        except Exception:  # A foreign model may know one precision only.
+        except Exception:  # A user's model may support one precision only, and may raise any error.
             return _answer(own, copied(inputs)).double()
 
 

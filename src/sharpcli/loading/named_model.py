@@ -1,4 +1,4 @@
-"""The model that --model names, where only weights are asked about: without data if it can be built without."""
+"""The model that `--model` names, for commands that only read weights: no data are loaded if the model can be built without."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from sharpcli.models.resolve import build_from_library, is_of_library, resolve
 from sharpcli.models.user_models import build_from_code
 from sharpcli.settings import AnalysisSettings
 
-_WIDTH = 1000  # Outputs that a net of a library is first built with: those of ImageNet.
+_WIDTH = 1000  # Number of outputs, as for ImageNet, with which a model of a library is first built.
 
 
 def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module | None:
-    """Return the freshly built model that the settings name; None if they name none.
+    """Return the model that the settings name, with initial weights; None if they name no model.
 
-    The shape of a sample and the number of classes are those of the data that are named, else what the file has on record;
-    a function of the user's is called without, and a model of a library has as many outputs as the file.
+    The shape of a sample and the number of classes come from the data that the settings name, else from the record in the
+    checkpoint. If neither exists, code of the user is called without them, and a model of a library gets the number of outputs
+    in the file. `settings.num_classes` has priority over the record.
 
     Raises:
-        InputError: The model cannot be built, or not without data.
-        SettingsError: An unknown name or option.
+        InputError: The model cannot be built, or it needs data and the settings name none.
+        SettingsError: A name or an option is unknown.
     """
     spec = settings.model
     if spec is None:
@@ -41,7 +42,7 @@ def named_model(checkpoint: Checkpoint, settings: AnalysisSettings) -> nn.Module
     shape, classes = recorded.get("input_shape"), recorded.get("num_classes")
     classes = settings.num_classes or classes
     with torch.random.fork_rng():
-        if model_is_code(spec):  # Not tried out: only its tensors are asked about.
+        if model_is_code(spec):  # Not tested on samples, because only its tensors are used.
             return _own_code(checkpoint, spec, arguments, settings.num_classes)
         if shape is not None and classes is not None:
             most = most_parameters(checkpoint)

@@ -1,4 +1,4 @@
-"""The checkpoints that a command works on: files of other kinds are left out, and progress shows the current one."""
+"""The checkpoints that a command processes: files of other kinds are left out, and the progress shows the current one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _Place = TypeVar("_Place", bound=Place)
 
 
 def checkpoint_paths(places: Sequence[_Place]) -> list[_Place]:
-    """Return the places without files that are no checkpoints, such as a text file next to them, and say which those are.
+    """Return the places without files that are not checkpoints, such as a text file in the same folder; report these files.
 
-    If no other place is named, they are kept, so that the command can say what is wrong with them.
+    If no place is a checkpoint, all places are returned, so that the command can report what is wrong with them.
 
     Raises:
-        InputError: A file is missing; this is reported before any work.
+        InputError: A file is missing. All files are checked before the first is processed.
     """
     chosen = [place for place in places if isinstance(place, LiveModel) or not checkpoints.is_something_else(place)]
     others = [str(place) for place in places if place not in chosen]
@@ -31,5 +31,5 @@ def checkpoint_paths(places: Sequence[_Place]) -> list[_Place]:
 
 
 def each_checkpoint(paths: Sequence[str | Path]) -> Iterator[str | Path]:
-    """Go through checkpoints one by one, and show which is worked on."""
+    """Yield the checkpoints one by one; the progress shows the current one."""
     return progress.each("checkpoint", checkpoint_paths(paths))

@@ -1,4 +1,4 @@
-"""Seeded subsets of a split: the samples that are used, and others to hold out."""
+"""Seeded random subsets of a split: the samples to analyse, and held-out samples."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from sharpcli.settings import AnalysisSettings
 
 
 def subset(split: Split, name: str, settings: AnalysisSettings) -> Split:
-    """Return a seeded random subset without replacement, or the whole split."""
+    """Return a seeded random subset of `settings.samples` samples, drawn without replacement; the whole split if it is None.
+
+    The samples keep their order. The whole test split is also returned if it has fewer than `settings.samples` samples and
+    the settings name another split.
+
+    Raises:
+        SettingsError: `settings.samples` is larger than the split.
+    """
     count = settings.samples
     if count is None or count == len(split):
         return split
     if count > len(split):
-        if name == "test" and settings.split != "test":  # The number was meant for the training split, which is larger.
+        if name == "test" and settings.split != "test":  # The number is meant for the training split.
             return split
         raise SettingsError(
             f"--samples {count} is more than the {len(split)} {name} samples.", "Leave --samples out to use all of them."
@@ -27,9 +34,9 @@ def subset(split: Split, name: str, settings: AnalysisSettings) -> Split:
 
 
 def held_out(split: Split, settings: AnalysisSettings, *, least: int) -> tuple[Split, float] | None:
-    """Return samples that `subset` leaves out, at most as many as it takes, and the share of the split that it takes.
+    """Return samples that `subset` does not use, at most as many as it uses, and the fraction of the split that it uses.
 
-    None if the whole split is used, or if fewer than `least` samples are left.
+    Return None if `subset` uses the whole split, or if fewer than `least` samples remain.
     """
     count = settings.samples
     if count is None or count >= len(split):
@@ -43,7 +50,7 @@ def held_out(split: Split, settings: AnalysisSettings, *, least: int) -> tuple[S
 def in_random_order(split: Split, settings: AnalysisSettings) -> Split:
     """Return the samples of a split in a seeded random order.
 
-    Data are often sorted by class; a block of one class would be normalised by the statistics of that class.
+    Data are often sorted by class, and BatchNorm would normalise a block of one class by the statistics of this class.
     """
     order = torch.randperm(len(split), generator=generator(settings.seed, streams.BLOCK_ORDER))
     return split.chosen(order)

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself: the fields of `Subject`, and a short name for tables."""
+"""The description of a checkpoint in a result: the fields of `Subject`, and a short name for tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sharpcli.results import Subject
 
 
 def subject_of(checkpoint: Checkpoint) -> Subject:
-    """Return what a file says about itself."""
+    """Return the path, the hash and the label of a checkpoint, and the settings of its training that its file records."""
     metadata: dict[str, Any] = checkpoint.metadata
     plan = metadata.get("plan", {})
     return Subject(
@@ -34,7 +34,11 @@ def subject_of(checkpoint: Checkpoint) -> Subject:
 
 
 def label(checkpoint: Checkpoint) -> str:
-    """Return a short name for tables and legends: that of the run for its final checkpoint, else with the file's name."""
+    """Return a short name for tables and legends.
+
+    The name is that of a model in memory; file name and key for one of several sets of weights; the name of the run for its
+    final.pt; and for any other file the name of the run, if there is one, and the file name without its ending.
+    """
     path, metadata = checkpoint.path, checkpoint.metadata
     if checkpoint.container == LIVE:
         return str(path)

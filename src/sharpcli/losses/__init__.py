@@ -1,4 +1,4 @@
-"""What a model's answer costs: one file, one loss, term by term, with its second derivative in the outputs."""
+"""Losses, one per file: the loss terms, and the second derivative of their sum with respect to the outputs."""
 
 from __future__ import annotations
 
@@ -38,22 +38,26 @@ LOSSES: dict[str, Loss] = {name: kind(LossSpec(name)) for name, kind in _KINDS.i
 
 
 def loss_named(name: str) -> Loss:
-    """Return the loss of a name with its options, such as "ce:class_axis=1"; see `LossSpec`.
+    """Return the loss with a given name and options, such as "ce:class_axis=1"; see `LossSpec`.
 
     Raises:
         SettingsError: There is no such loss or option.
-        InputError: Code that it names cannot be imported.
+        InputError: The name is that of code of the user, which cannot be imported.
     """
     spec = LossSpec.parse(name)
     return UserLoss(spec, user_loss_function(spec.name)) if spec.is_code else _KINDS[spec.name](spec)
 
 
 def loss_of(name: str, targets: Tensor) -> Loss:
-    """Return the loss of a name that is to be averaged over these targets.
+    """Return the loss with a given name and options, after a check that it can be averaged over the targets.
+
+    Args:
+        name: Name of the loss; see `loss_named`.
+        targets: All targets, (N, ...).
 
     Raises:
-        InputError: There is nothing to average.
-        SettingsError: There is no such loss, or it needs other targets.
+        InputError: Every target is ignored or has weight 0, or code of the user cannot be imported.
+        SettingsError: There is no such loss or option, or the loss does not accept such targets.
     """
     loss = loss_named(name)
     loss.require_targets(targets)

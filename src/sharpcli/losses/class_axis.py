@@ -1,4 +1,4 @@
-"""Where in the outputs the classes are: along the last axis, as language models have them, or axis 1, as torch does."""
+"""The axis of the classes in the outputs: the last axis, as in language models, or axis 1, as in torch's cross_entropy."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch import Tensor
 from sharpcli.errors import InputError
 from sharpcli.settings.losses import FIRST, LAST, LossSpec
 
-BLOCK = 2**20  # Numbers of a temporary tensor.
+BLOCK = 2**20  # Number of entries of a temporary tensor; larger only if a single row has more.
 
 
 def class_axis(outputs: Tensor, classes: Tensor, spec: LossSpec) -> int:
-    """Return the axis of the outputs that the classes count along, -1 or 1.
+    """Return the axis of the classes in the outputs, -1 or 1.
 
     Args:
-        outputs: Shape (B, T, ..., C) or (B, C, T, ...).
-        classes: Shape (B, T, ...).
-        spec: Of the loss; what its `class_axis` says is held to.
+        outputs: Shape (B, C), (B, T, ..., C) or (B, C, T, ...).
+        classes: Shape (B,) or (B, T, ...).
+        spec: The loss. If its `class_axis` is not None and outputs have more than two axes, only this axis is accepted.
 
     Raises:
-        ValueError: The shapes do not fit, or not along the axis that was chosen.
-        InputError: Nobody chose, and both axes fit.
+        ValueError: The shapes do not fit, or do not fit with the chosen axis.
+        InputError: Both axes fit, and none is chosen.
     """
     last = outputs.shape[:-1] == classes.shape
     first = outputs.ndim > 2 and (outputs.shape[0], *outputs.shape[2:]) == tuple(classes.shape)
-    chosen = spec.class_axis if outputs.ndim > 2 else None  # Of two axes, axis 1 is the last one.
+    chosen = spec.class_axis if outputs.ndim > 2 else None  # With two axes, axis 1 is the last axis.
     if (chosen == LAST and last) or (chosen == FIRST and first):
         return chosen
     if chosen is not None or not (last or first):
@@ -44,18 +44,18 @@ def class_axis(outputs: Tensor, classes: Tensor, spec: LossSpec) -> int:
 
 
 def classes_last(outputs: Tensor, classes: Tensor, spec: LossSpec) -> Tensor:
-    """Return outputs with the axis of the classes moved to the end; see `class_axis`."""
+    """Return a view of the outputs with the axis of the classes moved to the end; see `class_axis`."""
     return outputs.movedim(class_axis(outputs, classes, spec), -1)
 
 
 def flat(outputs: Tensor, classes: Tensor) -> Tensor:
-    """Return outputs (B, C, 1, ...) of a model that classifies whole samples as (B, C)."""
+    """Return outputs (B, C, 1, ...) as (B, C) if the classes have the shape (B,); return other outputs unchanged."""
     whole = classes.ndim == 1 and outputs.ndim > 2 and outputs[:1, :1].numel() == 1
     return outputs.flatten(1) if whole else outputs
 
 
 def blocks(outputs: Tensor, direction: Tensor, classes: Tensor, spec: LossSpec) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Cut outputs, a direction and classes into parts of some terms each, classes last; those of the direction are views."""
+    """Yield blocks of outputs, direction and classes, with the class axis last; blocks of the direction are views."""
     parts = [classes_last(outputs, classes, spec), classes_last(direction, classes, spec), classes]
     if parts[1].is_contiguous():
         parts = [*(part.flatten(0, -2) for part in parts[:2]), classes.flatten()]

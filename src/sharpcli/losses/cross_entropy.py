@@ -1,4 +1,4 @@
-"""The cross-entropy of logits against classes, in nats."""
+"""The cross-entropy of logits and classes, in nats."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ _ONE_EACH = "Give one weight for each class, in the order of the outputs, as in 
 
 @dataclass(frozen=True)
 class CrossEntropy(ClassLoss):
-    """-w log softmax(logits)[class], with w the weight of the class, and targets smoothed (Szegedy et al. 2016, section 7).
+    """The loss -w log softmax(logits)[class], where w is the weight of the class, optionally with label smoothing.
 
-    As in torch.nn.CrossEntropyLoss, weights multiply the terms, also those that smoothing adds, and a mean is divided by the
-    sum of the weights of the targets. Without weights, smoothing does not change the second derivative in the logits.
+    As in torch.nn.CrossEntropyLoss, weights multiply the terms, also those that smoothing adds, and the mean is the sum of the
+    terms divided by the sum of the weights of the targets. Without weights, smoothing does not change the second derivative
+    with respect to the logits.
+
+    References:
+        Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, section 7 (smoothing).
     """
 
     def weights(self, targets: Tensor) -> Tensor | None:
-        """Return the weight of each target's class, float64; 0 for ignored targets."""
+        """Return the weight of the class of each target, float64, 0 for ignored targets; None if the loss has no weights."""
         if not self.spec.weight:
             return None
         classes = self.classes(targets)
@@ -35,14 +39,14 @@ class CrossEntropy(ClassLoss):
 
     @property
     def has_plain_terms(self) -> bool:
-        """Whether classes have no weights."""
+        """Whether the loss has no class weights, so that the divisor of the mean is the number of terms."""
         return not self.spec.weight
 
     def _weight_of_classes(self, like: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.tensor(self.spec.weight, dtype=dtype, device=like.device)
 
     def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return -log softmax(logits)[class], or the smoothed mean of such terms over the classes."""
+        """Return the loss terms, in the shape of the targets: -w log softmax(logits)[class] without smoothing."""
         logits = classes_last(outputs, targets, self.spec)
         return self._of_logits(logits, self.classes(targets))
 
@@ -58,9 +62,13 @@ class CrossEntropy(ClassLoss):
         return terms.view_as(classes)
 
     def precise_terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return log(1 + Σ exp(logit - logit of the class)) over the other classes: right to rounding however small it is."""
+        """Return the loss terms, with a small relative error also for terms close to 0.
+
+        Without smoothing, a term is w log(1 + Σ exp(z_k - z_y)), with the sum over all classes k except the class y of the
+        target.
+        """
         if self.spec.smoothing:
-            return self.terms(outputs, targets)  # Never close to 0.
+            return self.terms(outputs, targets)  # With smoothing, no term is close to 0.
         classes = self.classes(targets)
         logits, chosen = classes_last(outputs, targets, self.spec), classes.clamp_min(0).unsqueeze(-1)
         others = (logits - logits.gather(-1, chosen)).scatter(-1, chosen, -math.inf).logsumexp(-1)
@@ -69,9 +77,10 @@ class CrossEntropy(ClassLoss):
         return torch.where(classes != IGNORED, terms if weights is None else terms * weights.to(terms.dtype), 0)
 
     def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
-        """Make a direction d a (diag(p) - ppᵀ) d of every term (Böhning 1992), some terms at a time.
+        """Replace a direction d by a (diag(p) - ppᵀ) d for each term, with p = softmax(z), block by block (Böhning 1992).
 
-        a is the sum of the smoothed and weighted target over the classes: 1 without weights.
+        a is the sum of the smoothed and weighted target over the classes, which is 1 without weights. See
+        `Loss.output_hessian_`.
         """
         for some, along, classes in blocks(outputs.detach(), direction, self.classes(targets), self.spec):
             chances = torch.softmax(some, -1)
@@ -85,7 +94,7 @@ class CrossEntropy(ClassLoss):
         return direction
 
     def guess(self, targets: Tensor) -> Guess:
-        """Return the entropy of the (weighted) classes, and the share of the most frequent one."""
+        """Return the entropy of the (weighted and smoothed) targets, and the share of the most frequent class."""
         shares = self.shares(targets)
         if not self.spec.weight:
             wanted = (1 - self.spec.smoothing) * shares + self.spec.smoothing / len(shares)
@@ -97,11 +106,16 @@ class CrossEntropy(ClassLoss):
         return Guess(float(entropy * wanted.sum() / (weight * shares).sum()), float(shares.max()))
 
     def num_outputs(self, targets: Tensor, num_classes: int) -> int:  # noqa: ARG002
-        """Return the number of classes: that of the weights, if there are any."""
+        """Return the number of class weights, or the number of classes if the loss has no weights."""
         return len(self.spec.weight) or num_classes
 
     def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:
-        """Refuse classes that the outputs do not have, and weights of another number of classes."""
+        """Refuse classes that the outputs do not have, and a number of class weights other than the number of classes.
+
+        Raises:
+            InputError: See `ClassLoss.require_classes`; also if the number of class weights is wrong.
+            ValueError: The shapes do not fit.
+        """
         super().require_classes(outputs, targets, every)
         count = classes_last(flat(outputs, targets), targets, self.spec).shape[-1]
         if self.spec.weight and len(self.spec.weight) != count:
@@ -111,7 +125,11 @@ class CrossEntropy(ClassLoss):
             )
 
     def require_targets(self, targets: Tensor) -> None:
-        """Refuse numbers, and classes without a weight if the loss has weights."""
+        """Refuse floating-point targets, and classes without a weight if the loss has weights.
+
+        Raises:
+            SettingsError: There are such targets.
+        """
         if not targets.is_floating_point():
             highest = int(self.classes(targets).max()) if self.spec.weight and targets.numel() else 0
             if self.spec.weight and highest >= len(self.spec.weight):
@@ -143,16 +161,20 @@ class CrossEntropy(ClassLoss):
 
 @dataclass(frozen=True)
 class UnitLogitCrossEntropy(CrossEntropy):
-    """The cross-entropy of logits that were first given mean 0 and length 1: it does not depend on their scale."""
+    """The cross-entropy of logits that are first shifted to mean 0 and scaled to norm 1, so that their scale has no effect.
+
+    References:
+        Andriushchenko et al., ICML 2023 (logit normalisation).
+    """
 
     def _of_logits(self, logits: Tensor, classes: Tensor) -> Tensor:
         centred = logits - logits.mean(-1, keepdim=True)
         return super()._of_logits(functional.normalize(centred, dim=-1), classes)
 
     def precise_terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return `terms`: with unit logits none of them is close to 0."""
+        """Return the loss terms; with logits of norm 1, no term is close to 0."""
         return self.terms(outputs, targets)
 
     def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
-        """Refuse: the second derivative of the normalisation is not written down."""
+        """Raise NotImplementedError: the second derivative of the normalisation is not implemented."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Mean loss and accuracy of many samples, with what they may be off by."""
+"""Mean loss and accuracy over samples, with their standard errors."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_LOSS, _RIGHT, _WEIGHT, _COUNT = 0, 1, 2, -1  # Rows of `Loss.sample_sums`; without weights the last two are one row.
+_LOSS, _RIGHT, _WEIGHT, _COUNT = 0, 1, 2, -1  # Rows of `Loss.sample_sums`; without weights, the last two are the same.
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Mean loss and accuracy over all loss terms of N samples, with the standard error of each mean.
 
-    Samples are taken as independent of each other, the terms of one sample (its tokens, its labels) are not.
+    The standard errors assume that samples are independent, but not that the terms of one sample (its tokens or labels) are.
+
+    Attributes:
+        loss: Mean loss: the sum of the loss terms divided by their total weight.
+        loss_standard_error: NaN if it cannot be computed, such as for one sample.
+        accuracy: Fraction of the loss terms that are predicted correctly, 0 to 1; None if the loss defines no accuracy.
+        accuracy_standard_error: As for the loss; None if there is no accuracy.
+        num_samples: N.
     """
 
     loss: float
@@ -30,10 +37,10 @@ class Evaluation:
         """Return the evaluation of a data set.
 
         Args:
-            means: The sum of the `moments` of all samples, divided by the total weight.
+            means: The sum of the `moments` of all samples, divided by the total weight, shape (R, 1 + R).
             num_samples: N.
             total_weight: Sum of the weights of all loss terms.
-            classified: Whether there is an accuracy. It is not weighted: each loss term counts once.
+            classified: Whether there is an accuracy. The accuracy is not weighted: each loss term counts once.
         """
         loss, loss_error = _ratio(means, _LOSS, _WEIGHT, num_samples, total_weight)
         right, right_error = _ratio(means, _RIGHT, _COUNT, num_samples, total_weight)
@@ -41,15 +48,24 @@ class Evaluation:
 
 
 def moments(sums: Tensor) -> Tensor:
-    """Return the sums over samples of `Loss.sample_sums` (R, B), and of the products of any two, shape (R, 1 + R)."""
+    """Return the sum over samples of each row of `Loss.sample_sums`, (R, B), and of each product of two rows: (R, 1 + R)."""
     return torch.cat([sums.sum(1, keepdim=True), sums @ sums.T], 1)
 
 
 def _ratio(means: Tensor, row: int, by: int, num_samples: int, total_weight: float) -> tuple[float, float]:
-    """Return the ratio of two sums over samples, Σ s_i / Σ n_i, and its standard error; NaN for one sample, which has none.
+    """Return the ratio of two sums over samples, Σ s_i / Σ n_i, and its standard error, which is NaN for one sample.
+
+    If each sample has one term, this is the standard error of a plain mean.
+
+    Args:
+        means: As in `Evaluation.of`.
+        row: Row of s.
+        by: Row of n.
+        num_samples: N.
+        total_weight: Number by which `means` was divided.
 
     References:
-        Cochran, Sampling Techniques, 3rd ed., section 6.3. With one term a sample it is that of a plain mean.
+        Cochran, Sampling Techniques, 3rd ed., section 6.3.
     """
     divisor, products = float(means[by, 0]), means[:, 1:]
     mean = float(means[row, 0]) / divisor
@@ -60,11 +76,11 @@ def _ratio(means: Tensor, row: int, by: int, num_samples: int, total_weight: flo
 
 
 class Guess(NamedTuple):
-    """What the best single answer for all samples reaches, without looking at any input.
+    """Loss and accuracy of the best constant prediction, which is the same for all samples and does not use the inputs.
 
     Attributes:
-        loss: Its mean loss.
-        accuracy: The share of terms that it predicts right; None where there is no accuracy.
+        loss: Mean loss of this prediction; 0 also means that it is not known, for a loss that is code of the user.
+        accuracy: Fraction of the loss terms for which the most frequent class is correct; None if there is no accuracy.
     """
 
     loss: float

@@ -1,4 +1,4 @@
-"""What every loss can do: cost term by term, their second derivative in the outputs, how many terms there are."""
+"""The base classes of losses: loss terms, their second derivative with respect to the outputs, and their number."""
 
 from __future__ import annotations
 
@@ -19,39 +19,43 @@ from sharpcli.settings.losses import IGNORED, LossSpec
 class Loss(ABC):
     """A loss as a function of outputs and targets.
 
-    A loss term is what a mean is over: a sample, a token where every token has a class of its own, or a label where a
-    sample has several. Integer targets that are ignored are no terms: they cost nothing and are not counted.
+    The mean loss is a mean over loss terms. A sample has one loss term; if each token has a class, or if a sample has several
+    labels, each token or label is one loss term. An integer target that is ignored has no loss term.
 
     Attributes:
-        spec: Its name and options.
+        spec: Name and options of the loss.
     """
 
     spec: LossSpec
 
     @abstractmethod
     def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return one number per loss term, of the shape of `counted`; 0 where ignored.
+        """Return the loss of each term, in the shape of `counted`; 0 for ignored targets.
+
+        Args:
+            outputs: Outputs of a batch, (B, C), (B, T, ..., C) or (B, C, T, ...), or the shape that the loss describes.
+            targets: Targets of the batch.
 
         Raises:
             ValueError: The shapes do not fit.
-            InputError: They fit in two ways, and `spec` does not say which it is.
+            InputError: Both class axes fit the shapes, and `spec` chooses none; see `class_axis`.
         """
 
     def precise_terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return what `terms` returns, computed so that a term close to 0 keeps its digits; it takes more memory."""
+        """Return the same as `terms`, with a small relative error also for terms close to 0; this takes more memory."""
         return self.terms(outputs, targets)
 
     @abstractmethod
     def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
-        """Multiply a direction by the Hessian of the summed loss in the outputs, in place, and return it.
+        """Multiply a direction by the Hessian of the summed loss with respect to the outputs, in place, and return it.
 
-        In closed form, with no matrix of C x C in memory and no further tensor of the size of the outputs; not to be
+        The product has a closed form. It needs no C x C matrix and no other tensor of the size of the outputs. It cannot be
         differentiated.
 
         Args:
-            outputs: Of any of the shapes of the class.
-            targets: Of them.
-            direction: Of the shape of the outputs; overwritten.
+            outputs: Outputs of a batch, in a shape that `terms` accepts.
+            targets: Targets of the batch.
+            direction: Shape of the outputs; overwritten.
 
         Raises:
             ValueError: The shapes do not fit.
@@ -59,83 +63,88 @@ class Loss(ABC):
 
     @abstractmethod
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return which terms are predicted right, booleans of the shape of `terms`; none of them for numbers."""
+        """Return which terms are predicted correctly, booleans in the shape of `terms`; False if the loss has no accuracy."""
 
     @abstractmethod
     def guess(self, targets: Tensor) -> Guess:
-        """Return what the best single answer for all samples reaches: a model at or above it has learned nothing."""
+        """Return loss and accuracy of the best constant prediction; a model that is not better has learned nothing."""
 
     @abstractmethod
     def require_targets(self, targets: Tensor) -> None:
-        """Refuse targets that this loss is not for.
+        """Refuse targets that this loss does not accept.
 
         Raises:
-            SettingsError: They are for another one.
+            SettingsError: The targets need another loss.
         """
 
     @abstractmethod
     def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:
-        """Refuse targets that the outputs have no place for.
+        """Refuse outputs and targets that do not fit together, such as a class without an output.
 
         Args:
-            outputs: For some samples.
-            targets: Of them, for their shape.
-            every: The targets of all samples.
+            outputs: Outputs of some samples.
+            targets: Targets of these samples; only their shape matters.
+            every: Targets of all samples.
 
         Raises:
-            InputError: There is one, or it is not clear which output is for which class.
+            InputError: A target has no output, or both class axes fit the shapes and `spec` chooses none.
+            ValueError: The shapes do not fit.
         """
 
     def counted(self, targets: Tensor) -> Tensor:
-        """Return which targets are loss terms, booleans of the shape of integer targets, or (B,) for numbers."""
+        """Return which targets are loss terms, booleans: the shape of integer targets, or (B,) for floating-point targets."""
         if targets.is_floating_point():
             return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
         return (targets != IGNORED) & (targets != self.spec.ignore_index)
 
     def count(self, targets: Tensor) -> int:
-        """Return the number of loss terms."""
+        """Return the number of loss terms; ignored targets do not count."""
         return int(self.counted(targets).sum())
 
     def weights(self, targets: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Return the weight of each loss term in the divisor of a mean, of the shape of `counted`; None if each is 1."""
+        """Return the weight of each loss term in the divisor of a mean, in the shape of `counted`; None if all are 1."""
         return None
 
     @property
     def has_plain_terms(self) -> bool:
-        """Whether the loss is a plain mean over terms, and each term is known."""
+        """Whether the mean loss is the sum of the terms divided by their number, and each term is known."""
         return True
 
     def total_weight(self, targets: Tensor) -> float:
-        """Return the divisor of a mean: the sum of the weights of the loss terms, without weights their number, an integer."""
+        """Return the divisor of a mean: the sum of the weights of the loss terms; without weights their number, an integer."""
         weights = self.weights(targets)
         return self.count(targets) if weights is None else float(weights.sum())
 
     def counts_all(self, targets: Tensor) -> bool:
-        """Return whether every target is a loss term of weight 1."""
+        """Return whether no target is ignored and each loss term has weight 1 in the divisor of a mean."""
         return self.weights(targets[:1]) is None and bool(self.counted(targets).all())
 
     def terms_each(self, targets: Tensor) -> int:
-        """Return the number of loss terms of a sample of which nothing is ignored."""
+        """Return the number of loss terms of a sample that has no ignored target."""
         return self.counted(targets[:1]).numel()
 
     def has_terms(self, targets: Tensor) -> Tensor:
-        """Return which samples have a loss term, booleans (B,)."""
+        """Return which samples have a loss term, booleans, shape (B,)."""
         return self.counted(targets).reshape(len(targets), -1).any(1)
 
     def classifies(self, targets: Tensor) -> bool:
-        """Return whether an answer can be right or wrong, so that there is an accuracy."""
+        """Return whether the loss defines an accuracy for these targets."""
         return not targets.is_floating_point()
 
     def num_outputs(self, targets: Tensor, num_classes: int) -> int:  # noqa: ARG002
-        """Return how many outputs a model needs for such targets, of which the data say that there are so many classes."""
+        """Return the number of outputs that a model needs; `num_classes` is the number of classes of the data."""
         return num_classes
 
     def settled(self, outputs: Tensor, targets: Tensor) -> Loss:  # noqa: ARG002
-        """Return this loss with all said that it would otherwise tell from the shapes of outputs.
+        """Return this loss with its class axis fixed, so that it does not depend on the shapes of further batches.
+
+        Args:
+            outputs: Outputs of some samples.
+            targets: Targets of these samples.
 
         Raises:
             ValueError: The shapes do not fit.
-            InputError: They fit in two ways.
+            InputError: Both class axes fit the shapes.
         """
         return self
 
@@ -143,7 +152,7 @@ class Loss(ABC):
         """Return, for each sample, sums over its loss terms: loss, right predictions, weights, and number of terms.
 
         Returns:
-            Shape (4, B); without weights (3, B), because the weights are the numbers of terms then.
+            Shape (4, B); without weights (3, B), because the sum of the weights is then the number of terms.
         """
         parts = [self.terms(outputs, targets), self.right(outputs, targets), self.counted(targets)]
         weights = self.weights(targets)
@@ -154,20 +163,25 @@ class Loss(ABC):
 
 @dataclass(frozen=True)
 class ClassLoss(Loss):
-    """A loss of classes (B,) or (B, T, ...), counted along the last axis of the outputs or along axis 1."""
+    """A loss for classes, shape (B,) or (B, T, ...), with the class axis of the outputs last or 1; see `class_axis`."""
 
     def classes(self, targets: Tensor) -> Tensor:
-        """Return integer targets in which all that is ignored is -100."""
+        """Return integer targets, with every ignored target replaced by -100."""
         return targets if self.spec.ignore_index == IGNORED else targets.masked_fill(targets == self.spec.ignore_index, IGNORED)
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return where the largest output is that of the class."""
+        """Return for which targets the largest output is that of the class; False for ignored and floating-point targets."""
         if targets.is_floating_point():
             return torch.zeros(len(targets), dtype=torch.bool, device=targets.device)
         return classes_last(outputs, targets, self.spec).argmax(-1) == self.classes(targets)
 
     def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:
-        """Refuse classes that the outputs do not have, and labels that are no classes."""
+        """Refuse classes that the outputs do not have, and integer targets that are not classes, such as one-hot vectors.
+
+        Raises:
+            InputError: There are such targets, or both class axes fit the shapes and `spec` chooses none.
+            ValueError: The shapes do not fit.
+        """
         if targets.is_floating_point():
             return
         fits = outputs.shape == targets.shape or outputs.ndim == 2
@@ -199,22 +213,22 @@ class ClassLoss(Loss):
             )
 
     def shares(self, targets: Tensor) -> Tensor:
-        """Return the share of each class among the loss terms, shape (C,), float64, with C the largest class + 1."""
+        """Return the fraction of the loss terms that each class has, shape (C,), float64, where C is the largest class + 1."""
         counts = torch.bincount(targets[self.counted(targets)].flatten()).double()
         return counts / counts.sum()
 
     def settled(self, outputs: Tensor, targets: Tensor) -> Loss:
-        """Return this loss with the axis of the classes said, where there are more than two."""
+        """Return this loss with its class axis fixed, if classes and outputs have axes for tokens; see `Loss.settled`."""
         if targets.is_floating_point() or outputs.ndim <= 2 or targets.ndim == 1:
             return self
         return replace(self, spec=replace(self.spec, class_axis=class_axis(outputs, targets, self.spec)))
 
 
 def bare_shape(tensor: Tensor) -> tuple[int, ...]:
-    """Return the shape of a batch without the axes of one behind the first: (B, 1) and (B,), (B, 1, H, W) and (B, H, W)."""
+    """Return the shape of a batch without axes of length 1 after the first axis: (B, H, W) for shape (B, 1, H, W)."""
     return (*tensor.shape[:1], *(size for size in tensor.shape[1:] if size != 1))
 
 
 def binary(targets: Tensor) -> bool:
-    """Return whether all of these are 0 or 1."""
+    """Return whether all entries are 0 or 1."""
     return bool(((targets == 0) | (targets == 1)).all())

@@ -1,4 +1,4 @@
-"""Classes stored as vectors of one 1 and zeros: whole numbers of this form are refused, because they read as other things."""
+"""One-hot integer targets: they are refused, because they can also be read as classes of tokens or as independent labels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from sharpcli.errors import InputError
 
 
 def one_hot(targets: Tensor) -> bool:
-    """Return whether whole numbers (N, K), K > 1, are 0 but for exactly one 1 in every row."""
+    """Return whether targets are integers (N, K), K > 1, with exactly one 1 in each row and 0 elsewhere."""
     if targets.is_floating_point() or targets.ndim != 2 or targets.shape[1] == 1:
         return False
     return bool(((targets == 0) | (targets == 1)).all()) and bool((targets.sum(1) == 1).all())
 
 
 def refused(targets: Tensor) -> InputError:
-    """Return the error for such targets."""
+    """Return the error for one-hot integer targets (N, K)."""
     shape = f"(N, {targets.shape[1]})"
     return InputError(
         f"The targets are one-hot integers of shape {shape}: for each sample, one is 1 and the others are 0.",

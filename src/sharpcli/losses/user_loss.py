@@ -1,4 +1,4 @@
-"""A loss by code of the user, `file.py:fn` or `pkg.mod:fn`: a function of the model and of a batch."""
+"""A loss that is code of the user, `file.py:fn` or `pkg.mod:fn`: a function of the model and of a batch."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _SIGNATURE = (
     "Write it as a function (model, batch), with batch = (inputs, targets), that returns one loss for each sample, (B,), "
     "or (sum, count) of the batch."
 )
-_AGREEMENT = 1e-3  # Relative difference of two equal losses that rounding can make in float32.
+_AGREEMENT = 1e-3  # Relative difference of two equal losses that rounding in float32 can cause.
 
 
 @dataclass(frozen=True)
 class UserLoss(Loss):
-    """The mean of what a function returns for each sample; the function calls the model.
+    """The mean of the losses that a function of the user returns; the function calls the model.
 
-    The function gets the model, in eval mode with the weights of θ, and (inputs, targets). It returns one loss for each
-    sample, shape (B,), or several, (B, T); or the pair (sum, count) of the batch, whose count is the same for each sample.
-    Gradients are always on, so that the function may differentiate the model by its inputs.
+    The function gets the model, in eval mode with the weights θ, and the pair (inputs, targets). It returns one loss for each
+    sample, shape (B,), or several, (B, T); or the pair (sum, count) of the batch, where each sample has the same number of
+    terms. Gradients are always on, so that the function may differentiate the model with respect to its inputs.
 
     Attributes:
         function: The function.
-        each: Loss terms of a sample.
-        summed: Whether the function returns (sum, count). The sum is spread evenly over the terms of a batch: sums over
-            samples are right, but the loss of one sample is not known, and so standard errors are not.
+        each: Number of loss terms of a sample.
+        summed: Whether the function returns (sum, count). Each term of a batch then gets the same part of the sum. Sums over
+            samples are correct, but the losses of single samples, and so standard errors, are not known.
     """
 
     function: Callable[[nn.Module, tuple[Inputs, Tensor]], Any] | None = None
@@ -44,16 +44,17 @@ class UserLoss(Loss):
 
     @property
     def has_plain_terms(self) -> bool:
-        """Whether the function returns a loss for each sample."""
+        """Whether the function returns a loss for each sample, and not only the sum of a batch."""
         return not self.summed
 
     def of_model(self, model: nn.Module, inputs: Inputs, targets: Tensor) -> Tensor:
-        """Return the losses of a batch, shape (B, each).
+        """Return the loss terms of a batch, shape (B, each).
 
-        Errors of the function pass as they are: callers tell want of memory, and of a wider type, from others by them.
+        Errors of the function are raised unchanged, because callers handle some of them, such as running out of memory or a
+        type that the model does not support.
 
         Raises:
-            InputError: The function returns something else than one loss for each sample.
+            InputError: The function returns neither losses of each sample nor a valid pair (sum, count).
         """
         assert self.function is not None
         losses = self.function(model, (mapped(inputs, Tensor.detach), targets))
@@ -69,7 +70,7 @@ class UserLoss(Loss):
         return losses.reshape(len(targets), -1)
 
     def _spread(self, total: Tensor, count: float | Tensor, num_samples: int) -> Tensor:
-        """Return the sum of a batch, spread evenly over its terms, shape (num_samples, each)."""
+        """Return terms (num_samples, each), which are all equal and add up to the sum of the batch."""
         terms = float(count)
         if terms <= 0 or terms % num_samples:
             raise InputError(
@@ -79,15 +80,15 @@ class UserLoss(Loss):
         return (total.reshape(()) / terms).expand(num_samples, int(terms) // num_samples)
 
     def settled_by(self, of_samples: Callable[[UserLoss, slice], Tensor], count: int, *, alone: bool) -> UserLoss:
-        """Return this loss with what the losses of a few samples show: the number of terms, and whether they are summed.
+        """Call the function with a few samples, and return this loss with `each` and `summed` set.
 
         Args:
-            of_samples: Returns the losses of some of these samples, as a loss like this one computes them.
+            of_samples: Returns the loss terms of the samples in a slice, computed by the given loss.
             count: Number of samples.
-            alone: Whether a sample must have the same loss without the others.
+            alone: Whether to check that a sample has the same loss in a batch as alone.
 
         Raises:
-            InputError: The function fails, or the loss of a sample depends on the samples beside it.
+            InputError: The function fails, or the loss of a sample depends on the other samples.
         """
         answers: list[Any] = []
 
@@ -100,7 +101,7 @@ class UserLoss(Loss):
         with errors_named(self.spec.name, "called"):
             together = of_samples(watching, slice(count))
             summed = is_sum_and_count(answers[0])
-            # Of a sum only the sum over all these samples can be compared, else the loss of the first sample.
+            # A sum can only be compared over all samples. Otherwise the loss of the first sample is compared.
             compared = count if summed else 1
             apart = [of_samples(watching, slice(number, number + 1)) for number in range(compared)] if alone else []
         if apart and not _agree(together, apart):
@@ -111,11 +112,11 @@ class UserLoss(Loss):
         return replace(self, each=together.shape[1], summed=summed)
 
     def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Refuse: this loss is no function of outputs and targets."""
+        """Raise SettingsError: this loss is not a function of outputs and targets."""
         raise self._no_function_of_outputs()
 
     def output_hessian_(self, outputs: Tensor, targets: Tensor, direction: Tensor) -> Tensor:
-        """Refuse: there is no closed form."""
+        """Raise SettingsError: there is no closed form."""
         raise self._no_function_of_outputs()
 
     def _no_function_of_outputs(self) -> SettingsError:
@@ -125,30 +126,30 @@ class UserLoss(Loss):
         )
 
     def right(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return that nothing can be right."""
+        """Return False for every term, shape (B, each), because this loss defines no accuracy."""
         return torch.zeros(len(targets), self.each, dtype=torch.bool, device=targets.device)
 
     def counted(self, targets: Tensor) -> Tensor:
-        """Return that every term counts, shape (B, each)."""
+        """Return True for every term, shape (B, each), because no target is ignored."""
         return torch.ones(len(targets), self.each, dtype=torch.bool, device=targets.device)
 
     def classifies(self, targets: Tensor) -> bool:
-        """Return that there is no accuracy."""
+        """Return False: there is no accuracy."""
         return False
 
     def guess(self, targets: Tensor) -> Guess:
-        """Return that nothing is known of guessing."""
+        """Return a loss of 0, which means that the loss of the best constant prediction is not known."""
         return Guess(0.0, None)
 
     def require_targets(self, targets: Tensor) -> None:
         """Accept any targets."""
 
     def require_classes(self, outputs: Tensor, targets: Tensor, every: Tensor) -> None:
-        """Accept any targets."""
+        """Accept any outputs and targets."""
 
 
 def _agree(together: Tensor, apart: list[Tensor]) -> bool:
-    """Return whether samples have the same mean loss together, shape (B, each), as the first of them have alone."""
+    """Return whether the first samples have the same mean loss in a batch, `together`, as alone, `apart`."""
     if any(one.shape[1] != together.shape[1] for one in apart):
         return False
     alone, mean = torch.cat(apart).mean(0), together[: len(apart)].mean(0)
@@ -156,7 +157,7 @@ def _agree(together: Tensor, apart: list[Tensor]) -> bool:
 
 
 def is_sum_and_count(answer: object) -> bool:
-    """Return whether this is a pair of a sum, a floating-point number, and the number of its terms."""
+    """Return whether a result is a pair of a sum, a floating-point tensor with one entry, and its number of terms."""
     if not isinstance(answer, tuple) or len(answer) != 2:
         return False
     total, count = answer
@@ -165,7 +166,7 @@ def is_sum_and_count(answer: object) -> bool:
 
 
 def user_loss_function(spec: str) -> Callable[..., Any]:
-    """Return the function that a spec names.
+    """Import code of the user and return the function that a spec names; a changed file is imported again.
 
     Raises:
         InputError: The code cannot be imported, or has no such function.

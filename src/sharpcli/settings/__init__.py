@@ -1,7 +1,7 @@
-"""Settings of the commands: frozen dataclasses, checked once, from which the command line is made.
+"""Settings of the commands: frozen dataclasses that check their values when they are made.
 
-Every field carries its own help text; `sharpcli.cli.options` turns the fields of a class into the
-options of a command, so a setting is defined in one place. Standard library only.
+Each field contains its help text, and `sharpcli.cli.options` makes the options of a command from the fields of a class. So a
+setting is defined in one place. These modules use the standard library only.
 """
 
 from sharpcli.settings.base import REPEATED, AnalysisSettings, SubjectSettings, chosen

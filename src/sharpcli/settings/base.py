@@ -1,7 +1,7 @@
-"""Settings of the commands: frozen dataclasses, checked once, from which the command line is made.
+"""Settings of the commands: frozen dataclasses that check their values when they are made.
 
-Every field carries its own help text; `sharpcli.cli.options` turns the fields of a class into the
-options of a command, so a setting is defined in one place. Standard library only.
+Each field contains its help text, and `sharpcli.cli.options` makes the options of a command from the fields of a class. So a
+setting is defined in one place. These modules use the standard library only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def option(default: Any, text: str, metavar: str | None = None, panel: str | Non
 
 
 def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str, Any]) -> _Settings:
-    """Return settings that are given as an object or by their fields.
+    """Return settings that are given as an object, or as values of their fields.
 
     Raises:
         SettingsError: Both are given, or a field is unknown.
@@ -69,13 +69,21 @@ def _wrong_type(name: str, value: object) -> SettingsError:
 
 
 def require_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a value of an option that is not allowed."""
+    """Refuse a value of an option that is not one of the allowed values.
+
+    Raises:
+        SettingsError: The value is not allowed.
+    """
     if value not in allowed:
         raise SettingsError(f"--{name} cannot be '{value}'.", closest(value, allowed))
 
 
 def require_at_least(name: str, value: float | None, least: float, *, strictly: bool = False) -> None:
-    """Refuse a number below `least`, or not finite; None is accepted."""
+    """Refuse a number that is below `least`, or equal to it if `strictly`, or not finite; None is accepted.
+
+    Raises:
+        SettingsError: The number is not allowed.
+    """
     if value is None:
         return
     if not math.isfinite(value):

@@ -173,7 +173,7 @@ class HessianSettings(AnalysisSettings):
         }
 
     def most_products(self) -> int:
-        """Return the maximum number of products, without those of the verification."""
+        """Return the maximum number of products of a search, without those that verify residuals."""
         both = self.bottomk > 0 or self.which != "LA"
         return 4 * (self.topk + self.bottomk) + 100 + 200 * both if self.max_hvp is None else self.max_hvp
 

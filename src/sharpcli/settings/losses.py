@@ -29,7 +29,7 @@ class LossSpec:
     """A loss and its options. `str` gives the shortest text that `parse` reads back.
 
     Attributes:
-        name: "ce", "mse" or "bce"; or the spec of a function, `file.py:fn` or `pkg.mod:fn`.
+        name: "ce", "mse", "bce" or, for a measure, "ce-unit-logits"; or the spec of a function, `file.py:fn` or `pkg.mod:fn`.
         class_axis: Axis of the classes in the outputs: 1, -1 (the last), or None if the shapes decide.
         smoothing: Share of a target that is spread over all classes, 0 to below 1.
         ignore_index: An integer target without a loss term, in addition to -100.
@@ -78,7 +78,7 @@ class LossSpec:
 
     @property
     def is_weighted(self) -> bool:
-        """Whether classes, labels or positive elements have a weight, so that the loss is no -log p."""
+        """Whether classes, labels or positive elements have a weight, so that a loss term is not -log p."""
         return bool(self.weight) or any(weight != 1 for weight in self.pos_weight)
 
     @property
@@ -108,7 +108,7 @@ def smoothed(name: str, share: float) -> str:
     """Return the name of a loss with this share of its targets smoothed; with a share of 0 the name is unchanged.
 
     Raises:
-        SettingsError: It is not cross-entropy, or its own options already smooth it.
+        SettingsError: The loss is not cross-entropy, or its options already contain smoothing.
     """
     spec = LossSpec.parse(name)
     if not share:
@@ -119,7 +119,10 @@ def smoothed(name: str, share: float) -> str:
 
 
 def unit_logits(name: str) -> str | None:
-    """Return the name of the cross-entropy of logits of mean 0 and length 1; None if a loss is not plain cross-entropy."""
+    """Return the name of the cross-entropy of logits with mean 0 and norm 1, with the same options.
+
+    Return None if the loss is not cross-entropy, or is cross-entropy with smoothing. Class weights are allowed.
+    """
     spec = LossSpec.parse(name)
     return str(replace(spec, name=UNIT_LOGITS)) if spec.name == "ce" and not spec.smoothing else None
 

@@ -25,7 +25,7 @@ _keep = partial(option, panel="Evaluation and saving")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(SubjectSettings):
-    """How to train; the recipe, then the mode (`sharpcli.training.modes`), replaces None by a value."""
+    """Settings of a training. First the recipe, then the mode (`sharpcli.training.modes`) replaces None by a value."""
 
     model: str | None = option(
         "convnet", "Model: a built-in name, torchvision:NAME, timm:NAME, file.py:fn or pkg.mod:attr.", "SPEC"
@@ -221,7 +221,7 @@ class TrainSettings(SubjectSettings):
 
 
 def named(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a list of names; the single word "none", which undoes a setting of a recipe, stands for no names."""
+    """Return the names; the single name "none", which removes a setting of a recipe, gives an empty tuple."""
     return () if words == (NONE,) else words
 
 
@@ -248,7 +248,7 @@ def drops_of(text: str) -> tuple[tuple[float, float], ...]:
     """Read "81:0.1,122:0.01" as pairs of epoch and factor of the peak learning rate.
 
     Raises:
-        SettingsError: The text is no such list, or its epochs do not increase.
+        SettingsError: The text is not such a list, its epochs do not increase, or a number is negative.
     """
     try:
         pairs = tuple((float(epoch), float(factor)) for epoch, factor in (part.split(":") for part in text.split(",")))

@@ -1,4 +1,4 @@
-"""The distance of weights from their initial values; needs no data, and a model only if a file does not name its parameters."""
+"""The distance of weights from their initial values. A model is only needed if a file does not record its parameters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sharpcli.settings import DistanceSettings, chosen
 
 
 class _Line(TypedDict):
-    """The fields that are used of a line of distances.jsonl."""
+    """The fields of a line of distances.jsonl that are used here."""
 
     step: Annotated[int, Range(0)]
     distance: Annotated[float, Range(0)]
@@ -39,21 +39,23 @@ def distance(
 ) -> DistanceResult:
     """Measure ‖w - w₀‖₂ over all parameters, in float64; a tied tensor counts once, buffers do not count.
 
-    For a run folder the result also has the length of the trajectory through the saved steps, and tells whether the distances
-    grow as log t or as a power of t. They are read from distances.jsonl if training has written it, else from the saved steps.
+    For a run folder, the result also contains the length of the trajectory through the saved steps, and says whether the
+    distances grow as log t or as a power of t, where t is the number of updates. The distances are read from distances.jsonl
+    if this file exists and the settings name no initial weights; otherwise they are computed from the saved steps.
 
     Args:
         checkpoint: File, run folder, or a model in memory; a run folder also gives its saved steps.
-        init: Initial weights: a file, a model, or a state dict. Default: those that the file records.
+        init: Initial weights: a file, a model, or a state dict. Default: the initial weights that the file records.
         settings: Settings of the measurement.
         **options: Fields of the settings, instead of `settings`, such as `distance("b.pt", "a.pt", per_layer=True)`.
 
     Returns:
-        Distance, also relative to ‖w₀‖, and cosine of the angle between w and w₀; per layer if requested.
+        Distance, distance relative to ‖w₀‖, and cosine of the angle between w and w₀; on request also for each tensor.
 
     Raises:
-        InputError: No initial weights are known, or tensors differ in name or shape.
+        InputError: A file is missing or damaged, no initial weights are known, or tensors differ in name or shape.
         NumericalError: The weights are not finite.
+        SettingsError: An option is unknown, or `init` is a mapping with a value that is not a tensor.
 
     References:
         Hoffer et al., NeurIPS 2017, section 4 (distance over all weights, not one tensor).
@@ -117,7 +119,7 @@ def displacement(final: Checkpoint, init: Checkpoint, *, model: nn.Module | None
     Args:
         final: The final weights.
         init: The initial weights.
-        model: A model that identifies the parameters among the tensors.
+        model: A model that identifies the parameters among the tensors; None to identify them by the record or by names.
 
     Raises:
         InputError: A parameter is missing in the initial weights or has another shape there; the message names the first.
@@ -186,7 +188,7 @@ def _trajectory(along: list[Parts]) -> Trajectory | None:
 
 
 def _lines(place: Place, steps: tuple[Displacement, ...], settings: DistanceSettings) -> list[dict[str, Any]]:
-    """Return distances by update: those that training recorded, from its own initial weights, else those of the saved steps."""
+    """Return distances by update: those that training recorded from its initial weights, else those of the saved steps."""
     if isinstance(place, LiveModel):
         return []
     folder = files.expanded(place)

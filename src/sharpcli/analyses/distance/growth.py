@@ -28,7 +28,7 @@ def growth(lines: Sequence[dict[str, Any]], low: int, high: int | None) -> Growt
         high: Last update to use, or None for no limit.
 
     Returns:
-        Both fits, and the preferred form by Akaike's criterion, corrected for few points; None with too few points.
+        Both fits, and the form that Akaike's criterion, corrected for few points, prefers; None if there are too few points.
 
     References:
         Hoffer et al., NeurIPS 2017 (log t); Hurvich and Tsai 1989 (AICc).
@@ -57,7 +57,7 @@ def _logarithm(updates: Vector, distances: Vector) -> GrowthFit:
 
 
 def _power(updates: Vector, distances: Vector) -> GrowthFit:
-    """Start at a linear fit of the logarithms, then fit the distances themselves, so that both forms weight errors equally."""
+    """Fit the logarithms by a line, then fit the distances from there, so that both forms weight errors equally."""
     slope, intercept = numpy.polyfit(numpy.log(updates), numpy.log(distances), 1)
     solution = least_squares(
         lambda free: numpy.exp(free[0]) * updates ** free[1] - distances,

@@ -46,7 +46,7 @@ from sharpcli.loading import (
 from sharpcli.results import HessianResult, Layer
 from sharpcli.settings import HessianSettings, chosen
 
-_REPEATS = {"float32": 1e-5, "float64": 1e-9}  # Relative difference of two equal losses up to which it is rounding.
+_REPEATS = {"float32": 1e-5, "float64": 1e-9}  # Largest relative difference of two losses that rounding can explain.
 
 
 def hessian(
@@ -57,7 +57,7 @@ def hessian(
     settings: HessianSettings | None = None,
     **options: object,
 ) -> HessianResult:
-    """Compute eigenvalues of the Hessian of the mean loss, each with residual, interval and verdict.
+    """Compute eigenvalues of the Hessian (or another curvature matrix) of the mean loss, with residual, interval and verdict.
 
     Args:
         checkpoint: File, run folder, or a model in memory, which is not changed.
@@ -69,11 +69,12 @@ def hessian(
             `hessian(model, loader, loss="ce", topk=20)`.
 
     Returns:
-        The requested quantities. If the tolerance is not reached, verdicts and `advice` tell this; no error is raised.
+        The requested quantities. If the tolerance is not reached, no error is raised: the verdicts and `advice` report it.
 
     Raises:
-        SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`. An operator that is not
-            deterministic is an InputError.
+        SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`. If the matrix is not deterministic,
+            this is an InputError.
+        IncompleteError: An optional quantity, such as the trace, has failed; the error holds the result without it.
 
     References:
         Pearlmutter 1994 (products); Golub and Van Loan, section 10.1 (Lanczos); docs/trust.md (verdicts).
@@ -95,14 +96,16 @@ def hessian_all(
 ) -> list[HessianResult]:
     """Run `hessian` for several checkpoints, for all saved steps of runs, and for both splits.
 
-    The arguments are those of `hessian`; `checkpoints` are files, run folders, or models in memory, as a list, or by their
-    names in the results.
+    The arguments are those of `hessian`; `checkpoints` is a list of files, run folders or models in memory, or a mapping from
+    names in the results to models. Along a run, each search starts near the eigenvectors of the previous step, which saves
+    products.
 
-    Along a run each search starts near the eigenvectors of the previous step, which saves products.
+    Returns:
+        One result for each checkpoint, saved step and split, in this order.
 
     Raises:
-        SharpcliError: As for `hessian`; also if one file is given for the vectors of several analyses.
-        IncompleteError: An analysis has failed; the error holds the results before it.
+        SharpcliError: As for `hessian`; also if `vectors` names a file, but there are several analyses.
+        IncompleteError: An analysis has failed; the error holds the results that are complete.
     """
     places, options = live_or_files(checkpoints, data, options)
     settings = chosen(HessianSettings, settings, options)
@@ -138,7 +141,14 @@ def _held(settings: HessianSettings) -> AbstractContextManager[None]:
 def _analyse(
     path: str | Path | LiveModel, settings: HessianSettings, planner: Planner, warm: Tensor | None
 ) -> tuple[HessianResult, Tensor | None]:
-    """Return the result for one checkpoint and split, and the eigenvectors."""
+    """Return the result for one checkpoint and split, and the eigenvectors (K, P), or None if no eigenvalue is requested.
+
+    Args:
+        path: The checkpoint.
+        settings: Settings with one split.
+        planner: Selects the engine; shared by all analyses of a command.
+        warm: Vectors (J, P) near which the search starts, or None.
+    """
     # Absolute paths, because a model's code may change the working directory.
     state, vectors = (files.from_root(place) if place else None for place in (settings.state, settings.vectors))
     if vectors:
@@ -226,7 +236,7 @@ def _require_deterministic(first: float, second: float, settings: HessianSetting
 
 
 def _saved(place: Place) -> list[Place]:
-    """Return the files that --along-run analyses: the saved steps of a run in their order, with its final weights last."""
+    """Return the files that `--along-run` analyses: the saved steps of a run in order, with the final weights last."""
     if isinstance(place, LiveModel):
         raise SettingsError("A model in memory has no saved steps.", "Leave along_run out.")
     folder, final = Path(place), read(place)

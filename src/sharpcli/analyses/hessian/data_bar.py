@@ -30,16 +30,17 @@ class DataBarMeter:
         self._seen: GroupedProduct | None = None
 
     def measure(self, vector: Tensor) -> Tensor:
-        """Return the product with a vector; the sum over groups gives the same matrix, summed in another order."""
+        """Return the product with a vector (P,); the sum over groups is the same matrix, with another order of summation."""
         self._seen = self._operator.quadratic_forms(vector, groups=_GROUPS, seed=self._settings.seed)
         return self._seen.product
 
     def bar(self, pairs: Eigenpairs) -> DataBar | None:
-        """Return the error bar, with a bracket if samples were left out; None for too few groups.
+        """Return the error bar, with a bracket if only a part of the split was analysed; None if there are too few groups.
 
-        A fraction s of the split was analysed; v is the top eigenvector of this part. For the entire split, the Rayleigh
-        quotient at v is s·vᵀHv + (1-s)·(vᵀHv on the rest), and λmax is not below it. On average, λmax of a part is not
-        below λmax of the entire split, because λmax is convex (Granziol, Zohren and Roberts 2022, JMLR 23).
+        Let s be the analysed fraction of the split, and v the top eigenvector of this part. The Rayleigh quotient of the entire
+        split at v is s·vᵀHv on the part plus (1-s)·vᵀHv on the rest, and λmax of the entire split is not below it. On average,
+        λmax of a part is not below λmax of the entire split, because λmax is convex (Granziol, Zohren and Roberts 2022, JMLR
+        23). The bracket is made from both bounds, each moved outwards by 2 standard errors.
         """
         if self._seen is None or len(self._seen.forms) < _LEAST:
             return None
@@ -49,7 +50,7 @@ class DataBarMeter:
             held_out = self._held_out(pairs)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # The model may raise any error; this bar must not lose the other results.
+        except BaseException as error:  # The model may raise any error, and the other results must not be lost.
             progress.warn(f"The held-out samples are not measured: {reason(error)}")
             release_memory(error, self._loaded.runtime)
             return alone
@@ -83,7 +84,7 @@ class DataBarMeter:
 
 
 def weighted_mean(seen: GroupedProduct) -> tuple[float, float]:
-    """Return the mean of the quadratic forms over loss terms and its standard error over groups."""
+    """Return the mean of the quadratic forms over loss terms, and its standard error, estimated from the groups."""
     forms, weights = seen.forms, seen.weights.double() / float(seen.weights.sum())
     mean = float(weights @ forms)
     count = len(forms)

@@ -45,10 +45,10 @@ def blocks(
     Args:
         loaded: The checkpoint.
         operator: The matrix of all parameters.
-        pairs: Its eigenpairs.
+        pairs: Eigenpairs of this matrix.
         settings: Settings of the analysis.
-        vectors: Bytes for the Lanczos vectors of a block.
-        graphs: Bytes for its stored graphs. None for either: a share of the free memory.
+        vectors: Bytes for the Lanczos vectors of a block; None for a share of the free memory.
+        graphs: Bytes for the graphs of a block; None for a share of the free memory.
     """
     space = operator.objective.space
     slices = space.layer_slices()
@@ -57,7 +57,7 @@ def blocks(
     with progress.task("layer", total=len(slices)) as shown:
         for name, names in space.groups().items():
             share = float(top[slices[name]].double().square().sum())
-            if unused.issuperset(names):  # Its block is zero, because the loss does not depend on this layer.
+            if unused.issuperset(names):  # The block is zero, because the loss does not depend on this layer.
                 size = slices[name].stop - slices[name].start
                 layers.append(
                     Layer(
@@ -89,7 +89,7 @@ def blocks(
                     lambda_max=float(own.values[0]),
                     residual=float(own.residuals[0]),
                     verdict=own.verdicts[0],
-                    trace=exact(0.0),  # Until all blocks are known.
+                    trace=exact(0.0),  # Replaced below, because all traces are computed together.
                     share=share,
                     products=own.steps + own.verifications,
                 )

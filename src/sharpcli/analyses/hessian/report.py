@@ -78,7 +78,7 @@ def advice(pairs: Eigenpairs, settings: HessianSettings) -> str:
 
 
 def stability(subject: Subject, pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
-    """Return 2/lr and similar thresholds; they are valid only for SGD and the Hessian over all parameters."""
+    """Return learning rates and stability thresholds such as 2/lr; thresholds are None except for SGD and the full Hessian."""
     applies = settings.operator == "hessian" and not settings.params and subject.optimizer == "sgd"
     rates = (subject.learning_rate, subject.last_learning_rate)
     peak, last = (largest_stable(rate) if rate and applies else None for rate in rates)

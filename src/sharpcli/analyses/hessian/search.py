@@ -30,17 +30,17 @@ def largest(
     theta: Tensor | None = None,
     warm: Tensor | None = None,
 ) -> Eigenpairs:
-    """Run Lanczos on the objective's Hessian, with a planner that may have been used for similar objectives.
+    """Run Lanczos on the curvature matrix of an objective; the planner may have been used for similar objectives.
 
     Args:
-        objective: f.
-        settings: Settings of the search.
+        objective: Mean loss f.
+        settings: Settings of the search, which name the matrix.
         planner: Default: a new planner.
-        theta: Weights at which the Hessian is taken, shape (P,). Default: the objective's own weights.
+        theta: Weights at which the matrix is computed, shape (P,). Default: the weights of the objective.
         warm: Vectors (J, P); the search starts near them.
 
     Raises:
-        SettingsError: More eigenvalues are requested than there are parameters.
+        SharpcliError: See `search`.
     """
     planner = planner or planner_for(settings)
     theta = objective.parameters() if theta is None else theta
@@ -60,12 +60,12 @@ def operator_for(objective: Objective, theta: Tensor, settings: HessianSettings,
 
 
 def graph_bytes(objective: Objective, settings: HessianSettings) -> int | None:
-    """Return the memory for samples and stored graphs under `--memory`; None without it."""
+    """Return the number of bytes for all graphs of a product if `--memory` is given, else None."""
     return _plan(objective, settings).graphs(_needed_for_vectors(objective, settings))
 
 
 def vector_bytes(objective: Objective, settings: HessianSettings) -> int:
-    """Return the memory for Lanczos vectors."""
+    """Return the number of bytes for Lanczos vectors."""
     return _plan(objective, settings).vectors(_needed_for_vectors(objective, settings))
 
 
@@ -91,12 +91,14 @@ def search(
     Args:
         operator: The curvature matrix, of shape (P, P).
         settings: Number of eigenpairs, end of the spectrum, and tolerance.
-        meter: Measures the first eigenpair by groups of samples, for its error bar over the data.
-        store: File that stores the search, so that it can be resumed.
+        meter: Verifies the first eigenpair by a product over groups of samples, for the error bar of the data; or None.
+        store: File that stores the search, so that it can be resumed; or None.
         warm: Vectors (J, P); the search starts near them.
 
     Raises:
         SettingsError: More eigenvalues are requested than there are parameters.
+        InputError: Products of the same vector differ each time.
+        NumericalError: Too few digits of the products are correct.
     """
     dimension = operator.shape[0]
     if settings.topk == HessianSettings.topk:  # The default may be larger than P.
@@ -123,7 +125,7 @@ def search(
 
 
 def search_identity(loaded: LoadedCheckpoint, settings: HessianSettings) -> dict[str, object]:
-    """Return the settings that identify a search; saved state is reused only if all of them match."""
+    """Return the values that identify a search; a saved search is continued only if all of them are equal."""
     same = ("operator", "split", "samples", "seed", "dtype", "bn", "bn_block", "params", "model", "model_arg")
     everything, answered = settings.to_dict(), chosen_output(loaded.model)
     return {

@@ -1,4 +1,4 @@
-"""Quantities beyond eigenvalues: trace and norm, density and counts, the Gauss-Newton part."""
+"""Further quantities of a spectrum: trace, Frobenius norm, density, counts, Gauss-Newton part of the first eigenvalue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sharpcli.objective import Objective
 from sharpcli.results import Count, Density, Estimate, Moments, Parts
 from sharpcli.settings import HessianSettings
 
-_ENOUGH = 12  # Number of basis vectors from which a Krylov space contains the outliers; with fewer, XTrace is used.
+_ENOUGH = 12  # Minimum number of basis vectors of a Krylov space that contains the outliers; with fewer, XTrace is used.
 _GRID = 400
 _ANOTHER = 0.5  # Overlap of two unit eigenvectors below which they are different.
 _LINEAR = 1e-4  # Fraction of the largest magnitude below which the axis of the density is linear.
@@ -70,7 +70,7 @@ def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
 
 
 def _distinct(pairs: Eigenpairs) -> list[int]:
-    """Return the positions of certified eigenpairs, each once: in a small spectrum the two ends overlap."""
+    """Return the positions of certified eigenpairs, each pair once: for few parameters, both ends can contain the same pair."""
     kept: list[int] = []
     for place in (place for place, good in enumerate(pairs.converged) if good):
         if not kept or float(project(pairs.vectors[kept], pairs.vectors[place]).abs().max()) < _ANOTHER:

@@ -28,7 +28,11 @@ def require_writable(path: Path) -> None:
 
 
 def write(path: Path, pairs: Eigenpairs, objective: Objective) -> None:
-    """Write the eigenvectors (K, P), and also each as tensors with the shapes of the parameters."""
+    """Write a safetensors file of eigenpairs.
+
+    The tensors are "eigenvalues" (K,), "eigenvectors" (K, P), "indices" (K,), and for each eigenvector its parts in the shapes
+    of the parameters, "INDEX/NAME". The entry "order" of the metadata lists the names in the order of the P coordinates.
+    """
     tensors = {"eigenvalues": pairs.values, "eigenvectors": pairs.vectors.cpu().contiguous()}
     tensors["indices"] = torch.tensor(pairs.ranks)
     for rank, vector in zip(pairs.ranks, pairs.vectors.cpu(), strict=True):

@@ -27,16 +27,16 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
     """Open a file safely, list its contents, and do the checks that an analysis would do.
 
     Args:
-        checkpoint: File, run folder, or a folder that holds runs.
-        settings: Model and data to check against; by default the checkpoint's own.
+        checkpoint: File, run folder, or a folder that contains runs.
+        settings: Model, data and loss to check with. Default: those that the file records.
         **options: Fields of the settings, instead of `settings`.
 
     Returns:
-        Tensors, metadata and a list of checks; `analysable` tells whether all checks passed, apart from that of the initial
-        weights. For a folder without final weights: the runs in it, each with its state and the checkpoint or command to use.
+        Tensors, metadata and a list of checks; `analysable` says whether all checks passed, apart from the check of the initial
+        weights. For a folder of runs or an unfinished run: each run with its state and the checkpoint or command to use.
 
     Raises:
-        InputError: The file cannot be loaded at all.
+        InputError: The file cannot be read. A check that fails raises no error.
     """
     settings = chosen(InspectSettings, settings, options)
     run = checkpoints.run_in(checkpoint)
@@ -82,7 +82,7 @@ def _run_row(run: checkpoints.RunFolder) -> RunRow:
 
 
 def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tuple[Check, ...], HessianCost | None]:
-    """Do one check after the other, then estimate the cost; a check is skipped if it depends on a check that failed."""
+    """Do the checks in order, then estimate the cost; a check is skipped if it depends on a check that failed."""
     loaded: LoadedCheckpoint | None = None
     cost: HessianCost | None = None
     checks: list[Check] = []
@@ -111,7 +111,7 @@ def _looked_into(read: Checkpoint, settings: InspectSettings) -> tuple[Parts, tu
 
 
 def _without_data(read: Checkpoint, settings: InspectSettings, checks: list[Check]) -> Parts:
-    """Identify parameters by the named model if it can be built without data and fits, else by the file itself."""
+    """Identify the parameters by the model in the settings if it can be built and fits, else by the file alone."""
     if settings.model is None or any(check.name == _FITS for check in checks):
         return checkpoints.parts(read)
     try:
@@ -139,7 +139,7 @@ def _evaluated(loaded: LoadedCheckpoint, measured: dict[str, float | None]) -> l
 
     Args:
         loaded: The checkpoint.
-        measured: Gets the losses and accuracies, by name.
+        measured: A dict to which losses and accuracies are added, by name.
     """
     require_function(loaded.model, loaded.data.train.inputs, loaded.runtime)
     checks = [_batch(loaded)]
@@ -162,7 +162,7 @@ def _evaluated(loaded: LoadedCheckpoint, measured: dict[str, float | None]) -> l
 
 
 def _batch(loaded: LoadedCheckpoint) -> Check:
-    """Return the shapes of inputs, outputs and targets of a few samples."""
+    """Return a check that lists the shapes of inputs, outputs and targets of one sample."""
     objective = loaded.objective()
     few = objective.few()
     shapes = f"{described_shapes(few.inputs)} → "
@@ -175,7 +175,7 @@ def _batch(loaded: LoadedCheckpoint) -> Check:
 
 
 def _initial(read: Checkpoint) -> Check:
-    """Check for the initial weights; without them only the distance cannot be measured."""
+    """Check whether the initial weights exist; only the distance needs them."""
     try:
         return Check(name=_OPTIONAL, passed=True, detail=str(checkpoints.initial_weights(read).path))
     except SharpcliError as error:

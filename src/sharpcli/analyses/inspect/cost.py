@@ -1,4 +1,4 @@
-"""What `hessian --topk 20` will cost: the time of a product on a few samples, and the memory of vectors and of a pass."""
+"""The expected cost of `hessian --topk 20`: its time, from a product on a few samples, and the memory of vectors and a pass."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sharpcli.settings import HessianSettings
 from sharpcli.trial_passes import saved_bytes_per_sample
 
 _TOPK = 20
-_SAMPLES = 256  # The product is timed on so many samples at most.
+_SAMPLES = 256  # Maximum number of samples for the timed product.
 
 
 def hessian_cost(objective: Objective) -> HessianCost:
-    """Return the cost of the largest eigenvalues, from two products on some of the samples.
+    """Return the expected cost of the 20 largest eigenvalues, from two products on some of the samples.
 
-    The first product also pays for what is done once, so the second one is timed. A pass of all samples is taken to cost in
-    proportion to their number.
+    The second product is timed, because the first includes work that is done only once. The time for all samples is the
+    measured time multiplied by the ratio of the numbers of samples.
 
     Raises:
-        SharpcliError: The model has no products.
+        SharpcliError: Products cannot be computed for this model.
     """
     count = min(_SAMPLES, objective.num_samples, objective.chunk_size)
     few = objective.among(torch.arange(count, device=objective.targets.device))

@@ -1,4 +1,4 @@
-"""Losses and accuracies that the user expects, such as those in a paper or a log, against those that are computed here."""
+"""Comparison of computed losses and accuracies with numbers that the user expects, such as those in a paper or a log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LEAST = 1e-3  # Relative difference that another device or another order of sam
 
 
 def check_expected(expected: Mapping[str, str], measured: Mapping[str, float | None]) -> list[Check]:
-    """Return one check for each expected number: it must agree to the digits that are given.
+    """Return one check for each expected number: it must agree to the given digits, or to a relative difference of 1e-3.
 
     Args:
         expected: Numbers as they were written, by name, such as {"test_accuracy": "0.953"}.

@@ -1,4 +1,4 @@
-"""Permute the hidden units of a network to match those of another network; the function does not change."""
+"""Permutation of the hidden units of a network to match those of another network, without a change of its function."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ from sharpcli.modules import private_copy
 from sharpcli.runtime import generator
 
 _MOST_ROUNDS = 50
-_ROUNDING = 1e-12  # Relative to the sum of all gains; a smaller improvement is rounding.
+_ROUNDING = 1e-12  # Improvement, relative to the sum of all |gains|, below which it is rounding.
 
 
 def align(first: nn.Module, second: nn.Module, *, seed: int) -> tuple[nn.Module, float]:
     """Return a copy of the second model with its units permuted to match the first, and the fraction of units that moved.
 
-    Weight matching: it takes one group of units after the other, in random order, and applies the permutation that
-    maximizes the inner product of both networks' weights, with all other permutations fixed. It repeats this until
-    no permutation changes.
+    The method is weight matching. It goes through the groups of units in random order. For each group, it applies the
+    permutation that maximizes the inner product of the weights of both networks, with all other permutations fixed. It
+    repeats this until no permutation changes, at most 50 times.
+
+    Args:
+        first: The model to match.
+        second: A model of the same architecture, which is not changed.
+        seed: Seed of the order of the groups.
 
     Raises:
         InputError: The model has layers whose wiring is not known; see `models.wiring`.
@@ -57,7 +62,7 @@ def matched(gain: NDArray[Any], runs: Sequence[int]) -> tuple[float, NDArray[Any
 
     Args:
         gain: Shape (n, n).
-        runs: Sizes of runs, which are consecutive units that stay together; ascending, each a multiple of the size before.
+        runs: Sizes of runs, which are consecutive units that stay together; ascending, each a multiple of the previous size.
             Units may be permuted within a run, and entire runs may be permuted.
     """
     if not runs:

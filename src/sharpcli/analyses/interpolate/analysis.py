@@ -43,10 +43,10 @@ def interpolate(
 ) -> PathResult:
     """Evaluate the loss along a path from one checkpoint (α = 0) to another (α = 1).
 
-    The linear path is (1-α)·A + α·B; the arc is cos(απ/2)·A + sin(απ/2)·B; a Bézier curve is
+    The linear path is (1-α)·A + α·B, and the arc is cos(απ/2)·A + sin(απ/2)·B. The Bézier curve is
     (1-α)²·A + 2α(1-α)·C + α²·B, where C is trained so that the loss along the curve is small. BatchNorm
-    statistics are recomputed at every point from the training data; with "eval" they are interpolated
-    linearly like the weights, and variances are clipped at 0.
+    statistics are recomputed at every point from the training data. With `bn="eval"`, the stored statistics
+    of A and B are interpolated linearly on every kind of path, and variances below 0 are set to 0.
 
     Args:
         start: A, a file, a run folder, or a model in memory, which is not changed.
@@ -63,6 +63,7 @@ def interpolate(
     Raises:
         InputError: Architectures, losses or data differ.
         NumericalError: The loss at an end of the path differs from the loss of the checkpoint itself.
+        IncompleteError: The curvature along the path has failed; the error holds the result without it.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
 
     References:
@@ -121,7 +122,7 @@ def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) 
 
     Raises:
         SettingsError: Fewer than two checkpoints.
-        IncompleteError: A pair has failed; the error holds the results before it.
+        IncompleteError: A pair has failed; the error holds the results that are complete.
     """
     paths = checkpoint_paths(paths)
     if len(paths) < 2:

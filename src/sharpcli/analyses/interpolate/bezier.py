@@ -1,4 +1,4 @@
-"""A curved path of low loss between two solutions: a quadratic Bézier curve whose control point is trained."""
+"""A curve of low loss between two solutions: a quadratic Bézier curve whose control point is trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RATE = 0.02  # Relative to the root mean square of B - A, the typical distance 
 
 
 def bezier(start: Tensor, control: Tensor, end: Tensor, alpha: float) -> Tensor:
-    """Return (1-α)² A + 2α(1-α) C + α² B; both ends are exact."""
+    """Return (1-α)² A + 2α(1-α) C + α² B, shape (P,); it is exactly A at α = 0, and exactly B at α = 1."""
     return (1 - alpha) ** 2 * start + 2 * alpha * (1 - alpha) * control + alpha**2 * end
 
 
@@ -33,7 +33,7 @@ def trained_control(objective: Objective, start: Tensor, end: Tensor, *, steps: 
         seed: Seed of α and of the batches.
 
     Raises:
-        NumericalError: The loss is no longer finite.
+        NumericalError: The loss, its gradient or the control point is no longer finite.
 
     References:
         Garipov et al., Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs, NeurIPS 2018, section 3.

@@ -27,16 +27,16 @@ def path_curvature(
 ) -> PathCurvature:
     """Measure λmax at each point of a path, and the second derivative of the loss along a straight path.
 
-    Each search starts at the eigenvector of the previous point, and all share one plan. Points where the loss is not
-    finite have no Hessian; their values are None.
+    Each search starts at the eigenvector of the previous point, and all searches share one planner. At a point whose loss is
+    not finite, there is no Hessian and λmax is None. The second derivative is per squared Euclidean distance in weight space.
 
     Args:
-        objective: The mean loss; its own weights are not used.
+        objective: The mean loss; the weights of its model are not used.
         alphas: Points, ascending.
         losses: Values of the objective at the points.
         place: Returns weights (P,) and BatchNorm statistics at a point.
         length: Euclidean distance between the ends.
-        settings: Give path, seed and precision.
+        settings: Settings of the path; path, seed, precision, device and chunk size are used.
     """
     chosen = HessianSettings(
         topk=1, seed=settings.seed, dtype=settings.dtype, device=settings.device, chunk_size=settings.chunk_size
@@ -78,7 +78,7 @@ def second_differences(places: Sequence[float], values: Sequence[float]) -> list
 
 
 def _with(objective: Objective, buffers: Mapping[str, Tensor]) -> Objective:
-    """Return the objective with these BatchNorm statistics in its model."""
+    """Return the objective with these BatchNorm statistics and constants in a copy of its model."""
     if not buffers:
         return objective
     model = private_copy(objective.model)

@@ -24,7 +24,19 @@ _SELF_CHECK = 1e-5  # Allowed relative difference between the loss at an end of 
 
 
 class WeightPath:
-    """The points on a path between two sets of weights, each with its BatchNorm statistics."""
+    """The points on a path between two sets of weights, each with its BatchNorm statistics.
+
+    Attributes:
+        control: Control point of a Bézier curve, shape (P,); None for other paths.
+        loaded: The checkpoints at α = 0 and α = 1.
+        settings: Settings of the path.
+        objectives: Mean loss of each split.
+        recomputes: Whether BatchNorm statistics are recomputed at each point.
+        statistics_from: Mean loss over the training data, whose statistics are recomputed; None if they are interpolated.
+        ends: Weights at α = 0 and α = 1, each of shape (P,).
+        constants: Names of tensors that are not trained and differ between the ends.
+        buffers: Stored BatchNorm statistics and constants of both ends, by name.
+    """
 
     control: Tensor | None = None
 
@@ -53,12 +65,15 @@ class WeightPath:
         return {split: evaluate_together(self.objectives[split], thetas, buffers) for split in splits}
 
     def place(self, alpha: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weights at α, and their BatchNorm statistics."""
+        """Return the weights at α, shape (P,), and the BatchNorm statistics and constants there, by name."""
         theta = self.point(alpha)
         return theta, self._buffers(theta, alpha)
 
     def point(self, alpha: float) -> Tensor:
-        """Return the weights at α; the linear path is exact at both ends, and constant in weights that are equal there."""
+        """Return the weights at α, shape (P,).
+
+        A linear path is exact at both ends, and does not change weights that are equal at both ends.
+        """
         if self.settings.path == "linear":
             return torch.lerp(*self.ends, alpha)
         if self.control is not None:
@@ -81,7 +96,7 @@ class WeightPath:
     def _control(self) -> Tensor:
         """Train the control point on the training data; BatchNorm normalises each batch separately."""
         how: dict[str, Any] = {}
-        if batch_norms(self.loaded[0].model):  # Its blocks are the batches, for any --chunk-size.
+        if batch_norms(self.loaded[0].model):  # The blocks of BatchNorm are the batches, so --chunk-size has no effect.
             how = {"bn": "batch", "bn_block": self.settings.bezier_batch, "chunk_size": None}
         objective = self.loaded[0].objective("train", **how)
         return trained_control(
@@ -100,7 +115,15 @@ class WeightPath:
         return {name: part.clamp_min(0) if name.endswith("running_var") else part for name, part in mixed.items()}
 
     def check_ends(self, alphas: Sequence[float], rows: dict[str, list[Evaluation]]) -> None:
-        """Compare the loss at both ends with that of each checkpoint in its own model, and with the stored loss."""
+        """Compare the loss at both ends with the loss of each checkpoint in its own model, and with the stored loss.
+
+        Args:
+            alphas: Points on the path, which contain 0 and 1.
+            rows: Evaluations at these points, by split.
+
+        Raises:
+            NumericalError: The loss at an end differs from that of the checkpoint in its own model, or is not finite.
+        """
         for alpha, loaded in zip((0.0, 1.0), self.loaded, strict=True):
             for split, evaluations in rows.items():
                 own = loaded.objective(split)
@@ -126,7 +149,7 @@ def _mixed_constants(first: LoadedCheckpoint, second: LoadedCheckpoint, *, recom
     """Return the names of tensors that differ between the ends but are not trained; warn that they are interpolated too.
 
     Raises:
-        InputError: They cannot be interpolated.
+        InputError: These tensors cannot be interpolated.
     """
     names = different_constants(first, second)
     listed = ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -26,7 +26,7 @@ def sharpness(
     settings: SharpnessSettings | None = None,
     **options: object,
 ) -> SharpnessResult:
-    """Measure φ(ε, A) for each requested box size and subspace, or the named measures.
+    """Measure Keskar's ε-sharpness φ(ε, A) for each requested box size and subspace, or the named measures.
 
     Args:
         checkpoint: File, run folder, or a model in memory, which is not changed.
@@ -36,11 +36,12 @@ def sharpness(
         **options: Fields of the settings, instead of `settings`, such as `sharpness("a.pt", epsilon=(1e-3,))`.
 
     Returns:
-        One measurement for each pair of ε and p, φ in percent of 1 + f; or one reading for each named measure.
+        One measurement for each box size ε and subspace dimension p, with φ in percent of 1 + f, where f is the mean loss; or
+        one reading for each named measure.
 
     Raises:
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
-        IncompleteError: A measure has failed; the error holds the result with the measures before it.
+        IncompleteError: A measure has raised an error; the error holds the result with the measures before it.
 
     References:
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.

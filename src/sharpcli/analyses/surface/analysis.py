@@ -46,7 +46,7 @@ def surface(
 
     One checkpoint is the centre of two random or two eigenvector axes; three checkpoints span the plane through them; a run
     folder with saved steps gives the principal plane of its trajectory. A coarse grid is evaluated first, then the points
-    between; with `state` the points are saved during the work.
+    between. With `state`, computed points are saved in a file, from which an interrupted surface is continued.
 
     Args:
         checkpoints: One or three files or models in memory, or one run folder for `axes="pca"`.
@@ -55,9 +55,10 @@ def surface(
         **options: Fields of the settings, instead of `settings`.
 
     Returns:
-        Losses by row β and column α; losses that are not finite are None in JSON, and are counted.
+        Losses with rows for β and columns for α; losses that are not finite are None in JSON, and `not_finite` counts them.
 
     Raises:
+        NumericalError: No point of the plane has a finite loss.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
 
     References:
@@ -166,6 +167,6 @@ def _ranges(plane: Plane, settings: SurfaceSettings) -> tuple[list[float], list[
 
 
 def _relevant(settings: SurfaceSettings) -> dict[str, Any]:
-    """Return the settings that the numbers depend on."""
+    """Return the settings on which the losses depend, by name."""
     indifferent = ("state", "chunk_size", "device", "data_root", "download", "weights")  # The hash identifies the weights.
     return {key: value for key, value in settings.to_dict().items() if key not in indifferent}

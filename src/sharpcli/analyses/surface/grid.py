@@ -16,16 +16,26 @@ from torch import Tensor
 from sharpcli import files, progress
 from sharpcli.saved_state import SavedState
 
-_KEEP_SECONDS = 1.0  # Time between saves; if the process is killed, at most the points of this time are lost.
+_KEEP_SECONDS = 1.0  # Seconds between saves; if the process is killed, at most the points of this time are lost.
 
 Grid = NDArray[numpy.float64]
 Done = NDArray[numpy.bool_]
 
 
 def fill(loss: Callable[[float, float], float], alphas: Sequence[float], betas: Sequence[float], kept: SavedGrid) -> Grid:
-    """Evaluate a function on a grid, coarse points first; return rows of β, columns of α.
+    """Evaluate a function on a grid, coarse points first; return its values, shape (rows β, columns α), float64.
 
     Every point is evaluated independently of the other points.
+
+    Args:
+        loss: Function of (α, β).
+        alphas: Coordinates of the columns.
+        betas: Coordinates of the rows.
+        kept: File of the points that are already evaluated.
+
+    Raises:
+        InputError: The file cannot be read or written.
+        SettingsError: The file contains a surface with other settings.
     """
     losses, done = kept.restore((len(betas), len(alphas)))
     kept.keep(losses, done)  # If the file cannot be written, this fails before the work.
@@ -62,7 +72,7 @@ class SavedGrid:
     """
 
     def __init__(self, path: Path | None, identity: dict[str, Any], seconds: Callable[[], float] = lambda: 0.0) -> None:
-        """Describe the file; `identity` identifies the surface, and if `path` is None no file is used."""
+        """Describe the file; `identity` identifies the surface, and no file is used if `path` is None."""
         other, damaged = "Use the same settings as before, or another --state.", "Use another --state."
         self._state: SavedState | None = None
         if path is not None:
@@ -70,11 +80,11 @@ class SavedGrid:
         self.before, self.seconds = 0.0, seconds
 
     def restore(self, shape: tuple[int, int]) -> tuple[Grid, Done]:
-        """Return the losses in the file and which points are evaluated; an empty grid if there is no file.
+        """Return the losses in the file, and which points are evaluated; without a file, all losses are NaN.
 
         Raises:
-            InputError: The file holds no surface, or a surface of another size, or it was changed.
-            SettingsError: It holds a surface with other settings.
+            InputError: The file contains no surface, or a surface of another size, or the file was changed.
+            SettingsError: The file contains a surface with other settings.
         """
         points = None if self._state is None else self._state.read(_Points)
         if points is None or self._state is None:
@@ -88,10 +98,10 @@ class SavedGrid:
         return losses.numpy().copy(), done.numpy().copy()
 
     def keep(self, losses: Grid, done: Done) -> None:
-        """Write the points that are evaluated so far; if a write fails after an earlier one succeeded, only warn.
+        """Write the points that are evaluated so far; if this fails after an earlier read or write succeeded, only warn.
 
         Raises:
-            InputError: The first write fails.
+            InputError: The file cannot be written, and no earlier read or write succeeded.
         """
         if self._state is not None:
             seconds = self.before + self.seconds()

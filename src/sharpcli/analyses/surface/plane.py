@@ -47,7 +47,13 @@ class Plane:
 
 
 def random_plane(objective: Objective, theta: Tensor, seed: int) -> Plane:
-    """Return the plane of two random filter-normalised directions (Li et al. 2018); length 1 is the norm of the filters."""
+    """Return the plane of two random filter-normalised directions: each filter of an axis has the norm of the filter in θ.
+
+    Tensors with one axis, such as biases, are constant in this plane.
+
+    References:
+        Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018, section 4.
+    """
     rows = []
     for axis in range(2):
         rows.append(filter_normalised(gaussian(theta, seed, streams.PLANE_AXES, axis), theta, objective.space))
@@ -56,10 +62,10 @@ def random_plane(objective: Objective, theta: Tensor, seed: int) -> Plane:
 
 
 def eigen_plane(objective: Objective, theta: Tensor, seed: int) -> Plane:
-    """Return the plane of the first two eigenvectors of the Hessian; at length 1 the quadratic model has increased by 1.
+    """Return the plane of the first two eigenvectors v of the Hessian, with axes a = √(2/λ) v, so that ½ aᵀHa = 1.
 
     Raises:
-        InputError: An eigenvalue is not positive, so the quadratic model does not increase.
+        InputError: One of the two eigenvalues is not positive.
     """
     pairs = eigenpairs(operator_of("hessian", objective, theta), Wanted(2), seed=seed)
     values = [float(value) for value in pairs.values]
@@ -71,7 +77,9 @@ def eigen_plane(objective: Objective, theta: Tensor, seed: int) -> Plane:
 
 
 def plane_through(points: Sequence[Tensor], labels: Sequence[str]) -> Plane:
-    """Return the plane through three points: the first at the origin, the second at (1, 0), β orthogonal with equal length.
+    """Return the plane through three points: the first is the origin, the second is (1, 0), and both axes have equal length.
+
+    The axes are orthogonal.
 
     Raises:
         InputError: The points lie on a line.

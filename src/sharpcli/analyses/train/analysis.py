@@ -1,4 +1,4 @@
-"""Train a model in one or several ways from the same initial weights."""
+"""Training of a model in one or several modes or recipes from the same initial weights."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
         **options: Fields of the settings, instead of `settings`, such as `train(mode=("sgd", "fullbatch"))`.
 
     Returns:
-        One row per run, and one for each average of its weights. The folder of a run holds final.pt, init.pt, settings.json,
-        metrics.jsonl and distances.jsonl.
+        One row for each run, and one for each average of its weights. The folder of a run contains final.pt, init.pt,
+        settings.json, metrics.jsonl and distances.jsonl.
 
     Raises:
         NumericalError: A run has diverged; the files saved before remain.
-        IncompleteError: One of several runs has failed; the error holds the rows of the runs before it.
+        IncompleteError: A run has failed after other runs were complete; the error holds the rows of these.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
     """
     given = set(options) if settings is None else names_of_given(settings)
@@ -82,7 +82,13 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
 
 
 def _result(runs: list[PlannedRun], done: list[tuple[list[TrainRow], float]], record: AnswerRecord) -> TrainResult:
-    """Return the result for the completed runs, each with the seconds that it took before this command."""
+    """Return the result for the completed runs.
+
+    Args:
+        runs: All runs of the command.
+        done: For each completed run, its rows, and the seconds that it took before this command.
+        record: Record of this command.
+    """
     first, rows = runs[0].setup, [row for some, _ in done for row in some]
     inits = {run.setup.init_sha256 for run in runs}
     return TrainResult(
@@ -104,7 +110,7 @@ def _folder(settings: TrainSettings) -> Path:
 
 
 def _planned(wanted: list[Variant], folder: Path) -> list[PlannedRun]:
-    """Open data and model of the runs, only once if they are the same, and make the plans of the runs."""
+    """Make the plans of the runs; runs with the same model and data share them, so that they are opened only once."""
     setups: dict[tuple[Any, ...], TrainingSetup] = {}
     runs = []
     for variant in wanted:

@@ -1,4 +1,4 @@
-"""List the recipes of papers that `train` knows."""
+"""The list of recipes, which are settings of published trainings, for `train`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sharpcli.training import recipes as known
 
 
 def recipes() -> RecipesResult:
-    """Return every recipe with its settings and their source."""
+    """Return all recipes, each with its settings and their source."""
     rows = [
         RecipeRow(
             name=recipe.name,
