@@ -248,6 +248,7 @@ for _ in range(5):
     optimizer.step()
     tracker.step()
 tracker.close()
+assert tracker.steps == 5
 print(tracker.lambda_max)
 torch.distributed.destroy_process_group()
 """
@@ -260,6 +261,50 @@ def test_of_two_processes_the_first_one_measures(tmp_path: Path) -> None:
     sharp = lines(tmp_path / "run", "sharpness")
     assert [line["step"] for line in sharp] == [0, 2, 4, 5]
     assert float(first) == sharp[-1]["lambda_max"]
+
+
+def test_buffers_that_are_not_saved_are_read_too_and_other_parameters_are_said(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 4), nn.Linear(4, 3)
+            self.register_buffer("scale", torch.ones(()), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(torch.tanh(self.a(x))) * self.scale
+
+    _, inputs, targets, _ = made()
+    model = Scaled()
+    model.a.requires_grad_(False)
+    tracker = sharpcli.track(model, (inputs, targets), tmp_path / "run", every=1, measure="gradient-norm")
+    model.scale.fill_(3)
+    tracker.step()
+    assert tracker.lambda_max == pytest.approx(sharpcli.hessian(model, (inputs, targets), topk=1).lambda_max, rel=1e-3)
+    model.a.requires_grad_(True)
+    with pytest.warns(UserWarning, match="Other parameters are trained than at the start"):
+        tracker.step()
+
+
+def test_records_of_something_else_are_not_continued(tmp_path: Path) -> None:
+    model, inputs, targets, _ = made()
+    sharpcli.track(model, (inputs, targets), tmp_path / "run").close()
+    for other, data, options, word in (
+        (model, (inputs + 1, targets), {}, "data"),
+        (model, (inputs, targets), {"loss": "mse"}, "loss"),
+        (nn.Linear(6, 3), (inputs, targets), {}, "model"),
+    ):
+        with pytest.raises(SettingsError, match=f"are of another {word}"):
+            sharpcli.track(other, data, tmp_path / "run", first_step=1, **options)  # type: ignore[arg-type]
+
+
+def test_the_other_processes_count_their_steps() -> None:
+    """A callback steps until the count is that of the trainer."""
+    from sharpcli.callbacks.tracker import IdleTracker
+
+    tracker = IdleTracker(3)
+    tracker.step()
+    tracker.close()
+    assert (tracker.steps, tracker.lambda_max) == (4, None)
 
 
 def test_it_is_made_by_track_only() -> None:

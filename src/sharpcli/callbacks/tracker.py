@@ -70,11 +70,13 @@ class Tracker:
     def __post_init__(self) -> None:
         main = self._main
         self.records, self._planner = Records(self.folder), planner_for(self.settings)
+        self._trained_at_start = self._trained()
         wanted = main.model.state_dict()
         self._names = checkpoints.aligned(inside(self.model).state_dict(), wanted)
         state = self._take_weights()
         if self.steps and files.is_there(self.folder / _INIT):
             start = checkpoints.read(self.folder / _INIT)
+            self._require_same(start)
             self._init_sha256 = start.sha256()
             theta = main.space.flatten({name: start.state[name] for name in main.space.names}).to(main.parameters())
             self._continue()
@@ -144,9 +146,17 @@ class Tracker:
         """Copy the present weights and buffers of the model into the objectives, and return them, on the CPU."""
         present = inside(self.model).state_dict()
         state = {self._names[name]: part.detach().cpu().clone() for name, part in present.items() if isinstance(part, Tensor)}
+        unsaved = {name: part for name, part in inside(self.model).named_buffers() if name not in present}
         for objective in self.objectives.values():
             objective.model.load_state_dict(state)
+            for name, part in objective.model.named_buffers():
+                if name in unsaved and unsaved[name].shape == part.shape:
+                    part.copy_(unsaved[name])
         return state
+
+    def _trained(self) -> frozenset[str]:
+        """Return the names of the parameters that have a gradient."""
+        return frozenset(name for name, part in self.model.named_parameters() if part.requires_grad)
 
     def _attempt(self) -> None:
         try:
@@ -160,6 +170,8 @@ class Tracker:
     def _measure(self) -> None:
         """Add a line to the metrics and one to the sharpness."""
         objective, rate = self._main, self.rates.now()
+        if self._trained() != self._trained_at_start:
+            progress.warn("Other parameters are trained than at the start; the tracker still follows those of the start.")
         losses: dict[str, float | None] = {}
         for split, part in self.objectives.items():
             evaluation = part.evaluate(part.parameters())
@@ -175,6 +187,19 @@ class Tracker:
         if self.measures:
             line["measures"] = {one.label: one.read(objective, theta, self.settings.seed).value for one in self.measures}
         self.records.add("sharpness", line)
+
+    def _require_same(self, start: checkpoints.Checkpoint) -> None:
+        """Refuse to continue the records of another model, loss or data set."""
+        shapes = {name: part.shape for name, part in self._main.model.state_dict().items()}
+        about = start.metadata
+        same_data = about.get("data", {}).get("fingerprint") == self.data.fingerprint()
+        if {name: part.shape for name, part in start.state.items()} != shapes:
+            what = "model"
+        elif about.get("loss") != self._main.loss_name or not same_data:
+            what = "loss" if same_data else "data"
+        else:
+            return
+        raise SettingsError(f"The records in {self.folder} are of another {what}.", "Use another folder.")
 
     def _continue(self) -> None:
         """Read the records up to the present number of steps, which earlier sessions have written."""
@@ -200,13 +225,14 @@ class Tracker:
 
 
 class IdleTracker(Tracker):
-    """The tracker of all processes of a parallel training except the first: it does nothing."""
+    """The tracker of all processes of a parallel training except the first: it only counts steps."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, first_step: int) -> None:
+        self.steps = first_step
 
     def step(self) -> None:
-        """Do nothing."""
+        """Count a step."""
+        self.steps += 1
 
     def close(self) -> None:
         """Do nothing."""
@@ -239,7 +265,8 @@ def track(
 
     At the start and every N-th step, λmax is computed on a copy of the model in eval mode, with the losses of all splits and
     the requested measures. Each search starts at the previous eigenvectors. Model, optimizer and random numbers of the caller
-    do not change. The folder gets the files of a run of `sharpcli train`, which the commands read:
+    do not change. Parameters and buffers are read at each measurement; other attributes of the model are those of the start,
+    and data are not copied. The folder gets the files of a run of `sharpcli train`, which the commands read:
 
     - `sharpness.jsonl`: λmax with its interval, the threshold of stability for SGD, and the measures;
     - `metrics.jsonl`: losses and accuracies; `distances.jsonl`: the distance from the start at log-spaced steps;
@@ -268,14 +295,14 @@ def track(
     if every < 1 or save_every < 0 or first_step < 0:
         raise SettingsError("every must be at least 1, save_every and first_step at least 0.", "Correct these arguments.")
     if not is_first_process():
-        return IdleTracker()
+        return IdleTracker(first_step)
     _require_whole(model)
     place, options = live_or_file(model, data, options if settings else {"topk": 1, **options})
     assert isinstance(place, LiveModel)
     settings = chosen(HessianSettings, settings, options)
     if settings.topk < 1 or settings.split == "both" or settings.along_run:
         raise SettingsError("A tracker follows the largest eigenvalues on one split.", "Use topk=1 or more, and one split.")
-    measures = tuple(requested_measures(measure))
+    measures = tuple(requested_measures([measure] if isinstance(measure, str) else measure))
     where = files.from_root(folder)
     if overwrite and where.exists():
         set_aside(where)
