@@ -264,3 +264,21 @@ def test_the_objective_counts_its_terms(code: Path):
     whole = Objective.of(space["field"](), space["points"](), torch.zeros(30, 1), loss=f"{code}:wave", chunk_size=30)
     theta = made.parameters()
     assert made.loss(theta) == pytest.approx(whole.loss(theta), rel=1e-5)
+
+
+def test_a_count_that_changes_from_batch_to_batch_is_refused(sharpcli: Run, tmp_path: Path):
+    """The first samples have one term each, and later ones two."""
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def net(): return nn.Linear(5, 3)\n"
+        "def data(): return torch.randn(40, 5), torch.cat([torch.zeros(20), torch.ones(20)]).long()\n"
+        "def loss(model, batch):\n"
+        "    terms = nn.functional.cross_entropy(model(batch[0]), batch[1], reduction='none')\n"
+        "    return terms.sum(), len(terms) + int(batch[1].sum())\n"
+    )
+    torch.save(nn.Linear(5, 3).state_dict(), tmp_path / "net.pt")
+    code = tmp_path / "net.py"
+    words = [tmp_path / "net.pt", "--model", f"{code}:net", "--data", f"{code}:data", "--loss", f"{code}:loss"]
+    answer = sharpcli("hessian", *words, "--chunk-size", 10, "--topk", 1)
+    assert (answer.exit_code, answer.stdout) == (3, "")
+    assert "has 2 terms for a sample in one batch, and 1 in another" in " ".join(answer.stderr.split())

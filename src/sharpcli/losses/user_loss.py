@@ -36,11 +36,13 @@ class UserLoss(Loss):
         each: Number of loss terms of a sample.
         summed: Whether the function returns (sum, count). Each term of a batch then gets the same part of the sum. Sums over
             samples are correct, but the losses of single samples, and so standard errors, are not known.
+        known: Whether `each` and `summed` are known.
     """
 
     function: Callable[[nn.Module, tuple[Inputs, Tensor]], Any] | None = None
     each: int = 1
     summed: bool = False
+    known: bool = False
 
     @property
     def has_plain_terms(self) -> bool:
@@ -67,7 +69,10 @@ class UserLoss(Loss):
         if losses.ndim == 0 or len(losses) != len(targets):
             shape = f"the shape {tuple(losses.shape)} for {len(targets)} samples"
             raise InputError(f"The loss '{self.spec.name}' returns {shape}.", _SIGNATURE)
-        return losses.reshape(len(targets), -1)
+        losses = losses.reshape(len(targets), -1)
+        if self.known and losses.shape[1] != self.each:
+            raise self._other_count(losses.shape[1])
+        return losses
 
     def _spread(self, total: Tensor, count: float | Tensor, num_samples: int) -> Tensor:
         """Return terms (num_samples, each), which are all equal and add up to the sum of the batch."""
@@ -77,7 +82,15 @@ class UserLoss(Loss):
                 f"The loss '{self.spec.name}' returns the count {terms:g} for {num_samples} samples.",
                 "Give each sample the same number of terms, or return one loss for each sample, (B,).",
             )
+        if self.known and terms != self.each * num_samples:
+            raise self._other_count(terms / num_samples)
         return (total.reshape(()) / terms).expand(num_samples, int(terms) // num_samples)
+
+    def _other_count(self, each: float) -> InputError:
+        return InputError(
+            f"The loss '{self.spec.name}' has {each:g} terms for a sample in one batch, and {self.each} in another.",
+            "Let each sample have the same number of terms, or return the mean of its terms as its loss, (B,).",
+        )
 
     def settled_by(self, of_samples: Callable[[UserLoss, slice], Tensor], count: int, *, alone: bool) -> UserLoss:
         """Call the function with a few samples, and return this loss with `each` and `summed` set.
@@ -109,7 +122,7 @@ class UserLoss(Loss):
                 f"The loss '{self.spec.name}' of a sample depends on the other samples, so it is not a mean over samples.",
                 "Return one loss for each sample, or the sum and the count of a batch; do not divide by the size of the batch.",
             )
-        return replace(self, each=together.shape[1], summed=summed)
+        return replace(self, each=together.shape[1], summed=summed, known=True)
 
     def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Raise SettingsError: this loss is not a function of outputs and targets."""
