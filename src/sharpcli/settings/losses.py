@@ -74,6 +74,11 @@ class LossSpec:
             given.add(option)
             change: dict[str, Any] = {option: _value(option, value)}
             spec = replace(spec, **change)
+        if spec.smoothing and 0 in spec.weight:
+            raise SettingsError(
+                f"The loss '{text}' has a class of weight 0 and smoothing, so a target without weight would still have a loss.",
+                "Leave smoothing out, or give the class a small weight.",
+            )
         return spec
 
     @property
