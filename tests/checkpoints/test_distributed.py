@@ -96,8 +96,12 @@ def changed(folder: Path, change: Callable[[Any], None]) -> None:
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
 
 
+def first(about: Any) -> Any:
+    return next(iter(about.storage_data.values()))
+
+
 def test_a_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> None:
-    from torch.distributed.checkpoint.metadata import ChunkStorageMetadata
+    from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, MetadataIndex
 
     def copy(name: str) -> Path:
         return Path(shutil.copytree(folder, tmp_path / name))
@@ -118,6 +122,16 @@ def test_a_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     other = copy("other")
     parts = [ChunkStorageMetadata(torch.Size([0, 0]), torch.Size([4, 4]))]
     changed(other, lambda about: setattr(about.state_dict_metadata["model.0.weight"], "chunks", parts))
+    twice = copy("twice")
+    changed(twice, lambda about: setattr(about.state_dict_metadata["model.0.weight"], "chunks", [*parts, *parts]))
+    beyond = copy("beyond")
+    far = [ChunkStorageMetadata(torch.Size([4, 0]), torch.Size([8, 4]))]
+    changed(beyond, lambda about: setattr(about.state_dict_metadata["model.0.weight"], "chunks", far))
+    changed(
+        beyond, lambda about: about.storage_data.update({MetadataIndex("model.0.weight", torch.Size([4, 0])): first(about)})
+    )
+    long = copy("long")
+    changed(long, lambda about: [setattr(place, "length", 2**70) for place in about.storage_data.values()])
     empty = copy("empty")
     (empty / ".metadata").write_bytes(pickle.dumps({"a": 1}))
     evil = copy("evil")
@@ -130,6 +144,9 @@ def test_a_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> None:
         (outside, "which is not in its folder"),
         (packed, "is compressed"),
         (other, "is not what .metadata says"),
+        (twice, "do not fit together"),
+        (beyond, "do not fit together"),
+        (long, "is damaged or cut short"),
         (empty, "does not have the content of a distributed checkpoint"),
         (evil, "without running code in it: it names os.system"),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import zipfile
 from pathlib import Path
@@ -56,7 +57,7 @@ def read_distributed(folder: Path) -> dict[str, Any]:
             known = _state(described)
             if "chunks" in known and not any(key in _OPTIMIZERS for key in path):
                 inner[path[-1]] = _tensor(folder, name, known, places)
-    except (AttributeError, KeyError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{place} does not have the content of a distributed checkpoint.", _HINT) from error
     return content
 
@@ -88,6 +89,12 @@ def _tensor(
     parts = [(chunk, places[name, tuple(chunk["offsets"])]) for chunk in chunks]
     if math.prod(size) * dtype.itemsize > sum(place["length"] for _, place in parts):  # Before memory is taken for it.
         raise InputError(f"{folder} holds less of '{name}' than its size {size}.", "Copy the folder again, with all files.")
+    boxes = [
+        [(start, start + length) for start, length in zip(chunk["offsets"], chunk["sizes"], strict=True)] for chunk in chunks
+    ]
+    inside = all(0 <= low <= high <= length for box in boxes for (low, high), length in zip(box, size, strict=True))
+    if not inside or any(_overlap(one, other) for one, other in itertools.combinations(boxes, 2)):
+        raise InputError(f"The parts of '{name}' in {folder} do not fit together.", "Copy the folder again.")
     whole, filled = torch.empty(size, dtype=dtype), 0
     for chunk, place in parts:
         part = _part(folder, name, place)
@@ -101,6 +108,11 @@ def _tensor(
     return whole
 
 
+def _overlap(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> bool:
+    """Return whether two parts of a tensor, each given by its range along each axis, have numbers in common."""
+    return all(max(a, c) < min(b, d) for (a, b), (c, d) in zip(one, other, strict=True))
+
+
 def _part(folder: Path, name: str, place: dict[str, Any]) -> Tensor:
     """Return a part of a tensor from the file of a process."""
     file = place["relative_path"]
@@ -109,6 +121,9 @@ def _part(folder: Path, name: str, place: dict[str, Any]) -> Tensor:
     if place.get("transform_descriptors"):
         raise InputError(f"{folder} is compressed.", _HINT)
     with files.opened(folder / file) as source:
+        end = (folder / file).stat().st_size
+        if not (0 <= place["offset"] <= end and 0 <= place["length"] <= end):
+            raise InputError(f"'{name}' in {folder / file} is damaged or cut short.", "Copy the folder again.")
         source.seek(place["offset"])
         content = source.read(place["length"])
     try:
