@@ -206,6 +206,14 @@ def test_a_data_set_by_name_and_a_loss(code: Path):
     assert result.conditions.num_samples == 100
 
 
+@pytest.mark.parametrize("option", [{"weights": "ema"}, {"num_classes": 7}, {"model_arg": ("a=1",)}, {"ignore_keys": ("0.*",)},
+                                    {"data_arg": ("a=1",)}])  # fmt: skip
+def test_options_for_files_are_refused(option: dict[str, Any], code: Path):
+    model, data = made(code)
+    with pytest.raises(SettingsError, match="has no effect on what is in memory"):
+        sharpcli.hessian(model, data, topk=1, **option)
+
+
 def test_what_cannot_be_analysed_is_said(code: Path):
     model, data = made(code)
     with pytest.raises(SettingsError, match="A model in memory needs data"):

@@ -25,6 +25,7 @@ from sharpcli.settings import AnalysisSettings
 from sharpcli.settings.losses import LossSpec
 
 _DATA = "the data"
+_OF_FILES = ("model_arg", "num_classes", "weights", "ignore_keys", "allow_pickle")  # Options for a model in a file.
 _INITIAL = "<initial weights in memory>"
 
 
@@ -146,6 +147,9 @@ def live_or_files(
     live = [place for place in places if isinstance(place, LiveModel)]
     if live and "model" in options:
         raise SettingsError("The option model names a model, but one is given.", "Leave the option out.")
+    of_files = next((name for name in (*_OF_FILES, *(("data_arg",) if in_memory is not None else ())) if name in options), None)
+    if live and of_files is not None:
+        raise SettingsError(f"The option {of_files} has no effect on what is in memory.", "Leave the option out.")
     if live and needs_data and "data" not in named and in_memory is None:
         raise SettingsError("A model in memory needs data.", "Give them after the model, as in hessian(model, data).")
     if in_memory is not None and len(live) < len(places):
@@ -184,6 +188,8 @@ def _place(given: object) -> Place:
 
 def _named(given: object, name: str) -> Place:
     place = _place(given)
+    if not name.strip():
+        raise SettingsError("The name of a model is empty.", "Give another name.")
     if not isinstance(place, LiveModel):
         raise SettingsError(f"'{name}' names the file {place}, and files have their own names.", "Give files as a list.")
     return replace(place, name=name)
