@@ -155,3 +155,11 @@ def test_the_file_of_a_task_is_not_run_to_see_what_it_defines(place: Path, sharp
     (place / "loud.py").write_text(f"open('ran', 'w').close()\n{TASK}")
     assert sharpcli("hessian", "a.pt", "--task", "loud.py", "--show-config").exit_code == 0
     assert not (place / "ran").exists()
+
+
+def test_a_recipe_on_the_command_line_has_priority(place: Path, sharpcli: Run) -> None:
+    (place / "sharpcli.toml").write_text('lr = 0.7\ndevice = "cpu"\n')
+    assert sources(sharpcli, "train")["lr"] == (0.7, "sharpcli.toml")
+    found = sources(sharpcli, "train", "--recipe", "eos-gd")
+    assert found["lr"] == (None, "default")
+    assert found["device"] == ("cpu", "sharpcli.toml")

@@ -15,10 +15,11 @@ from typing import Any
 
 from sharpcli.code_specs import named_code
 from sharpcli.errors import InputError, SettingsError, closest
-from sharpcli.settings import REPEATED
+from sharpcli.settings import REPEATED, SubjectSettings
 
 DEFAULTS_FILE = "sharpcli.toml"
 _TASK = ("model", "data", "loss")
+_OF_EVERY_COMMAND = {entry.name for entry in dataclasses.fields(SubjectSettings)} - {"loss"}
 _NOT_A_DEFAULT = (
     "allow_pickle",
     "resume",
@@ -63,6 +64,8 @@ class Configuration:
         chosen = dict(values)
         for place, named in ((DEFAULTS_FILE, _defaults(command, settings)), ("task", _of_task(task) if task else {})):
             for name, value in named.items():
+                if place == DEFAULTS_FILE and "recipe" in given and name not in _OF_EVERY_COMMAND:
+                    continue  # A recipe on the command line has priority over the defaults of a folder.
                 if name in chosen and name not in given:
                     chosen[name], sources[name] = value, place
         return Configuration(chosen, sources)
