@@ -213,6 +213,24 @@ def test_steps_without_records_are_said(tmp_path: Path) -> None:
         sharpcli.track(model, (inputs, targets), tmp_path / "run", first_step=7).close()
 
 
+def test_a_run_stays_where_it_is_if_the_new_one_cannot_begin(tmp_path: Path) -> None:
+    model, inputs, targets, _ = made()
+    sharpcli.track(model, (inputs, targets), tmp_path / "run").close()
+    with pytest.raises(InputError):
+        sharpcli.track(model, (inputs[:, :3], targets), tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "final.pt").is_file()
+
+
+def test_a_file_that_cannot_be_written_does_not_end_the_training(tmp_path: Path) -> None:
+    model, inputs, targets, _ = made()
+    tracker = sharpcli.track(model, (inputs, targets), tmp_path / "run", every=5, save_every=1)
+    (tmp_path / "run" / "step-1.pt").mkdir()
+    with pytest.warns(UserWarning, match=r"step-1\.pt"):
+        tracker.step()
+    tracker.step()
+    assert (tmp_path / "run" / "step-2.pt").is_file()
+
+
 def test_what_cannot_be_followed_is_refused_before_training(tmp_path: Path) -> None:
     model, inputs, targets, _ = made()
     data, place = (inputs, targets), tmp_path / "run"

@@ -29,6 +29,7 @@ from sharpcli.runtime import is_first_process
 from sharpcli.settings import HessianSettings, chosen
 from sharpcli.training.records import NAMES, Records
 from sharpcli.training.run_folder import forget_aside, refuse_to_overwrite, set_aside
+from sharpcli.training.run_state import write_or_warn
 from sharpcli.training.tracking import DistanceTracker, is_log_spaced, sharpness_line
 
 _INIT, _FINAL = "init.pt", "final.pt"
@@ -39,7 +40,7 @@ class Tracker:
     """Follows a model that the caller trains; made by `track`. As a context manager it closes itself.
 
     Attributes:
-        model: The model in training. It is only read.
+        model: The model in training, without outer wrappers. It is only read.
         data: The data of the losses.
         objectives: The mean loss over each split, with a copy of the model.
         settings: Settings of the eigenvalues.
@@ -72,7 +73,7 @@ class Tracker:
         self.records, self._planner = Records(self.folder), planner_for(self.settings)
         self._trained_at_start = self._trained()
         wanted = main.model.state_dict()
-        self._names = checkpoints.aligned(inside(self.model).state_dict(), wanted)
+        self._names = checkpoints.aligned(self.model.state_dict(), wanted)
         state = self._take_weights()
         if self.steps and files.is_there(self.folder / _INIT):
             start = checkpoints.read(self.folder / _INIT)
@@ -111,10 +112,12 @@ class Tracker:
             self.records.add("distances", self._distance.measure(self.steps, self._main.parameters()))
         if measured:
             self._attempt()
-        if saved:
-            self._write(f"step-{self.steps}.pt", state, {})
-        if measured or saved:
-            self.records.write()
+        with _apart():  # A full disk must not end the training.
+            if saved:
+                name = f"step-{self.steps}.pt"
+                write_or_warn(lambda: self._write(name, state, {}), name)
+            if measured or saved:
+                write_or_warn(self.records.write, "the records")
 
     def close(self) -> None:
         """Measure at the last step, and write the records and the last weights with their losses."""
@@ -144,9 +147,9 @@ class Tracker:
 
     def _take_weights(self) -> dict[str, Tensor]:
         """Copy the present weights and buffers of the model into the objectives, and return them, on the CPU."""
-        present = inside(self.model).state_dict()
+        present = self.model.state_dict()
         state = {self._names[name]: part.detach().cpu().clone() for name, part in present.items() if isinstance(part, Tensor)}
-        unsaved = {name: part for name, part in inside(self.model).named_buffers() if name not in present}
+        unsaved = {name: part for name, part in self.model.named_buffers() if name not in present}
         for objective in self.objectives.values():
             objective.model.load_state_dict(state)
             for name, part in objective.model.named_buffers():
@@ -304,9 +307,7 @@ def track(
         raise SettingsError("A tracker follows the largest eigenvalues on one split.", "Use topk=1 or more, and one split.")
     measures = tuple(requested_measures([measure] if isinstance(measure, str) else measure))
     where = files.from_root(folder)
-    if overwrite and where.exists():
-        set_aside(where)
-    elif not first_step:
+    if not first_step and not overwrite:
         refuse_to_overwrite(where)
     with _apart():
         loaded = load_checkpoint(place, settings)
@@ -315,6 +316,8 @@ def track(
             measures = tuple(applicable_measures(measures, objectives[settings.split]))
         if first_step and not files.is_there(where / _INIT):
             progress.warn(f"{where} has no records of the first {first_step} steps: distances are those from this step on.")
+        if overwrite and where.exists():  # Only now: the model can be followed.
+            set_aside(where)
         return Tracker(
             inside(model), loaded.data, objectives, settings, where, every, measures, save_every, Rates(optimizer), first_step
         )
