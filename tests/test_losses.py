@@ -120,6 +120,12 @@ def test_weights_of_another_number_are_refused(loss: str, outputs: Tensor, targe
         loss_named(loss).require_classes(outputs, targets, targets)
 
 
+def test_weights_that_are_separated_by_commas_are_said():
+    with pytest.raises(SettingsError, match="separated by commas") as caught:
+        LossSpec.parse("ce:weight=1,2")
+    assert "ce:weight=1/4" in caught.value.hint
+
+
 def test_targets_without_weight_are_refused():
     with pytest.raises(InputError, match="class of weight 0"):
         loss_of("ce:weight=1/0", torch.tensor([1, 1]))

@@ -159,7 +159,7 @@ def _refusal(checkpoint: Checkpoint, attempt: _Attempt, whole: list[str]) -> Inp
     if whole:
         hint = f"It contains the model under {' and '.join(whole)}. Choose one with --weights, such as --weights {whole[0]}."
     elif not attempt.missing and not attempt.extra:
-        hint = "The model has another size: set it with --model-arg. The number of classes comes from --data."
+        hint = "The model has another size: set it with --model-arg, or its number of outputs with --num-classes."
     elif not attempt.missing and not attempt.shapes:
         globs = list(dict.fromkeys(f"{name.partition('.')[0]}.*" if "." in name else name for name in attempt.extra))[:_SHOWN]
         options = " ".join(f"--ignore-keys '{glob}'" for glob in globs)

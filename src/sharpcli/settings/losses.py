@@ -67,6 +67,8 @@ class LossSpec:
             option, equals, value = (word.strip() for word in part.partition("="))
             if not equals and option in OPTIONS[name]:
                 raise SettingsError(f"The loss option {option} in '{text}' has no value.", _known(name))
+            if is_number(part) and given & {"weight", "pos_weight"}:
+                raise SettingsError(f"The weights in '{text}' are separated by commas.", f"Use /, as in {name}:weight=1/4.")
             if not equals or option not in OPTIONS[name]:
                 raise SettingsError(f"The loss {name} has no option '{part.strip()}'.", _known(name))
             if option in given:
