@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import resource
 import shutil
 import signal
@@ -29,7 +30,7 @@ from tests.fuzz.kinds import Kind, Material, kinds
 _LONGEST = 30  # Seconds after which a case hangs.
 _MOST = 1.5  # GiB that the process may grow by in one case.
 _REFUSED = (2, 3, 4)
-_LINES = ("error:", "hint:")  # All of stderr after warnings of our own.
+_LINES = ("error:", "hint:")  # All of stderr after warnings of our own; between them a table of details, indented.
 
 
 class Hang(BaseException):
@@ -86,7 +87,8 @@ def _case(kind: Kind, random: Random, number: int, folder: Path, report: Report,
     began, before = time.perf_counter(), _gibibytes()
     done, wrong = "", ""
     try:
-        done = kind.make(random, folder)
+        with warnings.catch_warnings(action="ignore"):  # Of kinds of tensors that torch is going to drop.
+            done = kind.make(random, folder)
     except Exception as error:
         report.findings.append(f"{kind.name} {number}: the case cannot be made: {error!r} {traceback.format_exc()[-600:]}")
         return
@@ -122,14 +124,22 @@ def _through_line(words: list[str]) -> tuple[str, str]:
     if result.exit_code == 0:
         return "answered", ""
     streams = f"stdout {result.stdout[:99]!r}, stderr {result.stderr[-300:]!r}"
-    return "refused", "" if sound_refusal(result) else f"exit code {result.exit_code}, {streams}"
+    sound = sound_refusal(result, inspecting=words[0] == "inspect")
+    return "refused", "" if sound else f"exit code {result.exit_code}, {streams}"
 
 
-def sound_refusal(answer: Any) -> bool:
-    """Tell whether a command has refused as it should: its exit code, nothing on stdout, one sentence and one hint."""
-    lines = [line.partition(" ")[0] for line in answer.stderr.splitlines() if not line.startswith("warning:")]
+def sound_refusal(answer: Any, *, inspecting: bool = False) -> bool:
+    """Tell whether a command has refused as it should: its exit code, nothing on stdout, one sentence and one hint.
+
+    Args:
+        answer: Exit code, stdout and stderr.
+        inspecting: `inspect` may print its checks, of which one has failed, and end with the exit code of a refusal.
+    """
+    said = [line for line in answer.stderr.splitlines() if not line.startswith("warning:")]
+    lines = [line.partition(" ")[0] for number, line in enumerate(said) if not (number > 0 and line.startswith("  "))]
     leaked = "Internal error" in answer.stderr or "Traceback" in answer.stderr
-    return answer.exit_code in _REFUSED and not answer.stdout and lines == list(_LINES) and not leaked
+    reported = inspecting and re.search(r"\bNO\b", answer.stdout) is not None
+    return answer.exit_code in _REFUSED and (reported or not answer.stdout) and lines == list(_LINES) and not leaked
 
 
 @contextmanager

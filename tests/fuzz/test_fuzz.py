@@ -23,7 +23,6 @@ from tests.processes import Answer
 QUICK, WHOLE = 250, 10_000
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:torch")  # Of kinds of tensors that torch is going to drop.
 @pytest.mark.parametrize(("seed", "count"), [(0, QUICK), pytest.param(0, WHOLE, marks=pytest.mark.long)])
 def test_every_damaged_file_is_answered_or_refused(seed: int, count: int) -> None:
     report = run(seed, range(count))
@@ -71,6 +70,8 @@ SENTENCES = "error: x.pt is damaged or cut short.\nhint: Copy it again.\n"
         (3, "", SENTENCES, True),
         (2, "", "warning: The data are others.\n" + SENTENCES, True),
         (1, "", SENTENCES, False),
+        (3, "", "error: x.pt does not fit.\n  missing  'a'\nhint: Give the model.\n", True),
+        (3, "", "  missing  'a'\n" + SENTENCES, False),
         (3, "{}", SENTENCES, False),
         (3, "", "error: x.pt is damaged or cut short.\n", False),
         (3, "", "UserWarning: of torch\n" + SENTENCES, False),
@@ -79,6 +80,11 @@ SENTENCES = "error: x.pt is damaged or cut short.\nhint: Copy it again.\n"
 )
 def test_a_refusal_of_a_command_is_a_sentence_and_a_hint(exit_code: int, stdout: str, stderr: str, sound: bool) -> None:
     assert running.sound_refusal(Answer(exit_code, stdout, stderr)) is sound
+
+
+@pytest.mark.parametrize(("stdout", "sound"), [("", True), ("loads  NO: too short\n", True), ("loads  yes\n", False)])
+def test_a_refusal_of_inspect_may_print_the_checks(stdout: str, sound: bool) -> None:
+    assert running.sound_refusal(Answer(3, stdout, SENTENCES), inspecting=True) is sound
 
 
 def test_damaged_states_through_the_command_line(tmp_path: Path, sharpcli: Callable[..., Any]) -> None:
