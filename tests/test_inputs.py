@@ -18,9 +18,10 @@ from sharpcli.measures.epsilon_sharpness import measure as epsilon_sharpness
 from sharpcli.memory import MemoryPlan
 from sharpcli.objective import Objective
 from tests.device import DEVICE
+from tests.lanes import crossed, slow
 
 COUNT = 30
-ENGINES = ("double-backward", "linearize", "forward-over-reverse", "difference")
+ENGINES = ("double-backward", "forward-over-reverse", "difference")
 
 
 class Split(nn.Module):
@@ -91,22 +92,26 @@ def objectives(given: Inputs | InputSource, kind: type[nn.Module], **options: ob
     return Objective.of(net(kind), given, y, chunk_size=7, **options), plain  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("form", ["tuple", "dict"])
-@pytest.mark.parametrize("bn", ["eval", "recompute"])
-def test_several_inputs_give_the_numbers_of_one_tensor(form: str, bn: str):
+@pytest.mark.parametrize(
+    ("engine", "form", "bn"),
+    [
+        *crossed(ENGINES, ["tuple", "dict"], ["recompute", "eval"]),
+        slow("linearize", "tuple", "recompute"),
+        slow("linearize", "dict", "eval"),
+    ],
+)
+def test_several_inputs_give_the_numbers_of_one_tensor(engine: str, form: str, bn: str):
     several, plain = objectives(arranged(form), Split, bn=bn)
     theta = plain.parameters()
     assert torch.equal(theta, several.parameters())
     assert several.loss(theta) == pytest.approx(plain.loss(theta), rel=1e-6)
     torch.testing.assert_close(several.gradient(theta), plain.gradient(theta))
-    for engine in ENGINES:
-        vector = torch.randn(len(theta), generator=torch.Generator().manual_seed(3)).to(theta)
-        made, wanted = (operator_of("hessian", one, theta, engine=engine) @ vector for one in (several, plain))
-        torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-5)
+    vector = torch.randn(len(theta), generator=torch.Generator().manual_seed(3)).to(theta)
+    made, wanted = (operator_of("hessian", one, theta, engine=engine) @ vector for one in (several, plain))
+    torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["plain", "tuple", "dict"])
-@pytest.mark.parametrize("bn", ["eval", "recompute", "batch"])
+@pytest.mark.parametrize(("form", "bn"), crossed(["plain", "tuple", "dict"], ["eval", "recompute", "batch"]))
 @pytest.mark.usefixtures("streaming")
 def test_a_source_gives_the_numbers_of_its_tensors(form: str, bn: str):
     """To the last bit: the same samples pass in the same chunks."""

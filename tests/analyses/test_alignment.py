@@ -120,6 +120,7 @@ def test_what_cannot_be_permuted_is_refused():
             align(build(), build(), seed=0)
 
 
+@pytest.mark.slow
 def test_alignment_lowers_the_barrier_between_two_seeds(data_file: Path, tmp_path: Path):
     made = sharpcli.train(
         model="mlp", model_arg=("hidden=16",), data=f"npz:{data_file}", steps=300, lr=0.2, sweep="seed=0,1", out=str(tmp_path)

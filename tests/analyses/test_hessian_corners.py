@@ -61,6 +61,7 @@ def test_an_idle_layer_is_a_zero_block(place):
     assert layers["first"].lambda_max > 0
 
 
+@pytest.mark.slow
 def test_traces_of_layers_hold_the_traces(place):
     """The first eigenvalue is taken off, and with it most of the chance."""
     run, how, values = place

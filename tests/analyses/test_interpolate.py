@@ -152,6 +152,7 @@ def test_the_curvature_along_a_straight_path_is_the_hessian_in_its_direction():
     assert gap.verdicts[1] == "no Hessian"
 
 
+@pytest.mark.slow
 def test_a_bezier_curve_goes_through_both_ends_and_is_trained_around_the_barrier(runs: list[str]):
     """Two seeds' solutions with BatchNorm: the straight path has a barrier, and the curve a lower one."""
     words = {"path": "bezier", "range": "0:1", "points": 7, "bezier_steps": 200, "bezier_batch": 30}
@@ -167,6 +168,7 @@ def test_a_bezier_curve_goes_through_both_ends_and_is_trained_around_the_barrier
         assert first.curves[0].loss[place] == pytest.approx(straight.curves[0].loss[place], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_control_point_of_a_bowl_is_where_it_should_be():
     """For f = ½ |H^½ (θ - θ*)|² the best curve minimises E f: C - θ* = -E[w ((1-α)² a + α² b)] / E[w²], w = 2α(1-α)."""
     from tests.measures.test_closed_forms import regression

@@ -321,6 +321,7 @@ def test_plots_open(command: str, ending: str, sharpcli: Run, pair: tuple[Path, 
         assert path.read_bytes().rstrip().endswith(b"%%EOF")
 
 
+@pytest.mark.slow
 def test_equal_plots_are_equal_files(sharpcli: Run, pair: tuple[Path, Path], tmp_path: Path) -> None:
     for ending in ("png", "svg", "pdf"):
         for name in ("a", "b"):
@@ -376,6 +377,7 @@ def on_a_terminal(machine: Machine, *words: object, **environment: str) -> str:
     return b"".join(parts).decode()
 
 
+@pytest.mark.slow
 def test_no_color_is_honoured_on_a_terminal(machine: Machine, final: Path) -> None:
     words = ["hessian", final, "--topk", 2, "--max-hvp", 2]
     shown, bare = on_a_terminal(machine, *words), on_a_terminal(machine, *words, NO_COLOR="1")
@@ -469,6 +471,7 @@ def test_a_data_file_that_is_elsewhere_can_be_named(
     assert sharpcli("hessian", "../run/sgd", "--topk", 1, "--data", "npz:../here.npz").exit_code == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_an_analysis(machine: Machine, final: Path, tmp_path: Path) -> None:
     asked: list[float] = []
 

@@ -16,6 +16,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from tests.lanes import slow
+
 MODEL_CODE = """
 from pathlib import Path
 from torch import nn
@@ -400,7 +402,7 @@ def test_code_in_a_pickle_is_not_run(sharpcli: Callable[..., Any], places: dict[
 @pytest.mark.parametrize(
     ("exit_code", "line"),
     [
-        (2, "hessian {run} --topk 40"),
+        slow(2, "hessian {run} --topk 40"),
         (3, "hessian {bad}/none.pt"),
         (3, "hessian {bad}/touch.pt"),
         (3, "inspect {bad}/script.pt"),

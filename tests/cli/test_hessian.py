@@ -481,6 +481,7 @@ def test_both_splits_side_by_side(sharpcli: Run, several: Run, ask: Callable[...
     assert "Side by side" in sharpcli("hessian", final, "--split", "both", "--topk", 1).stdout
 
 
+@pytest.mark.slow
 def test_along_a_run_each_search_starts_from_the_one_before(several: Run, ask: Callable[..., Any], runs: Path) -> None:
     along = several(runs / "sgd", "--along-run", "--topk", 2)
     assert [one["checkpoint"]["step"] for one in along] == [2, 4, 5]
@@ -605,6 +606,7 @@ def test_the_largest_in_magnitude_is_not_the_largest(ask: Callable[..., Any], fo
     assert result["lambda_max"] is None or result["lambda_max"] == pytest.approx(largest, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_bracket_of_the_smallest_eigenvalue_is_turned_over(ask: Callable[..., dict[str, Any]], final: Path) -> None:
     """λmin of a part is on average *below* that of the whole, so the bracket must reach as far below the value as it
     would reach above a largest one: two standard errors, times √(1 - share).

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sharpcli.objective import Objective
+from tests.lanes import thinned
 from tests.nets import double_differentiation
 
 Run = Callable[..., Any]
@@ -81,7 +82,7 @@ def words_for(code: Path, loss: str) -> list[object]:
     return [code.with_name("net.pt"), "--model", f"{code}:net", "--data", f"{code}:data", "--loss", loss]
 
 
-@pytest.mark.parametrize("engine", ["auto", "double-backward", "linearize", "forward-over-reverse", "difference"])
+@pytest.mark.parametrize("engine", thinned(["auto", "double-backward", "linearize", "forward-over-reverse", "difference"]))
 def test_cross_entropy_by_code_is_cross_entropy(sharpcli: Run, code: Path, engine: str):
     own, built_in = (
         answered(

@@ -235,6 +235,7 @@ def test_divergence_in_the_last_update_is_divergence(sharpcli: Run, tiny: list[s
     assert not (tmp_path / "sgd" / "final.pt").exists()
 
 
+@pytest.mark.slow
 def test_every_next_command_can_be_typed(
     sharpcli: Run, data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +279,7 @@ def test_ctrl_c_says_how_to_go_on(interrupted: tuple[Path, int, str, str]) -> No
     assert 0 < lines(folder / "sgd")[-1]["step"] < 3000
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_if_it_had_not_stopped(
     interrupted: tuple[Path, int, str, str], sharpcli: Run, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -311,6 +313,7 @@ def in_version_1(folder: Path) -> None:
     settings.write_text(json.dumps(former(json.loads(settings.read_text()))))
 
 
+@pytest.mark.slow
 def test_a_run_of_version_1_is_resumed(interrupted: tuple[Path, int, str, str], sharpcli: Run, tmp_path: Path) -> None:
     for name in ("old", "new"):
         shutil.copytree(interrupted[0], tmp_path / name)

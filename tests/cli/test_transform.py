@@ -113,6 +113,7 @@ def test_code_that_a_file_names_is_not_run(sharpcli: Callable[..., Any], foreign
     assert sharpcli("hessian", final, "--topk", 1, "--transform", text).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_model_of_torchvision_over_a_folder_has_the_transform_of_its_weights(
     sharpcli: Callable[..., Any], foreign: dict[str, Any], tmp_path: Path
 ):

@@ -100,6 +100,7 @@ def test_every_command_says_the_same_of_a_run_without_final_weights(
         assert str(folder / "last-good.pt") in hint
 
 
+@pytest.mark.slow
 def test_the_printed_line_goes_on_to_the_same_bytes(
     interrupted: tuple[Path, str], sharpcli: Run, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -273,6 +274,7 @@ def test_a_folder_without_runs_is_refused(sharpcli: Run, tmp_path: Path) -> None
         assert "final.pt" in answer.stderr
 
 
+@pytest.mark.slow
 def test_seconds_are_those_of_all_sittings(interrupted: tuple[Path, str], sharpcli: Run, tmp_path: Path) -> None:
     shutil.copytree(interrupted[0].parent, tmp_path / "run")
     place = tmp_path / "run" / "sgd" / "last.pt"
@@ -308,6 +310,7 @@ def test_the_last_lines_of_train_say_what_to_type_next(sharpcli: Run, tiny: list
     assert str(tmp_path / "sgd" / "final.pt") in answer.stdout.splitlines()[-2]
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_can_be_gone_on_with(interrupted: tuple[Path, str], sharpcli: Run, tmp_path: Path) -> None:
     shutil.copytree(interrupted[0].parent, tmp_path / "run")
     place = tmp_path / "run" / "sgd" / "settings.json"

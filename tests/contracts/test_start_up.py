@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sharpcli.cli.app import app
+from tests.lanes import thinned
 
 HEAVY = {"torch", "torchvision", "scipy", "matplotlib", "numpy", "safetensors"}
 COMMANDS = [command.name for command in app.registered_commands]
@@ -56,7 +57,9 @@ def test_all_commands_are_here() -> None:
     }
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", thinned([["--help"], ["-h"], ["--version"], *([name, "--help"] for name in COMMANDS)], 3), ids=" ".join
+)
 def test_help_and_version_load_nothing_heavy(words: list[str]) -> None:
     exit_code, loaded, printed = probe(RUN.format(words=words))
     assert exit_code == 0
@@ -78,6 +81,7 @@ def test_a_setting_out_of_range_is_refused_before_torch_is_loaded() -> None:
     assert not loaded & HEAVY
 
 
+@pytest.mark.slow
 def test_this_probe_would_see_torch(tmp_path: Path) -> None:
     """The control: a command that computes does load torch, and the probe says so."""
     exit_code, loaded, _ = probe(RUN.format(words=["inspect", str(tmp_path / "none.pt")]))

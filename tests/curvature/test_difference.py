@@ -34,6 +34,7 @@ def test_every_operator_is_the_explicit_matrix(kind: str, name: str):
     assert float((found - wanted).norm()) / length <= 3 * operator.product_error + 1e-12
 
 
+@pytest.mark.slow
 def test_in_single_precision_the_differences_are_in_double_precision():
     double, single = (objective("conv", dtype=dtype) for dtype in ("float64", "float32"))
     assert relative(by_differences(single) @ vector_for(single).float(), exact("hessian", "conv") @ vector_for(double)) < 1e-6

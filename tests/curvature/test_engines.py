@@ -108,7 +108,8 @@ def test_every_engine_gives_the_explicit_matrix(kind: str, engine: str, name: st
     assert len(operator._kept) == chunks * (engine != FORWARD)
 
 
-@pytest.mark.parametrize("name", thinned(["lstm", "gpt"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lstm", "gpt"])
 def test_nets_over_texts_can_be_traced(name: str):
     """For seconds, so it is done once here, and not also to verify it."""
     if name == "lstm" and DEVICE.type == "cuda":
@@ -428,6 +429,7 @@ def compiled_agrees_with_eager(graphs: list[int], engine: str, name: str, size: 
         assert compiled._kept.held == eager._kept.held > 0
 
 
+@pytest.mark.slow
 def test_what_is_compiled_does_not_use_up_the_compilations_of_others(graphs: list[int]):
     """Torch compiles one piece of code eight times and then no more: a run has more checkpoints than that."""
     with torch._dynamo.config.patch(recompile_limit=1):

@@ -184,6 +184,7 @@ def test_no_bit_depends_on_what_is_kept(kind: str, engine: str, name: str, dtype
         assert least <= len(operator._kept) <= most
 
 
+@pytest.mark.slow
 def test_maps_that_are_traced_are_kept_in_the_same_way():
     problem = objective("mlp", chunk_size=60)
     whole = operator_at(problem, engine="linearize")

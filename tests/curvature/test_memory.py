@@ -21,7 +21,7 @@ from sharpcli.curvature.operators import OPERATORS, operator_of
 from sharpcli.errors import InputError, is_out_of_memory
 from sharpcli.objective import Objective
 from tests.device import on_device
-from tests.lanes import crossed, thinned
+from tests.lanes import crossed
 from tests.nets import NUM_SAMPLES, Limited, exact, images, made_model, normed_mlp, relative, unsettled, vector_for
 
 EXACT = on_device("float64")
@@ -222,7 +222,8 @@ def test_the_product_that_verifies_can_have_their_place():
     assert torch.equal(operator @ vector, product)
 
 
-@pytest.mark.parametrize("counted", thinned([True, False]))
+@pytest.mark.slow
+@pytest.mark.parametrize("counted", [True, False])
 def test_graphs_of_which_nothing_is_known_are_given_up_too(monkeypatch: pytest.MonkeyPatch, counted: bool):
     if not counted:
         monkeypatch.setattr(LinearMap, "saved_bytes", lambda _: 0)
@@ -286,8 +287,9 @@ print(operator.objective.chunk_size, len(operator._kept), *messages, sep="\\n")
 
 
 @pytest.mark.cpu
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are those of Linux")
-@pytest.mark.parametrize("memory", thinned([10_000, 0]), ids=["kept", "nothing kept"])
+@pytest.mark.parametrize("memory", [10_000, 0], ids=["kept", "nothing kept"])
 def test_memory_that_really_runs_out(memory: int):
     line = [sys.executable, "-c", REAL, "120", str(memory)]
     environment = os.environ | {"MALLOC_ARENA_MAX": "1"}

@@ -126,6 +126,7 @@ def rare(seed: int, dtype: torch.dtype) -> Objective:
     return Objective.of(net, inputs, targets, runtime=Runtime(DEVICE, dtype))
 
 
+@pytest.mark.slow
 def test_a_few_samples_that_make_all_are_looked_at():
     """128 at random do not have them, and would say that nothing is lost."""
     single, double = (HessianOperator(made, made.parameters()) for made in (rare(0, torch.float32), rare(0, torch.float64)))

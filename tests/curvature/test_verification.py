@@ -17,6 +17,7 @@ from sharpcli.curvature.verification import verify
 from sharpcli.kernels import bilinear
 from sharpcli.objective import Objective
 from tests.curvature.test_engines import FORWARD, WORDS, made, patched, plain, state, use_backend
+from tests.lanes import slow
 from tests.nets import exact, objective, relative, vector_for
 
 Named = dict[str, Tensor]
@@ -224,10 +225,10 @@ def raising(error: BaseException) -> Callable[..., Any]:
     [
         (FORWARD, times(1.001), "was off by 0.001"),
         (FORWARD, times(1.0, 1.001), "was off by 0.001"),  # Right once, wrong the second time.
-        ("linearize", times(1.0, 1.001), "was off by 0.001"),
+        slow("linearize", times(1.0, 1.001), "was off by 0.001"),
         (FORWARD, times(float("nan")), "was off by inf"),
         (FORWARD, raising(NotImplementedError("no such kernel.\nat length")), "failed: "),
-        ("linearize", raising(NotImplementedError("no such kernel.\nat length")), "failed: "),
+        slow("linearize", raising(NotImplementedError("no such kernel.\nat length")), "failed: "),
     ],
     ids=["wrong", "the second time", "traced, the second time", "nan", "raises", "traced, raises"],
 )

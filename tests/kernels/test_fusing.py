@@ -259,7 +259,7 @@ def test_a_resnet_of_torchvision_is_the_same():
 
 
 @pytest.mark.cpu
-@pytest.mark.parametrize(("name", "faster"), crossed([*NETS, *TEXT_NETS], [True, False]))
+@pytest.mark.parametrize(("name", "faster"), thinned(itertools.product([*NETS, *TEXT_NETS], [True, False])))
 def test_matrix_products_may_go_by_onednn(monkeypatch: pytest.MonkeyPatch, name: str, faster: bool):
     if faster and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         pytest.skip("a torch without this kernel")

@@ -217,6 +217,7 @@ def test_a_net_that_timm_does_not_have(sharpcli: Run, pictures: Path, tmp_path: 
     assert "The option 'pretrained' is not allowed." in answer.stderr
 
 
+@pytest.mark.slow
 def test_the_number_of_outputs_is_that_of_the_file_in_any_order_of_its_tensors(sharpcli: Run, pictures: Path, tmp_path: Path):
     """safetensors sorts names, so that the last vector is none of the classifier; and the data have two classes of seven."""
     torch.manual_seed(0)

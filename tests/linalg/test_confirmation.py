@@ -63,6 +63,7 @@ def test_few_products_to_confirm_with_are_no_error(confirm: int):
     assert found.values.cpu().numpy() == pytest.approx(numpy.sort(values.cpu().numpy())[::-1][:2], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_one_that_was_missed_at_the_other_end_is_not_ruled_out_by_magnitude():
     """10, -9, -9, 8 and a dense rest: a copy is easily missed, and what then comes third is not the third.
 

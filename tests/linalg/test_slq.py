@@ -177,6 +177,7 @@ def test_count_of_what_is_known_is_exact():
         assert count.lower == count.value == count.upper == truth
 
 
+@pytest.mark.slow
 def test_count_inside_a_bulk_is_honest_about_resolution():
     spectrum = broad(400)
     for threshold in (0.5, 0.2, 0.1):
@@ -185,6 +186,7 @@ def test_count_inside_a_bulk_is_honest_about_resolution():
         assert sum(count.lower <= truth <= count.upper for count in counts) >= 18
 
 
+@pytest.mark.slow
 def test_cdf_band():
     spectrum, grid = steep(400), numpy.array([-1.0, 1.2, 2.7, 5.0, 20.0])
     truth = (spectrum.cpu().numpy() <= grid[:, None]).mean(axis=1)

@@ -12,7 +12,6 @@ from sharpcli.linalg.trace import Moments, deflated_moments
 from sharpcli.linalg.xtrace import xtrace
 from sharpcli.runtime import generator
 from tests.device import DEVICE
-from tests.lanes import slow
 from tests.linalg.spectra import Planted, broad, steep
 
 RUNS = 500
@@ -97,9 +96,8 @@ def test_what_is_exact_has_no_samples_and_what_is_not_has():
     assert xtrace(Planted(torch.tensor(CLOSED["rank two"]))).products == 5  # Two probes, two sketches, one to find no third.
 
 
-@pytest.mark.parametrize(
-    ("name", "half_width"), [("steep", 0.05), slow("broad", 0.05), slow("steep", 0.015), slow("broad", 0.015)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "half_width"), [("steep", 0.05), ("broad", 0.05), ("steep", 0.015), ("broad", 0.015)])
 def test_coverage_beside_the_leading_eigenvectors(name: str, half_width: float):
     spectrum = SPECTRA[name]()
     operator, basis, known = torch.diag(spectrum), torch.eye(300, dtype=torch.float64)[:28], inside(spectrum, 28)
@@ -122,6 +120,7 @@ def test_coverage_of_xtrace_under_its_stopping_rule(name: str, half_width: float
     assert 0.82 <= calibration <= 1.2
 
 
+@pytest.mark.slow
 def test_the_rule_that_everyone_copied_does_not_cover():
     """Stop when the running mean changes by less than 0.1 %, say so with s/√n: what PyHessian's rule amounts to."""
     spectrum, hits = broad(), 0

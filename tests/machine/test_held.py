@@ -16,7 +16,7 @@ import torch
 from sharpcli import checkpoints, files
 from sharpcli.errors import InputError, Stopped
 from sharpcli.training.interrupt import deferred
-from tests.lanes import thinned
+from tests.lanes import crossed, thinned
 from tests.machine.conftest import sentence_and_hint
 from tests.processes import Machine
 
@@ -73,8 +73,7 @@ def test_a_lock_of_a_process_that_was_killed_is_taken_over(
     assert not lock.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("number", "command"), crossed([signal.SIGTERM, signal.SIGHUP, signal.SIGINT], COMMANDS))
 def test_a_signal_tells_how_to_go_on(
     command: str, number: signal.Signals, machine: Machine, own_model: Callable[..., list[str]], final: Path, tmp_path: Path
 ) -> None:
@@ -124,6 +123,7 @@ def test_locks_of_one_process_exclude_each_other_and_leave_nothing(tmp_path: Pat
     assert [path.name for path in place.iterdir()] == ["kept"]
 
 
+@pytest.mark.slow
 def test_resume_compares_the_initial_weights_with_their_hash(machine: Machine, tiny: list[str], tmp_path: Path) -> None:
     words = [*tiny, "--steps", 600, "--eval-every", 1, "--out", tmp_path]
     process = machine.start("train", *words)

@@ -40,7 +40,7 @@ def late(code: str) -> str:
 EVERYWHERE = [(raised, where) for raised in ("ValueError", "SystemExit", "BaseException") for where in WHERE[:3]]
 
 
-@pytest.mark.parametrize(("raised", "where"), [*EVERYWHERE, *((raised, WHERE[-1]) for raised in RAISED)])
+@pytest.mark.parametrize(("raised", "where"), thinned([*EVERYWHERE, *((raised, WHERE[-1]) for raised in RAISED)], 2))
 def test_what_it_raises_is_told_with_file_and_line(
     raised: str, where: str, machine: Machine, own_model: Callable[..., list[str]], final: Path
 ) -> None:

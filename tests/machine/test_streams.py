@@ -37,12 +37,14 @@ def test_a_closed_stdout_is_told_before_the_work(words: list[str], final: Path) 
     assert (silent.returncode, silent.stdout, silent.stderr) == (3, "", "")
 
 
+@pytest.mark.slow
 def test_closed_stdin_and_stderr_change_nothing(final: Path) -> None:
     done = shell('"$@" <&- 2>&-', "inspect", final)
     assert done.returncode == 0
     assert "This file can be analysed." in done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_ends_the_command_silently(final: Path) -> None:
     for words in (["inspect", final, "--json"], ["hessian", "--help"]):
         done = shell('"$@" | true; exit ${PIPESTATUS[0]}', *words)
@@ -78,6 +80,7 @@ def test_a_width_of_no_use_is_no_width(columns: str, machine: Machine, final: Pa
     assert "--json" in answer.stdout
 
 
+@pytest.mark.slow
 def test_surroundings_without_letters_and_terminal(machine: Machine, final: Path, tmp_path: Path) -> None:
     """An ASCII locale, no TERM, no HOME that exists, and a file of matplotlib's in the working folder that is no text."""
     (tmp_path / "matplotlibrc").write_bytes(b"text.usetex: True\nfigure.facecolor: red\n\xff\xfe")

@@ -230,6 +230,7 @@ def test_the_gradient_noise_of_single_samples_is_exact():
     assert found.standard_error == 0
 
 
+@pytest.mark.slow
 def test_the_gradient_noise_of_groups_is_unbiased_and_its_error_what_it_says():
     problem = objective("mlp")
     rows, theta = sample_gradients(problem, "mlp"), problem.parameters()

@@ -96,7 +96,7 @@ def test_a_size_of_zero_gives_zero_and_a_bad_one_is_refused(name: str, variant: 
             read(problem, theta, **{**options, size: bad})
 
 
-@pytest.mark.parametrize(("name", "variant", "size"), SIZED, ids=named)
+@pytest.mark.parametrize(("name", "variant", "size"), thinned(SIZED, 2), ids=named)
 def test_a_larger_size_gives_a_larger_change(name: str, variant: dict[str, Any], size: str):
     problem = objective("conv")
     read, theta = plugins.load("measures", name).read, problem.parameters()

@@ -52,6 +52,7 @@ def test_full_space_reaches_the_brute_force_maximum(at_minimum: bool, seed: int,
     assert found.share_at_bound == 1
 
 
+@pytest.mark.slow
 def test_the_default_searches_are_never_above_the_maximum_and_near_it_on_average():
     """Random quadratics in ten dimensions have many local maxima: this is as hard as it gets."""
     shares = []

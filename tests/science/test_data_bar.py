@@ -99,6 +99,7 @@ def test_the_standard_error_is_the_spread_over_splits(parts_of: Callable[[int], 
     assert 0.5 < told * 0.5**0.5 / spread < 2
 
 
+@pytest.mark.slow
 def test_a_random_net_on_one_batch(whole: HessianResult, checkpoint: Path) -> None:
     """At the random start, before training: a batch of 32 is far too high, and the bracket tells."""
     start = checkpoint.with_name("init.pt")

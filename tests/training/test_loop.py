@@ -72,6 +72,7 @@ def test_the_last_update_is_evaluated_also_in_the_midst_of_an_epoch(tmp_path: Pa
     assert steps(tmp_path) == [4, 6]
 
 
+@pytest.mark.slow
 def test_it_stops_at_the_wanted_loss(tmp_path: Path):
     whole = run_in(tmp_path / "whole", steps=400, lr=0.3)
     wanted = whole.train().train.loss * 1.2

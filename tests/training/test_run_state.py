@@ -13,6 +13,7 @@ import torch
 from sharpcli import train
 from sharpcli.errors import InputError
 from sharpcli.training.loop import Run
+from tests.lanes import thinned
 from tests.states import change_state
 
 STEPS = 4
@@ -59,7 +60,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", thinned(CHANGES, 2))
 def test_a_state_that_does_not_fit_is_refused(name: str, half: Path, words: dict[str, Any]) -> None:
     change_state(half, CHANGES[name])
     before = half.read_bytes()
