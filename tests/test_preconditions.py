@@ -279,6 +279,29 @@ def test_random_numbers_without_consequence_are_warned_about():
     assert ["draws random numbers" in warning for warning in warnings] == [True]
 
 
+class Pooled(nn.Module):
+    """The mean over the tokens of a text: of those that the mask leaves in, or of all."""
+
+    def __init__(self, *, masked: bool) -> None:
+        super().__init__()
+        self.table, self.masked = nn.Embedding(20, 3), masked
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        weights = attention_mask if self.masked else torch.ones_like(attention_mask)
+        mean: Tensor = (self.table(input_ids) * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
+        return mean
+
+
+@pytest.mark.parametrize(("masked", "lengths"), [(True, [3, 6, 6]), (False, [6, 6, 6]), (False, [3, 6, 6])])
+def test_an_answer_that_changes_with_the_padding_of_a_text_is_warned_about(masked: bool, lengths: list[int]):
+    ids = torch.arange(1, 19).reshape(3, 6)
+    mask = (torch.arange(6) < torch.tensor(lengths)[:, None]).long()
+    with progress.gathering() as messages:
+        require_function(Pooled(masked=masked), {"input_ids": ids, "attention_mask": mask}, on_device("float64"))
+    assert len(messages) == (not masked and min(lengths) < 6)
+    assert all("changes with its padding" in message for message in messages)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_samples_are_enough_to_see_what_can_be_seen(count: int):
     require_function(Net(lambda net, hidden: hidden), numbers(5)[:count], RUNTIMES[0])

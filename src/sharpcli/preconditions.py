@@ -18,7 +18,7 @@ from torch.func import functional_call
 from sharpcli import progress
 from sharpcli.errors import InputError, first_line
 from sharpcli.graphs import leaves_of
-from sharpcli.inputs import Inputs, InputSource, as_arguments, converted, copied, num_samples, select, tensors_in
+from sharpcli.inputs import Inputs, InputSource, as_arguments, converted, copied, mapped, num_samples, select, tensors_in
 from sharpcli.modules import private_copy
 from sharpcli.random_states import RandomStates, random_states_kept
 from sharpcli.runtime import Runtime, exact_arithmetic
@@ -31,6 +31,7 @@ _LARGE = 60  # Samples of a large batch.
 _MOVED = 0.1  # Relative standard deviation of the changed weights.
 _ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}  # Allowed difference of equal outputs, relative to the largest number.
 _COARSE = 3e-2  # The same for outputs in 16 bits.
+_MASK = "attention_mask"
 _FACTORS = (1.0, 2.0)  # Factors on the weights, since a limit on their norm may have an effect only on larger weights.
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -69,6 +70,7 @@ def require_function(model: nn.Module, inputs: Inputs | InputSource, runtime: Ru
                 calls.require_repeatable(inputs)
                 calls.require_independent()
                 calls.require_of_weights()
+                calls.warn_of_padding()
             return
 
 
@@ -235,6 +237,31 @@ class _Calls:
                 "The model reuses results that were computed from earlier weights, so its loss is not a function of the "
                 "weights.",
                 "Compute them again in each forward: look for a cache, or a merged or normalised weight.",
+            )
+
+    def warn_of_padding(self) -> None:
+        """Warn if the output for a text changes with its padding: tokens at its end that its attention mask leaves out."""
+        mask = self.inputs.get(_MASK) if isinstance(self.inputs, dict) else None
+        if mask is None or mask.ndim != 2:
+            return
+        lengths = (torch.arange(1, mask.shape[1] + 1, device=mask.device) * (mask != 0)).amax(1)
+        row, (full, length) = int(lengths.argmin()), (mask.shape[1], int(lengths.min()))
+        if not 0 < length < full:
+            return
+        one = mapped(
+            select(self.inputs, slice(row, row + 1)), lambda part: part[:, :length] if part.shape[1:] == (full,) else part
+        )
+        try:
+            cut = self.answer(one)
+        except Exception:
+            return  # The model may take texts of one length only.
+        whole = self.first.reshape(len(mask), -1, *self.first.shape[1:])[row]
+        if cut.shape != whole.shape and cut.ndim > 1 and whole.ndim > 1:
+            whole = whole[:, :length]
+        if cut.shape == whole.shape and not self.is_same(cut, whole):
+            progress.warn(
+                "The output for a text changes with its padding, though the attention mask leaves it out: the loss is that of "
+                f"texts of {full} tokens."
             )
 
     def is_same(self, outputs: Tensor, wanted: Tensor) -> bool:

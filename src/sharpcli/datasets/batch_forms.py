@@ -20,6 +20,7 @@ from sharpcli.inputs import Inputs, tensors_in
 from sharpcli.losses import IGNORED
 
 TOKENS = "input_ids"
+MASK = "attention_mask"
 SHAPES = (
     "Let a batch be (inputs, targets), or a dictionary with labels or targets, and with pixel_values, input_ids, inputs or "
     "the names of the model's arguments."
@@ -116,7 +117,7 @@ def _of_mapping(batch: Mapping[str, Any], spec: str) -> Batch:
     targets = next((entries.pop(name) for name in _TARGETS if name in entries), None)
     if targets is None:
         targets = entries.get(TOKENS)
-        mask = entries.get("attention_mask")
+        mask = entries.get(MASK)
         if targets is not None and mask is not None and mask.shape == targets.shape:
             targets = targets.masked_fill(mask == 0, IGNORED)
     if targets is None or not entries:

@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from sharpcli.datasets.batch_forms import SHAPES, Batch, batch_of, described, is_array, is_batch, is_sample, same_batch
+from sharpcli.datasets.batch_forms import MASK, SHAPES, Batch, batch_of, described, is_array, is_batch, is_sample, same_batch
 from sharpcli.datasets.data_set_source import DataSetSource
+from sharpcli.datasets.padding import Padding, mask_of, shapes_but_length
 from sharpcli.datasets.splits import Split
 from sharpcli.datasets.transforms import Transform
 from sharpcli.errors import InputError
 from sharpcli.host_memory import require_memory
-from sharpcli.inputs import Inputs, joined, main_tensor, mapped, num_samples, sample_shapes, sample_size, tensors_in
+from sharpcli.inputs import Inputs, joined, main_tensor, mapped, num_samples, sample_size, tensors_in
 from sharpcli.losses import IGNORED
 from sharpcli.memory import MemoryPlan
 
 _BATCH = 64
-DEFAULTS = {"attention_mask": 1, "token_type_ids": 0}  # The values that models use if these inputs are not given.
+DEFAULTS = {MASK: 1, "token_type_ids": 0}  # The values that models use if these inputs are not given.
 
 
 @dataclass(frozen=True)
@@ -33,17 +34,20 @@ class Numbers:
         needless: Names of inputs that are left out, because they contain only the value in `DEFAULTS`.
         next_token: Whether the targets are the next tokens; the last token is then not an input.
         transform: Maps images (N, C, H, W), uint8, to inputs; None if `--transform` is not given.
+        padding: The padding of texts of different lengths; None if all have one length.
     """
 
     spec: str
     needless: frozenset[str]
     next_token: bool
     transform: Transform | None
+    padding: Padding | None = None
 
     @property
     def remark(self) -> str:
-        """The change in addition to the transform, in words; "" if there is none."""
-        return "targets are the next tokens" if self.next_token else ""
+        """The changes in addition to the transform, in words; "" if there are none."""
+        words = [self.padding.words if self.padding else "", "targets are the next tokens" if self.next_token else ""]
+        return ", ".join(filter(None, words))
 
     def __call__(self, inputs: Inputs) -> Inputs:
         """Return the inputs of the model, with the same number of samples.
@@ -52,6 +56,8 @@ class Numbers:
             InputError: Inputs are uint8, or the first input is bool, and no transform is given, so their scale is not known;
                 or a transform is given and the inputs are not one uint8 tensor of images.
         """
+        if self.padding is not None:
+            inputs = self.padding.inputs(inputs)
         if isinstance(inputs, dict):
             left = {name: part for name, part in inputs.items() if name not in self.needless}
             inputs = next(iter(left.values())) if len(left) == 1 else left
@@ -94,6 +100,8 @@ class Part:
         needed: Names of inputs that the model needs; the others contain only their value in `DEFAULTS`.
         is_next_token: Whether the targets equal the input tokens; the target of each token is then the next token, as for
             causal language models.
+        padding: The padding of the texts to one length; None if the samples are not texts with an attention mask.
+        is_by_token: Whether each token has a target.
     """
 
     spec: str
@@ -102,6 +110,8 @@ class Part:
     targets: list[Tensor] = field(default_factory=list)
     needed: set[str] = field(default_factory=set)
     is_next_token: bool = False
+    padding: Padding | None = None
+    is_by_token: bool = True
     _loader: Any = None
 
     @staticmethod
@@ -119,7 +129,8 @@ class Part:
             texts = texts and batch.texts and _is_of_tokens(batch)
             read.needed |= _needed(batch.inputs)
             read.targets.append(batch.targets)
-            shapes.add(sample_shapes(batch.inputs))
+            read._see_padding(batch)
+            shapes.add(shapes_but_length(batch.inputs))
             if read._loader is None:
                 read.batches.append(batch.inputs)
                 num_bytes += sum(tensor.nbytes for tensor in tensors_in(batch.inputs))
@@ -130,7 +141,8 @@ class Part:
         if len(shapes) > 1:
             one, other = sorted(" and ".join(str(shape) for _, shape in shape_of_all) for shape_of_all in shapes)[:2]
             raise InputError(
-                f"Samples of '{spec}' have different shapes, {one} and {other}.", "Let all samples have one shape; pad texts."
+                f"Samples of '{spec}' have different shapes, {one} and {other}.",
+                "Let all samples have one shape; give texts an attention_mask.",
             )
         read.is_next_token = texts
         return read
@@ -148,17 +160,23 @@ class Part:
         else:
             require_memory(2 * needed, f"The {len(data_set)} samples of '{self.spec}'", "Return fewer samples.")
 
+    def _see_padding(self, batch: Batch) -> None:
+        padding, mask = Padding.of(batch.inputs), mask_of(batch.inputs)
+        self.padding = self.padding | padding if self.padding and padding else padding
+        self.is_by_token = self.is_by_token and mask is not None and batch.targets.shape == mask.shape
+
     def split(self, numbers: Numbers, ignore_index: int) -> Split:
         """Return the checked split.
 
         Raises:
             InputError: Inputs and targets differ in number, or cannot be converted.
         """
-        targets = torch.cat(self.targets)
+        padded = numbers.padding if self.is_by_token else None
+        targets = torch.cat([padded.filled(part, IGNORED) if padded else part for part in self.targets])
         targets = _targets(targets[:, 1:] if numbers.next_token else targets, ignore_index)
         if self._loader is not None:
             return Split(DataSetSource(self._loader.dataset, self._loader.collate_fn, self.spec, numbers), targets)
-        inputs = numbers(joined(self.batches))
+        inputs = numbers(joined([numbers.padding.inputs(batch) if numbers.padding else batch for batch in self.batches]))
         if num_samples(inputs) != len(targets):
             raise InputError(
                 f"The {self.name} data of '{self.spec}' have {num_samples(inputs)} inputs and {len(targets)} targets.",

@@ -11,6 +11,7 @@ The name is that of a function or of the data. Options are keyword arguments of 
 A part is a map-style or iterable Dataset, a DataLoader, an iterable of batches, or one batch of arrays or tensors with all
 samples. `datasets.batch_forms` describes the forms of a batch. A map-style data set is read in its own order without
 dropping samples, also if a DataLoader shuffles it. If it does not fit into memory, its samples are read again at each use.
+Texts of different lengths, `input_ids` with an `attention_mask`, are padded at their end to the length of the longest one.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import Any
 import torch
 
 from sharpcli.arguments import check_arguments
-from sharpcli.datasets.batch_forms import is_array, is_batch
+from sharpcli.datasets.batch_forms import MASK, is_array, is_batch
 from sharpcli.datasets.data_part import DEFAULTS, Numbers, Part
+from sharpcli.datasets.padding import Padding
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.datasets.transforms import Transform
 from sharpcli.errors import InputError, SettingsError, closest
@@ -88,16 +90,30 @@ def splits_of(
         if unlabelled:
             given = {name: (part, torch.zeros(len(part), 1)) if is_array(part) else part for name, part in given.items()}
         parts = {name: Part.of(part, spec, name) for name, part in given.items()}
+    padding = _padding(list(parts.values()))
     needless = frozenset(DEFAULTS) - frozenset().union(*(part.needed for part in parts.values()))
+    if padding is not None:
+        needless -= {MASK}
     if len({part.is_next_token for part in parts.values()}) > 1:
         message = f"In '{spec}' the targets equal the input tokens in only one of the two splits."
         raise InputError(message, "Use the same kind of targets in both splits.")
-    numbers = Numbers(spec, needless, parts["train"].is_next_token, transform)
+    numbers = Numbers(spec, needless, parts["train"].is_next_token, transform, padding)
     splits = {name: part.split(numbers, ignore_index) for name, part in parts.items()}
     words = [transform.words if transform else f"as {spec} gives them", numbers.remark]
     text = transform.text if transform else ""
     classes = _num_classes(list(splits.values()))
     return DataSplits(spec, splits["train"], splits.get("test"), classes, ", ".join(filter(None, words)), text)
+
+
+def _padding(parts: Sequence[Part]) -> Padding | None:
+    """Return the padding for texts of different lengths; None if all texts have one length, or if there are no texts."""
+    first, *others = [part.padding for part in parts]
+    for other in others:
+        first = first | other if first and other else None
+    if first is None or len(first.lengths) == 1:
+        return None
+    first.require_possible(parts[0].spec)
+    return first
 
 
 def _parts(answer: Any) -> dict[str, Any]:
