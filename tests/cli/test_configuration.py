@@ -119,7 +119,7 @@ def test_the_table_of_all_options(place: Path, sharpcli: Run) -> None:
         ("tolerance = 1", 2, "sets 'tolerance', which is no option"),
         ("[hesian]\ntopk = 1", 2, "has a table for 'hesian', which is no command"),
         ("[hessian]\npoints = 1", 2, "sets 'points' for hessian, which has no such option"),
-        ('tol = "small"', 2, "--tol cannot be 'small': it has the wrong type"),
+        ('tol = "small"', 2, "sharpcli.toml: --tol cannot be 'small': it has the wrong type"),
         ('model = "mine.py:model"', 2, "names the code 'mine.py:model' for --model"),
         ('loss = "mine.py:loss"', 2, "names the code 'mine.py:loss' for --loss"),
         ('data = "mine.py:data"', 2, "names the code 'mine.py:data' for --data"),
@@ -161,5 +161,24 @@ def test_a_recipe_on_the_command_line_has_priority(place: Path, sharpcli: Run) -
     (place / "sharpcli.toml").write_text('lr = 0.7\ndevice = "cpu"\n')
     assert sources(sharpcli, "train")["lr"] == (0.7, "sharpcli.toml")
     found = sources(sharpcli, "train", "--recipe", "eos-gd")
-    assert found["lr"] == (None, "default")
+    assert found["lr"] == (0.05, "recipe eos-gd")
+    assert found["clip"] == (0.0, "recipe eos-gd")
+    assert found["seed"] == (0, "default")
+    assert sources(sharpcli, "train", "--recipe", "eos-gd", "--lr", 0.3)["lr"] == (0.3, "command line")
     assert found["device"] == ("cpu", "sharpcli.toml")
+
+
+def test_a_recipe_that_cannot_be_shown_is_refused(place: Path, sharpcli: Run) -> None:
+    for names, message in (("eos-gt", "Did you mean 'eos-gd'?"), ("eos-gd,keskar-sb", "the options of one recipe")):
+        answer = sharpcli("train", "--recipe", names, "--show-config")
+        assert (answer.exit_code, answer.stdout) == (2, "")
+        assert message in " ".join(answer.stderr.split())
+
+
+def test_a_wrong_value_of_the_command_line_is_not_the_fault_of_the_file(place: Path, sharpcli: Run) -> None:
+    (place / "sharpcli.toml").write_text("tol = 0.1\n")
+    answer = sharpcli("hessian", "a.pt", "--topk", 0)
+    assert answer.exit_code == 2
+    assert "sharpcli.toml: " not in answer.stderr
+    (place / "sharpcli.toml").write_text("[hessian]\ntopk = 0\n")
+    assert "error: sharpcli.toml: --topk" in sharpcli("hessian", "a.pt").stderr

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ast
 import dataclasses
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sharpcli.code_specs import named_code
-from sharpcli.errors import InputError, SettingsError, closest
+from sharpcli.errors import InputError, SettingsError, closest, guessed
 from sharpcli.settings import REPEATED, SubjectSettings
 
 DEFAULTS_FILE = "sharpcli.toml"
@@ -37,7 +37,7 @@ class Configuration:
 
     Attributes:
         values: By the name of the field.
-        sources: "command line", "task", "sharpcli.toml" or "default", by the name of the field.
+        sources: "command line", "task", "sharpcli.toml", "recipe NAME" or "default", by the name of the field.
     """
 
     values: dict[str, Any]
@@ -70,6 +70,45 @@ class Configuration:
                     chosen[name], sources[name] = value, place
         return Configuration(chosen, sources)
 
+    def settings(self, build: Callable[[dict[str, Any]], Any]) -> Any:
+        """Return the settings made from the values.
+
+        Raises:
+            SettingsError: A value is not valid. The message names sharpcli.toml if a value in it is the cause.
+        """
+        try:
+            return build(self.values)
+        except SettingsError as error:
+            others = {name: value for name, value in self.values.items() if self.sources[name] != DEFAULTS_FILE}
+            if len(others) == len(self.values):
+                raise
+            try:
+                build(others)
+            except SettingsError:
+                raise error from None
+            raise SettingsError(f"{DEFAULTS_FILE}: {error.message}", error.hint) from error
+
+    def with_recipe(self, chosen: Any) -> Configuration:
+        """Return the values after the recipe of `train` has set what the user did not give, and their sources.
+
+        Args:
+            chosen: The settings that were made from the values.
+
+        Raises:
+            SettingsError: There is no such recipe, or there are several.
+        """
+        values, sources = chosen.to_dict(), dict(self.sources)
+        if not values.get("recipe"):
+            return Configuration(values, sources)
+        from sharpcli.training.recipes import recipe_named
+
+        if len(values["recipe"]) > 1:
+            raise SettingsError("--show-config shows the options of one recipe.", "Give one --recipe.")
+        (recipe,) = values["recipe"]
+        filled = recipe_named(recipe).fill(chosen).to_dict()
+        by_recipe = {name: f"recipe {recipe}" for name in values if filled[name] != values[name]}
+        return Configuration(values | filled, sources | by_recipe)
+
     def note(self) -> str:
         """Return a sentence about the values of sharpcli.toml; "" if there are none."""
         names = [f"--{name.replace('_', '-')}" for name, source in self.sources.items() if source == DEFAULTS_FILE]
@@ -90,7 +129,7 @@ def _of_task(task: str) -> dict[str, str]:
             f"--task {task} is not valid Python: {error.msg} (line {error.lineno}).", "Correct the file."
         ) from error
     defined = set(_defined(tree))
-    named = {name: f"{task}:{name}" for name in _TASK if name in defined}
+    named = {name: f"{path}:{name}" for name in _TASK if name in defined}
     if not named.keys() & {"model", "data"}:
         raise InputError(
             f"--task {task} defines neither model nor data.",
@@ -127,13 +166,15 @@ def _defaults(command: str, settings: type[Any]) -> dict[str, Any]:
             if key not in _commands():
                 raise SettingsError(f"{DEFAULTS_FILE} has a table for '{key}', which is no command.", closest(key, _commands()))
         elif name not in every:
-            raise SettingsError(f"{DEFAULTS_FILE} sets '{key}', which is no option.", closest(name, every))
+            hint = guessed(name, every, "Use the name of an option, as sharpcli COMMAND --help lists them.")
+            raise SettingsError(f"{DEFAULTS_FILE} sets '{key}', which is no option.", hint)
         elif name in kinds:
             values[name] = value
     for key, value in content.get(command, {}).items():
         name = key.replace("-", "_")
         if name not in kinds:
-            raise SettingsError(f"{DEFAULTS_FILE} sets '{key}' for {command}, which has no such option.", closest(name, kinds))
+            hint = guessed(name, kinds, f"Use the name of an option, as sharpcli {command} --help lists them.")
+            raise SettingsError(f"{DEFAULTS_FILE} sets '{key}' for {command}, which has no such option.", hint)
         values[name] = value
     for name, spec in named_code(values).items():
         raise SettingsError(

@@ -6,6 +6,7 @@ import contextlib
 import os
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -182,18 +183,18 @@ def _configured(
 ) -> tuple[dict[str, Any], Any]:
     """Return the values of the options from all places, and the settings made from them; show them if this is asked."""
     configuration = Configuration.of(command, settings, values, how.given, how.task)
-    chosen = build(settings, configuration.values)
+    chosen = configuration.settings(partial(build, settings))
     if how.show_config:
-        _print(_shown(configuration, chosen, command, how, streams), streams)
+        _print(_shown(configuration.with_recipe(chosen), command, how, streams), streams)
         raise _Shown
     if configuration.note() and not how.quiet:
         streams.messages.write(configuration.note() + "\n")
     return configuration.values, chosen
 
 
-def _shown(configuration: Configuration, chosen: Any, command: str, how: Output, streams: Streams) -> str:
+def _shown(configuration: Configuration, command: str, how: Output, streams: Streams) -> str:
     """Return the value of every option and its source, as a table or as one JSON document."""
-    values = chosen.to_dict()
+    values = configuration.values
     if how.json:
         import json
 

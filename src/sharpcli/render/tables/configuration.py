@@ -20,9 +20,3 @@ def draw_configuration(command: str, values: Mapping[str, Any], sources: Mapping
         style = "" if source == "default" else "bold"
         table.add_row(f"--{name.replace('_', '-')}", shown or NO_VALUE, source, style=style)
     return table
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return NO_VALUE
-    return str(value).lower() if isinstance(value, bool) else str(value)
