@@ -230,3 +230,12 @@ def test_what_cannot_be_analysed_is_said(code: Path):
         sharpcli.hessian(model, (torch.randn(10, 4), torch.arange(10) % 3))
     with pytest.raises(InputError, match="'the data' returns a int"):
         sharpcli.hessian(model, 3)
+
+
+def test_a_model_without_numbers_is_refused(code: Path):
+    _, data = made(code)
+    lazy = nn.Sequential(nn.LazyLinear(4), nn.Linear(4, 3))
+    with pytest.raises(InputError, match=r"<Sequential in memory> has a layer of unknown size: '0\.weight' is lazy"):
+        sharpcli.hessian(lazy, data, topk=1)
+    with pytest.raises(InputError, match=r"has no numbers: 'weight' is on the meta device"):
+        sharpcli.hessian(nn.Linear(6, 3, device="meta"), data, topk=1)

@@ -19,7 +19,7 @@ from sharpcli.datasets.user_data import splits_of
 from sharpcli.errors import SettingsError
 from sharpcli.loading.data import load_data
 from sharpcli.models.resolve import choose_outputs_of
-from sharpcli.models.user_models import inside, unwrapped
+from sharpcli.models.user_models import inside, require_numbers, unwrapped
 from sharpcli.modules import private_copy
 from sharpcli.settings import AnalysisSettings
 from sharpcli.settings.losses import LossSpec
@@ -89,6 +89,7 @@ class LiveModel:
 
     @cached_property
     def _copy(self) -> nn.Module:
+        require_numbers(self.model, f"the model {self.name}")
         return unwrapped(private_copy(inside(self.model)).cpu())
 
 

@@ -61,20 +61,34 @@ def build_from_code(
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         raise InputError(f"'{spec}' returned a {kind}, not a torch.nn.Module.", "Return the model from it.")
-    try:
-        lazy = next((name for name, part in (*model.named_parameters(), *model.named_buffers()) if is_lazy(part)), None)
-    except TypeError as error:  # For example, a dataclass has no hash, but torch stores modules in sets.
-        message = f"torch cannot walk through the model that '{spec}' returned: {described(error)}."
-        raise InputError(message, "Make it hashable: a dataclass needs eq=False.") from error
-    if lazy is not None:
-        raise InputError(
-            f"'{spec}' returned a model with a layer of unknown size: '{lazy}' is lazy.",
-            "Pass one batch through the model before you return it.",
-        )
-    empty = next((name for name, part in (*model.named_parameters(), *model.named_buffers()) if part.is_meta), None)
-    if empty is not None:
-        raise InputError(f"'{spec}' returned a model without numbers: '{empty}' is on the meta device.", "Build it on the CPU.")
+    require_numbers(model, f"the model that '{spec}' returns")
     return unwrapped(model)
+
+
+def require_numbers(model: nn.Module, name: str) -> None:
+    """Refuse a model with parameters or buffers that have no numbers yet.
+
+    Args:
+        model: Any module.
+        name: The model in words, for messages.
+
+    Raises:
+        InputError: A parameter or buffer is lazy or on the meta device, or a submodule has no hash.
+    """
+    try:
+        parts = [*model.named_parameters(), *model.named_buffers()]
+    except TypeError as error:  # For example, a dataclass has no hash, but torch stores modules in sets.
+        raise InputError(
+            f"torch cannot walk through {name}: {described(error)}.", "Make it hashable: a dataclass needs eq=False."
+        ) from error
+    sentence = name[0].upper() + name[1:]
+    lazy = next((key for key, part in parts if is_lazy(part)), None)
+    if lazy is not None:
+        message = f"{sentence} has a layer of unknown size: '{lazy}' is lazy."
+        raise InputError(message, "Pass one batch through the model first.")
+    empty = next((key for key, part in parts if part.is_meta), None)
+    if empty is not None:
+        raise InputError(f"{sentence} has no numbers: '{empty}' is on the meta device.", "Build it on the CPU.")
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
