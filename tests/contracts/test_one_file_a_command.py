@@ -20,7 +20,19 @@ COMMANDS = ("compare", "distance", "hessian", "inspect", "interpolate", "reparam
 DRAWN = ("compare", "distance", "hessian", "interpolate", "surface")
 # Files that belong to no command, by folder.
 SHARED = {
-    "cli": {"configuration", "app", "entry", "failures", "options", "places", "running", "signals", "streams", "usage"},
+    "cli": {
+        "completion",
+        "configuration",
+        "app",
+        "entry",
+        "failures",
+        "options",
+        "places",
+        "running",
+        "signals",
+        "streams",
+        "usage",
+    },
     "analyses": {"compatibility", "partial_results", "provenance"},
     "settings": {"base", "losses", "ranges"},
     "results": {"base"},

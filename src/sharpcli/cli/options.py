@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from sharpcli.cli.completion import completer
 from sharpcli.errors import SettingsError
 from sharpcli.settings import REPEATED
 
@@ -135,7 +136,11 @@ def _parameters(settings: type[Any]) -> list[inspect.Parameter]:
         switch = bool in (kind, *get_args(kind))
         words = f"{flag}/--no-{flag[2:]}" if switch and kind is not bool else flag  # A switch that a recipe sets can be unset.
         option = typer.Option(
-            words, help=shown["help"], metavar=None if switch else shown["metavar"], rich_help_panel=shown["panel"]
+            words,
+            help=shown["help"],
+            metavar=None if switch else shown["metavar"],
+            rich_help_panel=shown["panel"],
+            autocompletion=completer(settings, field.name),
         )
         annotation: Any = Annotated[kind, option]
         parameters.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))

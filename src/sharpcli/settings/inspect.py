@@ -8,7 +8,7 @@ from sharpcli.errors import SettingsError, closest
 from sharpcli.settings.base import AnalysisSettings, option
 from sharpcli.settings.losses import is_number
 
-_EXPECTED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+EXPECTED = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class InspectSettings(AnalysisSettings):
         super().__post_init__()
         for text in self.expect:
             name, equals, number = text.partition("=")
-            if name not in _EXPECTED:
-                raise SettingsError(f"--expect has no number '{name}'.", closest(name, _EXPECTED))
+            if name not in EXPECTED:
+                raise SettingsError(f"--expect has no number '{name}'.", closest(name, EXPECTED))
             if not equals or not is_number(number) or not float("-inf") < float(number) < float("inf"):
                 raise SettingsError(f"--expect {text} is not a name and a number.", f"Write it like {name}=0.31.")
 
