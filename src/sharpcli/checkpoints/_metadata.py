@@ -50,11 +50,11 @@ class Plan(TypedDict, total=False):
 
 
 class Losses(TypedDict):
-    """Losses and accuracies at the end of a run; its last files have them under "final"."""
+    """Losses and accuracies at the end of a run, None without a test split; its last files have them under "final"."""
 
     train_loss: float
     train_accuracy: float | None
-    test_loss: float
+    test_loss: float | None
     test_accuracy: float | None
 
 

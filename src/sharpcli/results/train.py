@@ -10,7 +10,10 @@ from sharpcli.results.base import Result
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRow:
-    """The end of one run, or an average of its weights (`average` names its kind; it is None for the last weights)."""
+    """The end of one run, or an average of its weights (`average` names its kind; it is None for the last weights).
+
+    Without a test split `test_loss`, `test_accuracy` and `gap` are None.
+    """
 
     name: str
     mode: str
@@ -25,9 +28,9 @@ class TrainRow:
     seed: int
     train_loss: float
     train_accuracy: float | None
-    test_loss: float
+    test_loss: float | None
     test_accuracy: float | None
-    gap: float
+    gap: float | None
     stopped_by: str
     seconds: float
 

@@ -9,21 +9,26 @@ from torch import Tensor, nn
 
 from sharpcli import progress
 from sharpcli.batchnorm import batch_norms
+from sharpcli.checkpoints import Losses
 from sharpcli.errors import NumericalError
 from sharpcli.objective import Evaluation
-from sharpcli.training.evaluator import Evaluator
+from sharpcli.training.evaluator import Evaluator, losses_of
 from sharpcli.training.methods.averaging import Average
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended."""
+    """How a run ended; `test` is None without a test split."""
 
     updates: int
     train: Evaluation
-    test: Evaluation
+    test: Evaluation | None
     last_learning_rate: float
     stopped_by: str
+
+    def losses(self) -> Losses:
+        """Return losses and accuracies, those of a missing test split as None."""
+        return losses_of((self.train, self.test))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpcli.checkpoints import LAST_GOOD
+from sharpcli.checkpoints import LAST_GOOD, Losses
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.errors import NumericalError
 from sharpcli.objective import Evaluation, Objective
@@ -23,7 +23,18 @@ from sharpcli.training.tracking import theta_of
 # batches the loss can fall far below the target, and runs must be compared at the same loss.
 _NEAR = ((1.1, 25), (1.5, 5))
 
-BothSplits = tuple[Evaluation, Evaluation]
+BothSplits = tuple[Evaluation, Evaluation | None]  # Of training and test data; None without a test split.
+
+
+def losses_of(evaluations: BothSplits) -> Losses:
+    """Return losses and accuracies of both splits, those of a missing test split as None."""
+    train, test = evaluations
+    return {
+        "train_loss": train.loss,
+        "train_accuracy": train.accuracy,
+        "test_loss": None if test is None else test.loss,
+        "test_accuracy": None if test is None else test.accuracy,
+    }
 
 
 @dataclass(eq=False)
@@ -34,7 +45,7 @@ class Evaluator:
         model: The model in training; its weights and buffers are read, never changed.
         plan: Gives the target loss and the evaluation interval.
         train: The mean loss over the training data.
-        test: The mean loss over the test data.
+        test: The mean loss over the test data; None without a test split.
         folder: Folder of the run, for messages.
         good: Number of updates and weights of the last evaluation.
     """
@@ -42,7 +53,7 @@ class Evaluator:
     model: nn.Module
     plan: TrainingPlan
     train: Objective
-    test: Objective
+    test: Objective | None
     folder: Path
     good: tuple[int, dict[str, Tensor]] | None = None
 
@@ -53,7 +64,8 @@ class Evaluator:
         def objective(part: Split) -> Objective:
             return Objective.of(model, part.inputs, part.targets, loss=loss, runtime=runtime)
 
-        return Evaluator(model, plan, objective(data.train), objective(data.part("test")), folder)
+        test = None if data.test is None else objective(data.test)
+        return Evaluator(model, plan, objective(data.train), test, folder)
 
     def evaluate(self, updates: int) -> BothSplits:
         """Return loss and accuracy on training and test data at the current weights, and store these weights as good.
@@ -71,10 +83,11 @@ class Evaluator:
         Raises:
             NumericalError: A loss is not finite.
         """
-        evaluations = self.train.evaluate(theta, buffers), self.test.evaluate(theta, buffers)
-        if not all(math.isfinite(evaluation.loss) for evaluation in evaluations):
+        train = self.train.evaluate(theta, buffers)
+        test = None if self.test is None else self.test.evaluate(theta, buffers)
+        if not all(math.isfinite(evaluation.loss) for evaluation in (train, test) if evaluation is not None):
             raise self.diverged(updates)
-        return evaluations
+        return train, test
 
     def require_finite(self, updates: int) -> Tensor:
         """Return the weights (P,) if all are finite, so that non-finite weights are detected before the next evaluation.

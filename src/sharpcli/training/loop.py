@@ -24,7 +24,7 @@ from sharpcli.files import ContentError
 from sharpcli.losses import loss_of, smoothed
 from sharpcli.runtime import Runtime
 from sharpcli.training.averaged import AveragedWeights, Outcome, finished
-from sharpcli.training.evaluator import BothSplits, Evaluator
+from sharpcli.training.evaluator import BothSplits, Evaluator, losses_of
 from sharpcli.training.interrupt import Interrupt, deferred
 from sharpcli.training.methods.averaging import averages_of
 from sharpcli.training.plan import TrainingPlan
@@ -282,22 +282,21 @@ class Run:
             ]
             likely = progress.left_of_fall(known)
             shown.expect(left if likely is None else min(left, likely))
-        accuracies = [evaluation.accuracy for evaluation in (train, test)]
-        both = "" if None in accuracies else " / ".join(f"{100 * (accuracy or 0):.1f}" for accuracy in accuracies)
+        both = [evaluation.accuracy for evaluation in evaluations if evaluation is not None]
+        accuracies = [f"{100 * accuracy:.1f}" for accuracy in both if accuracy is not None]
         shown.evaluated(
-            train_loss=train.loss, test_loss=test.loss, accuracy=f"{both} %" if both else None, lr=self._last_rate()
+            train_loss=train.loss,
+            test_loss=None if test is None else test.loss,
+            accuracy=f"{' / '.join(accuracies)} %" if accuracies else None,
+            lr=self._last_rate(),
         )
 
     def _record(self, evaluations: BothSplits) -> None:
         """Add a line to metrics.jsonl."""
-        train, test = evaluations
         line = {
             "step": self.updates,
             "epoch": self.updates / self.plan.updates_per_epoch,
-            "train_loss": train.loss,
-            "train_accuracy": train.accuracy,
-            "test_loss": test.loss,
-            "test_accuracy": test.accuracy,
+            **losses_of(evaluations),
             "lr": self._last_rate() if self.updates else 0.0,
             "gradient_norm": self.updater.gradient_norm if self.updates else math.nan,
             "seconds": round(self.seconds, 3),

@@ -147,10 +147,10 @@ class PlannedRun:
         self._write_end("final.pt", model.state_dict(), outcome, {"averages": [average.kind for average in averages]})
         run.close()
         run_folder.forget_aside(self.place)
-        rows = [self._row("final.pt", outcome.updates, outcome.stopped_by, _losses(outcome), seconds, None)]
+        rows = [self._row("final.pt", outcome.updates, outcome.stopped_by, outcome.losses(), seconds, None)]
         for average in averages:
             done = average.outcome
-            rows.append(self._row(f"{average.kind}.pt", done.updates, done.stopped_by, _losses(done), 0.0, average.kind))
+            rows.append(self._row(f"{average.kind}.pt", done.updates, done.stopped_by, done.losses(), 0.0, average.kind))
         return rows
 
     def _prepare(self) -> None:
@@ -185,7 +185,7 @@ class PlannedRun:
 
     def _write_end(self, name: str, state: Mapping[str, Tensor], outcome: Outcome, about: dict[str, Any]) -> None:
         metadata = self._metadata(outcome.updates, outcome.last_learning_rate)
-        metadata |= {"stopped_by": outcome.stopped_by, "final": _losses(outcome), **about}
+        metadata |= {"stopped_by": outcome.stopped_by, "final": outcome.losses(), **about}
         checkpoints.write(self.place / name, state, metadata)
 
     def _metadata(self, step: int, rate: float | None) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class PlannedRun:
                 "arguments": list(settings.data_arg),
                 "fingerprint": data.fingerprint(),
                 "num_train": len(data.train),
-                "num_test": len(data.part("test")),
+                **({} if data.test is None else {"num_test": len(data.test)}),
             },
             "loss": self.setup.loss,
             "mode": self.plan.mode,
@@ -236,10 +236,10 @@ class PlannedRun:
         done = self._ended("final.pt")
         require_same_run(self.place, dict(done), self._identity())
         seconds = run_folder.seconds_of(self.place)
-        rows = [self._row("final.pt", done["step"], done["stopped_by"], dict(done["final"]), seconds, None)]
+        rows = [self._row("final.pt", done["step"], done["stopped_by"], done["final"], seconds, None)]
         for kind in done.get("averages", []):
             end = self._ended(f"{kind}.pt")
-            rows.append(self._row(f"{kind}.pt", end["step"], end["stopped_by"], dict(end["final"]), 0.0, kind))
+            rows.append(self._row(f"{kind}.pt", end["step"], end["stopped_by"], end["final"], 0.0, kind))
         return rows
 
     def _ended(self, name: str) -> Ended:
@@ -252,7 +252,7 @@ class PlannedRun:
             raise InputError(message, "Train it again with --overwrite.") from error
 
     def _row(
-        self, file: str, updates: int, stopped_by: str, final: dict[str, Any], seconds: float, average: str | None
+        self, file: str, updates: int, stopped_by: str, final: checkpoints.Losses, seconds: float, average: str | None
     ) -> TrainRow:
         return TrainRow(
             name=self.variant.name,
@@ -267,16 +267,7 @@ class PlannedRun:
             learning_rate=self.plan.lr,
             seed=self.variant.settings.seed,
             **final,
-            gap=final["test_loss"] - final["train_loss"],
+            gap=None if final["test_loss"] is None else final["test_loss"] - final["train_loss"],
             stopped_by=stopped_by,
             seconds=seconds,
         )
-
-
-def _losses(outcome: Outcome) -> dict[str, float | None]:
-    return {
-        "train_loss": outcome.train.loss,
-        "train_accuracy": outcome.train.accuracy,
-        "test_loss": outcome.test.loss,
-        "test_accuracy": outcome.test.accuracy,
-    }

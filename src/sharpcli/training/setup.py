@@ -67,6 +67,8 @@ class TrainingSetup:
             transform=settings.transform,
             loss=loss,
         )
+        if data.test is None:
+            progress.warn("The data have no test split, so the generalization gap is not measured.")
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             model = resolve_model(

@@ -141,9 +141,10 @@ def _next_commands(setup: TrainingSetup, rows: list[TrainRow]) -> tuple[str, ...
         ["hessian", ends[-1], "--topk", str(topk), *tail],
         ["sharpness", ends[-1], *tail],
         ["distance", ends[-1]],
-        ["compare", *ends, *tail],
+        *([["compare", *ends, *tail]] if setup.data.test is not None else []),
     ]
     if len(ends) > 1:
         plot = str(Path(rows[0].folder).parent / "interpolation.png")
-        commands.insert(3, ["interpolate", ends[0], ends[-1], "--plot", plot, *tail])
+        one_split = [] if setup.data.test is not None else ["--split", "train"]
+        commands.insert(3, ["interpolate", ends[0], ends[-1], "--plot", plot, *one_split, *tail])
     return tuple(shlex.join(["sharpcli", *command]) for command in commands)
