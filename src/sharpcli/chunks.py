@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -49,12 +49,28 @@ def each_by_itself(chunks: Iterator[Chunk], weight: Callable[[Tensor], float]) -
 
 
 def at_random(
-    read: Read, targets: Tensor, *, groups: int, chunk_size: int, random: torch.Generator, weight: Callable[[Tensor], float]
+    read: Read,
+    targets: Tensor,
+    *,
+    groups: int,
+    chunk_size: int,
+    random: torch.Generator,
+    weights: Callable[[Sequence[Tensor]], list[float]],
 ) -> Iterator[Group]:
-    """Yield all samples once, in random groups of sizes as equal as possible; random because data may be sorted by class."""
+    """Yield all samples once, in random groups of sizes as equal as possible; random because data may be sorted by class.
+
+    Args:
+        read: Returns inputs and targets of some samples, on the device.
+        targets: All targets.
+        groups: Number of groups; N if larger.
+        chunk_size: Most samples in a chunk.
+        random: Generator of the permutation.
+        weights: Returns, for several groups of targets, the sum of the weights of their loss terms.
+    """
     order = torch.randperm(len(targets), generator=random).to(targets.device)
-    for chosen in torch.tensor_split(order, min(groups, len(targets))):
-        yield Group(weight(targets[chosen]), _read(read, torch.split(chosen, chunk_size)))
+    parts = torch.tensor_split(order, min(groups, len(targets)))
+    for weight, chosen in zip(weights([targets[chosen] for chosen in parts]), parts, strict=True):
+        yield Group(weight, _read(read, torch.split(chosen, chunk_size)))
 
 
 def _read(read: Read, places: Iterable[Index]) -> Iterator[Chunk]:

@@ -212,9 +212,8 @@ class Objective:
             count: Number of groups; N if larger.
             seed: Seed of the permutation that divides the samples into groups.
         """
-        weight = self.criterion.total_weight
         if self.bn == "batch":
-            all_groups = each_by_itself(self.chunks(), weight)
+            all_groups = each_by_itself(self.chunks(), self.criterion.total_weight)
         else:
             all_groups = at_random(
                 self.samples,
@@ -222,7 +221,7 @@ class Objective:
                 groups=count,
                 chunk_size=self.chunk_size,
                 random=generator(seed, streams.GROUPS),
-                weight=weight,
+                weights=self.criterion.total_weights,
             )
         return (group for group in all_groups if group.total_weight)
 

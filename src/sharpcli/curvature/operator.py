@@ -181,11 +181,12 @@ class CurvatureOperator(ABC):
         for weight, chunks in self.objective.groups(groups, seed):
             product = self._group(chunks, parts).to(whole.dtype)
             total += product
-            forms.append(float(whole @ product) / weight)
+            forms.append(whole @ product)
             weights.append(weight)
         self._note_error()
         product = (total / self.objective.total_weight).to(self.dtype)
-        return GroupedProduct(product, torch.tensor(forms, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64))
+        counts = torch.tensor(weights, dtype=torch.float64)
+        return GroupedProduct(product, torch.stack(forms).cpu().double() / counts, counts)  # The host waits once.
 
     def _group(self, chunks: Iterable[Chunk], parts: list[Tensor]) -> Tensor:
         def summand(chunk: Chunk) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -112,8 +113,14 @@ class Loss(ABC):
 
     def total_weight(self, targets: Tensor) -> float:
         """Return the divisor of a mean: the sum of the weights of the loss terms; without weights their number, an integer."""
-        weights = self.weights(targets)
-        return self.count(targets) if weights is None else float(weights.sum())
+        return self.total_weights([targets])[0]
+
+    def total_weights(self, groups: Sequence[Tensor]) -> list[float]:
+        """Return `total_weight` of several groups of targets; the host waits once for the device."""
+        weights = [self.weights(targets) for targets in groups]
+        counted = [self.counted(targets) if one is None else one for targets, one in zip(groups, weights, strict=True)]
+        totals: list[float] = torch.stack([one.sum() for one in counted]).tolist()
+        return totals
 
     def counts_all(self, targets: Tensor) -> bool:
         """Return whether no target is ignored and each loss term has weight 1 in the divisor of a mean."""
