@@ -1,0 +1,133 @@
+"""Every command on a second device: the numbers are those of the CPU, and the host seldom waits for the device."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+from tests.standin.running import answers, needs_stand_in, on_stand_in
+
+pytestmark = [needs_stand_in, pytest.mark.cpu]
+
+METHODS = "--ghost-bn 16 --sam 0.05 --clip 1 --augment flip,crop --example-noise 0.1 --track-sharpness 2 --average tail:0.5"
+HESSIAN = "hessian {runs}/net/sgd --topk 2 --tol 1e-6"
+# Each command line with the largest relative difference from the CPU.
+CASES = {
+    "train --model mlp --model-arg hidden=8 --data {data} --steps 6 --mode sgd,fullbatch --out {own}/net": 1e-5,
+    f"train --model resnet8 --data {{data}} --steps 3 --batch-size 32 {METHODS} --out {{own}}/images": 1e-5,
+    "inspect {runs}/net/sgd": 1e-5,
+    f"{HESSIAN} --trace --ggn-split --per-layer": 1e-5,
+    f"{HESSIAN} --density --which SA": 1e-5,
+    f"{HESSIAN} --operator ggn": 1e-5,
+    f"{HESSIAN} --operator fisher": 1e-5,
+    f"{HESSIAN} --operator empirical-fisher": 1e-5,
+    f"{HESSIAN} --engine linearize": 1e-5,
+    f"{HESSIAN} --engine forward-over-reverse": 1e-5,
+    f"{HESSIAN} --engine fused": 1e-5,
+    f"{HESSIAN} --engine difference": 1e-5,
+    f"{HESSIAN} --dtype float64": 1e-9,
+    f"{HESSIAN} --split both --samples 40": 1e-5,
+    f"{HESSIAN} --above 0.1 --certify all": 1e-5,
+    "hessian {runs}/images/sgd --topk 1 --bn batch --bn-block 50": 1e-5,
+    "hessian {runs}/images/sgd --topk 1 --bn recompute": 1e-5,
+    "sharpness {runs}/net/sgd --measure all": 2e-3,  # The search of PAC-Bayes stops at a tolerance of its own.
+    "sharpness {runs}/net/sgd --samples 50": 1e-4,  # Ends of searches for a maximum.
+    "compare {runs}/net/sgd {runs}/net/fullbatch": 1e-4,
+    "interpolate {runs}/net/sgd {runs}/net/fullbatch --points 3 --curvature": 1e-5,
+    "interpolate {runs}/net/sgd {runs}/net/fullbatch --points 3 --path bezier --align": 1e-5,
+    "surface {runs}/net/sgd --points 3": 1e-5,
+    "surface {runs}/net/sgd --points 3 --axes eigen": 1e-5,
+    "distance {runs}/net/sgd": 1e-5,
+}
+# Rounding errors and the course of a search, which are others on every device.
+OTHERS = {
+    "residual", "residual_history", "noise_floor", "rounding", "orthogonality", "interval", "ceiling", "floor", "density",
+    "passes", "products", "products_by_use", "cost", "engine", "run", "phi_of_restarts",
+}  # fmt: skip
+
+
+def numbers(part: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """Yield all numbers of a result with their places."""
+    if isinstance(part, dict):
+        for name, inner in part.items():
+            if name not in OTHERS and "seconds" not in name:
+                yield from numbers(inner, f"{place}/{name}")
+    elif isinstance(part, list):
+        for position, inner in enumerate(part):
+            yield from numbers(inner, f"{place}/{position}")
+    elif isinstance(part, float):
+        yield place, part
+
+
+@pytest.mark.slow
+def test_every_command_has_the_numbers_of_the_cpu(sharpcli: Callable[..., Any], tmp_path: Path) -> None:
+    """Both devices analyse the runs that the CPU has trained. One test, since all lines share one process with the device."""
+    random = numpy.random.default_rng(0)
+    labels = numpy.arange(150) % 3
+    images = (random.normal(size=(150, 1, 8, 8)) + labels[:, None, None, None] / 2).astype(numpy.float32)
+    numpy.savez(tmp_path / "d.npz", x_train=images[:100], y_train=labels[:100], x_test=images[100:], y_test=labels[100:])
+
+    def words(line: str, device: str) -> list[str]:
+        made = line.format(data=f"npz:{tmp_path / 'd.npz'}", runs=tmp_path / "cpu", own=tmp_path / device).split()
+        return made if made[0] == "distance" else [*made, "--device", device]
+
+    ours = {line: sharpcli(*words(line, "cpu"), "--json") for line in CASES}
+    theirs = dict(zip(CASES, answers([words(line, "cuda") for line in CASES]), strict=True))
+    for line in CASES:
+        assert ours[line].exit_code == theirs[line]["code"], (line, ours[line].stderr, theirs[line]["stderr"])
+        difference = different(json.loads(ours[line].stdout)["result"], theirs[line]["document"]["result"], CASES[line])
+        assert difference == {}, line
+        # With the settings of torch, CUDA rounds float32 to TF32 in convolutions.
+        rounded = [place for kind, place, _ in theirs[line]["events"] if kind == "rounded to TF32"]
+        assert rounded == [], line
+    waits = {place: count for kind, place, count in theirs[f"{HESSIAN} --operator ggn"]["events"] if kind != "to the device"}
+    of_groups = {
+        place: count for place, count in waits.items() if place.startswith(("losses/loss.py", "curvature/operator.py"))
+    }
+    assert of_groups
+    assert max(of_groups.values()) < 6  # The sampling error is made of 40 groups.
+
+
+def different(here: dict[str, Any], there: dict[str, Any], allowed: float) -> dict[str, tuple[float, float]]:
+    """Return the numbers that differ by more than a relative difference, by their places; small ones may differ by a tenth."""
+    ours, theirs = dict(numbers(here)), dict(numbers(there))
+    assert ours.keys() == theirs.keys()
+    least = allowed / 10 * min(max(map(abs, ours.values()), default=0), 1)
+    return {
+        name: (ours[name], theirs[name])
+        for name in ours
+        if not math.isclose(ours[name], theirs[name], rel_tol=allowed, abs_tol=least)
+        and not (math.isnan(ours[name]) and math.isnan(theirs[name]))
+    }
+
+
+STEPS = """
+from collections import Counter
+from sharpcli.curvature.operators import operator_of
+from sharpcli.linalg.krylov import Krylov
+from sharpcli.objective import Objective
+from sharpcli.runtime import Runtime
+torch.manual_seed(0)
+net = torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.Tanh(), torch.nn.Linear(12, 3))
+made = Objective.of(net, torch.randn(40, 6), torch.arange(40) % 3, runtime=Runtime(torch.device("cuda"), torch.float32))
+basis = Krylov(operator_of("hessian", made, made.parameters(), engine="double-backward"), capacity=20, seed=0)
+basis.step()
+counts = []
+for _ in range(15):
+    device.events.clear()
+    basis.step()
+    counts.append(sum(count for (kind, _), count in device.events.items() if kind != "to the device"))
+print(json.dumps(counts))
+"""
+
+
+def test_a_lanczos_step_waits_once_or_for_each_pass_of_the_orthogonalisation() -> None:
+    counts = json.loads(on_stand_in(STEPS))
+    assert sorted(counts)[len(counts) // 2] == 1
+    assert max(counts) <= 3
