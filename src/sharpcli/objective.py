@@ -38,7 +38,7 @@ from sharpcli.losses import Loss, UserLoss, loss_of, moments
 from sharpcli.memory import MemoryPlan
 from sharpcli.modules import Holding, private_copy
 from sharpcli.parameters import ParameterSpace, left_out
-from sharpcli.placement import placed_inputs, samples_at
+from sharpcli.placement import placed_inputs, samples_at, shared
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
 from sharpcli.trial_passes import overwrites_inputs, saved_bytes_per_sample, settled_loss
 
@@ -120,7 +120,7 @@ class Objective:
         for name, parameter in private.named_parameters():
             parameter.requires_grad_(name in space.names)  # Constants need no graph.
         inputs = placed_inputs(inputs, runtime)
-        targets = moved(targets, runtime.device, runtime.dtype)
+        targets = shared(targets, runtime.device, runtime.dtype)
         made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, total, bn, missing)
         made = replace(made, copies_inputs=overwrites_inputs(made))
         if made.loss_is_code:  # Errors of the code are reported by its first call, which is this one.

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import MutableMapping
+
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
-from sharpcli.inputs import Index, Inputs, InputSource, converted, moved, num_samples, sample_size, select, tensors_in
+from sharpcli.inputs import Index, Inputs, InputSource, converted, mapped, moved, num_samples, sample_size, select, tensors_in
 from sharpcli.memory import MemoryPlan
 from sharpcli.runtime import Runtime
+
+_Copies = dict[tuple[torch.device, torch.dtype], weakref.ref[Tensor]]
+_copies: MutableMapping[Tensor, _Copies] = WeakIdKeyDictionary()
 
 
 def samples_at(
@@ -24,4 +31,21 @@ def placed_inputs(inputs: Inputs | InputSource, runtime: Runtime) -> Inputs | In
     )
     if takes_memory and not MemoryPlan(runtime.device).holds_data(num_samples(inputs) * sample_size(inputs)):
         return inputs
-    return converted(select(inputs, slice(None)), runtime.device, runtime.dtype)
+    read = select(inputs, slice(None)) if isinstance(inputs, InputSource) else inputs
+    return mapped(read, lambda part: shared(part, runtime.device, runtime.dtype))
+
+
+def shared(part: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return a tensor on a device, converted as `inputs.moved` does, with one copy for all callers that use it now.
+
+    The copy is freed when the last caller has dropped it. Neither it nor `part` may be written to.
+    """
+    if part.device == device and (part.dtype == dtype or not part.is_floating_point()):
+        return part
+    copies = _copies.setdefault(part, {})
+    known = copies.get((device, dtype))
+    copy = None if known is None else known()
+    if copy is None:
+        copy = moved(part, device, dtype)
+        copies[device, dtype] = weakref.ref(copy)
+    return copy

@@ -86,12 +86,14 @@ def test_every_command_has_the_numbers_of_the_cpu(sharpcli: Callable[..., Any], 
         # With the settings of torch, CUDA rounds float32 to TF32 in convolutions.
         rounded = [place for kind, place, _ in theirs[line]["events"] if kind == "rounded to TF32"]
         assert rounded == [], line
-    waits = {place: count for kind, place, count in theirs[f"{HESSIAN} --operator ggn"]["events"] if kind != "to the device"}
-    of_groups = {
-        place: count for place, count in waits.items() if place.startswith(("losses/loss.py", "curvature/operator.py"))
-    }
-    assert of_groups
-    assert max(of_groups.values()) < 6  # The sampling error is made of 40 groups.
+    events = theirs[f"{HESSIAN} --operator ggn"]["events"]
+    summing = ("losses/loss.py", "curvature/operator.py")
+    waits = [count for kind, place, count in events if kind != "to the device" and place.startswith(summing)]
+    assert waits
+    assert max(waits) < 6  # The sampling error is made of 40 groups.
+    events = theirs["interpolate {runs}/net/sgd {runs}/net/fullbatch --points 3 --curvature"]["events"]
+    moved = sum(count for _, place, count in events if place.startswith("inputs.py"))
+    assert moved <= 6  # Inputs and targets of both splits, and few samples of each checkpoint for a check.
 
 
 def different(here: dict[str, Any], there: dict[str, Any], allowed: float) -> dict[str, tuple[float, float]]:
