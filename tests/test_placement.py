@@ -27,6 +27,14 @@ def test_a_copy_is_shared_while_it_is_used_and_freed_then():
     assert torch.equal(shared(part, DEVICE, torch.float64).cpu(), part.double())
 
 
+def test_a_change_in_place_makes_another_copy():
+    part = torch.zeros(3)
+    before = shared(part, DEVICE, torch.float64)
+    part += 1
+    assert shared(part, DEVICE, torch.float64).tolist() == [1, 1, 1]
+    assert before.tolist() == [0, 0, 0]
+
+
 def test_classes_keep_their_type():
     classes = torch.arange(4)
     assert shared(classes, torch.device("cpu"), torch.float64) is classes

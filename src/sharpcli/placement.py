@@ -13,7 +13,7 @@ from sharpcli.inputs import Index, Inputs, InputSource, converted, mapped, moved
 from sharpcli.memory import MemoryPlan
 from sharpcli.runtime import Runtime
 
-_Copies = dict[tuple[torch.device, torch.dtype], weakref.ref[Tensor]]
+_Copies = dict[tuple[torch.device, torch.dtype, int], weakref.ref[Tensor]]
 _copies: MutableMapping[Tensor, _Copies] = WeakIdKeyDictionary()
 
 
@@ -43,9 +43,10 @@ def shared(part: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     if part.device == device and (part.dtype == dtype or not part.is_floating_point()):
         return part
     copies = _copies.setdefault(part, {})
-    known = copies.get((device, dtype))
+    version = 0 if part.is_inference() else part._version  # Another one after each change in place.
+    known = copies.get((device, dtype, version))
     copy = None if known is None else known()
     if copy is None:
         copy = moved(part, device, dtype)
-        copies[device, dtype] = weakref.ref(copy)
+        copies[device, dtype, version] = weakref.ref(copy)
     return copy

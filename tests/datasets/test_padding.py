@@ -103,6 +103,12 @@ def test_what_cannot_be_padded_is_refused():
     unmasked = [{"input_ids": text["input_ids"][None], "labels": text["labels"][None]} for text in texts()]
     with pytest.raises(InputError, match="different shapes"):
         splits_of(unmasked, "here")
+    for target in (torch.rand, lambda *shape: torch.ones(*shape, 2)):
+        by_token = [collate(texts(lengths)) for lengths in ((3, 4), (6, 5))]
+        for batch in by_token:
+            batch["labels"] = target(*batch["input_ids"].shape)
+        with pytest.raises(InputError, match="floating-point target for each token|Targets of 'here' have different shapes"):
+            splits_of(by_token, "here")
     pictures = [{"x": torch.ones(2, 3, size, size), "labels": torch.tensor([0, 1])} for size in (4, 5)]
     with pytest.raises(InputError, match="different shapes"):
         splits_of(pictures, "here")

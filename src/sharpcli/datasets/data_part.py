@@ -165,13 +165,27 @@ class Part:
         self.padding = self.padding | padding if self.padding and padding else padding
         self.is_by_token = self.is_by_token and mask is not None and batch.targets.shape == mask.shape
 
+    def _require_padded_targets(self, padding: Padding | None) -> None:
+        """Refuse targets that cannot be padded with the texts."""
+        if padding is None:
+            return
+        if self.is_by_token and any(part.is_floating_point() for part in self.targets):
+            raise InputError(
+                f"Texts of '{self.spec}' have different lengths and a floating-point target for each token, of which none can "
+                "be ignored.",
+                "Use texts of one length.",
+            )
+        if not self.is_by_token and len({part.shape[1:] for part in self.targets}) > 1:
+            raise InputError(f"Targets of '{self.spec}' have different shapes.", "Let all targets have one shape.")
+
     def split(self, numbers: Numbers, ignore_index: int) -> Split:
         """Return the checked split.
 
         Raises:
-            InputError: Inputs and targets differ in number, or cannot be converted.
+            InputError: Inputs and targets differ in number, or cannot be converted or padded.
         """
         padded = numbers.padding if self.is_by_token else None
+        self._require_padded_targets(numbers.padding)
         targets = torch.cat([padded.filled(part, IGNORED) if padded else part for part in self.targets])
         targets = _targets(targets[:, 1:] if numbers.next_token else targets, ignore_index)
         if self._loader is not None:
