@@ -15,12 +15,12 @@ from tests.standin.running import answers, needs_stand_in, on_stand_in
 
 pytestmark = [needs_stand_in, pytest.mark.cpu]
 
-METHODS = "--ghost-bn 16 --sam 0.05 --clip 1 --augment flip,crop --example-noise 0.1 --track-sharpness 2 --average tail:0.5"
+METHODS = "--ghost-bn 16 --sam 0.05 --clip 1 --augment flip,crop --example-noise 0.1 --average tail:0.5"
 HESSIAN = "hessian {runs}/net/sgd --topk 2 --tol 1e-6"
 # Each command line with the largest relative difference from the CPU.
 CASES = {
     "train --model mlp --model-arg hidden=8 --data {data} --steps 6 --mode sgd,fullbatch --out {own}/net": 1e-5,
-    f"train --model resnet8 --data {{data}} --steps 3 --batch-size 32 {METHODS} --out {{own}}/images": 1e-5,
+    f"train --model resnet8 --data {{data}} --steps 2 --batch-size 32 {METHODS} --out {{own}}/images": 1e-5,
     "inspect {runs}/net/sgd": 1e-5,
     f"{HESSIAN} --trace --ggn-split --per-layer": 1e-5,
     f"{HESSIAN} --density --which SA": 1e-5,
