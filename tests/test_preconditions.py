@@ -292,6 +292,42 @@ class Pooled(nn.Module):
         return mean
 
 
+class ByToken(nn.Module):
+    """An output for each token, to which the mean of all tokens is added; flat: the tokens of all texts in one axis."""
+
+    def __init__(self, *, flat: bool) -> None:
+        super().__init__()
+        self.table, self.flat = nn.Embedding(20, 3), flat
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        each: Tensor = self.table(input_ids)
+        each = each + each.mean(1, keepdim=True) + 0 * attention_mask[..., None]
+        return each.flatten(0, 1) if self.flat else each
+
+
+@pytest.mark.parametrize("model", [ByToken(flat=False), ByToken(flat=True)])
+def test_outputs_by_token_that_change_with_the_padding_are_warned_about(model: nn.Module):
+    mask = (torch.arange(6) < torch.tensor([3, 6, 6])[:, None]).long()
+    with progress.gathering() as messages:
+        require_function(model, {"input_ids": torch.arange(1, 19).reshape(3, 6), "attention_mask": mask}, on_device("float64"))
+    assert ["changes with its padding" in message for message in messages] == [True]
+
+
+class Scalar(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 3)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return (self.table(input_ids) * attention_mask[..., None]).sum()
+
+
+def test_a_model_with_one_output_for_all_samples_is_left_to_others():
+    mask = (torch.arange(6) < torch.tensor([3, 6, 6])[:, None]).long()
+    inputs = {"input_ids": torch.arange(1, 19).reshape(3, 6), "attention_mask": mask}
+    require_function(Scalar(), inputs, on_device("float64"))
+
+
 @pytest.mark.parametrize(("masked", "lengths"), [(True, [3, 6, 6]), (False, [6, 6, 6]), (False, [3, 6, 6])])
 def test_an_answer_that_changes_with_the_padding_of_a_text_is_warned_about(masked: bool, lengths: list[int]):
     ids = torch.arange(1, 19).reshape(3, 6)

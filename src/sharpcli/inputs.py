@@ -17,6 +17,7 @@ from sharpcli.errors import InputError
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 Index = slice | Tensor
+MASK = "attention_mask"  # The input (B, L) that is 0 for tokens that a model must leave out.
 
 
 class InputSource(ABC):

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from sharpcli import progress
 from sharpcli.errors import InputError, first_line
 from sharpcli.graphs import leaves_of
-from sharpcli.inputs import Inputs, InputSource, as_arguments, converted, copied, mapped, num_samples, select, tensors_in
+from sharpcli.inputs import MASK, Inputs, InputSource, as_arguments, converted, copied, mapped, num_samples, select, tensors_in
 from sharpcli.modules import private_copy
 from sharpcli.random_states import RandomStates, random_states_kept
 from sharpcli.runtime import Runtime, exact_arithmetic
@@ -31,7 +31,6 @@ _LARGE = 60  # Samples of a large batch.
 _MOVED = 0.1  # Relative standard deviation of the changed weights.
 _ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}  # Allowed difference of equal outputs, relative to the largest number.
 _COARSE = 3e-2  # The same for outputs in 16 bits.
-_MASK = "attention_mask"
 _FACTORS = (1.0, 2.0)  # Factors on the weights, since a limit on their norm may have an effect only on larger weights.
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -115,6 +114,11 @@ class _Calls:
         outputs: Tensor = _call(model or self.model, given, copied(inputs))
         return outputs
 
+    @property
+    def rows_fit(self) -> bool:
+        """Whether the output has one or more rows for each sample."""
+        return self.first.ndim > 0 and len(self.first) % num_samples(self.inputs) == 0
+
     def require_read_only(self) -> None:
         """Refuse a model that changes its weights in a forward pass."""
         for factor in _FACTORS:
@@ -164,8 +168,7 @@ class _Calls:
     def require_independent(self) -> None:
         """Refuse a model whose output for a sample depends on the other samples of the batch."""
         count = num_samples(self.inputs)
-        rows_fit = self.first.ndim > 0 and len(self.first) % count == 0
-        if count < 2 or not rows_fit or _normalises_by_batch(self.model):
+        if count < 2 or not self.rows_fit or _normalises_by_batch(self.model):
             return
         rows = self.first.reshape(count, -1, *self.first.shape[1:])
         larger = [place % count for place in range(_LARGE)]
@@ -241,8 +244,8 @@ class _Calls:
 
     def warn_of_padding(self) -> None:
         """Warn if the output for a text changes with its padding: tokens at its end that its attention mask leaves out."""
-        mask = self.inputs.get(_MASK) if isinstance(self.inputs, dict) else None
-        if mask is None or mask.ndim != 2:
+        mask = self.inputs.get(MASK) if isinstance(self.inputs, dict) else None
+        if mask is None or mask.ndim != 2 or not self.rows_fit:
             return
         lengths = (torch.arange(1, mask.shape[1] + 1, device=mask.device) * (mask != 0)).amax(1)
         row, (full, length) = int(lengths.argmin()), (mask.shape[1], int(lengths.min()))
@@ -256,8 +259,9 @@ class _Calls:
         except Exception:
             return  # The model may take texts of one length only.
         whole = self.first.reshape(len(mask), -1, *self.first.shape[1:])[row]
-        if cut.shape != whole.shape and cut.ndim > 1 and whole.ndim > 1:
-            whole = whole[:, :length]
+        if cut.shape != whole.shape and cut.ndim == whole.ndim:  # An output for each token.
+            axis = next((axis for axis, size in enumerate(whole.shape) if size == full and cut.shape[axis] == length), None)
+            whole = whole if axis is None else whole.narrow(axis, 0, length)
         if cut.shape == whole.shape and not self.is_same(cut, whole):
             progress.warn(
                 "The output for a text changes with its padding, though the attention mask leaves it out: the loss is that of "

@@ -79,6 +79,17 @@ def test_next_tokens_of_the_padding_are_no_targets():
     assert data.train.targets.shape == (6, 6)
 
 
+@pytest.mark.parametrize("kind", [torch.bool, torch.uint8, torch.int8, torch.int64])
+def test_labels_of_tokens_are_padded_with_what_is_ignored(kind: torch.dtype):
+    """Also if their type cannot hold -100."""
+    batches = [collate(texts(lengths)) for lengths in ((3, 3), (5, 5))]
+    for batch in batches:
+        batch["labels"] = (batch["input_ids"] % 2).to(kind)
+    targets = splits_of(batches, "here").train.targets
+    assert targets[:2, 3:].tolist() == [[-100, -100]] * 2
+    assert set(targets[2:].flatten().tolist()) <= {0, 1}
+
+
 def test_what_is_read_again_is_padded_alike(monkeypatch: pytest.MonkeyPatch):
     held = splits_of(loader(2), "here").train
     monkeypatch.setattr("sharpcli.memory.available_memory", lambda: 100)

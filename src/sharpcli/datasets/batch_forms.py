@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from sharpcli.errors import InputError
-from sharpcli.inputs import Inputs, tensors_in
+from sharpcli.inputs import MASK, Inputs, tensors_in
 from sharpcli.losses import IGNORED
 
 TOKENS = "input_ids"
-MASK = "attention_mask"
 SHAPES = (
     "Let a batch be (inputs, targets), or a dictionary with labels or targets, and with pixel_values, input_ids, inputs or "
     "the names of the model's arguments."

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from sharpcli.datasets.batch_forms import MASK, SHAPES, Batch, batch_of, described, is_array, is_batch, is_sample, same_batch
+from sharpcli.datasets.batch_forms import SHAPES, Batch, batch_of, described, is_array, is_batch, is_sample, same_batch
 from sharpcli.datasets.data_set_source import DataSetSource
 from sharpcli.datasets.padding import Padding, mask_of, shapes_but_length
 from sharpcli.datasets.splits import Split
 from sharpcli.datasets.transforms import Transform
 from sharpcli.errors import InputError
 from sharpcli.host_memory import require_memory
-from sharpcli.inputs import Inputs, joined, main_tensor, mapped, num_samples, sample_size, tensors_in
+from sharpcli.inputs import MASK, Inputs, joined, main_tensor, mapped, num_samples, sample_size, tensors_in
 from sharpcli.losses import IGNORED
 from sharpcli.memory import MemoryPlan
 
@@ -186,11 +186,12 @@ class Part:
         """
         padded = numbers.padding if self.is_by_token else None
         self._require_padded_targets(numbers.padding)
-        targets = torch.cat([padded.filled(part, IGNORED) if padded else part for part in self.targets])
+        targets = torch.cat([padded.filled(part.long(), IGNORED) if padded else part for part in self.targets])
         targets = _targets(targets[:, 1:] if numbers.next_token else targets, ignore_index)
         if self._loader is not None:
             return Split(DataSetSource(self._loader.dataset, self._loader.collate_fn, self.spec, numbers), targets)
-        inputs = numbers(joined([numbers.padding.inputs(batch) if numbers.padding else batch for batch in self.batches]))
+        padding = numbers.padding  # Applied before, since only tensors of one length can be joined.
+        inputs = numbers(joined([padding.inputs(batch) if padding else batch for batch in self.batches]))
         if num_samples(inputs) != len(targets):
             raise InputError(
                 f"The {self.name} data of '{self.spec}' have {num_samples(inputs)} inputs and {len(targets)} targets.",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sharpcli.datasets.batch_forms import MASK, TOKENS
+from sharpcli.datasets.batch_forms import TOKENS
 from sharpcli.errors import InputError
-from sharpcli.inputs import Inputs, sample_shapes
+from sharpcli.inputs import MASK, Inputs, sample_shapes
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,13 @@ from typing import Any
 import torch
 
 from sharpcli.arguments import check_arguments
-from sharpcli.datasets.batch_forms import MASK, is_array, is_batch
+from sharpcli.datasets.batch_forms import is_array, is_batch
 from sharpcli.datasets.data_part import DEFAULTS, Numbers, Part
 from sharpcli.datasets.padding import Padding
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.datasets.transforms import Transform
 from sharpcli.errors import InputError, SettingsError, closest
+from sharpcli.inputs import MASK
 from sharpcli.losses import IGNORED
 from sharpcli.user_code import errors_named, imported, public_callables
 
