@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -55,7 +55,7 @@ def at_random(
     groups: int,
     chunk_size: int,
     random: torch.Generator,
-    weights: Callable[[Sequence[Tensor]], list[float]],
+    weights: Callable[[Iterable[Tensor]], list[float]],
 ) -> Iterator[Group]:
     """Yield all samples once, in random groups of sizes as equal as possible; random because data may be sorted by class.
 
@@ -69,7 +69,7 @@ def at_random(
     """
     order = torch.randperm(len(targets), generator=random).to(targets.device)
     parts = torch.tensor_split(order, min(groups, len(targets)))
-    for weight, chosen in zip(weights([targets[chosen] for chosen in parts]), parts, strict=True):
+    for weight, chosen in zip(weights(targets[chosen] for chosen in parts), parts, strict=True):
         yield Group(weight, _read(read, torch.split(chosen, chunk_size)))
 
 

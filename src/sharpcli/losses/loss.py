@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -115,11 +115,14 @@ class Loss(ABC):
         """Return the divisor of a mean: the sum of the weights of the loss terms; without weights their number, an integer."""
         return self.total_weights([targets])[0]
 
-    def total_weights(self, groups: Sequence[Tensor]) -> list[float]:
+    def total_weights(self, groups: Iterable[Tensor]) -> list[float]:
         """Return `total_weight` of several groups of targets; the host waits once for the device."""
-        weights = [self.weights(targets) for targets in groups]
-        counted = [self.counted(targets) if one is None else one for targets, one in zip(groups, weights, strict=True)]
-        totals: list[float] = torch.stack([one.sum() for one in counted]).tolist()
+
+        def total(targets: Tensor) -> Tensor:
+            weights = self.weights(targets)
+            return (self.counted(targets) if weights is None else weights).sum()
+
+        totals: list[float] = torch.stack([total(targets) for targets in groups]).tolist()
         return totals
 
     def counts_all(self, targets: Tensor) -> bool:
