@@ -166,8 +166,11 @@ def _check_product(name: str, first: torch.Tensor) -> None:
     """Refuse what CUDA cannot multiply, and count what it would round to TF32."""
     if not (first.is_floating_point() or first.is_complex()):
         _fail(NotImplementedError(f'"{name}_cuda" not implemented for {first.dtype}'))
-    rounded = torch.backends.cudnn.conv.fp32_precision if "convolution" in name else torch.backends.cuda.matmul.fp32_precision
-    if first.dtype == torch.float32 and rounded not in ("ieee", "none" if "convolution" not in name else "ieee"):
+    if "convolution" in name:  # Exact only if torch is told so.
+        exact = torch.backends.cudnn.conv.fp32_precision == "ieee"
+    else:
+        exact = torch.backends.cuda.matmul.fp32_precision != "tf32"
+    if first.dtype == torch.float32 and not exact:
         note("rounded to TF32")
 
 

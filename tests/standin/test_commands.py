@@ -110,7 +110,6 @@ def different(here: dict[str, Any], there: dict[str, Any], allowed: float) -> di
 
 
 STEPS = """
-from collections import Counter
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.krylov import Krylov
 from sharpcli.objective import Objective

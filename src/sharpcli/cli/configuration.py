@@ -16,6 +16,7 @@ from typing import Any
 from sharpcli.code_specs import named_code
 from sharpcli.errors import InputError, SettingsError, closest, guessed
 from sharpcli.settings import REPEATED, SubjectSettings
+from sharpcli.training.recipes import recipe_named
 
 DEFAULTS_FILE = "sharpcli.toml"
 _TASK = ("model", "data", "loss")
@@ -100,8 +101,6 @@ class Configuration:
         values, sources = chosen.to_dict(), dict(self.sources)
         if not values.get("recipe"):
             return Configuration(values, sources)
-        from sharpcli.training.recipes import recipe_named
-
         if len(values["recipe"]) > 1:
             raise SettingsError("--show-config shows the options of one recipe.", "Give one --recipe.")
         (recipe,) = values["recipe"]
