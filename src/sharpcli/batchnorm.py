@@ -12,6 +12,7 @@ from torch.func import functional_call
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.inputs import Inputs, as_arguments, copied
 from sharpcli.modules import private_copy
+from sharpcli.processes import SOLO, Processes
 
 POLICIES = ("eval", "recompute", "batch")
 BN_BLOCK = 1000  # Samples per block when statistics are recomputed; fixed, so that the chunk size has no effect.
@@ -99,7 +100,11 @@ def block_sizes(count: int, block: int) -> list[int]:
 
 
 def recompute(
-    model: nn.Module, parameters: Mapping[str, Tensor], inputs_of: Callable[[slice], Inputs], count: int
+    model: nn.Module,
+    parameters: Mapping[str, Tensor],
+    inputs_of: Callable[[slice], Inputs],
+    count: int,
+    processes: Processes = SOLO,
 ) -> dict[str, Tensor]:
     """Return the BatchNorm statistics of given inputs at given parameters, by buffer name; the model is not changed.
 
@@ -111,6 +116,7 @@ def recompute(
         parameters: Parameters to use instead of those of the model, by name.
         inputs_of: Returns the inputs of a slice of the samples.
         count: N, the number of samples.
+        processes: The processes that share the blocks.
 
     Raises:
         InputError: There are fewer than two samples.
@@ -129,15 +135,28 @@ def recompute(
     buffers = {name: buffer.clone() for name, buffer in private.named_buffers() if name in names}
     if count < 2:
         raise InputError("One sample has no variance for BatchNorm to normalise by.", "Use more samples, or --bn eval.")
-    seen = 0
+    sizes = block_sizes(count, BN_BLOCK)
+    low, high = processes.bounds(len(sizes))
+    start, seen = sum(sizes[:low]), 0
     with torch.no_grad():
-        for size in block_sizes(count, BN_BLOCK):
-            arguments, keywords = as_arguments(copied(inputs_of(slice(seen, seen + size))))
+        for size in sizes[low:high]:
+            arguments, keywords = as_arguments(copied(inputs_of(slice(start + seen, start + seen + size))))
             seen += size
             for layer in layers.values():
                 layer.momentum = size / seen
             functional_call(private, {**parameters, **buffers}, arguments, keywords)
-    return buffers
+    return buffers if processes.size == 1 else _mean_of(buffers, seen / count, parameters, processes)
+
+
+def _mean_of(
+    buffers: Mapping[str, Tensor], weight: float, parameters: Mapping[str, Tensor], processes: Processes
+) -> dict[str, Tensor]:
+    """Return the mean of statistics over all processes, each with its weight."""
+    own = torch.cat([buffer.flatten() for buffer in buffers.values()])
+    of = torch.cat([part.detach().flatten() for part in parameters.values()])
+    mean = processes.sum(own.double() * weight, of).to(own.dtype)
+    parts = torch.split(mean, [buffer.numel() for buffer in buffers.values()])
+    return {name: part.view_as(buffers[name]) for name, part in zip(buffers, parts, strict=True)}
 
 
 def _layers(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

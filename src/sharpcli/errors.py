@@ -78,6 +78,12 @@ class NotConvergedError(SharpcliError):
     exit_code = 5
 
 
+class ProcessLostError(SharpcliError):
+    """Another process of a run on several devices has ended or has failed (exit code 6)."""
+
+    exit_code = 6
+
+
 class IncompleteError(SharpcliError):
     """A part of the work failed after other results were complete: show `results`, then the error.
 

@@ -1,14 +1,16 @@
-"""Copies of modules, so that the module of the caller is not changed."""
+"""Copies of modules, and computations with other weights: the module of the caller is not changed."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+_Answer = TypeVar("_Answer")
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -32,8 +34,15 @@ def private_copy(model: _Module) -> _Module:
     return copied
 
 
-class Holding(nn.Module):
-    """A module that contains the model; with `functional_call`, a computation runs while the model has other weights."""
+def run_with(model: nn.Module, state: Mapping[str, Tensor], run: Callable[[], _Answer]) -> _Answer:
+    """Run a computation while a model has other parameters and buffers, given by name; return its result."""
+    names = {f"model.{name}": tensor for name, tensor in state.items()}
+    answer: _Answer = functional_call(_Holding(model), names, (run,))
+    return answer
+
+
+class _Holding(nn.Module):
+    """A module that contains the model and runs a computation, so that `functional_call` surrounds this computation."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -7,7 +7,6 @@ distributed over the chunks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -19,8 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from sharpcli import batchnorm, graphs, streams
-from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order
-from sharpcli.errors import InputError, loss_not_finite
+from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order, own_share
+from sharpcli.errors import loss_not_finite
 from sharpcli.inputs import (
     Index,
     Inputs,
@@ -36,15 +35,14 @@ from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.losses import Loss, UserLoss, loss_of, moments
 from sharpcli.memory import MemoryPlan
-from sharpcli.modules import Holding, private_copy
+from sharpcli.modules import private_copy, run_with
 from sharpcli.parameters import ParameterSpace, left_out
 from sharpcli.placement import placed_inputs, samples_at, shared
+from sharpcli.processes import SOLO, Processes, current
 from sharpcli.runtime import Runtime, exact_arithmetic, generator
-from sharpcli.trial_passes import overwrites_inputs, saved_bytes_per_sample, settled_loss
+from sharpcli.trial_passes import overwrites_inputs, saved_bytes_per_sample, settled
 
 _FEW = 4  # Samples that show whether model and data fit.
-
-
 _Answer = TypeVar("_Answer")
 
 
@@ -62,6 +60,7 @@ class Objective:
         left_out: Parameters of the model that are not part of θ, by name, each with the reason.
         copies_inputs: Whether the model gets a copy of the inputs, because it overwrites them.
         fused: Whether the model runs with the kernels of `sharpcli.kernels` when gradients are on.
+        processes: The processes that share the samples; each sums over its share, and every sum is over all processes.
     """
 
     model: nn.Module
@@ -76,6 +75,7 @@ class Objective:
     left_out: Mapping[str, str]
     copies_inputs: bool = False
     fused: bool = False
+    processes: Processes = SOLO
 
     @staticmethod
     def of(
@@ -115,19 +115,21 @@ class Objective:
         runtime = runtime or Runtime.open()
         private = private_copy(model).to(runtime.device, runtime.dtype).eval()
         bn = batchnorm.prepare(private, bn)
-        space = _trainable(private, params)
+        space = ParameterSpace.chosen(private, params)
         missing = left_out(private, space)
         for name, parameter in private.named_parameters():
             parameter.requires_grad_(name in space.names)  # Constants need no graph.
         inputs = placed_inputs(inputs, runtime)
         targets = shared(targets, runtime.device, runtime.dtype)
-        made = Objective(private, space, runtime, inputs, targets, criterion, chunk_size or 1, total, bn, missing)
+        made = Objective(
+            private, space, runtime, inputs, targets, criterion, chunk_size or 1, total, bn, missing, processes=current()
+        )
         made = replace(made, copies_inputs=overwrites_inputs(made))
         if made.loss_is_code:  # Errors of the code are reported by its first call, which is this one.
-            made = _settled(made)
+            made = settled(made)
         saved = saved_bytes_per_sample(made)
         if not made.loss_is_code:
-            made = _settled(made)
+            made = settled(made)
         if bn == "recompute":
             private.load_state_dict(made.recompute_buffers(made.parameters()), strict=False)
         if chunk_size is None:
@@ -163,10 +165,14 @@ class Objective:
 
     @property
     def chunk_sizes(self) -> list[int]:
-        """Number of samples in each chunk of a pass; with the BatchNorm policy "batch", the chunks are the fixed blocks."""
-        if self.bn == "batch":
-            return batchnorm.block_sizes(self.num_samples, self.chunk_size)
-        return [len(part) for part in torch.split(self.targets, self.chunk_size)]
+        """Number of samples in each chunk of a pass of this process; see `chunks.own_share`."""
+        return self._share()[1]
+
+    def _share(self) -> tuple[int, list[int]]:
+        return own_share(self.num_samples, self.chunk_size, self.processes, self._blocks())
+
+    def _blocks(self) -> list[int] | None:
+        return batchnorm.block_sizes(self.num_samples, self.chunk_size) if self.bn == "batch" else None
 
     def parameters(self) -> Tensor:
         """Return the weights of the model as a vector (P,)."""
@@ -194,16 +200,17 @@ class Objective:
         return Chunk(chunk.number, inputs, moved(chunk.targets, self.runtime.device, self.runtime.dtype))
 
     def chunks(self) -> Iterator[Chunk]:
-        """Yield all data once, in order, in chunks."""
-        return in_order(self.samples, self.chunk_sizes, ahead=isinstance(self.inputs, InputSource))
+        """Yield the data of this process once, in order, in chunks; without several processes, these are all data."""
+        return in_order(self.samples, *self._share(), ahead=isinstance(self.inputs, InputSource))
 
     def chunk(self, number: int) -> Chunk:
-        """Return the chunk with a given number in a pass."""
-        start = sum(self.chunk_sizes[:number])
-        return Chunk(number, *self.samples(slice(start, start + self.chunk_sizes[number])))
+        """Return the chunk with a given number in a pass of this process."""
+        first, sizes = self._share()
+        start = first + sum(sizes[:number])
+        return Chunk(number, *self.samples(slice(start, start + sizes[number])))
 
     def groups(self, count: int, seed: int) -> Iterator[Group]:
-        """Yield all data once in random groups, each in chunks of at most the chunk size; see `chunks.at_random`.
+        """Yield the data once in random groups, each in chunks of at most the chunk size; see `chunks.at_random`.
 
         With the BatchNorm policy "batch", the groups are its blocks, and `count` is not used. A group whose total weight is 0
         is left out, such as one in which every target is ignored.
@@ -212,8 +219,9 @@ class Objective:
             count: Number of groups; N if larger.
             seed: Seed of the permutation that divides the samples into groups.
         """
-        if self.bn == "batch":
-            all_groups = each_by_itself(self.chunks(), self.criterion.total_weight)
+        blocks = self._blocks()
+        if blocks is not None:
+            all_groups = each_by_itself(self.samples, self.targets, blocks, self.criterion.total_weight, self.processes)
         else:
             all_groups = at_random(
                 self.samples,
@@ -222,11 +230,12 @@ class Objective:
                 chunk_size=self.chunk_size,
                 random=generator(seed, streams.GROUPS),
                 weights=self.criterion.total_weights,
+                processes=self.processes,
             )
         return (group for group in all_groups if group.total_weight)
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Inputs, buffers: Mapping[str, Tensor]) -> Tensor:
-        """Return the outputs, (B, C) or (B, T, C), with these parameters, and these buffers instead of those of the model."""
+        """Return the outputs, (B, C) or (B, T, C), with these parameters, and these buffers instead of the model's."""
         arguments, keywords = as_arguments(copied(inputs) if self.copies_inputs else inputs)
         with Fusing() if self.fused else nullcontext():
             answer: Tensor = functional_call(self.model, {**parameters, **buffers}, arguments, keywords)
@@ -238,9 +247,7 @@ class Objective:
         Activation checkpointing calls parts of the model again in the backward pass, after `outputs` has returned, and would
         use the weights of the model itself. So every differentiation at some θ must run inside this method.
         """
-        names = {f"model.{name}": leaf for name, leaf in self.leaves(theta).items()}
-        answer: _Answer = functional_call(Holding(self.model), names, (run,))
-        return answer
+        return run_with(self.model, self.leaves(theta), run)
 
     def loss_sum(self, parameters: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
         """Return the sum of the loss terms of a chunk, differentiable with respect to the parameters."""
@@ -262,19 +269,14 @@ class Objective:
             buffers: Buffers to use instead of those of the model, by name.
             precise: Whether to keep the digits of terms near 0, which takes more memory; no effect for a loss by code.
         """
-        if isinstance(self.criterion, UserLoss):
-            return self._terms_of_code(self.criterion, {**parameters, **(buffers or {})}, chunk)
+        if isinstance(self.criterion, UserLoss):  # It calls the model itself, and may need gradients.
+            inputs, wanted = copied(chunk.inputs) if self.copies_inputs else chunk.inputs, torch.is_grad_enabled()
+            run = partial(self.criterion.of_model, self.model, inputs, chunk.targets)
+            with torch.enable_grad(), Fusing() if self.fused else nullcontext():
+                terms = run_with(self.model, {**parameters, **(buffers or {})}, run)
+            return terms if wanted else terms.detach()
         outputs = self.outputs(parameters, chunk.inputs, buffers or {})
         return (self.criterion.precise_terms if precise else self.criterion.terms)(outputs, chunk.targets)
-
-    def _terms_of_code(self, loss: UserLoss, state: Mapping[str, Tensor], chunk: Chunk) -> Tensor:
-        """Return the terms by a function that calls the model itself; gradients are on, because the function may need them."""
-        inputs, wanted = copied(chunk.inputs) if self.copies_inputs else chunk.inputs, torch.is_grad_enabled()
-        names = {f"model.{name}": part for name, part in state.items()}
-        with torch.enable_grad(), Fusing() if self.fused else nullcontext():
-            run = partial(loss.of_model, self.model, inputs, chunk.targets)
-            terms: Tensor = functional_call(Holding(self.model), names, (run,))
-        return terms if wanted else terms.detach()
 
     def sample_sums(
         self, parameters: Mapping[str, Tensor], chunk: Chunk, buffers: Mapping[str, Tensor] | None = None
@@ -285,29 +287,40 @@ class Objective:
             return torch.stack([terms, torch.zeros_like(terms), torch.full_like(terms, self.criterion.each)])
         return self.criterion.sample_sums(self.outputs(parameters, chunk.inputs, buffers or {}), chunk.targets)
 
-    def sum_over(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
-        """Return Σ summand(chunk) over one or more chunks. Every sum over data is computed here.
+    def sum_over(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor], of: Tensor) -> Tensor:
+        """Return Σ summand(chunk) over chunks of all processes. Every sum over data is computed here.
 
-        The sum is in float64; with one chunk only, the type of the summand is kept.
+        The sum is in float64; with one chunk and one process only, the type of the summand is kept.
+
+        Args:
+            chunks: The chunks of this process; at least one if there is one process only.
+            summand: The summand of a chunk.
+            of: What the sum depends on, such as θ or a vector; see `Processes.sum`.
         """
+        own = self.own_sum(chunks, summand)
+        return own if self.processes.size == 1 else self.processes.sum(own.to(self.runtime.accumulator), of)
+
+    def own_sum(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
+        """Return Σ summand(chunk) over chunks of this process only; see `sum_over`."""
         total: Tensor | None = None
         with self.arithmetic():
             for chunk in chunks:
                 with graphs.explained():
                     part = summand(chunk).detach()
                 total = part if total is None else total.to(self.runtime.accumulator).add_(part)
-        assert total is not None
+            if total is None:  # This process has no sample; the shape of a summand is that of any samples.
+                total = torch.zeros_like(summand(self.few()).detach())
         return total
 
-    def mean_over_data(self, summand: Callable[[Chunk], Tensor]) -> Tensor:
-        """Return (1/n) Σ summand(chunk) over all chunks, with n the total weight, in float64."""
-        return self.sum_over(self.chunks(), summand).to(self.runtime.accumulator) / self.total_weight
+    def mean_over_data(self, summand: Callable[[Chunk], Tensor], of: Tensor) -> Tensor:
+        """Return (1/n) Σ summand(chunk) over all data, with n the total weight, in float64; see `sum_over`."""
+        return self.sum_over(self.chunks(), summand, of).to(self.runtime.accumulator) / self.total_weight
 
     def loss(self, theta: Tensor) -> float:
         """Return f(θ)."""
         with torch.no_grad():
             parameters = self.space.split(theta)
-            return float(self.mean_over_data(lambda chunk: self.loss_sum(parameters, chunk)))
+            return float(self.mean_over_data(lambda chunk: self.loss_sum(parameters, chunk), theta))
 
     def gradient(self, theta: Tensor) -> Tensor:
         """Return ∇f(θ), shape (P,), in float64."""
@@ -326,7 +339,7 @@ class Objective:
             slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
             return torch.cat([loss.detach().view(1), self.space.flatten(slopes)])
 
-        both = self.at(theta, lambda: self.mean_over_data(summand))
+        both = self.at(theta, lambda: self.mean_over_data(summand, theta))
         if not bool(torch.isfinite(both).all()):
             raise loss_not_finite(float(both[0]))
         return float(both[0]), both[1:]
@@ -348,19 +361,15 @@ class Objective:
             return moments(self.sample_sums(parameters, chunk, buffers).to(self.runtime.accumulator))
 
         with torch.no_grad():
-            means = self.mean_over_data(summand)
-        classified = self.criterion.classifies(self.targets)
-        evaluation = Evaluation.of(means, self.num_samples, self.total_weight, classified=classified)
-        summed = isinstance(self.criterion, UserLoss) and self.criterion.summed  # Then no loss of a sample is known.
-        return replace(evaluation, loss_standard_error=math.nan) if summed else evaluation
+            means = self.mean_over_data(summand, theta)
+        return self.criterion.evaluation(means, self.targets, self.total_weight)
 
     def recompute_buffers(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the BatchNorm statistics of this objective's data at θ, by buffer name; see `batchnorm.recompute`."""
         with self.arithmetic():
-            return batchnorm.recompute(self.model, self.space.split(theta), self._inputs_of, self.num_samples)
-
-    def _inputs_of(self, index: Index) -> Inputs:
-        return self.samples(index)[0]
+            return batchnorm.recompute(
+                self.model, self.space.split(theta), lambda index: self.samples(index)[0], self.num_samples, self.processes
+            )
 
     def few(self, count: int = _FEW) -> Chunk:
         """Return the first samples that have a loss term, since samples without one do not test anything."""
@@ -375,25 +384,17 @@ class Objective:
         total = self.criterion.total_weight(targets) or 1
         return replace(self, inputs=inputs, targets=targets, total_weight=total, chunk_size=min(self.chunk_size, len(targets)))
 
+    def alone(self) -> Objective:
+        """Return the same loss of which this process computes every sum by itself."""
+        return replace(self, processes=SOLO)
+
     def doubled(self) -> Objective:
         """Return the same loss in float64; its samples are converted when they are used."""
         return replace(self, model=private_copy(self.model).double(), runtime=replace(self.runtime, dtype=torch.float64))
 
     def widened(self, chunk: Chunk) -> Objective:
-        """Return the mean loss over the samples of one chunk, as one chunk, in float64."""
-        wide = self.doubled()
+        """Return the mean loss over the samples of one chunk, as one chunk, in float64, computed by this process alone."""
+        wide = self.alone().doubled()
         _, inputs, targets = wide.converted(chunk)
         total = self.criterion.total_weight(targets) or 1
         return replace(wide, inputs=inputs, targets=targets, chunk_size=len(targets), total_weight=total)
-
-
-def _settled(objective: Objective) -> Objective:
-    criterion = settled_loss(objective)
-    return replace(objective, criterion=criterion, total_weight=criterion.total_weight(objective.targets))
-
-
-def _trainable(model: nn.Module, params: tuple[str, ...]) -> ParameterSpace:
-    space = ParameterSpace.of(model)
-    if not space.names:
-        raise InputError("The model has no trainable parameter.", "Set requires_grad on the parameters to analyse.")
-    return space.select(params) if params else space

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from sharpcli.errors import SettingsError
+from sharpcli.errors import InputError, SettingsError
 
 _ROOT = "(model)"  # The layer of parameters that belong to the model itself.
 
@@ -27,6 +27,19 @@ class ParameterSpace:
         """Return the space of the trainable parameters of a model; a tied tensor appears once."""
         named = [(name, tensor.shape) for name, tensor in model.named_parameters() if tensor.requires_grad]
         return ParameterSpace(tuple(name for name, _ in named), tuple(shape for _, shape in named))
+
+    @staticmethod
+    def chosen(model: nn.Module, globs: tuple[str, ...]) -> ParameterSpace:
+        """Return the space of the trainable parameters that match at least one of some globs; without globs, of all.
+
+        Raises:
+            InputError: No parameter is trainable.
+            SettingsError: A glob matches no name.
+        """
+        space = ParameterSpace.of(model)
+        if not space.names:
+            raise InputError("The model has no trainable parameter.", "Set requires_grad on the parameters to analyse.")
+        return space.select(globs) if globs else space
 
     @property
     def sizes(self) -> tuple[int, ...]:

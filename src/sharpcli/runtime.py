@@ -14,7 +14,7 @@ import scipy
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sharpcli import __version__
+from sharpcli import __version__, launch, processes
 from sharpcli.errors import InputError, SettingsError
 
 
@@ -29,12 +29,16 @@ class Runtime:
     def open(device: str = "auto", dtype: str = "float32") -> Runtime:
         """Return the runtime for a device; "auto" is CUDA if available, else the CPU; "cuda:1" is the second CUDA device.
 
+        With several processes, each uses the CUDA device with its number on the machine.
+
         Raises:
             InputError: The requested device is not on this machine.
-            SettingsError: The device does not support the requested precision.
+            SettingsError: The device does not support the requested precision, or several processes.
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        if processes.current().size > 1:
+            device = _device_of_process(device)
         kind, _, number = device.partition(":")
         count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
         if int(number or 0) >= count:
@@ -60,6 +64,19 @@ class Runtime:
         """Release the unused memory that torch's CUDA allocator caches."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _device_of_process(device: str) -> str:
+    """Return the device that this process uses of the requested kind of device.
+
+    Raises:
+        SettingsError: Several processes cannot use this device.
+    """
+    if device == "cuda":
+        return f"cuda:{launch.local_rank()}"
+    if device != "cpu":
+        raise SettingsError(f"Several processes cannot use the device {device}.", "Use --device cuda or --device cpu.")
+    return device
 
 
 @contextmanager
@@ -94,12 +111,6 @@ def _tf32_switches() -> list[tuple[Any, str, object]]:
     return [(matmul, "allow_tf32", False), (cudnn, "allow_tf32", False)]
 
 
-def is_first_process() -> bool:
-    """Return whether this is the only process of a training, or the first one of torch.distributed."""
-    distributed = torch.distributed
-    return not (distributed.is_available() and distributed.is_initialized() and distributed.get_rank())
-
-
 def generator(*seeds: int) -> torch.Generator:
     """Return a CPU generator for a tuple of seeds, so that random numbers do not depend on the device.
 
@@ -125,6 +136,7 @@ def provenance(runtime: Runtime | None = None) -> dict[str, object]:
         "scipy": scipy.__version__,
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
+        "processes": processes.current().size,
         "command_line": sys.argv,
     }
     if runtime is not None:

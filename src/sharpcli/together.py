@@ -53,6 +53,5 @@ def evaluate_together(
         return sums
 
     with torch.no_grad():
-        means = objective.mean_over_data(summand)
-    classified = objective.criterion.classifies(objective.targets)
-    return [Evaluation.of(one, objective.num_samples, objective.total_weight, classified=classified) for one in means]
+        means = objective.mean_over_data(summand, torch.stack(list(thetas)))
+    return [objective.criterion.evaluation(one, objective.targets, objective.total_weight) for one in means]

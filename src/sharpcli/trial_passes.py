@@ -88,6 +88,12 @@ def _require_tokens(objective: Objective, leaves: Mapping[str, Tensor], few: Chu
         )
 
 
+def settled(objective: Objective) -> Objective:
+    """Return the mean loss with its loss function settled; see `settled_loss`."""
+    criterion = settled_loss(objective)
+    return replace(objective, criterion=criterion, total_weight=criterion.total_weight(objective.targets))
+
+
 def settled_loss(objective: Objective) -> Loss:
     """Return the loss with the class axis fixed by the shapes of a few outputs, so that it is the same for every batch."""
     if isinstance(objective.criterion, UserLoss):

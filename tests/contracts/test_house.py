@@ -99,7 +99,7 @@ def test_ranks_are_known_in_one_place() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.distributed"
     }
-    assert importers | users <= {"runtime.py"}
+    assert importers | users <= {"processes.py"}
 
 
 def test_nothing_private_is_imported_across_packages() -> None:

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from sharpcli import progress
+from sharpcli import processes, progress
 from sharpcli.errors import IncompleteError, SharpcliError, described, is_out_of_memory
 from sharpcli.results import Result
 from sharpcli.runtime import Runtime
@@ -39,6 +39,7 @@ class OptionalParts:
         except BaseException as error:  # A model may raise any error, also SystemExit.
             progress.warn(f"{what} is missing: {reason(error)}")
             self._failed = self._failed or error
+            processes.current().abandon(reason(error))
             release_memory(error, self._runtime)
             return None
 
@@ -68,6 +69,7 @@ def run_each(tasks: Sequence[Callable[[], _Part]], label: str = "") -> list[_Par
         except BaseException as error:
             more = error.results if isinstance(error, IncompleteError) else []
             cause = error.cause if isinstance(error, IncompleteError) else error
+            processes.current().abandon(reason(error))
             if not (results or more):
                 raise
             raise IncompleteError([*results, *more], cause, several=len(tasks) > 1) from error

@@ -24,8 +24,8 @@ from sharpcli.errors import InputError, SettingsError, SharpcliError, described
 from sharpcli.loading import LiveModel, LoadedCheckpoint, live_or_file, load_checkpoint
 from sharpcli.models.user_models import inside
 from sharpcli.objective import Objective
+from sharpcli.processes import is_first_process
 from sharpcli.random_states import random_states_kept
-from sharpcli.runtime import is_first_process
 from sharpcli.settings import HessianSettings, chosen
 from sharpcli.training.records import NAMES, Records
 from sharpcli.training.run_folder import forget_aside, refuse_to_overwrite, set_aside

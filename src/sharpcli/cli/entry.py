@@ -6,15 +6,20 @@ import os
 import signal
 import sys
 
-from sharpcli.cli.signals import listen
+from sharpcli.cli.signals import ignore, listen
 from sharpcli.cli.streams import CLOSED_PIPE, repair
 from sharpcli.errors import InputError
+from sharpcli.launch import is_launched_follower
 
 
 def main() -> None:
     """Run the command line."""
     try:
-        listen()
+        if is_launched_follower():  # The first process receives the signals, and writes all messages.
+            ignore()
+            _discard_output(1, 2)
+        else:
+            listen()
         repair()
         code = _run()
         if sys.stdout is not None and not sys.stdout.closed:  # The code of a model may have closed it.
@@ -27,7 +32,7 @@ def main() -> None:
         sentence = f"Cannot write to stdout: {error.strerror or error}.\nhint: Redirect stdout to a file or to {os.devnull}."
         code = _report(sentence, InputError.exit_code)
     if code == CLOSED_PIPE or code == InputError.exit_code:
-        _discard_output()
+        _discard_output(1)
     sys.exit(code)
 
 
@@ -48,6 +53,7 @@ def _report(sentence: str, code: int) -> int:
     return code
 
 
-def _discard_output() -> None:
-    """Discard output that a full or closed stream has not taken: Python would write it again at exit, and print an error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _discard_output(*streams: int) -> None:
+    """Discard output, such as that which a full or closed stream has not taken: Python would write it again at exit."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)

@@ -12,6 +12,7 @@ from typing import Any
 from sharpcli.errors import (
     IncompleteError,
     InputError,
+    ProcessLostError,
     SharpcliError,
     described,
     first_line,
@@ -45,6 +46,8 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
     """
     if isinstance(error, IncompleteError):
         return failure(error.cause, command, values)
+    if isinstance(error, ProcessLostError):
+        return Failure(error.message, f"{error.hint} {_how_to_continue(error, values)}".strip(), error.exit_code)
     if isinstance(error, SharpcliError):
         return Failure(error.message, _with_option(error), error.exit_code, error.details)
     if isinstance(error, KeyboardInterrupt):
@@ -76,7 +79,7 @@ def _with_option(error: SharpcliError) -> str:
     return f"{error.hint.removesuffix('.')} (--{name.replace('_', '-')} {value})."
 
 
-def _how_to_continue(stopped: KeyboardInterrupt, values: dict[str, Any]) -> str:
+def _how_to_continue(stopped: BaseException, values: dict[str, Any]) -> str:
     """Return the note that the interrupted command has added, else a sentence on whether its state was saved."""
     if notes := getattr(stopped, "__notes__", ()):
         return str(notes[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +20,7 @@ from sharpcli.cli.places import check_place, check_plot
 from sharpcli.cli.signals import received
 from sharpcli.cli.streams import CLOSED_PIPE, Streams, apart
 from sharpcli.errors import IncompleteError, InputError, NotConvergedError, SettingsError
+from sharpcli.launch import has_joined, is_follower, launched
 
 
 class _ReaderGoneError(Exception):
@@ -72,9 +73,7 @@ def answer(
         if plot is not None:
             check_plot(plot, vectors)
         results, failed = _compute(compute, chosen, how, streams)
-        _print(_text(command, results, how, plural, streams, failed), streams)
-        if plot is not None:
-            _draw(results, plot, how, streams)
+        _show(command, results, failed, plural, plot, how, streams)
         if failed is not None:
             raise failed
         if require_converged and not all(getattr(result, "converged", True) for result in results):
@@ -90,8 +89,25 @@ def answer(
     else:
         code = 0
     streams.close()
-    if code:
+    if code and not is_follower():  # The exit code of a run is that of its first process.
         raise typer.Exit(code)
+
+
+def _show(
+    command: str,
+    results: list[Any],
+    failed: IncompleteError | None,
+    plural: str,
+    plot: Path | None,
+    how: Output,
+    streams: Streams,
+) -> None:
+    """Print the results and write the plot; of several processes, the first one does this."""
+    if is_follower():
+        return
+    _print(_text(command, results, how, plural, streams, failed), streams)
+    if plot is not None:
+        _draw(results, plot, how, streams)
 
 
 def _require_folder() -> None:
@@ -149,7 +165,7 @@ def _compute(
     shown = TerminalListener(streams.messages, quiet=how.quiet, verbose=how.verbose)
     prints = contextlib.nullcontext() if streams.apart else contextlib.redirect_stdout(streams.messages)
     results: list[Any] = []
-    with shown as listener, prints, progress.listening(listener):
+    with shown as listener, prints, progress.listening(listener), _joined():
         try:
             results.extend(compute(chosen))  # One by one, so that results before an error are in the list.
         except KeyboardInterrupt:
@@ -161,6 +177,18 @@ def _compute(
                 raise
             return results, IncompleteError(results, error, several=True)
     return results, None
+
+
+@contextlib.contextmanager
+def _joined() -> Iterator[None]:
+    """Join the other processes that torchrun has started, if there are any; only then torch is loaded here."""
+    if launched() is None:
+        yield
+        return
+    from sharpcli import processes
+
+    with processes.joined():
+        yield
 
 
 def _text(command: str, results: list[Any], how: Output, plural: str, streams: Streams, failed: IncompleteError | None) -> str:
@@ -236,6 +264,10 @@ def _draw(results: list[Any], plot: Path, how: Output, streams: Streams) -> None
 def _report(error: BaseException, command: str, values: dict[str, Any], how: Output, streams: Streams) -> int:
     """Write an error message, and return the exit code."""
     known = failure(error if isinstance(error, KeyboardInterrupt) else received() or error, command, values)
+    if has_joined():
+        from sharpcli import processes
+
+        processes.report(known.message)
     if how.debug:
         cause = error.cause if isinstance(error, IncompleteError) else error
         streams.messages.write("".join(traceback.format_exception(cause)))

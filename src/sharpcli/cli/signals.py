@@ -19,6 +19,14 @@ def listen() -> None:
             signal.signal(number, _stop)
 
 
+def ignore() -> None:
+    """Ignore these signals: the process ends when the first process of its run ends."""
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def received() -> Stopped | None:
     """Return the exception of the last signal, or None; C code of torch may have replaced this exception by another one."""
     return Stopped(_received[-1]) if _received else None

@@ -28,7 +28,7 @@ def not_finite(maker: Maker, objective: Objective, theta: Tensor, parts: Sequenc
         theta: The weights, shape (P,).
         parts: The vector that was multiplied, in the shapes of the parameters.
     """
-    for chunk in objective.chunks():
+    for chunk in objective.alone().chunks():
         place = _Place(maker, objective, chunk, theta, parts)
         names = place.names()
         if names:

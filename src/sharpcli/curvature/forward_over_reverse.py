@@ -45,8 +45,8 @@ class ForwardOverReverse:
         self.compiled = compiled
         self._compiled = compile_whole(self._run, BACKEND) if compiled else None
         self._recurrent = any(isinstance(part, nn.RNNBase) for part in objective.model.modules())
-        self._size = objective.chunk_sizes[0]
-        ragged = set(objective.chunk_sizes) != {self._size}
+        self._size = max(objective.chunk_sizes, default=0)
+        ragged = len(set(objective.chunk_sizes)) > 1
         self.words = "forward over reverse" + (", compiled" + " but for the last chunk" * ragged if compiled else "")
 
     def differentiate(self, chunk: Chunk, leaves: _Named) -> Tangent:

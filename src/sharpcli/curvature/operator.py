@@ -130,10 +130,10 @@ class CurvatureOperator(ABC):
         """Return Av for a vector v (P,), in the operator's type; the sum over data is accumulated in float64."""
         self.products += 1
         parts = self._parts(vector)
-        total = self._as_memory_allows(lambda: self._sum(self.objective.chunks(), lambda chunk: self._product(chunk, parts)))
+        total = self._as_memory_allows(lambda: self._sum(lambda chunk: self._product(chunk, parts), vector))
         if self.products == 1 and not bool(torch.isfinite(total).all()):
             raise not_finite(self._plain_of, self.objective, self._theta, parts)
-        self._note_error()
+        self._note_error(vector)
         return total.div_(self.objective.total_weight).to(self.dtype)
 
     def quadratic_forms(self, vector: Tensor, *, groups: int, seed: int) -> GroupedProduct:
@@ -183,21 +183,23 @@ class CurvatureOperator(ABC):
             total += product
             forms.append(whole @ product)
             weights.append(weight)
-        self._note_error()
-        product = (total / self.objective.total_weight).to(self.dtype)
+        self._note_error(vector)
+        both = self.objective.processes.sum(torch.cat([total, torch.stack(forms)]), vector)
+        product = (both[: len(total)] / self.objective.total_weight).to(self.dtype)
         counts = torch.tensor(weights, dtype=torch.float64)
-        return GroupedProduct(product, torch.stack(forms).cpu().double() / counts, counts)  # The host waits once.
+        return GroupedProduct(product, both[len(total) :].cpu().double() / counts, counts)  # The host waits once.
 
     def _group(self, chunks: Iterable[Chunk], parts: list[Tensor]) -> Tensor:
         def summand(chunk: Chunk) -> Tensor:
             return self._flatten(self._open(self._plain, chunk).product(parts, keep=False))
 
-        return self.objective.at(self._theta, lambda: self.objective.sum_over(chunks, summand))
+        return self.objective.at(self._theta, lambda: self.objective.own_sum(chunks, summand))
 
-    def _sum(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
+    def _sum(self, summand: Callable[[Chunk], Tensor], vector: Tensor) -> Tensor:
+        objective = self.objective
         if self._engine.compiled:  # It does not call the model again, and other weights would cause a recompilation.
-            return self.objective.sum_over(chunks, summand)
-        return self.objective.at(self._theta, lambda: self.objective.sum_over(chunks, summand))
+            return objective.sum_over(objective.chunks(), summand, vector)
+        return objective.at(self._theta, lambda: objective.sum_over(objective.chunks(), summand, vector))
 
     def _product(self, chunk: Chunk, parts: list[Tensor]) -> Tensor:
         """Return the product with the matrix of one chunk of the ordered pass, summed over its loss terms."""
@@ -211,10 +213,12 @@ class CurvatureOperator(ABC):
         """Return the engine with which all others of this operator are compared, for an objective."""
         return self.make(DIFFERENCE if self.engine_name == DIFFERENCE else PLAIN, objective)
 
-    def _note_error(self) -> None:
+    def _note_error(self, vector: Tensor) -> None:
         """Record the largest error of a product that the engine has measured."""
         if isinstance(self._engine, Difference):
-            self.product_error = max(self.product_error, self._engine.take_gap() / self.objective.total_weight)
+            gap = torch.tensor([self._engine.take_gap()], dtype=torch.float64)
+            gap = self.objective.processes.sum(gap, vector.cpu())
+            self.product_error = max(self.product_error, float(gap) / self.objective.total_weight)
 
     def _open(self, engine: Engine, chunk: Chunk) -> Graph:
         return engine.differentiate(chunk, self.objective.leaves(self._theta))

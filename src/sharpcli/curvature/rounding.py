@@ -47,6 +47,7 @@ class Rounding:
         few = objective if self.whole else objective.among(_chosen(objective).to(theta.device))
         double = theta.dtype == torch.float64
         wide = few if double else few.doubled()
+        self._processes, self._total_weight = few.processes, few.total_weight
         if few.bn == "batch":
             wide = replace(wide, chunk_size=few.chunk_size)
         elif not double:
@@ -58,7 +59,8 @@ class Rounding:
 
     def difference(self, vector: Tensor) -> tuple[float, float]:
         """Return the norm of the error of the product with a vector (P,), and the norm of the more precise product."""
-        narrow, wide = (side.product(vector) for side in self._sides)
+        both = torch.stack([side.own_product(vector) for side in self._sides])
+        narrow, wide = self._processes.sum(both, vector) / self._total_weight
         return norm(narrow - wide), norm(wide)
 
     def stands_for(self, length: float, share: float) -> bool:
@@ -93,15 +95,15 @@ class _Side:
             with objective.arithmetic():
                 self._open(objective.few())
 
-    def product(self, vector: Tensor) -> Tensor:
-        """Return the product with a vector (P,), in float64."""
+    def own_product(self, vector: Tensor) -> Tensor:
+        """Return the product with a vector (P,), in float64, summed over the loss terms of this process."""
         objective = self._objective
         parts = list(objective.space.split(vector.to(objective.runtime.dtype)).values())
         total = torch.zeros_like(vector, dtype=torch.float64)
         with objective.arithmetic():
             for graph in self._graphs if self._keep else map(self._open, objective.chunks()):
                 total += objective.space.flatten(graph.product(parts, keep=self._keep)).detach()
-        return total / objective.total_weight
+        return total
 
     def _open(self, chunk: Chunk) -> Graph:
         return self._engine.differentiate(chunk, self._objective.leaves(self._theta))

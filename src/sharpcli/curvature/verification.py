@@ -107,6 +107,8 @@ def _acquitted(engine: Engine, maker: Maker, reference: Maker, part: _Part, want
 def _whole_chunks(objective: Objective) -> Iterator[Chunk]:
     """Yield the first chunk, and the last chunk if it has another number of samples."""
     sizes = objective.chunk_sizes
+    if not sizes:  # This process has no sample.
+        return
     yield objective.chunk(0)
     if sizes[-1] != sizes[0]:
         yield objective.chunk(len(sizes) - 1)

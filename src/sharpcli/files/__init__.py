@@ -9,7 +9,7 @@ from sharpcli.files._plain_pickles import read_plain_pickle
 from sharpcli.files._reading import is_pytorch, is_safetensors, read_object, read_safetensors, safetensors_metadata
 from sharpcli.files._types import ContentError, Range, conform
 from sharpcli.files._walking import files_below, folders_in
-from sharpcli.files._writing import destination, from_root, sync_folder, unwritable, write_bytes, write_object
+from sharpcli.files._writing import destination, from_root, remove, sync_folder, unwritable, write_bytes, write_object
 
 __all__ = [
     "Array",
@@ -32,6 +32,7 @@ __all__ = [
     "read_object",
     "read_plain_pickle",
     "read_safetensors",
+    "remove",
     "safetensors_metadata",
     "sync_folder",
     "unwritable",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sharpcli.errors import InputError
 from sharpcli.files._writing import destination, forget_unfinished, unwritable
+from sharpcli.launch import is_follower
 
 try:
     import fcntl
@@ -35,7 +36,7 @@ def held(place: Path, option: str, *, folder: bool) -> Iterator[None]:
         InputError: Another process holds the lock, or the lock cannot be written.
     """
     lock = place / ".lock" if folder else destination(place).with_name(f".{place.name[:64]}.lock")
-    if fcntl is None:
+    if fcntl is None or is_follower():  # Of several processes of a run, the first one locks.
         yield
         return
     made = [parent for parent in lock.absolute().parents if not parent.exists()]

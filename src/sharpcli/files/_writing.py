@@ -14,6 +14,7 @@ import torch
 
 from sharpcli.errors import InputError
 from sharpcli.files._opened import other_kind
+from sharpcli.launch import is_follower
 
 _UNFINISHED = ".part"
 _KEPT = 32  # Characters of a file's name in its temporary name, which would otherwise be too long for the disk.
@@ -29,6 +30,8 @@ def write_object(path: Path, content: object, *, durable: bool = False) -> None:
 def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write a file under a temporary name in the same folder, then rename it; a link stays, and its target is replaced.
 
+    Of several processes of a run, only the first one writes.
+
     Args:
         path: The file; missing folders are created.
         content: The entire content.
@@ -38,6 +41,8 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
         InputError: The file cannot be written, or the path is that of something other than a file.
     """
     place = destination(path)
+    if is_follower():
+        return
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=place.parent, prefix=_prefix(place), suffix=_UNFINISHED)
@@ -57,6 +62,12 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
         raise unwritable(path, error) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it exists; of several processes of a run, only the first one does this."""
+    if not is_follower():
+        path.unlink(missing_ok=True)
 
 
 def forget_unfinished(folder: Path, name: str = "") -> None:

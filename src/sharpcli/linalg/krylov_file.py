@@ -18,6 +18,7 @@ from torch import Tensor
 from sharpcli import files
 from sharpcli.errors import InputError
 from sharpcli.files import ContentError, Range
+from sharpcli.launch import is_follower
 from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.krylov import Frame, Krylov
 from sharpcli.linalg.search_state import SearchState
@@ -148,7 +149,8 @@ class KrylovFile:
         frame = krylov.frame
         if frame.size < self._num_rows or (frame.size == self._num_rows and complement is None):
             self._generation, self._num_rows = self._generation + 1, 0  # After a restart the basis is different.
-        self._append(krylov, self._num_rows)
+        if not is_follower():
+            self._append(krylov, self._num_rows)
         waiting = torch.stack(frame.waiting).cpu() if frame.waiting else torch.empty((0, krylov.dimension))
         scalars = {name: getattr(frame, name) for name in _SCALARS}
         content = {
@@ -164,7 +166,7 @@ class KrylovFile:
         self._state.write(content if complement is None else {**content, "chain": _chain(complement)})
         for old in self.folder.glob("basis-*.raw"):
             if old != self._rows_file():
-                old.unlink(missing_ok=True)
+                files.remove(old)
 
     def _rows_file(self, generation: int | None = None) -> Path:
         return self.folder / f"basis-{self._generation if generation is None else generation}.raw"

@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import processes, progress
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.eigenpairs import Eigenpairs
@@ -173,5 +173,6 @@ def _exhausted(krylov: Krylov, search: Search, wanted: Wanted, max_products: int
     """Return which budget is used up, "products" or "seconds"; "" if none is."""
     if krylov.frame.products + search.confirmations >= max_products:
         return "products"
-    late = deadline is not None and time.monotonic() >= deadline and krylov.size >= wanted.total
-    return "seconds" if late else ""
+    if deadline is None or krylov.size < wanted.total:
+        return ""
+    return "seconds" if processes.current().agreed(time.monotonic() >= deadline) else ""

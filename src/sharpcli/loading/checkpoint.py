@@ -87,7 +87,7 @@ class LoadedCheckpoint:
             num_samples=objective.num_samples,
             num_parameters=objective.space.dimension,
             loss_function=objective.loss_name,
-            device=str(self.runtime.device),
+            device=objective.processes.on(str(self.runtime.device)),
             dtype=self.settings.dtype,
             chunk_size=objective.chunk_size,
             batch_norm=objective.bn_policy,

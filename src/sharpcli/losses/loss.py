@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sharpcli.errors import InputError
 from sharpcli.losses.class_axis import class_axis, classes_last, flat
-from sharpcli.losses.evaluation import Guess
+from sharpcli.losses.evaluation import Evaluation, Guess
 from sharpcli.losses.one_hot import one_hot, refused
 from sharpcli.settings.losses import IGNORED, LossSpec
 
@@ -140,6 +140,10 @@ class Loss(ABC):
     def classifies(self, targets: Tensor) -> bool:
         """Return whether the loss defines an accuracy for these targets."""
         return not targets.is_floating_point()
+
+    def evaluation(self, means: Tensor, targets: Tensor, total_weight: float) -> Evaluation:
+        """Return loss and accuracy with standard errors; for the arguments see `Evaluation.of`."""
+        return Evaluation.of(means, len(targets), total_weight, classified=self.classifies(targets))
 
     def num_outputs(self, targets: Tensor, num_classes: int) -> int:  # noqa: ARG002
         """Return the number of outputs that a model needs; `num_classes` is the number of classes of the data."""

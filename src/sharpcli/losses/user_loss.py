@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.inputs import Inputs, mapped
-from sharpcli.losses.evaluation import Guess
+from sharpcli.losses.evaluation import Evaluation, Guess
 from sharpcli.losses.loss import Loss
 from sharpcli.user_code import changed_at, errors_named, imported, public_callables
 
@@ -149,6 +150,11 @@ class UserLoss(Loss):
     def classifies(self, targets: Tensor) -> bool:
         """Return False: there is no accuracy."""
         return False
+
+    def evaluation(self, means: Tensor, targets: Tensor, total_weight: float) -> Evaluation:
+        """Return the loss; its standard error is NaN if the function returns sums, because no loss of a sample is known."""
+        made = super().evaluation(means, targets, total_weight)
+        return replace(made, loss_standard_error=math.nan) if self.summed else made
 
     def guess(self, targets: Tensor) -> Guess:
         """Return a loss of 0, which means that the loss of the best constant prediction is not known."""

@@ -66,7 +66,7 @@ class Heights:
         self.passes[0] += 1
         weights = self._weights(offset)
         with torch.no_grad():
-            return float(self.wide.mean_over_data(lambda chunk: _terms(self.wide, weights, chunk).sum()))
+            return float(self.wide.mean_over_data(lambda chunk: _terms(self.wide, weights, chunk).sum(), weights))
 
     def errors(self, offset: Tensor | None = None) -> Errors:
         """Return the possible rounding errors of f(θ + offset), from a few samples.
@@ -100,7 +100,7 @@ class Heights:
 
     def _few(self, objective: Objective, offset: Tensor | None, *, precise: bool) -> Tensor:
         """Return the loss terms of a few samples in float64, as an objective computes them."""
-        few = objective.among(self._chosen())
+        few = objective.among(self._chosen()).alone()
         weights = self._weights(offset).to(objective.runtime.dtype).to(objective.runtime.device)
         with torch.no_grad(), few.arithmetic():
             terms = [_terms(few, weights, chunk, precise=precise).flatten() for chunk in few.chunks()]

@@ -55,7 +55,7 @@ def read(objective: Objective, theta: Tensor, *, seed: int = 0, groups: int = 50
     of_one_term = objective.num_terms / objective.total_weight  # With class weights, sizes are counted in mean weights.
     with progress.task("gradient noise", total=min(groups, objective.num_samples), units="gradients") as shown:
         for group in objective.groups(groups, seed):
-            apart = objective.sum_over(group.chunks, slope).double() / group.total_weight - gradient
+            apart = objective.sum_over(group.chunks, slope, theta).double() / group.total_weight - gradient
             deviations.append(group.total_weight * of_one_term * float(apart @ apart))
             shown.advance(1)
     meter.passes, number = 4, len(deviations)

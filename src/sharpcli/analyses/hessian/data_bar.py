@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from sharpcli import progress
+from sharpcli import processes, progress
 from sharpcli.analyses.partial_results import reason, release_memory
 from sharpcli.curvature.operator import CurvatureOperator, GroupedProduct
 from sharpcli.curvature.operators import operator_of
@@ -53,6 +53,7 @@ class DataBarMeter:
         except BaseException as error:  # The model may raise any error, and the other results must not be lost.
             progress.warn(f"The held-out samples are not measured: {reason(error)}")
             release_memory(error, self._loaded.runtime)
+            processes.current().abandon(reason(error))
             return alone
         if held_out is None:
             return alone

@@ -65,8 +65,8 @@ def graph_bytes(objective: Objective, settings: HessianSettings) -> int | None:
 
 
 def vector_bytes(objective: Objective, settings: HessianSettings) -> int:
-    """Return the number of bytes for Lanczos vectors."""
-    return _plan(objective, settings).vectors(_needed_for_vectors(objective, settings))
+    """Return the number of bytes for Lanczos vectors: with several processes, what the one with the least memory has."""
+    return objective.processes.least(_plan(objective, settings).vectors(_needed_for_vectors(objective, settings)))
 
 
 def _plan(objective: Objective, settings: HessianSettings) -> MemoryPlan:
