@@ -26,6 +26,7 @@ ELSEWHERE = {
     "linalg/spectral_density.py": "linalg/test_slq.py",
     "linalg/verification.py": "linalg/test_certificate.py",
     "linalg/xtrace.py": "linalg/test_trace.py",
+    "training/division.py": "many/test_training.py",
     "training/evaluator.py": "training/test_averaged.py",
     "training/planned_run.py": "cli/test_train.py",
     "training/resuming.py": "cli/test_unfinished_runs.py",

@@ -117,10 +117,3 @@ def test_a_process_that_is_alone_says_how_to_run_alone(start: Start, machines: l
     answer = machine("hessian", "sgd/final.pt", cwd=runs, **place)
     assert (answer.exit_code, answer.stdout) == (2, "")
     assert "remove WORLD_SIZE from the environment" in answer.stderr
-
-
-def test_training_in_several_processes_is_refused(run: Run, tiny: list[str], tmp_path: Path) -> None:
-    answer = run(2, "train", *tiny, "--out", tmp_path / "runs")
-    assert (answer.exit_code, answer.stdout) == (2, "")
-    assert "one process" in answer.stderr
-    assert not (tmp_path / "runs").exists()

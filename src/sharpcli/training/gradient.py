@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sharpcli.inputs import Inputs, as_arguments
 from sharpcli.losses import Loss, UserLoss
 from sharpcli.models.output import require_tensor
+from sharpcli.training.division import Division
 
 
 class Block(NamedTuple):
@@ -89,19 +90,48 @@ class Plain:
         return torch.autocast(next(self.model.parameters()).device.type, dtype=torch.bfloat16)
 
 
+class Share(NamedTuple):
+    """The share of this process in an update.
+
+    Attributes:
+        division: How the samples are divided.
+        blocks: Number of blocks of all processes.
+        divisor: Sum of the weights of the loss terms of the entire batch.
+    """
+
+    division: Division
+    blocks: int
+    divisor: float
+
+
 def trained(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that are trained."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def mean_gradient(slopes: Slopes, blocks: Iterator[Block], parameters: Sequence[nn.Parameter], *, rate: float = 0.0) -> float:
+def mean_gradient(
+    slopes: Slopes,
+    blocks: Iterator[Block],
+    parameters: Sequence[nn.Parameter],
+    *,
+    rate: float = 0.0,
+    share: Share | None = None,
+) -> float:
     """Put the gradient of the mean loss over some blocks into `.grad` of the parameters, and return that loss.
 
     The gradient of a block is that of its summed loss, divided by the divisor of the entire batch. The gradients
     of the blocks are added in float64. (A running mean of block means with a fixed divisor loses 37 % of the gradient;
     published full-batch code had this error.) With only one block nothing is added, and the gradient keeps its type.
+
+    Args:
+        slopes: The contribution of a block.
+        blocks: The blocks of this process.
+        parameters: The parameters that are trained.
+        rate: The learning rate of the update.
+        share: Adds the sums of several processes; None for one process.
     """
     losses, divisor, totals = list[Tensor](), 1.0, list[Tensor]()
+    before = [] if share is None else share.division.statistics()
     for parameter in parameters:
         parameter.grad = None  # Freed first, so that the new gradient can reuse the cached memory.
     for number, block in enumerate(blocks):
@@ -114,6 +144,10 @@ def mean_gradient(slopes: Slopes, blocks: Iterator[Block], parameters: Sequence[
             if number == 1 and parts and parts[0].device.type != "mps":
                 totals = [part.double() for part in totals]
             torch._foreach_add_(totals, parts)
+    if share is not None:
+        own = torch.stack(losses).double().sum() if losses else None
+        loss, totals = share.division.summed(own, totals, parameters, before, share.blocks)
+        losses, divisor = [loss], share.divisor
     for parameter, slope in zip(parameters, totals, strict=True):
         parameter.grad = _laid_out(slope, parameter)
     return float(torch.stack(losses).cpu().double().sum()) / divisor  # The only synchronisation with the device.

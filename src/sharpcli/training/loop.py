@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sharpcli import progress
+from sharpcli import files, progress
 from sharpcli.checkpoints import LAST_GOOD
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import NumericalError
@@ -86,7 +86,7 @@ class Run:
         descended = train.criterion
         if plan.label_smoothing:
             descended = loss_of(smoothed(train.loss_name, plan.label_smoothing), targets)
-        self.updater = Updater(self.model, inputs, targets, descended, plan, self.seed)
+        self.updater = Updater(self.model, inputs, targets, descended, plan, self.seed, train.processes)
         self._distance = DistanceTracker(train.space, theta_of(train.space, self.model))
         self._sharpness: SharpnessTracker | None = None
         if plan.track_sharpness:
@@ -216,7 +216,7 @@ class Run:
             "records": self.records.lines,
         }
         write_state(self.folder, self.identity, parts, self.runtime.device)
-        (self.folder / LAST_GOOD).unlink(missing_ok=True)  # From a divergence before this run was resumed.
+        files.remove(self.folder / LAST_GOOD)  # From a divergence before this run was resumed.
 
     def close(self) -> None:
         """Remove the state to resume from: the run is complete."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 import torch
 from torch import Tensor, nn
 
-from sharpcli import __version__, checkpoints, files, progress
+from sharpcli import __version__, checkpoints, files, processes, progress
 from sharpcli.batchnorm import batch_norms
 from sharpcli.errors import InputError
 from sharpcli.models.output import chosen_output
@@ -99,11 +99,8 @@ class PlannedRun:
         if variant.recipe is not None:
             progress.say(f"{variant.name}: {variant.recipe.words(settings)}")
             progress.say(f"{variant.name}: {variant.recipe.source}: {variant.recipe.where}")
-        resuming = settings.resume and files.is_there(self.place / checkpoints.STATE)
-        if settings.resume and not resuming and files.is_there(self.place / "final.pt"):
-            rows = self._finished()
-        else:
-            rows = self._train(resuming=resuming)
+        resuming, finished = processes.current().agreed(self._found())
+        rows = self._finished() if finished else self._train(resuming=resuming)
         wanted = self.plan.stop_train_loss
         if wanted is not None and rows[0].train_loss > wanted:
             progress.warn(
@@ -111,6 +108,11 @@ class PlannedRun:
                 "give it more --epochs or --steps."
             )
         return rows
+
+    def _found(self) -> tuple[bool, bool]:
+        """Return whether the folder holds a state to resume from, and whether it holds a finished run instead."""
+        resuming = self.variant.settings.resume and files.is_there(self.place / checkpoints.STATE)
+        return resuming, self.variant.settings.resume and not resuming and files.is_there(self.place / "final.pt")
 
     def _train(self, *, resuming: bool) -> list[TrainRow]:
         setup, began = self.setup, time.perf_counter()

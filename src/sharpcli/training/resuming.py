@@ -10,7 +10,7 @@ from typing import Any
 
 from sharpcli import checkpoints, files
 from sharpcli.code_specs import named_code
-from sharpcli.errors import InputError, SettingsError
+from sharpcli.errors import InputError, ProcessLostError, SettingsError
 from sharpcli.settings import TrainSettings
 from sharpcli.settings.train import AUTO
 from sharpcli.user_code import never_run
@@ -74,10 +74,10 @@ def resumed_settings(settings: TrainSettings, given: Collection[str], folder: Pa
 
 @contextmanager
 def adding_resume_command(places: Sequence[Path]) -> Iterator[None]:
-    """Add to a KeyboardInterrupt (Ctrl-C, SIGTERM or SIGHUP) the command that resumes the first run that can be resumed."""
+    """Add the command that resumes the first run that can be resumed to the error of a signal or of a lost process."""
     try:
         yield
-    except KeyboardInterrupt as stopped:
+    except (KeyboardInterrupt, ProcessLostError) as stopped:
         commands = [command for command in map(checkpoints.how_to_go_on, places) if command]
         if commands and not hasattr(stopped, "__notes__"):
             stopped.add_note(f"Continue with: {commands[0]}")

@@ -9,6 +9,7 @@ from typing import TypedDict
 from sharpcli import files
 from sharpcli.checkpoints import LAST_GOOD, SETTINGS, STATE
 from sharpcli.errors import InputError, SettingsError
+from sharpcli.launch import is_follower
 from sharpcli.settings.train import AVERAGES
 from sharpcli.training.plan import TrainingPlan
 from sharpcli.training.records import NAMES
@@ -60,6 +61,8 @@ def require_room(place: Path, plan: TrainingPlan, weights: int) -> None:
 
 def set_aside(place: Path) -> None:
     """Move the old run aside until the new run is complete; if the old run is incomplete, delete it."""
+    if is_follower():
+        return
     if (place / "final.pt").exists():
         aside = place / _ASIDE
         aside.mkdir(exist_ok=True)
@@ -73,7 +76,7 @@ def set_aside(place: Path) -> None:
 def forget_aside(place: Path) -> None:
     """Delete the run that was moved aside."""
     aside = place / _ASIDE
-    if aside.is_dir():
+    if aside.is_dir() and not is_follower():
         _discard(aside)
         aside.rmdir()
 

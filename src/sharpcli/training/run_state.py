@@ -173,7 +173,7 @@ def require_slots(parts: Mapping[str, Tensor | None], parameter: Tensor, optimiz
 
 def forget_state(folder: Path) -> None:
     """Remove the state to resume from."""
-    (folder / STATE).unlink(missing_ok=True)
+    files.remove(folder / STATE)
 
 
 def write_or_warn(write: Callable[[], None], name: str) -> None:

@@ -104,7 +104,8 @@ class TrainingSetup:
         inputs, targets = self.data.train.inputs, self.data.train.targets
         counted = loss_of(self.loss, targets).has_terms(targets).nonzero()[:_SAMPLES, 0]
         few = select(inputs, counted), targets[counted]
-        chunk = Objective.of(self.model, *few, loss=self.loss, runtime=self.runtime).chunk_size
+        tried = Objective.of(self.model, *few, loss=self.loss, runtime=self.runtime)
+        chunk = tried.processes.least(tried.chunk_size)
         return make_plan(variant.mode, variant.settings, len(self.data.train), chunk_size=chunk, has_batch_norm=has_batch_norm)
 
 

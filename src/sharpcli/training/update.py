@@ -13,9 +13,11 @@ from sharpcli.errors import SettingsError
 from sharpcli.inputs import Index, Inputs, InputSource, described_shapes, first_sample, main_tensor, mapped
 from sharpcli.losses import Loss, UserLoss
 from sharpcli.placement import samples_at
+from sharpcli.processes import SOLO, Processes
 from sharpcli.training.augmenting import Augmentation
 from sharpcli.training.batches import Batches
-from sharpcli.training.gradient import Block, Plain, Slopes, clip, gradient_norm, mean_gradient, trained
+from sharpcli.training.division import Division
+from sharpcli.training.gradient import Block, Plain, Share, Slopes, clip, gradient_norm, mean_gradient, trained
 from sharpcli.training.methods.adversarial import Adversarial
 from sharpcli.training.methods.gradient_penalty import GradientPenalty
 from sharpcli.training.methods.noise import disturb, example_weights
@@ -23,6 +25,7 @@ from sharpcli.training.methods.proximal import Anchor
 from sharpcli.training.methods.sam import SharpnessAware
 from sharpcli.training.plan import TrainingPlan
 
+_FEW = 4  # Samples that show whether a pass can be divided.
 _IMAGES = 4  # Axes: (B, C, H, W).
 _MODE_DEPENDENT = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
@@ -38,6 +41,7 @@ class Updater:
         loss: The loss that is minimized, smoothing included.
         plan: The plan of the run.
         seed: Seed of all random numbers except those of dropout.
+        processes: The processes that share the samples of each update.
     """
 
     model: nn.Module
@@ -48,6 +52,7 @@ class Updater:
     seed: int
     optimizer: torch.optim.Optimizer = field(init=False)
     batches: Batches = field(init=False)
+    processes: Processes = SOLO
     _length: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +82,13 @@ class Updater:
                 "Leave it out, or return one loss for each sample.",
             )
         self._terms_each = self.loss.terms_each(self.targets) if self.loss.counts_all(self.targets) else 0
+        self._division = Division(SOLO, self.model, self.batches.in_blocks)
+        if self.processes.size > 1:
+            self.model.train()
+            few = self._blocks(torch.arange(min(len(self.targets), _FEW)), [], None)
+            self._division = Division.of(
+                self.processes, self.model, lambda: self._slopes(next(few), 0.0), whole_blocks=self.batches.in_blocks
+            )
 
     @staticmethod
     def check(plan: TrainingPlan, inputs: Inputs | InputSource) -> None:
@@ -122,7 +134,8 @@ class Updater:
             weights = example_weights(count, plan.example_noise, self.seed, update).to(self.targets.device)
 
         def plain() -> float:
-            return mean_gradient(self._slopes, self._blocks(indices, drawn, weights), self.parameters, rate=rate)
+            blocks = self._blocks(indices, drawn, weights)
+            return mean_gradient(self._slopes, blocks, self.parameters, rate=rate, share=self._share(indices))
 
         self.model.train()
         radius = plan.sam or plan.asam
@@ -156,10 +169,8 @@ class Updater:
         """Split the samples of an update into blocks; each block is read and augmented only when it is needed."""
         num_samples = len(self.targets)
         count = num_samples if indices is None else len(indices)
-        divisor, start = self._total_weight(count, indices), 0
-        for size in block_sizes(count, self.plan.chunk_size):
-            part = slice(start, start + size)
-            start += size
+        divisor = self._total_weight(count, indices)
+        for part in self._division.parts(count, self.plan.chunk_size):
             if indices is None:
                 inputs, targets = self._read(part)
             else:
@@ -169,9 +180,15 @@ class Updater:
                 inputs = self._augmentation(inputs, [numbers[part] for numbers in drawn])
             if self.plan.channels_last:
                 inputs = mapped(inputs, _channels_last)
-            total = self._terms_each * size or self.loss.total_weight(targets)
+            total = self._terms_each * (part.stop - part.start) or self.loss.total_weight(targets)
             z = None if weights is None else weights[part].to(self.parameters[0].dtype)
             yield Block(inputs, targets, total, divisor, z)
+
+    def _share(self, indices: Tensor | None) -> Share | None:
+        if self._division.processes.size == 1:
+            return None
+        count = len(self.targets) if indices is None else len(indices)
+        return Share(self._division, len(block_sizes(count, self.plan.chunk_size)), self._total_weight(count, indices))
 
     def _read(self, index: Index) -> tuple[Inputs, Tensor]:
         return samples_at(self.inputs, self.targets, index, self.targets.device, self.parameters[0].dtype)

@@ -13,7 +13,7 @@ from sharpcli import files, processes, progress
 from sharpcli.analyses.partial_results import run_each
 from sharpcli.analyses.provenance import AnswerRecord, recording
 from sharpcli.code_specs import code_options
-from sharpcli.errors import IncompleteError, SettingsError
+from sharpcli.errors import IncompleteError
 from sharpcli.results import TrainResult, TrainRow
 from sharpcli.settings import TrainSettings, chosen
 from sharpcli.training.planned_run import PlannedRun
@@ -53,8 +53,6 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
         IncompleteError: A run has failed after other runs were complete; the error holds the rows of these.
         SharpcliError: Settings or input are unusable; see `sharpcli.errors`.
     """
-    if processes.current().size > 1:
-        raise SettingsError("Training runs in one process.", "Start it without torchrun.")
     given = set(options) if settings is None else names_of_given(settings)
     settings = chosen(TrainSettings, settings, options)
     folder, only = _folder(settings), None
@@ -67,6 +65,7 @@ def train(settings: TrainSettings | None = None, **options: object) -> TrainResu
             folders.enter_context(run.held())
         for run in runs:
             run.refuse_what_cannot_work()
+        processes.current().wait()  # Before the first one writes into the folders.
         with progress.task("run", total=len(runs), parts={run.label: run.work for run in runs}) as shown:
 
             def carried_out(run: PlannedRun) -> tuple[list[TrainRow], float]:
