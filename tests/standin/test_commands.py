@@ -96,6 +96,45 @@ def test_every_command_has_the_numbers_of_the_cpu(sharpcli: Callable[..., Any], 
     assert moved <= 6  # Inputs and targets of both splits, and few samples of each checkpoint for a check.
 
 
+UPDATES = """
+from sharpcli.losses import loss_of
+from sharpcli.runtime import exact_arithmetic
+from sharpcli.training.plan import make_plan
+from sharpcli.settings import TrainSettings
+from sharpcli.training.update import Updater
+from sharpcli.models.architectures.resnet8 import build
+torch.manual_seed(0)
+net, images, labels = build(input_shape=(3, 8, 8), num_classes=3), torch.randn(50, 3, 8, 8), torch.arange(50) % 3
+plain = dict(lr=0.1, steps=9)
+noisy = dict(clip=0.1, example_noise=0.1, coordinate_noise=0.1, additive_noise=0.1, augment=("flip", "crop"))
+methods = {
+    "plain": ("sgd", plain | dict(batch_size=20)),
+    "chunks": ("fullbatch", plain | dict(ghost_bn=16)),
+    "sam": ("fullbatch", plain | noisy | dict(sam=0.1, ghost_bn=16, grad_penalty=0.5)),
+    "asam": ("sgd", plain | noisy | dict(asam=0.1, adversarial=0.1, optimizer="adam", augment_copies=2, batch_size=20)),
+    "proximal": ("sgd", plain | dict(proximal=0.1, proximal_steps=3, shuffle="replacement", batch_size=20)),
+}
+counts = {}
+for name, (mode, words) in methods.items():
+    plan = make_plan(mode, TrainSettings(model="resnet8", **words), 50, chunk_size=50, has_batch_norm=True)
+    model = build(input_shape=(3, 8, 8), num_classes=3).to("cuda")
+    made = Updater(model, images.to("cuda"), labels.to("cuda"), loss_of("ce", labels), plan, 0)
+    for update in range(3):
+        device.events.clear()
+        with exact_arithmetic():
+            loss = made.gradient(update)
+            made.step(update)
+        counts[name] = [count for (kind, _), count in device.events.items() if kind != "to the device"]
+print(json.dumps(counts))
+"""
+
+
+@pytest.mark.slow
+def test_the_host_never_waits_for_an_update() -> None:
+    """The loop reads the loss of an update, which is the only wait between two evaluations."""
+    assert json.loads(on_stand_in(UPDATES)) == {name: [] for name in ("plain", "chunks", "sam", "asam", "proximal")}
+
+
 def different(here: dict[str, Any], there: dict[str, Any], allowed: float) -> dict[str, tuple[float, float]]:
     """Return the numbers that differ by more than a relative difference, by their places; small ones may differ by a tenth."""
     ours, theirs = dict(numbers(here)), dict(numbers(there))

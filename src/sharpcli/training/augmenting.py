@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from sharpcli import plugins, streams
@@ -21,12 +22,14 @@ class Augmentation:
         num_samples: N.
         copies: Number of fixed copies of the data; 0 draws again for each update.
         seed: Seed of all random draws.
+        device: Where the images are; the random numbers of an update are moved there at once.
     """
 
     names: tuple[str, ...]
     num_samples: int
     copies: int
     seed: int
+    device: torch.device = torch.device("cpu")
     _fixed: list[Tensor] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -39,7 +42,7 @@ class Augmentation:
 
         Args:
             update: Number of the update, counted from 0.
-            indices: As `Batches.indices` returns them.
+            indices: As `Batches.indices` returns them, on the device.
         """
         if self.copies:
             return self._fixed if indices is None else [numbers[indices] for numbers in self._fixed]
@@ -48,9 +51,10 @@ class Augmentation:
     def __call__(self, images: Tensor, drawn: list[Tensor]) -> Tensor:
         """Change images (B, C, H, W) by the numbers that were drawn for each image."""
         for plug_in, numbers in zip(self._plug_ins, drawn, strict=True):
-            images = plug_in.apply(images, numbers.to(images.device))
+            images = plug_in.apply(images, numbers)
         return images
 
     def _draw(self, count: int, update: int) -> list[Tensor]:
         randoms = (generator(self.seed, streams.AUGMENTATION, update, place) for place in range(len(self._plug_ins)))
-        return [plug_in.draw(count, random) for plug_in, random in zip(self._plug_ins, randoms, strict=True)]
+        pairs = zip(self._plug_ins, randoms, strict=True)
+        return [plug_in.draw(count, random).to(self.device) for plug_in, random in pairs]

@@ -116,8 +116,10 @@ def mean_gradient(
     *,
     rate: float = 0.0,
     share: Share | None = None,
-) -> float:
-    """Put the gradient of the mean loss over some blocks into `.grad` of the parameters, and return that loss.
+) -> Tensor:
+    """Put the gradient of the mean loss over some blocks into `.grad` of the parameters, and return that loss, a scalar.
+
+    The host does not wait for the device.
 
     The gradient of a block is that of its summed loss, divided by the divisor of the entire batch. The gradients
     of the blocks are added in float64. (A running mean of block means with a fixed divisor loses 37 % of the gradient;
@@ -150,7 +152,8 @@ def mean_gradient(
         losses, divisor = [loss], share.divisor
     for parameter, slope in zip(parameters, totals, strict=True):
         parameter.grad = _laid_out(slope, parameter)
-    return float(torch.stack(losses).cpu().double().sum()) / divisor  # The only synchronisation with the device.
+    summed = torch.stack(losses)
+    return (summed.cpu() if summed.device.type == "mps" else summed).double().sum() / divisor
 
 
 def _laid_out(slope: Tensor, parameter: nn.Parameter) -> Tensor:
@@ -163,21 +166,33 @@ def _laid_out(slope: Tensor, parameter: nn.Parameter) -> Tensor:
     return slope if slope.stride() == parameter.stride() else torch.empty_like(parameter).copy_(slope)
 
 
-def clip(parameters: Sequence[nn.Parameter], largest: float) -> float:
-    """Scale the gradient down to norm `largest` if it is longer (0: never), and return its norm before scaling.
+def clip(parameters: Sequence[nn.Parameter], largest: float) -> Tensor:
+    """Scale the gradient down to norm `largest` if it is longer, and return its norm before scaling, a scalar.
 
     References:
         Pascanu et al. 2013; used for full batch by Geiping et al. 2022.
     """
     length = gradient_norm(parameters)
-    if largest and length > largest:
-        torch._foreach_mul_([parameter.grad for parameter in parameters if parameter.grad is not None], largest / length)
+    factor = torch.where(length > largest, quotient(largest, length), 1.0)
+    scale([parameter.grad for parameter in parameters if parameter.grad is not None], factor)
     return length
 
 
-def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
-    """Return the L2 norm of `.grad` over all parameters."""
-    return float(nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None]))
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Return the L2 norm of `.grad` over all parameters, a scalar."""
+    return nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+
+
+def quotient(number: float, by: Tensor) -> Tensor:
+    """Return number / by for a scalar tensor, in float64 where the device supports it; 0 if `by` is 0."""
+    wide = by if by.device.type == "mps" else by.double()
+    return torch.where(wide == 0, torch.zeros_like(wide), number / wide)
+
+
+def scale(tensors: Sequence[Tensor], factor: Tensor) -> None:
+    """Multiply tensors by a scalar tensor, in place, without waiting for the device."""
+    if tensors:
+        torch._foreach_mul_(list(tensors), factor.to(tensors[0].dtype))
 
 
 @contextmanager

@@ -231,7 +231,7 @@ class Run:
 
     def _gradient(self) -> float:
         """Compute the gradient of the next update, and return its loss."""
-        loss = self.updater.gradient(self.updates)
+        loss = float(self.updater.gradient(self.updates))  # The host waits for the device here, once an update.
         if not math.isfinite(loss):
             raise self._evaluator.diverged(self.updates)
         return loss

@@ -16,7 +16,7 @@ from sharpcli.files import ContentError
 from sharpcli.inputs import Inputs, InputSource, chosen
 from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.lanczos import eigenpairs
-from sharpcli.linalg.reductions import norm
+from sharpcli.linalg.reductions import square
 from sharpcli.linalg.wanted import Wanted
 from sharpcli.losses import smoothed
 from sharpcli.objective import Objective
@@ -52,8 +52,9 @@ class DistanceTracker:
 
     def measure(self, update: int, theta: Tensor) -> dict[str, Any]:
         """Return one line of distances.jsonl."""
-        distance, length = norm(theta - self.start), norm(self.start)
-        return {"step": update, "distance": distance, "relative": distance / length if length else None, "norm": norm(theta)}
+        squares = torch.stack([square(theta - self.start), square(self.start), square(theta)])
+        distance, length, size = squares.sqrt().tolist()  # The host waits once.
+        return {"step": update, "distance": distance, "relative": distance / length if length else None, "norm": size}
 
 
 @dataclass(eq=False)

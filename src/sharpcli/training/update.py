@@ -53,7 +53,7 @@ class Updater:
     optimizer: torch.optim.Optimizer = field(init=False)
     batches: Batches = field(init=False)
     processes: Processes = SOLO
-    _length: float | None = field(default=None, init=False)
+    _length: Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -69,7 +69,7 @@ class Updater:
             max(plan.augment_copies, 1),
             in_blocks=bool(batch_norms(self.model)) or plan.grad_penalty > 0,
         )
-        self._augmentation = Augmentation(plan.augment, len(self.targets), plan.augment_copies, self.seed)
+        self._augmentation = Augmentation(plan.augment, len(self.targets), plan.augment_copies, self.seed, self.targets.device)
         plain = Plain(self.model, self.loss, plan.amp)
         self._slopes: Slopes = plain
         if plan.adversarial:
@@ -85,7 +85,7 @@ class Updater:
         self._division = Division(SOLO, self.model, self.batches.in_blocks)
         if self.processes.size > 1:
             self.model.train()
-            few = self._blocks(torch.arange(min(len(self.targets), _FEW)), [], None)
+            few = self._blocks(torch.arange(min(len(self.targets), _FEW), device=self.targets.device), [], None)
             self._division = Division.of(
                 self.processes, self.model, lambda: self._slopes(next(few), 0.0), whole_blocks=self.batches.in_blocks
             )
@@ -117,23 +117,24 @@ class Updater:
     @property
     def gradient_norm(self) -> float:
         """The norm of the current gradient before clipping; computed only for clipping or when this property is read."""
-        return gradient_norm(self.parameters) if self._length is None else self._length
+        return float(gradient_norm(self.parameters) if self._length is None else self._length)
 
-    def gradient(self, update: int, anchor: Anchor | None = None) -> float:
-        """Put the clipped gradient of an update into `.grad`, and return the loss.
+    def gradient(self, update: int, anchor: Anchor | None = None) -> Tensor:
+        """Put the clipped gradient of an update into `.grad`, and return the loss, a scalar; the host does not wait for it.
 
         Order: the mean over blocks (with penalty, adversarial inputs, weighted examples), at the perturbed weights for SAM;
         the gradient of the proximal term; noise; clipping. The optimizer then applies weight decay and momentum.
         """
         plan, rate = self.plan, self.plan.learning_rate(update)
         indices = self.batches.indices(update)
+        indices = None if indices is None else indices.to(self.targets.device)
         drawn = self._augmentation.drawn(update, indices) if plan.augment else []
         weights = None
         if plan.example_noise:
             count = len(self.targets) if indices is None else len(indices)
             weights = example_weights(count, plan.example_noise, self.seed, update).to(self.targets.device)
 
-        def plain() -> float:
+        def plain() -> Tensor:
             blocks = self._blocks(indices, drawn, weights)
             return mean_gradient(self._slopes, blocks, self.parameters, rate=rate, share=self._share(indices))
 
@@ -174,8 +175,7 @@ class Updater:
             if indices is None:
                 inputs, targets = self._read(part)
             else:
-                chosen = (indices[part] % num_samples).to(self.targets.device)
-                inputs, targets = self._read(chosen)
+                inputs, targets = self._read(indices[part] % num_samples)
             if drawn and isinstance(inputs, Tensor):
                 inputs = self._augmentation(inputs, [numbers[part] for numbers in drawn])
             if self.plan.channels_last:
@@ -197,7 +197,7 @@ class Updater:
         """Return what the mean over a batch divides by; 1 instead of 0, because all targets of a batch may be ignored."""
         if self._terms_each:
             return self._terms_each * count
-        chosen = self.targets if indices is None else self.targets[(indices % len(self.targets)).to(self.targets.device)]
+        chosen = self.targets if indices is None else self.targets[indices % len(self.targets)]
         return self.loss.total_weight(chosen) or 1
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.batchnorm import frozen_statistics
-from sharpcli.training.gradient import Block, Slopes, moved, replayed, trained
+from sharpcli.training.gradient import Block, Slopes, moved, quotient, replayed, scale, trained
 
 _STEP = 0.01  # Length of the difference step, over all parameters, as published.
 
@@ -41,15 +41,15 @@ class GradientPenalty:
             if not block.total_weight:
                 return loss, summed
             parameters = trained(self.model)
-            size = float(nn.utils.get_total_norm(summed))
-            if not size:
-                return loss, summed
-            offsets = torch._foreach_mul(summed, _STEP / size)
+            size = nn.utils.get_total_norm(summed)
+            offsets = [slope.clone() for slope in summed]
+            scale(offsets, quotient(_STEP, size))
             again()  # With other dropped units the difference would be as large as the gradient, before division by the step.
             with moved(parameters, offsets), frozen_statistics(self.model):
                 _, there = self.slopes(block, rate)
         # (g' - g) / e with v = β g, e = 0.01 / |v| and g the mean gradient of the block, so 1 / e = β |g| / 0.01.
         factor = rate / 4 * self.strength * (size * block.divisor / block.total_weight) / _STEP
         difference = torch._foreach_sub(there, summed)
-        torch._foreach_add_(summed, difference, alpha=factor)
+        scale(difference, factor)
+        torch._foreach_add_(summed, difference)
         return loss, summed

@@ -28,12 +28,12 @@ def disturb(parameters: Sequence[nn.Parameter], *, coordinate: float, additive: 
     for stream, deviation in ((streams.COORDINATE_NOISE, coordinate), (streams.ADDITIVE_NOISE, additive)):
         if not deviation:
             continue
-        random = generator(seed, stream, update)
-        for parameter in parameters:
-            if parameter.grad is None:
-                continue
-            noise = deviation * torch.randn(parameter.shape, generator=random).to(parameter.grad)
+        random, slopes = generator(seed, stream, update), [part.grad for part in parameters if part.grad is not None]
+        drawn = torch.cat([torch.randn(slope.shape, generator=random).flatten() for slope in slopes])
+        pieces = torch.split(drawn.to(slopes[0]), [slope.numel() for slope in slopes])  # One copy to the device.
+        for slope, piece in zip(slopes, pieces, strict=True):
+            noise = deviation * piece.view(slope.shape)
             if stream == streams.COORDINATE_NOISE:
-                parameter.grad.mul_(1 + noise)
+                slope.mul_(1 + noise)
             else:
-                parameter.grad.add_(noise)
+                slope.add_(noise)

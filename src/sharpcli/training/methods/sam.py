@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.batchnorm import frozen_statistics
-from sharpcli.training.gradient import moved, trained
+from sharpcli.training.gradient import moved, quotient, scale, trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +29,13 @@ class SharpnessAware:
         adaptive: ASAM instead of SAM.
     """
 
-    gradient: Callable[[], float]
+    gradient: Callable[[], Tensor]
     model: nn.Module
     rho: float
     adaptive: bool
 
-    def __call__(self) -> float:
-        """Put the gradient at w + e into `.grad`, and return the loss at w."""
+    def __call__(self) -> Tensor:
+        """Put the gradient at w + e into `.grad`, and return the loss at w, a scalar."""
         loss = self.gradient()
         parameters = trained(self.model)
         with moved(parameters, self.ascent(parameters)), frozen_statistics(self.model):
@@ -47,8 +47,7 @@ class SharpnessAware:
         slopes = [parameter.grad for parameter in parameters if parameter.grad is not None]
         sizes = [parameter.detach().abs() for parameter in parameters] if self.adaptive else None
         scaled = torch._foreach_mul(sizes, slopes) if sizes else slopes
-        length = float(nn.utils.get_total_norm(scaled))
-        if not length:
-            return [torch.zeros_like(slope) for slope in slopes]
-        towards = torch._foreach_mul(sizes, scaled) if sizes else scaled
-        return list(torch._foreach_mul(towards, self.rho / length))
+        length = nn.utils.get_total_norm(scaled)
+        towards = torch._foreach_mul(sizes, scaled) if sizes else [slope.clone() for slope in scaled]
+        scale(towards, quotient(self.rho, length))
+        return list(towards)
