@@ -20,17 +20,7 @@ from torch.func import functional_call
 from sharpcli import batchnorm, graphs, streams
 from sharpcli.chunks import Chunk, Group, at_random, each_by_itself, in_order, own_share
 from sharpcli.errors import loss_not_finite
-from sharpcli.inputs import (
-    Index,
-    Inputs,
-    InputSource,
-    as_arguments,
-    chosen,
-    converted,
-    copied,
-    moved,
-    sample_size,
-)
+from sharpcli.inputs import Index, Inputs, InputSource, as_arguments, chosen, converted, copied, moved, sample_size
 from sharpcli.kernels.fusing import Fusing
 from sharpcli.losses import Evaluation as Evaluation
 from sharpcli.losses import Loss, UserLoss, loss_of, moments
@@ -160,7 +150,7 @@ class Objective:
 
     @property
     def bn_policy(self) -> str:
-        """A description of the statistics that BatchNorm uses."""
+        """The statistics that BatchNorm uses, in words."""
         return batchnorm.describe(self.bn, self.chunk_size)
 
     @property
@@ -302,7 +292,7 @@ class Objective:
 
     def own_sum(self, chunks: Iterable[Chunk], summand: Callable[[Chunk], Tensor]) -> Tensor:
         """Return Σ summand(chunk) over chunks of this process only; see `sum_over`."""
-        total: Tensor | None = None
+        total = None
         with self.arithmetic():
             for chunk in chunks:
                 with graphs.explained():
@@ -318,8 +308,8 @@ class Objective:
 
     def loss(self, theta: Tensor) -> float:
         """Return f(θ)."""
+        parameters = self.space.split(theta)
         with torch.no_grad():
-            parameters = self.space.split(theta)
             return float(self.mean_over_data(lambda chunk: self.loss_sum(parameters, chunk), theta))
 
     def gradient(self, theta: Tensor) -> Tensor:
@@ -340,9 +330,10 @@ class Objective:
             return torch.cat([loss.detach().view(1), self.space.flatten(slopes)])
 
         both = self.at(theta, lambda: self.mean_over_data(summand, theta))
-        if not bool(torch.isfinite(both).all()):
-            raise loss_not_finite(float(both[0]))
-        return float(both[0]), both[1:]
+        loss, finite = torch.stack([both[0], torch.isfinite(both).all().to(both)]).tolist()  # The host waits once.
+        if not finite:
+            raise loss_not_finite(loss)
+        return loss, both[1:]
 
     def leaves(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the parameters of a vector (P,) by name, as leaf tensors that require gradients."""

@@ -42,6 +42,7 @@ class Evaluation:
             total_weight: Sum of the weights of all loss terms.
             classified: Whether there is an accuracy. The accuracy is not weighted: each loss term counts once.
         """
+        means = means.cpu()  # The host waits once.
         loss, loss_error = _ratio(means, _LOSS, _WEIGHT, num_samples, total_weight)
         right, right_error = _ratio(means, _RIGHT, _COUNT, num_samples, total_weight)
         return Evaluation(loss, loss_error, right if classified else None, right_error if classified else None, num_samples)

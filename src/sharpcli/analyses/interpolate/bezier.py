@@ -42,11 +42,12 @@ def trained_control(objective: Objective, start: Tensor, end: Tensor, *, steps: 
     rate = _RATE * float((end - start).square().mean().sqrt())
     optimizer = torch.optim.Adam([control], lr=rate)
     random = generator(seed, streams.BEZIER)
+    count, size = objective.num_samples, min(batch, objective.num_samples)
+    drawn = [(float(torch.rand((), generator=random)), torch.randint(count, (size,), generator=random)) for _ in range(steps)]
+    batches = torch.stack([chosen for _, chosen in drawn]).to(objective.targets.device)  # One copy to the device.
     with progress.task("train the control point", total=steps, units="steps") as shown:
-        for step in range(steps):
-            alpha = float(torch.rand((), generator=random))
-            chosen = torch.randint(objective.num_samples, (min(batch, objective.num_samples),), generator=random)
-            some = objective.among(chosen.to(objective.targets.device))
+        for step, (alpha, _) in enumerate(drawn):
+            some = objective.among(batches[step])
             loss, slope = some.loss_and_gradient(bezier(start, control, end, alpha))
             control.grad = (2 * alpha * (1 - alpha) * slope).to(control.dtype)
             optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
