@@ -284,6 +284,7 @@ ELSEWHERE = {
     "allow_pickle",
     "data_arg",
     "data_root",
+    "deterministic",
     "download",
     "compile",
     "ignore_keys",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sharpcli import progress
+from sharpcli.deterministic import deterministic_kernels
 from sharpcli.random_states import random_states_kept
 from sharpcli.runtime import Runtime, provenance
 from sharpcli.settings import SubjectSettings
@@ -36,6 +37,10 @@ class AnswerRecord:
 
 @contextmanager
 def recording(settings: SubjectSettings) -> Iterator[AnswerRecord]:
-    """Record an analysis with all warnings inside the `with` block; restore the random states of the caller after the block."""
-    with progress.gathering() as warnings, random_states_kept():
+    """Record an analysis with all warnings inside the `with` block; restore the random states of the caller after the block.
+
+    With `settings.deterministic`, torch uses deterministic kernels inside the block.
+    """
+    exact = deterministic_kernels() if settings.deterministic else nullcontext()
+    with progress.gathering() as warnings, random_states_kept(), exact:
         yield AnswerRecord(settings, warnings)

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from sharpcli import progress
@@ -112,6 +113,9 @@ class Planner:
             objective = _within(making, kind, objective, theta)
         if self.engine != "auto" or self.compile == "on":
             return self._as_told(kind, objective)
+        if torch.are_deterministic_algorithms_enabled():
+            reason = "Nothing was measured, because --deterministic is given: the default engine."
+            return Plan(kind.engines[0], False, objective.chunk_size, (reason,))
         while True:
             try:
                 sizes = self.chunk_size is None and objective.bn != "batch"

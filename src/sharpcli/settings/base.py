@@ -152,6 +152,9 @@ class SubjectSettings:
     device: str = option("auto", "auto, cpu, cuda (cuda:1 for the second GPU) or mps.", "NAME")
     dtype: str = option("float32", "float32 or float64. Sums over samples are always in float64.", "NAME")
     seed: int = option(0, "Seed of all random numbers.", "N")
+    deterministic: bool = option(
+        False, "Use only kernels that give the same bits each time, also on CUDA, and measure no speeds to choose an engine."
+    )
 
     def __post_init__(self) -> None:
         self._settle()

@@ -23,6 +23,7 @@ _FREE = (
     "resume",
     "list_recipes",
     "device",
+    "deterministic",
     "data_root",
     "download",
     "state_seconds",

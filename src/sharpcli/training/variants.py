@@ -11,7 +11,7 @@ from sharpcli.settings import TrainSettings
 from sharpcli.settings.train import AUTO
 from sharpcli.training.recipes import Recipe, recipe_named
 
-_NOT_SWEPT = ("out", "overwrite", "resume", "list_recipes", "device", "data_root", "download", "state_seconds")
+_NOT_SWEPT = ("out", "overwrite", "resume", "list_recipes", "device", "deterministic", "data_root", "download", "state_seconds")
 
 
 @dataclass(frozen=True)

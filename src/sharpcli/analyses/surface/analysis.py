@@ -168,5 +168,13 @@ def _ranges(plane: Plane, settings: SurfaceSettings) -> tuple[list[float], list[
 
 def _relevant(settings: SurfaceSettings) -> dict[str, Any]:
     """Return the settings on which the losses depend, by name."""
-    indifferent = ("state", "chunk_size", "device", "data_root", "download", "weights")  # The hash identifies the weights.
+    indifferent = (
+        "state",
+        "chunk_size",
+        "device",
+        "deterministic",
+        "data_root",
+        "download",
+        "weights",
+    )  # The hash identifies the weights.
     return {key: value for key, value in settings.to_dict().items() if key not in indifferent}

@@ -32,6 +32,7 @@ _SHARED = (
     "output",
     "device",
     "dtype",
+    "deterministic",
     "seed",
     "init_from",
 )
