@@ -2,9 +2,10 @@
 
 A checkpoint of sharpcli is written by `torch.save` from
 
-    {"format": "sharpcli", "format_version": 2, "state_dict": {...}, "metadata": {...}}
+    {"format": "sharpcli", "format_version": 3, "state_dict": {...}, "metadata": {...}, "optimizer": {...}}
 
-It contains plain tensors, numbers and text only. Code is never unpickled: files are opened with
+The last entry is the state of the optimizer at these weights; it is missing where there is none. A file contains plain
+tensors, numbers and text only. Code is never unpickled: files are opened with
 `weights_only=True` or as safetensors, and model code is not run only because a file names it.
 """
 
@@ -12,6 +13,7 @@ from sharpcli.checkpoints._checkpoint import LIVE, Checkpoint, state_sha256, wri
 from sharpcli.checkpoints._fitting import fit, fitted
 from sharpcli.checkpoints._folders import LAST_GOOD, SETTINGS, STATE, RunFolder, how_to_go_on, run_in, runs_below
 from sharpcli.checkpoints._metadata import Losses, with_present_names
+from sharpcli.checkpoints._optimizer import OptimizerState
 from sharpcli.checkpoints._parts import Parts, parts, parts_of_model, require_finite, same_parameters
 from sharpcli.checkpoints._prefixes import aligned, of_a_loss
 from sharpcli.checkpoints._reading import is_something_else, locate, read, there
@@ -24,6 +26,7 @@ __all__ = [
     "STATE",
     "Checkpoint",
     "Losses",
+    "OptimizerState",
     "Parts",
     "RunFolder",
     "aligned",

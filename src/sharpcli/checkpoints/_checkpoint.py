@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from sharpcli import files
+from sharpcli.checkpoints._optimizer import OptimizerState
 
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)
 
 
 LIVE = "a model in memory"
@@ -32,6 +33,7 @@ class Checkpoint:
         weights: The key of the weights in the file; None if they have no key.
         chosen: Whether this key was requested because the file holds several sets of weights.
         left_out: Names of the entries of the file that are not used.
+        optimizer: The state of the optimizer at these weights; None if the file has none.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Checkpoint:
     weights: str | None = None
     chosen: bool = False
     left_out: tuple[str, ...] = ()
+    optimizer: OptimizerState | None = None
 
     @property
     def address(self) -> str:
@@ -62,8 +65,25 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a checkpoint completely or not at all, also in a power failure; equal contents give equal bytes."""
+def write(
+    path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any], optimizer: OptimizerState | None = None
+) -> None:
+    """Write a checkpoint completely or not at all, also in a power failure; equal contents give equal bytes.
+
+    Args:
+        path: The file.
+        state: Parameters and buffers by name.
+        metadata: See `Metadata`.
+        optimizer: The state of the optimizer at these weights, or None.
+    """
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    content = {"format": "sharpcli", "format_version": FORMAT_VERSION, "state_dict": tensors, "metadata": dict(metadata)}
+    content: dict[str, Any] = {
+        "format": "sharpcli",
+        "format_version": FORMAT_VERSION,
+        "state_dict": tensors,
+        "metadata": dict(metadata),
+    }
+    kept = optimizer.content() if optimizer is not None else None
+    if kept is not None:
+        content["optimizer"] = kept
     files.write_object(path, content, durable=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from torch import Tensor
 
 from sharpcli import files
+from sharpcli.checkpoints._optimizer import OptimizerContent, OptimizerState
 from sharpcli.errors import InputError
 from sharpcli.files import Range
 
@@ -96,6 +97,7 @@ class Content(TypedDict):
     format_version: int
     state_dict: dict[str, Tensor]
     metadata: Metadata
+    optimizer: NotRequired[OptimizerContent]
 
 
 _FORMER = {"recipe": "plan", "preset": "recipe"}  # Names in files of version 1.
@@ -111,8 +113,8 @@ def with_present_names(record: dict[Any, Any]) -> dict[Any, Any]:
     return {_FORMER.get(name, name): value for name, value in record.items()}
 
 
-def own_content(place: Path, content: dict[Any, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the metadata of a checkpoint of sharpcli.
+def own_content(place: Path, content: dict[Any, Any]) -> tuple[dict[str, Tensor], dict[str, Any], OptimizerState | None]:
+    """Return the tensors, the metadata and the state of the optimizer of a checkpoint of sharpcli.
 
     Raises:
         InputError: The content does not have the types of such a checkpoint.
@@ -133,4 +135,5 @@ def own_content(place: Path, content: dict[Any, Any]) -> tuple[dict[str, Tensor]
             f"{place} says that it is a sharpcli checkpoint, but its content is not valid: {error}.",
             "Write it again with 'sharpcli train'.",
         ) from error
-    return state, metadata
+    optimizer = OptimizerState.from_content(checked["optimizer"]) if "optimizer" in checked else None
+    return state, metadata, optimizer

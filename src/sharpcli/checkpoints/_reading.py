@@ -16,6 +16,7 @@ from sharpcli.checkpoints._described import is_index, model_of, read_parts, weig
 from sharpcli.checkpoints._distributed import is_distributed, read_distributed
 from sharpcli.checkpoints._folders import FINAL, no_weights
 from sharpcli.checkpoints._metadata import own_content
+from sharpcli.checkpoints._optimizer import foreign_optimizer
 from sharpcli.checkpoints._sets import WeightSet
 from sharpcli.checkpoints._trusted import read_trusted
 from sharpcli.checkpoints._types import require_readable
@@ -150,11 +151,11 @@ def _read(path: str | Path, weights: str | None, preferred: str | None, allow_pi
                 f"{place} has checkpoint format {version}; this sharpcli reads formats 1 to {FORMAT_VERSION}.",
                 "Install the version of sharpcli that wrote it.",
             )
-        state, metadata = own_content(place, content)
+        state, metadata, optimizer = own_content(place, content)
         require_readable(place, state)
         if wanted is not None:
             _sets.choose(place, [WeightSet("", state)], wanted)
-        return Checkpoint(place, state, metadata)
+        return Checkpoint(place, state, metadata, optimizer=optimizer)
     sets = _sets.find(content)
     if not sets:
         raise _no_weights(place, content)
@@ -193,6 +194,7 @@ def _taken(place: Path, container: str | None, sets: list[WeightSet], content: A
         weights=one.key or None,
         chosen=several and bool(one.key),
         left_out=left_out,
+        optimizer=foreign_optimizer(content),
     )
 
 

@@ -61,10 +61,12 @@ class Difference:
         wide: The mean loss with a model in float64.
         gap: The disagreement of the two steps for a vector of norm 1, summed over chunks since the last `take_gap`.
         smallest, largest: The smallest and largest step so far, relative to ‖θ‖; 0 before the first product.
+        scale: s, shape (P,), if the products are used for diag(s) A diag(s): the disagreement is then that of this matrix.
     """
 
     keeps = False
     compiled = False
+    scale: Tensor | None = None
 
     def __init__(self, objective: Objective, rule: Rule) -> None:
         """Make a copy of the model in float64.
@@ -117,7 +119,10 @@ class Difference:
         if not length:
             return torch.zeros_like(vector)
         made, other = self.pair(chunk, theta, vector)
-        gap = float((made - other).norm()) / length
+        off, along = made - other, vector
+        if self.scale is not None:
+            off, along = off * self.scale, vector / self.scale.masked_fill(self.scale == 0, 1)  # There the vector is 0 too.
+        gap = float(off.norm()) / float(along.norm())
         self.gap += gap if math.isfinite(gap) else math.inf
         return made
 

@@ -52,6 +52,8 @@ class CurvatureOperator(ABC):
 
     If memory is not sufficient, graphs are discarded first, then fewer samples pass at once; the result does not change.
 
+    With a scale s the matrix is diag(s) A(θ) diag(s) instead: that of the same loss in the coordinates θ / s.
+
     Attributes:
         engines: Names of the available engines; all are compared with double backward, which is compared with differences.
         engine_name: The name of the engine in use.
@@ -64,7 +66,14 @@ class CurvatureOperator(ABC):
     engines: ClassVar[tuple[str, ...]] = (PLAIN, "fused", DIFFERENCE)
 
     def __init__(
-        self, objective: Objective, theta: Tensor, *, memory: int | None = None, engine: str = "auto", compiled: bool = False
+        self,
+        objective: Objective,
+        theta: Tensor,
+        *,
+        memory: int | None = None,
+        engine: str = "auto",
+        compiled: bool = False,
+        scale: Tensor | None = None,
     ) -> None:
         """Set the point and verify the engine.
 
@@ -75,6 +84,7 @@ class CurvatureOperator(ABC):
             engine: One of `engines`; if its verification fails, double backward is used, with a warning. "auto" is double
                 backward, or differences, with a warning, if double backward is missing or wrong.
             compiled: Whether the engine uses torch.compile.
+            scale: s, shape (P,), at least 0; None for the matrix itself.
 
         Raises:
             InputError: The gradient is not that of the loss, or the requested engine cannot be correct for this model.
@@ -88,6 +98,7 @@ class CurvatureOperator(ABC):
         self.products = 0
         self.product_error = 0.0
         self._theta = theta.detach().clone()
+        self._scale = None if scale is None else scale.to(theta.device, objective.runtime.accumulator)
         self._budget = MemoryPlan(objective.runtime.device).kept_graphs() if memory is None else memory
         self._verdict = self._fallen = ""
         first = DIFFERENCE if engine == DIFFERENCE else PLAIN
@@ -120,6 +131,11 @@ class CurvatureOperator(ABC):
         return self.objective.runtime.device
 
     @property
+    def scale(self) -> Tensor | None:
+        """The scale s, shape (P,), of the matrix diag(s) A diag(s); None for the matrix itself."""
+        return self._scale
+
+    @property
     def engine(self) -> str:
         """How products are computed, in words, with the result of the verification."""
         kept = f", graphs kept for {len(self._kept)} of {len(self.objective.chunk_sizes)} chunks"
@@ -129,12 +145,12 @@ class CurvatureOperator(ABC):
     def __matmul__(self, vector: Tensor) -> Tensor:
         """Return Av for a vector v (P,), in the operator's type; the sum over data is accumulated in float64."""
         self.products += 1
-        parts = self._parts(vector)
+        parts = self._parts(self._scaled(vector))
         total = self._as_memory_allows(lambda: self._sum(lambda chunk: self._product(chunk, parts), vector))
         if self.products == 1 and not bool(torch.isfinite(total).all()):
             raise not_finite(self._plain_of, self.objective, self._theta, parts)
         self._note_error(vector)
-        return total.div_(self.objective.total_weight).to(self.dtype)
+        return self._scaled(total.div_(self.objective.total_weight)).to(self.dtype)
 
     def quadratic_forms(self, vector: Tensor, *, groups: int, seed: int) -> GroupedProduct:
         """Return Av and the quadratic forms of random groups of samples; this counts as one product.
@@ -165,18 +181,19 @@ class CurvatureOperator(ABC):
         some = self._rounding
         if some is None:
             return 0.0
-        error, share = some.difference(vector)
+        error, share = some.difference(vector, self._scale)
         if some.stands_for(length, share):
             return error
         every = rounding.measured(self._plain_of, self.objective, self._theta, whole=True)
-        return error if every is None else every.difference(vector)[0]
+        return error if every is None else every.difference(vector, self._scale)[0]
 
     @cached_property
     def _rounding(self) -> rounding.Rounding | None:
         return rounding.measured(self._plain_of, self.objective, self._theta)
 
     def _grouped(self, vector: Tensor, groups: int, seed: int) -> GroupedProduct:
-        parts, whole = self._parts(vector), vector.to(self.objective.runtime.accumulator)
+        whole = self._scaled(vector).to(self.objective.runtime.accumulator)
+        parts = self._parts(whole)
         total, forms, weights = torch.zeros_like(whole), [], []
         for weight, chunks in self.objective.groups(groups, seed):
             product = self._group(chunks, parts).to(whole.dtype)
@@ -185,7 +202,7 @@ class CurvatureOperator(ABC):
             weights.append(weight)
         self._note_error(vector)
         both = self.objective.processes.sum(torch.cat([total, torch.stack(forms)]), vector)
-        product = (both[: len(total)] / self.objective.total_weight).to(self.dtype)
+        product = self._scaled(both[: len(total)] / self.objective.total_weight).to(self.dtype)
         counts = torch.tensor(weights, dtype=torch.float64)
         return GroupedProduct(product, both[len(total) :].cpu().double() / counts, counts)  # The host waits once.
 
@@ -227,6 +244,8 @@ class CurvatureOperator(ABC):
         """Use an engine for the current objective; no graph is stored yet."""
         self.engine_name, self._engine = name, engine
         self._plain = engine if name == DIFFERENCE else self.make(PLAIN, self.objective)
+        if isinstance(engine, Difference):
+            engine.scale = self._scale
         self._kept = KeptGraphs(self._engine, self.objective, self._theta, self._budget)
         self.__dict__.pop("_rounding", None)  # It is for another number of samples per pass.
 
@@ -271,8 +290,12 @@ class CurvatureOperator(ABC):
         self._tie(self.engine_name, self.make(self.engine_name, self.objective, compiled=self._engine.compiled))
         self.objective.runtime.free_cached()
 
+    def _scaled(self, vector: Tensor) -> Tensor:
+        """Return diag(s) v, in the type of the accumulator; v itself without a scale."""
+        return vector if self._scale is None else self._scale * vector
+
     def _parts(self, vector: Tensor) -> list[Tensor]:
-        return list(self.objective.space.split(vector).values())
+        return list(self.objective.space.split(vector.to(self.dtype)).values())
 
     def _flatten(self, columns: Sequence[Tensor]) -> Tensor:
         return self.objective.space.flatten(columns)

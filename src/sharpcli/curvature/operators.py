@@ -9,6 +9,7 @@ from sharpcli.curvature.fisher import FisherOperator
 from sharpcli.curvature.ggn import GGNOperator
 from sharpcli.curvature.hessian import HessianOperator
 from sharpcli.curvature.operator import CurvatureOperator
+from sharpcli.curvature.preconditioned import PreconditionedOperator
 from sharpcli.errors import SettingsError, closest
 from sharpcli.objective import Objective
 
@@ -17,6 +18,7 @@ OPERATORS: dict[str, type[CurvatureOperator]] = {
     "ggn": GGNOperator,
     "fisher": FisherOperator,
     "empirical-fisher": EmpiricalFisherOperator,
+    "preconditioned": PreconditionedOperator,
 }
 
 
@@ -39,6 +41,7 @@ def operator_of(
     memory: int | None = None,
     engine: str = "auto",
     compiled: bool = False,
+    scale: Tensor | None = None,
 ) -> CurvatureOperator:
     """Return an operator by name at θ.
 
@@ -49,8 +52,9 @@ def operator_of(
         memory: Bytes that stored graphs may take. Default: a share of the free memory.
         engine: One of the operator's `engines`; "auto" is double backward, or differences if that is missing or wrong.
         compiled: Whether that engine is compiled.
+        scale: The diagonal of P^{-1/2}, shape (P,), for "preconditioned".
 
     Raises:
         SettingsError: There is no operator of that name, or it has no such engine.
     """
-    return operator_kind(name)(objective, theta, memory=memory, engine=engine, compiled=compiled)
+    return operator_kind(name)(objective, theta, memory=memory, engine=engine, compiled=compiled, scale=scale)

@@ -68,7 +68,14 @@ class Planner:
     _plans: dict[tuple[Any, ...], Plan] = field(default_factory=dict)
 
     def operator(
-        self, name: str, objective: Objective, theta: Tensor, *, products: int, memory: int | None = None
+        self,
+        name: str,
+        objective: Objective,
+        theta: Tensor,
+        *,
+        products: int,
+        memory: int | None = None,
+        scale: Tensor | None = None,
     ) -> CurvatureOperator:
         """Return an operator by name at θ.
 
@@ -78,6 +85,7 @@ class Planner:
             theta: Where to differentiate, shape (P,).
             products: The expected number of products.
             memory: Bytes that graphs may take, with the graph that is being made. Default: a share of the free memory.
+            scale: The diagonal of P^{-1/2}, shape (P,), for "preconditioned".
 
         Raises:
             InputError: The gradient is not that of the loss, or the requested engine cannot be correct for this model.
@@ -86,7 +94,7 @@ class Planner:
         kind = operator_kind(name)
         engine, _ = settle(kind, objective, theta, self.engine)
         if engine == DIFFERENCE:
-            return kind(objective, theta, memory=0, engine=engine)
+            return kind(objective, theta, memory=0, engine=engine, scale=scale)
         like = (
             objective.space,
             objective.num_samples,
@@ -103,7 +111,7 @@ class Planner:
         plan = self._plans[key]
         planned = replace(objective, chunk_size=plan.chunk_size)
         kept = MemoryPlan(objective.runtime.device).kept_graphs(memory)
-        return kind(planned, theta, memory=kept, engine=plan.engine, compiled=plan.compiled)
+        return kind(planned, theta, memory=kept, engine=plan.engine, compiled=plan.compiled, scale=scale)
 
     def _plan(
         self, kind: type[CurvatureOperator], objective: Objective, theta: Tensor, products: int, memory: int | None

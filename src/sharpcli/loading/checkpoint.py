@@ -10,6 +10,7 @@ from torch import nn
 
 from sharpcli import checkpoints, progress
 from sharpcli.checkpoints import Checkpoint
+from sharpcli.curvature.preconditioner import Preconditioner, preconditioner_of
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.loading.data import load_data
 from sharpcli.loading.live import LiveModel
@@ -20,6 +21,7 @@ from sharpcli.loading.samples import held_out, in_random_order, subset
 from sharpcli.loading.subject import subject_of
 from sharpcli.models.output import chosen_output
 from sharpcli.objective import Objective
+from sharpcli.parameters import ParameterSpace
 from sharpcli.preconditions import require_function
 from sharpcli.results import Conditions, Subject
 from sharpcli.runtime import Runtime
@@ -75,6 +77,15 @@ class LoadedCheckpoint:
             samples = in_random_order(samples, self.settings)
         options = {"chunk_size": self.settings.chunk_size, **options}
         return Objective.of(self.model, samples.inputs, samples.targets, loss=self.loss, runtime=self.runtime, **options)
+
+    def preconditioner(self) -> Preconditioner:
+        """Return the P of the optimizer whose state is in the file.
+
+        Raises:
+            InputError: The file has no state of an adaptive optimizer, or it does not fit the model.
+        """
+        names = tuple(name for name, _ in self.model.named_parameters())
+        return preconditioner_of(self.checkpoint.optimizer, ParameterSpace.of(self.model), self.checkpoint.address, names)
 
     def subject(self) -> Subject:
         """Return the description of the weights for a result."""

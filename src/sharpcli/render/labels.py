@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from sharpcli.results import Subject, SurfaceResult
+from sharpcli.results import HessianResult, Subject, SurfaceResult
 
 # The matrices that `hessian` knows: name and letter.
 MATRICES = {
@@ -13,6 +13,7 @@ MATRICES = {
     "ggn": ("Gauss-Newton matrix", "G"),
     "fisher": ("Fisher matrix", "F"),
     "empirical-fisher": ("empirical Fisher matrix", "F"),
+    "preconditioned": ("preconditioned Hessian", "A"),
 }
 
 
@@ -25,6 +26,14 @@ def distinct(subjects: Sequence[Subject]) -> list[str]:
     if len(set(longer)) == len({subject.path for subject in subjects}):
         return longer
     return [subject.path for subject in subjects]
+
+
+def threshold_name(result: HessianResult) -> str:
+    """Return the threshold of stability as text: 2/lr, or that of the optimizer of the preconditioned Hessian, as 38/lr."""
+    if result.preconditioner is None:
+        return "2/lr"
+    offset = f" − {result.preconditioner.offset:.4g}" if result.preconditioner.offset else ""
+    return f"{result.preconditioner.coefficient:.4g}/lr{offset}"
 
 
 def loss_label(loss_function: str) -> str:

@@ -4,7 +4,18 @@ from sharpcli.estimate import Estimate
 from sharpcli.results.base import SCHEMA, Conditions, Result, Subject, document, plain
 from sharpcli.results.compare import CompareResult, CompareRow
 from sharpcli.results.distance import Displacement, DistanceResult, Growth, GrowthFit, LayerDistance, Trajectory
-from sharpcli.results.hessian import Bound, Count, DataBar, Density, Eigenvalue, HessianResult, Layer, Moments, Parts
+from sharpcli.results.hessian import (
+    Bound,
+    Count,
+    DataBar,
+    Density,
+    Eigenvalue,
+    HessianResult,
+    Layer,
+    Moments,
+    Parts,
+    Preconditioner,
+)
 from sharpcli.results.inspect import Check, HessianCost, InspectResult, RunRow, RunsResult
 from sharpcli.results.interpolate import Curve, PathCurvature, PathResult
 from sharpcli.results.reparam import ReparamResult
@@ -56,5 +67,6 @@ __all__ = [
     "Density",
     "Layer",
     "Parts",
+    "Preconditioner",
     "HessianResult",
 ]

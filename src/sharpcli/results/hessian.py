@@ -136,6 +136,27 @@ class Parts:
     rest: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preconditioner:
+    """The diagonal P of an adaptive optimizer after `updates` updates, and the threshold coefficient/lr - offset.
+
+    `smallest`, `median` and `largest` are of the entries of P. `coefficient` is 38 for Adam with β1 = 0.9; `offset` comes from
+    decoupled weight decay. `weight_decay_shift` is what an L2 penalty λ adds at the first eigenvector v, λ vᵀP⁻¹v; it is None
+    without such a penalty.
+    """
+
+    optimizer: str
+    updates: int
+    learning_rate: float
+    formula: str
+    smallest: float
+    median: float
+    largest: float
+    coefficient: float
+    offset: float
+    weight_decay_shift: float | None
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class HessianResult(Result):
     """Eigenvalues of the Hessian, or of the matrix that `operator` names, of the mean loss, and further estimates.
@@ -149,7 +170,8 @@ class HessianResult(Result):
     `last_stability_threshold` is 2/lr at the learning rate of the last update; it grows without bound if the rate decays to
     0. `momentum_threshold` is the limit with the run's momentum β: (2 + 2β) / ((1 + 2β) lr) for Nesterov's rule, which is
     below 2/lr, and (2 + 2β) / lr for Polyak's. They are None except for the Hessian over all parameters of a run by SGD with
-    a known learning rate above 0.
+    a known learning rate above 0. For the preconditioned Hessian of all parameters, the thresholds are those of its optimizer,
+    with its momentum, see `Preconditioner`; `momentum_threshold` is then None.
     """
 
     checkpoint: Subject
@@ -183,6 +205,7 @@ class HessianResult(Result):
     last_stability_threshold: float | None
     momentum_threshold: float | None
     sharpness_ratio: float | None
+    preconditioner: Preconditioner | None
     residual_history: tuple[tuple[int, float], ...]
 
     def records(self) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from sharpcli.settings.base import SPLITS, TOLERANCE, AnalysisSettings, option, 
 
 ENDS = ("LA", "SA", "LM")
 CERTIFY = ("ends", "all")
-OPERATORS = ("hessian", "ggn", "fisher", "empirical-fisher")
+OPERATORS = ("hessian", "ggn", "fisher", "empirical-fisher", "preconditioned")
+_HESSIANS = ("hessian", "preconditioned")  # They have every engine.
 ENGINES = ("auto", "double-backward", "fused", "linearize", "forward-over-reverse", "difference")
 COMPILE = ("auto", "on", "off")
 BN_POLICIES = ("eval", "batch", "recompute")
@@ -46,7 +47,12 @@ class HessianSettings(AnalysisSettings):
         "Maximum number of products that test whether eigenvalues were missed, to confirm each index with probability 0.99.",
         "N",
     )
-    operator: str = option("hessian", "Matrix: hessian, ggn (Gauss-Newton), fisher or empirical-fisher.", "NAME")
+    operator: str = option(
+        "hessian",
+        "Matrix: hessian, ggn (Gauss-Newton), fisher, empirical-fisher or preconditioned (P^-1/2 H P^-1/2 with the second "
+        "moments that Adam saved).",
+        "NAME",
+    )
     engine: str = option(
         "auto",
         "How products are computed: auto (the fastest), double-backward, fused, linearize (traced), "
@@ -105,7 +111,7 @@ class HessianSettings(AnalysisSettings):
 
     def _check_engine(self) -> None:
         traced = ("linearize", "forward-over-reverse")
-        if self.operator != "hessian" and (self.engine in traced or self.compile == "on"):
+        if self.operator not in _HESSIANS and (self.engine in traced or self.compile == "on"):
             raise SettingsError(
                 f"--operator {self.operator} is computed by double backward or differences only.",
                 "Use --engine auto, fused or difference, and no --compile.",

@@ -8,7 +8,8 @@ from functools import partial
 from sharpcli.errors import SettingsError
 from sharpcli.settings.base import SubjectSettings, option, require_at_least, require_choice
 
-OPTIMIZERS = ("sgd", "adam")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+ADAPTIVE = OPTIMIZERS[1:]  # They divide each step by second moments of the gradient.
 MOMENTUM_RULES = ("nesterov", "polyak")
 SCHEDULES = ("cosine", "constant", "linear", "step", "swa")
 LR_SCALES = ("none", "sqrt", "linear")
@@ -65,8 +66,10 @@ class TrainSettings(SubjectSettings):
     chunk_size: int | None = option(
         None, "Samples per forward and backward pass. It changes the gradient by rounding only.", "N"
     )
-    optimizer: str | None = option(None, "sgd or adam.", "NAME")
-    momentum: float | None = option(None, "Momentum of SGD; β1 of Adam.", "X")
+    optimizer: str | None = option(
+        None, "sgd, adam, adamw (weight decay outside the moments) or rmsprop. Default: that of the recipe, else sgd.", "NAME"
+    )
+    momentum: float | None = option(None, "Momentum of SGD and RMSprop; β1 of Adam. Default: 0.9.", "X")
     momentum_rule: str | None = option(None, "nesterov or polyak (heavy ball). Default: nesterov.", "NAME")
     weight_decay: float | None = option(
         None, "Coefficient of the L2 penalty in the gradient. The reported loss does not include it.", "X"

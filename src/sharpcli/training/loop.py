@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sharpcli import files, progress
-from sharpcli.checkpoints import LAST_GOOD
+from sharpcli.checkpoints import LAST_GOOD, OptimizerState
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import NumericalError
 from sharpcli.files import ContentError
@@ -53,7 +53,8 @@ class Run:
         model: Trained in place; already on the device.
         folder: Folder for records, saved steps and the state to resume from.
         identity: All settings that the weights depend on; a state with another identity is not resumed.
-        save_step: Writes a checkpoint; takes path, weights, number of updates, learning rate and further metadata.
+        save_step: Writes a checkpoint; takes path, weights, number of updates, learning rate, further metadata, and the state
+            of the optimizer or None.
         state_seconds: Seconds between two saves of the state.
         label: Name in the progress display.
     """
@@ -66,7 +67,7 @@ class Run:
     seed: int
     folder: Path
     identity: dict[str, Any]
-    save_step: Callable[[Path, Mapping[str, Tensor], int, float, dict[str, Any]], None]
+    save_step: Callable[[Path, Mapping[str, Tensor], int, float, dict[str, Any], OptimizerState | None], None]
     state_seconds: float = 20.0
     label: str = "training"
     updates: int = 0
@@ -122,7 +123,7 @@ class Run:
         for average, kept in zip(self._averages, state["averages"], strict=True):
             average.restore(kept["kind"], kept["count"], kept["means"], self.updater.parameters)
         if self._sharpness is not None:
-            self._sharpness.restore(state["eigenvector"])
+            self._sharpness.restore(state["eigenvector"], state.get("preconditioned_eigenvector"))
         self.model.load_state_dict(state["model"])
         settings = self.updater.optimizer.state_dict()["param_groups"]
         self.updater.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": settings})
@@ -210,7 +211,7 @@ class Run:
             "model": self.model.state_dict(),
             "optimizer": self.updater.optimizer.state_dict(),
             "averages": [average.state() for average in self._averages],
-            "eigenvector": None if self._sharpness is None else self._sharpness.state(),
+            **(SharpnessTracker.NOTHING if self._sharpness is None else self._sharpness.state()),
             "updates": self.updates,
             "seconds": self.seconds,
             "records": self.records.lines,
@@ -245,7 +246,12 @@ class Run:
         if self.plan.save_every and self.updates % self.plan.save_every == 0:
             self._evaluator.require_finite(self.updates)
             path = self.folder / f"step-{self.updates}.pt"
-            write_or_warn(lambda: self.save_step(path, self.model.state_dict(), self.updates, self._last_rate(), {}), path.name)
+            write_or_warn(
+                lambda: self.save_step(
+                    path, self.model.state_dict(), self.updates, self._last_rate(), {}, self.updater.optimizer_state
+                ),
+                path.name,
+            )
 
     def _track(self) -> None:
         """Record distance and sharpness if they are due after this number of updates."""
@@ -257,7 +263,7 @@ class Run:
         if is_log_spaced(self.updates):
             self.records.add("distances", self._distance.measure(self.updates, theta))
         if sharp and self._sharpness is not None:
-            self.records.add("sharpness", self._sharpness.measure(self.updates, theta))
+            self.records.add("sharpness", self._sharpness.measure(self.updates, theta, self.updater.optimizer_state))
 
     def _keep_good(self) -> None:
         """Write the weights of the last evaluation, and the records."""
@@ -265,7 +271,7 @@ class Run:
             step, state = self._evaluator.good
             rate = self.plan.learning_rate(max(step - 1, 0))
             about = {"diverged_at": self.updates}
-            write_or_warn(lambda: self.save_step(self.folder / LAST_GOOD, state, step, rate, about), LAST_GOOD)
+            write_or_warn(lambda: self.save_step(self.folder / LAST_GOOD, state, step, rate, about, None), LAST_GOOD)
         write_or_warn(self.records.write, "the records")
 
     def _last_rate(self) -> float:

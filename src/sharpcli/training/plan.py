@@ -10,11 +10,11 @@ from sharpcli import plugins
 from sharpcli.errors import SettingsError
 from sharpcli.settings import TrainSettings
 from sharpcli.settings.losses import smoothed
-from sharpcli.settings.train import drops_of, named
+from sharpcli.settings.train import ADAPTIVE, drops_of, named
 from sharpcli.training.schedules import SCHEDULES, Schedule
 
 GHOST_BLOCK = 128  # Geiping et al.: in a full batch, BatchNorm normalises each block of 128 samples separately.
-_ADAM_LR = 1e-3
+_ADAPTIVE_LR = 1e-3
 _DEFAULTS: dict[str, Any] = {
     "optimizer": "sgd",
     "momentum": 0.9,
@@ -167,8 +167,8 @@ _RESOLVED = ("warmup", "eval_every")
 def _values(mode: str, settings: TrainSettings, num_train: int) -> dict[str, Any]:
     """Return the value of every setting: that of the user, else that of the mode, else the general default."""
     values = {**_DEFAULTS, **plugins.load("training/modes", mode).defaults(num_train)}
-    if settings.optimizer == "adam":
-        values["lr"] = _ADAM_LR
+    if settings.optimizer in ADAPTIVE:
+        values["lr"] = _ADAPTIVE_LR
     for name in (*_DEFAULTS, "batch_size", "epochs", "lr"):
         if getattr(settings, name) is not None:
             values[name] = getattr(settings, name)

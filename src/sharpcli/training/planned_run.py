@@ -133,7 +133,9 @@ class PlannedRun:
                 self.variant.settings.seed,
                 self.place,
                 self._identity(),
-                lambda path, state, step, rate, about: checkpoints.write(path, state, self._metadata(step, rate) | about),
+                lambda path, state, step, rate, about, optimizer: checkpoints.write(
+                    path, state, self._metadata(step, rate) | about, optimizer
+                ),
                 self.variant.settings.state_seconds,
                 self.label,
             )
@@ -146,7 +148,8 @@ class PlannedRun:
         for average in averages:
             about = {"average": average.kind, "averaged": average.count}
             self._write_end(f"{average.kind}.pt", average.state, average.outcome, about)
-        self._write_end("final.pt", model.state_dict(), outcome, {"averages": [average.kind for average in averages]})
+        kinds = {"averages": [average.kind for average in averages]}
+        self._write_end("final.pt", model.state_dict(), outcome, kinds, run.updater.optimizer_state)
         run.close()
         run_folder.forget_aside(self.place)
         rows = [self._row("final.pt", outcome.updates, outcome.stopped_by, outcome.losses(), seconds, None)]
@@ -185,10 +188,17 @@ class PlannedRun:
                 "Remove this file; it is then written again.",
             )
 
-    def _write_end(self, name: str, state: Mapping[str, Tensor], outcome: Outcome, about: dict[str, Any]) -> None:
+    def _write_end(
+        self,
+        name: str,
+        state: Mapping[str, Tensor],
+        outcome: Outcome,
+        about: dict[str, Any],
+        optimizer: checkpoints.OptimizerState | None = None,
+    ) -> None:
         metadata = self._metadata(outcome.updates, outcome.last_learning_rate)
         metadata |= {"stopped_by": outcome.stopped_by, "final": outcome.losses(), **about}
-        checkpoints.write(self.place / name, state, metadata)
+        checkpoints.write(self.place / name, state, metadata, optimizer)
 
     def _metadata(self, step: int, rate: float | None) -> dict[str, Any]:
         """Return the metadata of a checkpoint, without the time and the folder of the run: equal runs give equal bytes."""

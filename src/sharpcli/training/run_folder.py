@@ -47,9 +47,10 @@ def require_room(place: Path, plan: TrainingPlan, weights: int) -> None:
         InputError: The files would not fit.
     """
     steps = plan.updates // plan.save_every if plan.save_every else 0
-    slots = 2 if plan.optimizer == "adam" else 1
-    # Initial, final and last good weights, averages, steps; and the state twice: old and new state exist during a save.
-    needed = weights * (3 + len(plan.average) + steps + 2 * (1 + slots + 2 * len(plan.average)))
+    slots = 1 if plan.optimizer == "sgd" else 2
+    # Initial and last good weights, and averages; steps and final weights with the optimizer's state; and the state to resume
+    # from twice, because old and new state exist during a save.
+    needed = weights * (2 + len(plan.average) + (1 + steps) * (1 + slots) + 2 * (1 + slots + 2 * len(plan.average)))
     nearest = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
     free = shutil.disk_usage(nearest).free
     if needed > free:

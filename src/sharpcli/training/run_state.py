@@ -16,7 +16,13 @@ from sharpcli.saved_state import SavedState
 
 _OTHER = "Use sharpcli train --resume RUN without other settings, or use --overwrite."
 _ANEW = "Train it again with --overwrite."
-_SLOTS = {"sgd": ("momentum_buffer",), "adam": ("step", "exp_avg", "exp_avg_sq")}
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_SLOTS = {
+    "sgd": (("momentum_buffer",),),
+    "adam": (_MOMENTS,),
+    "adamw": (_MOMENTS,),
+    "rmsprop": (("step", "square_avg"), ("step", "square_avg", "momentum_buffer")),
+}
 
 _Count = Annotated[int, files.Range(0)]
 
@@ -64,6 +70,7 @@ class RunState(TypedDict):
     optimizer: OptimizerState
     averages: list[AverageState]
     eigenvector: Tensor | None
+    preconditioned_eigenvector: NotRequired[Tensor | None]
     updates: _Count
     seconds: Annotated[float, files.Range(0)]
     records: Lines
@@ -162,7 +169,7 @@ def require_slots(parts: Mapping[str, Tensor | None], parameter: Tensor, optimiz
     Raises:
         ContentError: A name, a shape or a type differs.
     """
-    if set(parts) != set(_SLOTS[optimizer]):
+    if set(parts) not in map(set, _SLOTS[optimizer]):
         raise files.ContentError("'optimizer' holds other tensors")
     for name, part in parts.items():
         if part is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sharpcli.batchnorm import batch_norms
+from sharpcli.checkpoints import OptimizerState
 from sharpcli.curvature.operators import operator_of
+from sharpcli.curvature.preconditioner import Preconditioner, preconditioner_of
 from sharpcli.curvature.stability import largest_stable
 from sharpcli.files import ContentError
 from sharpcli.inputs import Inputs, InputSource, chosen
@@ -23,6 +25,7 @@ from sharpcli.objective import Objective
 from sharpcli.parameters import ParameterSpace
 from sharpcli.runtime import Runtime
 from sharpcli.settings.base import TOLERANCE
+from sharpcli.settings.train import ADAPTIVE
 from sharpcli.training.batches import Batches
 from sharpcli.training.plan import TrainingPlan
 
@@ -61,6 +64,8 @@ class DistanceTracker:
 class SharpnessTracker:
     """Tracks λmax of the training loss, together with the largest value at which the updates are stable.
 
+    For an adaptive optimizer the threshold is about the preconditioned Hessian, whose λmax is tracked too.
+
     The loss is that of training: the training data without augmentation, label smoothing, and BatchNorm that normalises
     the blocks of a full batch (Cohen et al. 2021). Each search starts at the previous eigenvector, which only saves products.
 
@@ -72,6 +77,8 @@ class SharpnessTracker:
     objective: Objective
     plan: TrainingPlan
     vector: Tensor | None = field(default=None)
+    preconditioned: Tensor | None = field(default=None)
+    NOTHING: ClassVar[dict[str, Tensor | None]] = {"eigenvector": None, "preconditioned_eigenvector": None}
 
     @staticmethod
     def of(
@@ -100,31 +107,49 @@ class SharpnessTracker:
         )
         return SharpnessTracker(objective, plan)
 
-    def measure(self, update: int, theta: Tensor) -> dict[str, Any]:
-        """Return one line of sharpness.jsonl; `threshold` is None for Adam and while the learning rate is 0."""
-        operator = operator_of("hessian", self.objective, theta)
-        pairs = eigenpairs(operator, Wanted(1), tolerance=TOLERANCE, max_products=_MOST_PRODUCTS, seed=update, warm=self.vector)
+    def measure(self, update: int, theta: Tensor, optimizer: OptimizerState | None = None) -> dict[str, Any]:
+        """Return one line of sharpness.jsonl.
+
+        `threshold` is None while the learning rate is 0, and for an adaptive optimizer before its first update.
+
+        Args:
+            update: Number of updates so far.
+            theta: The weights, shape (P,).
+            optimizer: The state of the optimizer; only the second moments of an adaptive one are used.
+        """
+        pairs = self._largest("hessian", update, theta, self.vector)
         self.vector, rate, threshold = pairs.vectors[:1], self.plan.learning_rate(update), None
         if self.plan.optimizer == "sgd" and rate > 0:
             threshold = largest_stable(rate, self.plan.momentum, self.plan.momentum_rule) - self.plan.weight_decay
-        return sharpness_line(update, pairs, rate, threshold)
+        if self.plan.optimizer not in ADAPTIVE or optimizer is None or not optimizer.tensors:
+            return sharpness_line(update, pairs, rate, threshold)
+        space = self.objective.space
+        adaptive = preconditioner_of(optimizer, space, "the run", space.names)
+        tops = self._largest("preconditioned", update, theta, self.preconditioned, adaptive.scale(space))
+        self.preconditioned = tops.vectors[:1]
+        return adaptive_line(sharpness_line(update, pairs, rate, None), tops, adaptive, space)
 
-    def state(self) -> Tensor | None:
-        """Return the state that is needed to continue exactly."""
-        return self.vector
+    def _largest(self, name: str, update: int, theta: Tensor, warm: Tensor | None, scale: Tensor | None = None) -> Eigenpairs:
+        operator = operator_of(name, self.objective, theta, scale=scale)
+        return eigenpairs(operator, Wanted(1), tolerance=TOLERANCE, max_products=_MOST_PRODUCTS, seed=update, warm=warm)
 
-    def restore(self, vector: Tensor | None) -> None:
+    def state(self) -> dict[str, Tensor | None]:
+        """Return the state that is needed to continue exactly, by its names in the state of a run."""
+        return dict(zip(self.NOTHING, (self.vector, self.preconditioned), strict=True))
+
+    def restore(self, vector: Tensor | None, preconditioned: Tensor | None = None) -> None:
         """Restore a state.
 
         Raises:
             ContentError: The state belongs to another model.
         """
-        if vector is not None and (vector.shape, vector.dtype) != (
-            (1, self.objective.space.dimension),
-            self.objective.runtime.dtype,
-        ):
-            raise ContentError("'eigenvector' does not have the shape of the weights")
-        self.vector = None if vector is None else vector.to(self.objective.runtime.device)
+        like = ((1, self.objective.space.dimension), self.objective.runtime.dtype)
+        for name, part in zip(self.NOTHING, (vector, preconditioned), strict=True):
+            if part is not None and (part.shape, part.dtype) != like:
+                raise ContentError(f"'{name}' does not have the shape of the weights")
+        device = self.objective.runtime.device
+        self.vector = None if vector is None else vector.to(device)
+        self.preconditioned = None if preconditioned is None else preconditioned.to(device)
 
 
 def sharpness_line(update: int, pairs: Eigenpairs, rate: float | None, threshold: float | None) -> dict[str, Any]:
@@ -136,17 +161,41 @@ def sharpness_line(update: int, pairs: Eigenpairs, rate: float | None, threshold
         rate: The learning rate of the next update; None if it is not known.
         threshold: The largest λmax at which the updates are stable; None if it is not known.
     """
-    top, (low, high) = float(pairs.values[0]), pairs.interval(0)
+    found = _found(pairs)
     return {
         "step": update,
-        "lambda_max": top,
+        **found,
+        "lr": rate,
+        "threshold": threshold,
+        "ratio": found["lambda_max"] / threshold if threshold else None,
+    }
+
+
+def adaptive_line(line: dict[str, Any], pairs: Eigenpairs, adaptive: Preconditioner, space: ParameterSpace) -> dict[str, Any]:
+    """Return a line of sharpness.jsonl with λmax of the preconditioned Hessian, and with the threshold, which is about it.
+
+    Args:
+        line: The line of the Hessian; its learning rate decides the threshold.
+        pairs: The eigenpairs of the preconditioned Hessian, λmax first.
+        adaptive: P and its optimizer.
+        space: The layout of the weights.
+    """
+    found, threshold = _found(pairs), None
+    if line["lr"]:
+        threshold = adaptive.edge.at(line["lr"]) - adaptive.decay_along(pairs.vectors[0], space)
+    ratio = found["lambda_max"] / threshold if threshold else None
+    return {**line, "preconditioned": found, "threshold": threshold, "ratio": ratio}
+
+
+def _found(pairs: Eigenpairs) -> dict[str, Any]:
+    """Return λmax with its interval, its verdict and its number of products."""
+    low, high = pairs.interval(0)
+    return {
+        "lambda_max": float(pairs.values[0]),
         "low": low,
         "high": high,
         "verdict": pairs.verdicts[0],
         "products": pairs.steps + pairs.confirmations + pairs.verifications,
-        "lr": rate,
-        "threshold": threshold,
-        "ratio": top / threshold if threshold else None,
     }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli.batchnorm import batch_norms, block_sizes
+from sharpcli.checkpoints import OptimizerState
 from sharpcli.errors import SettingsError
 from sharpcli.inputs import Index, Inputs, InputSource, described_shapes, first_sample, main_tensor, mapped
 from sharpcli.losses import Loss, UserLoss
@@ -119,6 +120,11 @@ class Updater:
         """The norm of the current gradient before clipping; computed only for clipping or when this property is read."""
         return float(gradient_norm(self.parameters) if self._length is None else self._length)
 
+    @property
+    def optimizer_state(self) -> OptimizerState:
+        """What the optimizer remembers of each parameter, by name."""
+        return OptimizerState.of(self.optimizer, self.model.named_parameters())
+
     def gradient(self, update: int, anchor: Anchor | None = None) -> Tensor:
         """Put the clipped gradient of an update into `.grad`, and return the loss, a scalar; the host does not wait for it.
 
@@ -210,6 +216,10 @@ def _optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.opti
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     if plan.optimizer == "adam":
         return torch.optim.Adam(parameters, betas=(plan.momentum, 0.999), weight_decay=plan.weight_decay, fused=fused)
+    if plan.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, betas=(plan.momentum, 0.999), weight_decay=plan.weight_decay, fused=fused)
+    if plan.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, momentum=plan.momentum, weight_decay=plan.weight_decay)
     return torch.optim.SGD(
         parameters,
         lr=plan.lr,

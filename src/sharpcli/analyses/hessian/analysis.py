@@ -161,7 +161,9 @@ def _analyse(
         loss, gradient = objective.loss_and_gradient(theta)
         _require_deterministic(evaluation.loss, loss, settings)
         check_loss(loaded, objective, evaluation, settings.split, comparable=settings.bn == "eval")
-        operator = operator_for(objective, theta, settings, planner)
+        preconditioner = loaded.preconditioner() if settings.operator == "preconditioned" else None
+        scale = None if preconditioner is None else preconditioner.scale(objective.space)
+        operator = operator_for(objective, theta, settings, planner, scale)
         meter = DataBarMeter(loaded, operator, settings)
         store = KrylovFile(state, search_identity(loaded, settings)) if state else None
         pairs = search(operator, settings, meter, store, warm) if settings.topk + settings.bottomk else None
@@ -183,7 +185,8 @@ def _analyse(
             products_by_use={use: number for use, number in spent.items() if number},
             advice=report.advice(pairs, settings) if pairs else "",
             dead_parameters=dead_parameters(objective),
-            **report.stability(subject, pairs, settings),
+            **report.stability(subject, pairs, settings, preconditioner),
+            preconditioner=None if preconditioner is None else report.preconditioner(preconditioner, objective.space, pairs),
             **record.fields(loaded.runtime, earlier_seconds=pairs.earlier_seconds if pairs else 0.0),
         )
     attempt.require_all(result)

@@ -80,7 +80,8 @@ class DataBarMeter:
         if held_out is None:
             return None
         objective, share = held_out
-        operator = operator_of(self._settings.operator, objective, self._operator.objective.parameters(), memory=0)
+        own = self._operator
+        operator = operator_of(self._settings.operator, objective, own.objective.parameters(), memory=0, scale=own.scale)
         return objective, share, operator.quadratic_forms(pairs.vectors[0], groups=_GROUPS, seed=self._settings.seed)
 
 

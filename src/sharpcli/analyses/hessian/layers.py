@@ -70,7 +70,12 @@ def blocks(
             objective = loaded.objective(**settings.matrix() | {"params": tuple(glob.escape(own) for own in names)})
             objective = replace(objective, chunk_size=operator.objective.chunk_size)
             block = operator_of(
-                settings.operator, objective, objective.parameters(), memory=graphs, engine=operator.engine_name
+                settings.operator,
+                objective,
+                objective.parameters(),
+                memory=graphs,
+                engine=operator.engine_name,
+                scale=None if operator.scale is None else operator.scale[slices[name]],
             )
             own = eigenpairs(
                 block,

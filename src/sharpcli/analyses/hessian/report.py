@@ -6,10 +6,14 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from sharpcli import progress
+from sharpcli.curvature.preconditioner import Preconditioner
 from sharpcli.curvature.stability import largest_stable
 from sharpcli.linalg.ceiling import PROBABILITY
 from sharpcli.linalg.eigenpairs import Eigenpairs
+from sharpcli.parameters import ParameterSpace
 from sharpcli.results import Bound, Eigenvalue, Subject
+from sharpcli.results import Preconditioner as PreconditionerFields
 from sharpcli.settings import HessianSettings
 
 
@@ -77,8 +81,21 @@ def advice(pairs: Eigenpairs, settings: HessianSettings) -> str:
     return f"The noise of {settings.dtype} products limits the accuracy of {count} eigenvalues. {remedy}"
 
 
-def stability(subject: Subject, pairs: Eigenpairs | None, settings: HessianSettings) -> dict[str, Any]:
-    """Return learning rates and stability thresholds such as 2/lr; thresholds are None except for SGD and the full Hessian."""
+def stability(
+    subject: Subject, pairs: Eigenpairs | None, settings: HessianSettings, adaptive: Preconditioner | None = None
+) -> dict[str, Any]:
+    """Return learning rates and stability thresholds such as 2/lr.
+
+    Thresholds are None except for the full matrix: the Hessian for SGD, the preconditioned Hessian for the optimizer of P.
+
+    Args:
+        subject: The checkpoint.
+        pairs: Eigenpairs, or None.
+        settings: Settings of the analysis.
+        adaptive: P and its optimizer, for the preconditioned Hessian.
+    """
+    if adaptive is not None:
+        return _adaptive_stability(subject, pairs, settings, adaptive)
     applies = settings.operator == "hessian" and not settings.params and subject.optimizer == "sgd"
     rates = (subject.learning_rate, subject.last_learning_rate)
     peak, last = (largest_stable(rate) if rate and applies else None for rate in rates)
@@ -92,3 +109,54 @@ def stability(subject: Subject, pairs: Eigenpairs | None, settings: HessianSetti
         "momentum_threshold": None if peak is None else largest_stable(2 / peak, momentum, subject.momentum_rule or "nesterov"),
         "sharpness_ratio": None if peak is None or top is None else top / peak,
     }
+
+
+def _adaptive_stability(
+    subject: Subject, pairs: Eigenpairs | None, settings: HessianSettings, adaptive: Preconditioner
+) -> dict[str, Any]:
+    """Return learning rates and thresholds of an adaptive optimizer; a file without a plan knows its last rate only."""
+    last_rate = subject.last_learning_rate or adaptive.rate
+    rate = subject.learning_rate or last_rate
+    applies = not settings.params
+    peak, last = (adaptive.edge.at(each) if each and applies else None for each in (rate, last_rate))
+    top = None if pairs is None else largest_of(pairs)
+    return {
+        "learning_rate": rate,
+        "last_learning_rate": last_rate,
+        "stability_threshold": peak,
+        "last_stability_threshold": last,
+        "momentum_threshold": None,  # Momentum is part of the threshold.
+        "sharpness_ratio": None if peak is None or top is None else top / peak,
+    }
+
+
+def preconditioner(adaptive: Preconditioner, space: ParameterSpace, pairs: Eigenpairs | None) -> PreconditionerFields:
+    """Return P as fields of the result, and warn about what the threshold does not include."""
+    unmoved = adaptive.unmoved(space)
+    if unmoved:
+        progress.warn(
+            f"{len(unmoved)} of {len(space.names)} parameters have no second moments, so the optimizer has never moved them; "
+            f"the matrix is that of the others: {', '.join(unmoved[:3])}{' ...' if len(unmoved) > 3 else ''}."
+        )
+    if adaptive.uncertain_decay:
+        progress.warn(
+            "The optimizer's state does not say how weight decay acts, or it differs between parameters; the threshold is that "
+            "without weight decay."
+        )
+    diagonal = adaptive.diagonal(space)
+    moved = diagonal[diagonal.isfinite()]
+    along = None
+    if adaptive.weight_decay and pairs is not None and len(pairs.vectors):
+        along = adaptive.decay_along(pairs.vectors[0], space)
+    return PreconditionerFields(
+        optimizer=adaptive.optimizer,
+        updates=adaptive.step,
+        learning_rate=adaptive.rate,
+        formula=adaptive.formula,
+        smallest=float(moved.min()),
+        median=float(moved.median()),
+        largest=float(moved.max()),
+        coefficient=adaptive.edge.coefficient,
+        offset=adaptive.edge.offset,
+        weight_decay_shift=along,
+    )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sharpcli import progress
 from sharpcli.analyses.hessian.data_bar import DataBarMeter
+from sharpcli.checkpoints import state_sha256
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.planner import Planner
 from sharpcli.errors import SettingsError
@@ -52,11 +53,21 @@ def planner_for(settings: HessianSettings) -> Planner:
     return Planner(settings.engine, settings.compile, settings.chunk_size)
 
 
-def operator_for(objective: Objective, theta: Tensor, settings: HessianSettings, planner: Planner) -> CurvatureOperator:
-    """Return the operator that the settings name, at θ of shape (P,), with the engine that the planner chose."""
+def operator_for(
+    objective: Objective, theta: Tensor, settings: HessianSettings, planner: Planner, scale: Tensor | None = None
+) -> CurvatureOperator:
+    """Return the operator that the settings name, with the engine that the planner chose.
+
+    Args:
+        objective: Mean loss over data.
+        theta: Shape (P,).
+        settings: Settings of the search.
+        planner: Chooses the engine.
+        scale: The diagonal of P^{-1/2}, shape (P,), for the preconditioned Hessian.
+    """
     products, left = settings.expected_products(), graph_bytes(objective, settings)
     with progress.task("plan"):
-        return planner.operator(settings.operator, objective, theta, products=products, memory=left)
+        return planner.operator(settings.operator, objective, theta, products=products, memory=left, scale=scale)
 
 
 def graph_bytes(objective: Objective, settings: HessianSettings) -> int | None:
@@ -128,10 +139,12 @@ def search_identity(loaded: LoadedCheckpoint, settings: HessianSettings) -> dict
     """Return the values that identify a search; a saved search is continued only if all of them are equal."""
     same = ("operator", "split", "samples", "seed", "dtype", "bn", "bn_block", "params", "model", "model_arg")
     everything, answered = settings.to_dict(), chosen_output(loaded.model)
+    adaptive = settings.operator == "preconditioned"
     return {
         "weights": loaded.checkpoint.sha256(),
         "data": loaded.data.fingerprint(),
         "loss": loaded.loss,
         **({"output": answered} if answered else {}),
+        **({"preconditioner": state_sha256(loaded.preconditioner().parts)} if adaptive else {}),
         **{name: everything[name] for name in same},
     }

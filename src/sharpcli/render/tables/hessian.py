@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from sharpcli.render.folding import unbroken
-from sharpcli.render.labels import MATRICES, distinct
+from sharpcli.render.labels import MATRICES, distinct, threshold_name
 from sharpcli.render.tables.parts import Part, between_bounds, conditions_line, dim, few, heading, new_table, number
 from sharpcli.results import DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments, Parts
 
@@ -59,7 +59,7 @@ def draw_side_by_side(results: Sequence[HessianResult]) -> list[Part]:
         "lambda max",
         "interval",
         "verdict",
-        "2/lr",
+        " or ".join(dict.fromkeys(threshold_name(result) for result in results)),
         "trace",
         "products",
     )
@@ -139,7 +139,7 @@ def _trust(result: HessianResult) -> list[str]:
     if result.ceiling and result.floor:
         chance = f"probability {result.ceiling.probability:g} over the random start"
         above = _bound(result.ceiling.value, 7, above=True)
-        if result.operator == "hessian":
+        if result.operator in ("hessian", "preconditioned"):
             below, holds = _bound(result.floor.value, 5, above=False), f"each bound holds with {chance}"
         else:  # The matrix is positive semidefinite.
             below, holds = "0", f"the upper bound holds with {chance}"
@@ -210,7 +210,33 @@ def _data(bar: DataBar | None, letter: str) -> str:
     return text
 
 
+def _adaptive(result: HessianResult) -> list[str]:
+    """Return P and the thresholds of its optimizer in words."""
+    made = result.preconditioner
+    if made is None:
+        return []
+    lines = [
+        f"P = {made.formula} of {made.optimizer} after {made.updates} updates: entries from {made.smallest:.4g} to "
+        f"{made.largest:.4g}, median {made.median:.4g}; learning rate {number(made.learning_rate)}"
+    ]
+    name = threshold_name(result)
+    if result.stability_threshold is not None:
+        ratio = "" if result.sharpness_ratio is None else f" (ratio {result.sharpness_ratio:.3g})"
+        top = "" if result.lambda_max is None else f"λmax = {result.lambda_max:.4g}; "
+        lines.append(
+            f"{top}{name} = {result.stability_threshold:.4g} at the peak learning rate {number(result.learning_rate)}{ratio}; "
+            f"{name} = {number(result.last_stability_threshold)} at the last update"
+        )
+    else:
+        lines.append(f"the threshold of stability of all parameters is {name}")
+    if made.weight_decay_shift is not None:
+        lines.append(f"weight decay adds {made.weight_decay_shift:.4g} to the quadratic form of the first eigenvector")
+    return lines
+
+
 def _stability(result: HessianResult) -> list[str]:
+    if result.preconditioner is not None:
+        return _adaptive(result)
     if result.stability_threshold is None or result.sharpness_ratio is None or result.lambda_max is None:
         return []
     return [

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sharpcli.render.figures.hessian.lines import Line, by_name
 from sharpcli.render.figures.style import legend_below, mark_decades, mesh, plain_number, set_marks
-from sharpcli.render.labels import MATRICES
+from sharpcli.render.labels import MATRICES, threshold_name
 from sharpcli.results import Eigenvalue
 
 _LOG_STEPS = 30.0  # A run whose steps span more than this factor is drawn on a logarithmic axis.
@@ -52,7 +52,9 @@ def draw_eigenvalues(axes: Axes, lines: Sequence[Line]) -> None:
     axes.set_xlim(1 - margin, size + margin)
     thresholds = _thresholds(lines)
     for (threshold, owners), dash in zip(thresholds.items(), (":", "-.", "--") * len(thresholds), strict=False):
-        label = f"2/lr = {_short(threshold)}" + (f" of {', '.join(owners)}" if len(by_name(lines)) > 1 else "")
+        label = f"{_threshold_name(lines)} = {_short(threshold)}" + (
+            f" of {', '.join(owners)}" if len(by_name(lines)) > 1 else ""
+        )
         axes.axhline(threshold, color="0.3", linestyle=dash, linewidth=1.1, label=label)
     _scale_values(axes, lines, list(thresholds))
     ends = "1: largest, \N{MINUS SIGN}1: smallest" if top and bottom else "1: largest" if top else "\N{MINUS SIGN}1: smallest"
@@ -66,7 +68,7 @@ def draw_eigenvalues(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _thresholds(lines: Sequence[Line]) -> dict[float, list[str]]:
-    """Return each 2/lr that is close enough to the eigenvalues to be drawn, and the names of its runs."""
+    """Return each threshold, such as 2/lr, that is close enough to the eigenvalues to be drawn, and the names of its runs."""
     top = max(eigenvalue.value for line in lines for eigenvalue in line.finite())
     owners: dict[float, list[str]] = {}
     for line in lines:
@@ -74,6 +76,11 @@ def _thresholds(lines: Sequence[Line]) -> dict[float, list[str]]:
         if threshold is not None and 0 < threshold < _IN_SIGHT * top:
             owners[threshold] = list(dict.fromkeys([*owners.get(threshold, []), line.owner]))
     return owners
+
+
+def _threshold_name(lines: Sequence[Line]) -> str:
+    """Return the threshold of these results as text, such as 2/lr or 38/lr."""
+    return " or ".join(dict.fromkeys(threshold_name(line.result) for line in lines if line.result.stability_threshold))
 
 
 def draw_course(axes: Axes, lines: Sequence[Line]) -> None:
@@ -101,7 +108,7 @@ def draw_course(axes: Axes, lines: Sequence[Line]) -> None:
         limits = [(line.result.checkpoint.step or 0, line.result.stability_threshold) for line in own]
         limits = [(step, limit) for step, limit in limits if limit in thresholds]
         if limits:
-            label = "2/lr = " + ", ".join(dict.fromkeys(_short(limit) for _, limit in limits if limit))
+            label = f"{_threshold_name(own)} = " + ", ".join(dict.fromkeys(_short(limit) for _, limit in limits if limit))
             label += f" of {own[0].owner}" if len(thresholds) > 1 else ""
             known = axes.get_legend_handles_labels()[1]
             colour = style["color"] if len(thresholds) > 1 else "0.3"
