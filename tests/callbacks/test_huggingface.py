@@ -66,7 +66,8 @@ def test_the_trainer_is_followed(tmp_path: Path) -> None:
     assert sharp[-1]["lambda_max"] == pytest.approx(result.lambda_max, rel=2e-3)
     assert lines(tmp_path / "run", "metrics")[-1]["train_loss"] == pytest.approx(result.loss, rel=1e-5)
     assert sharp[1]["lr"] == pytest.approx(1e-2 * (1 - 4 / 10))
-    assert sharp[1]["threshold"] is None  # AdamW.
+    assert sharp[1]["threshold"] == pytest.approx(38 / sharp[1]["lr"])  # AdamW.
+    assert sharp[0]["threshold"] is None  # Before the first step.
     again = bert()
     trained(again, tmp_path, data, [])
     for name, part in again.state_dict().items():

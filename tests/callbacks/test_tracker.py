@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -327,3 +328,28 @@ def test_the_other_processes_count_their_steps() -> None:
 
 def test_it_is_made_by_track_only() -> None:
     assert sharpcli.track.__module__ == Tracker.__module__ == "sharpcli.callbacks.tracker"
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.RMSprop])
+def test_an_adaptive_optimizer_is_held_to_its_own_edge(kind: type[torch.optim.Optimizer], tmp_path: Path) -> None:
+    """The line of the records is the answer of `hessian --operator preconditioned` for the file that was saved then."""
+    code = tmp_path / "net.py"
+    code.write_text(CODE)
+    model, inputs, targets, _ = made()
+    optimizer = kind(model.parameters(), lr=1e-3)
+    data = {"train": (inputs, targets), "test": (inputs[:20], targets[:20])}
+    with sharpcli.track(model, data, tmp_path / "run", every=10, save_every=10, optimizer=optimizer) as tracker:
+        go(model, inputs, targets, optimizer, lambda _: tracker.step())
+    first, *others = lines(tmp_path / "run", "sharpness")
+    assert first["threshold"] is None
+    for line, file in zip(others, ("step-10.pt", "step-20.pt", "final.pt"), strict=True):
+        saved = sharpcli.checkpoints.read(tmp_path / "run" / file).optimizer
+        assert saved.name == kind.__name__.lower()
+        arrays = {"x_train": inputs.numpy(), "y_train": targets.numpy()}
+        numpy.savez(tmp_path / "data.npz", **arrays)
+        found = sharpcli.hessian(
+            tmp_path / "run" / file, model=f"{code}:net", data=f"npz:{tmp_path / 'data.npz'}", operator="preconditioned", topk=1
+        )
+        assert line["preconditioned"]["lambda_max"] == pytest.approx(found.lambda_max, rel=2e-3)
+        assert line["threshold"] == pytest.approx(found.stability_threshold)
+        assert line["ratio"] == pytest.approx(line["preconditioned"]["lambda_max"] / line["threshold"])

@@ -17,7 +17,7 @@ STATE = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2])}
 def test_a_checkpoint_is_what_torch_saves_of_plain_tensors(tmp_path: Path):
     checkpoints.write(tmp_path / "x.pt", STATE, {"step": 3})
     content = torch.load(tmp_path / "x.pt", weights_only=True)
-    assert (content["format"], content["format_version"], content["metadata"]) == ("sharpcli", 2, {"step": 3})
+    assert (content["format"], content["format_version"], content["metadata"]) == ("sharpcli", 3, {"step": 3})
     assert list(content["state_dict"]) == ["a", "b"]
     assert all(torch.equal(content["state_dict"][name], part) for name, part in STATE.items())
 

@@ -69,7 +69,7 @@ def write_damaged(folder: Path, final: Path) -> None:
     torch.save({**state, "1.bias": torch.full((4,), torch.inf)}, folder / "inf.pt")
     torch.save({"1.weight": state["1.weight"]}, folder / "missing-tensor.pt")
     torch.save({**state, "more": torch.ones(2)}, folder / "more-tensors.pt")
-    torch.save({"format": "sharpcli", "format_version": 3}, folder / "version-3.pt")
+    torch.save({"format": "sharpcli", "format_version": 4}, folder / "version-4.pt")
     torch.save({"format": "sharpcli", "format_version": 2}, folder / "no-state.pt")
     odd = {"format": "sharpcli", "format_version": 2, "state_dict": state, "metadata": {"model": "mlp", "data": "mnist"}}
     torch.save(odd, folder / "odd-metadata.pt")
@@ -139,7 +139,7 @@ TABLE = [
     (3, "inspect {bad}/zip.pt", "zip.pt"),
     (3, "hessian {bad}/list.pt", "list"),
     (3, "hessian {bad}/nothing.pt", "nothing.pt"),
-    (3, "hessian {bad}/version-3.pt", "3"),
+    (3, "hessian {bad}/version-4.pt", "4"),
     (3, "inspect {bad}/no-state.pt", "no-state.pt"),
     (3, "hessian {bad}/odd-metadata.pt", "odd-metadata.pt"),
     (3, "inspect {bad}/unknown-parameters.pt", "unknown-parameters.pt"),

@@ -67,7 +67,7 @@ def test_checkpoints_are_plain_tensors_and_describe_themselves(mode: str, runs: 
         content = load(path)  # weights_only=True
         assert torch.serialization.get_unsafe_globals_in_checkpoint(str(path)) == []
         assert content["format"] == "sharpcli"
-        assert content["format_version"] == 2
+        assert content["format_version"] == 3
         about = content["metadata"]
         assert about["model"]["spec"] == "mlp"
         assert about["mode"] == mode

@@ -60,13 +60,14 @@ def text_of(**given: object) -> str:
         ("ggn", "Gauss-Newton matrix", "G"),
         ("fisher", "Fisher matrix", "F"),
         ("empirical-fisher", "empirical Fisher matrix", "F"),
+        ("preconditioned", "preconditioned Hessian", "A"),
     ],
 )
 def test_every_matrix_is_named_and_has_its_letter(operator: str, name: str, letter: str):
     text = text_of(operator=operator)
     assert text.startswith(f"Eigenvalues of the {name} of ")
     assert f"all eigenvalues of the {name} are between " in text
-    assert ("are between 0 and " in text) == (operator != "hessian")  # A sum of squares has no negative eigenvalue.
+    assert ("are between 0 and " in text) == ("essian" not in name)  # A sum of squares has no negative eigenvalue.
     assert f"vᵀ{letter}v" in text
     assert f"‖{letter}‖_F" in text
     assert text_of(operator=operator, eigenvalues=()).startswith(f"Curvature: the {name} of ")

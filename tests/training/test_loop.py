@@ -40,7 +40,7 @@ def run_in(folder: Path, **chosen: Any) -> Run:
     folder.mkdir(exist_ok=True)
     saved: list[tuple[str, int]] = []
 
-    def save_step(path: Path, state: Mapping[str, Tensor], step: int, rate: float, about: dict[str, Any]) -> None:
+    def save_step(path: Path, state: Mapping[str, Tensor], step: int, rate: float, about: dict[str, Any], _: Any) -> None:
         assert state.keys() == net().state_dict().keys()
         saved.append((path.name, step))
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from sharpcli.checkpoints import OptimizerState
 from sharpcli.files import ContentError
 from sharpcli.objective import Objective
 from sharpcli.settings import TrainSettings
@@ -64,12 +65,55 @@ def test_the_sharpness_is_the_largest_eigenvalue_against_the_largest_stable_one(
     assert again["products"] < line["products"]  # It starts at the eigenvector found before.
 
 
-def test_adam_has_no_such_bound():
+def adaptive(kind: str, decay: float) -> tuple[nn.Module, Objective, torch.optim.Optimizer]:
+    """Return a net after three updates of an adaptive optimizer, and its loss."""
+    torch.manual_seed(0)
+    model = tanh_mlp().double()
+    made = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop}[kind]
+    optimizer = made(model.parameters(), lr=1e-3, weight_decay=decay)
+    inputs, targets = images()
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+    return model, Objective.of(model, inputs, targets, runtime=objective("mlp").runtime), optimizer
+
+
+@pytest.mark.parametrize(
+    ("kind", "decay", "threshold"),
+    [("adam", 0.0, 38e3), ("adam", 0.1, 38e3), ("adamw", 0.1, 38e3 - 1.9), ("rmsprop", 0.0, 3.8e3)],
+)
+def test_an_adaptive_optimizer_is_held_to_its_own_edge(kind: str, decay: float, threshold: float):
+    model, problem, optimizer = adaptive(kind, decay)
+    follow = tracker(model, problem, plan_of(optimizer=kind, lr=1e-3, momentum=0.9, weight_decay=decay))
+    if kind == "rmsprop":
+        for group in optimizer.param_groups:
+            group["momentum"] = 0.9
+    line = follow.measure(3, problem.parameters(), OptimizerState.of(optimizer, model.named_parameters()))
+    moments = "square_avg" if kind == "rmsprop" else "exp_avg_sq"
+    nu = torch.cat([optimizer.state[part][moments].flatten() for part in model.parameters()])
+    diagonal = nu.sqrt() + 1e-8 if kind == "rmsprop" else (1 - 0.9**3) * ((nu / (1 - 0.999**3)).sqrt() + 1e-8)
+    whole = dense_hessian(problem)
+    plain, vectors = torch.linalg.eigh(diagonal[:, None] ** -0.5 * whole * diagonal**-0.5)
+    found = line["preconditioned"]
+    assert found["low"] <= float(plain[-1]) <= found["high"]
+    assert found["verdict"] == "certified"
+    assert line["lambda_max"] == pytest.approx(float(torch.linalg.eigvalsh(whole)[-1]), rel=1e-3)
+    less = decay * float((vectors[:, -1].square() / diagonal).sum()) if kind == "adam" else 0.0
+    assert line["threshold"] == pytest.approx(threshold - less, rel=1e-6)
+    assert line["ratio"] == pytest.approx(found["lambda_max"] / line["threshold"])
+    start = follow.state()["preconditioned_eigenvector"]
+    assert abs(float(start[0] @ vectors[:, -1])) == pytest.approx(1, abs=1e-3)
+
+
+def test_before_its_first_update_an_adaptive_optimizer_has_no_edge():
     torch.manual_seed(0)
     model = tanh_mlp().double()
     problem = Objective.of(model, *images(), runtime=objective("mlp").runtime)
-    line = tracker(model, problem, plan_of(optimizer="adam", lr=1e-3)).measure(0, problem.parameters())
+    state = OptimizerState.of(torch.optim.Adam(model.parameters()), model.named_parameters())
+    line = tracker(model, problem, plan_of(optimizer="adam", lr=1e-3)).measure(0, problem.parameters(), state)
     assert (line["threshold"], line["ratio"]) == (None, None)
+    assert "preconditioned" not in line
 
 
 def test_only_an_eigenvector_of_these_weights_is_taken_back():
@@ -78,10 +122,13 @@ def test_only_an_eigenvector_of_these_weights_is_taken_back():
     problem = Objective.of(model, *images(), runtime=objective("mlp").runtime)
     follow = tracker(model, problem, plan_of())
     vector = torch.ones(1, problem.space.dimension, dtype=torch.float64)
-    follow.restore(vector)
-    assert torch.equal(follow.state(), vector.to(problem.runtime.device))
+    follow.restore(vector, 2 * vector)
+    assert torch.equal(follow.state()["eigenvector"], vector.to(problem.runtime.device))
+    assert torch.equal(follow.state()["preconditioned_eigenvector"], 2 * vector.to(problem.runtime.device))
     for wrong in (vector[:, 1:], vector.float(), vector[0]):
-        with pytest.raises(ContentError, match="eigenvector"):
+        with pytest.raises(ContentError, match="'eigenvector'"):
             follow.restore(wrong)
+        with pytest.raises(ContentError, match="'preconditioned_eigenvector'"):
+            follow.restore(vector, wrong)
     follow.restore(None)
-    assert follow.state() is None
+    assert follow.state() == SharpnessTracker.NOTHING == {"eigenvector": None, "preconditioned_eigenvector": None}

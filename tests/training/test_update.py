@@ -98,6 +98,12 @@ def test_the_optimizer_is_that_of_the_plan(rule: str, nesterov: bool):
     adam = made(optimizer="adam", momentum=0.8).optimizer
     assert isinstance(adam, torch.optim.Adam)
     assert adam.param_groups[0]["betas"] == (0.8, 0.999)
+    decoupled = made(optimizer="adamw", momentum=0.8, weight_decay=0.1).optimizer
+    assert isinstance(decoupled, torch.optim.AdamW)
+    assert (decoupled.param_groups[0]["betas"], decoupled.param_groups[0]["weight_decay"]) == ((0.8, 0.999), 0.1)
+    rms = made(optimizer="rmsprop", momentum=0.8).optimizer
+    assert isinstance(rms, torch.optim.RMSprop)
+    assert rms.param_groups[0]["momentum"] == 0.8
 
 
 def test_the_loss_of_a_full_batch_is_the_training_loss_unless_something_changes_it():

@@ -33,6 +33,8 @@ class Rates:
     def threshold(self) -> float | None:
         """Return the largest λmax at which full-batch SGD with this rate is stable; None for other optimizers.
 
+        That of adaptive optimizers is about another matrix, see `curvature.preconditioner`.
+
         It is also None with dampening, and for a rate of 0. Weight decay is subtracted; see `largest_stable`.
         """
         rate, plan, decay = self.now(), self.plan(), self._of_all("weight_decay")

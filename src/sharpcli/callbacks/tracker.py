@@ -18,7 +18,9 @@ from sharpcli import __version__, checkpoints, files, progress
 from sharpcli.analyses.hessian import largest, planner_for
 from sharpcli.analyses.sharpness import RequestedMeasure, applicable_measures, requested_measures
 from sharpcli.callbacks.optimizers import Rates
+from sharpcli.checkpoints import OptimizerState
 from sharpcli.curvature.planner import Planner
+from sharpcli.curvature.preconditioner import ADAPTIVE, preconditioner_of
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError, SettingsError, SharpcliError, described
 from sharpcli.loading import LiveModel, LoadedCheckpoint, live_or_file, load_checkpoint
@@ -30,7 +32,7 @@ from sharpcli.settings import HessianSettings, chosen
 from sharpcli.training.records import NAMES, Records
 from sharpcli.training.run_folder import forget_aside, refuse_to_overwrite, set_aside
 from sharpcli.training.run_state import write_or_warn
-from sharpcli.training.tracking import DistanceTracker, is_log_spaced, sharpness_line
+from sharpcli.training.tracking import DistanceTracker, adaptive_line, is_log_spaced, sharpness_line
 
 _INIT, _FINAL = "init.pt", "final.pt"
 
@@ -65,6 +67,7 @@ class Tracker:
     records: Records = field(init=False)
     _planner: Planner = field(init=False)
     _vectors: Tensor | None = field(default=None, init=False)
+    _preconditioned: Tensor | None = field(default=None, init=False)
     _started: float = field(default_factory=time.perf_counter, init=False)
     _closed: bool = field(default=False, init=False)
 
@@ -184,12 +187,36 @@ class Tracker:
         theta = objective.parameters()
         pairs = largest(objective, self.settings, self._planner, theta=theta, warm=self._vectors)
         self._vectors = pairs.vectors
-        line = sharpness_line(self.steps, pairs, rate, self.rates.threshold())
+        line = self._against_adaptive(sharpness_line(self.steps, pairs, rate, self.rates.threshold()), theta)
         if len(pairs.values) > 1:
             line["eigenvalues"] = [float(value) for value in pairs.values]
         if self.measures:
             line["measures"] = {one.label: one.read(objective, theta, self.settings.seed).value for one in self.measures}
         self.records.add("sharpness", line)
+
+    def _against_adaptive(self, line: dict[str, Any], theta: Tensor) -> dict[str, Any]:
+        """Return a line of sharpness.jsonl, with the preconditioned Hessian if the optimizer is adaptive."""
+        state, space = self._optimizer_state(), self._main.space
+        full = self.settings.operator == "hessian" and not self.settings.params
+        if state is None or state.name not in ADAPTIVE or not state.tensors or not full:
+            return line
+        try:
+            adaptive = preconditioner_of(state, space, "this process", space.names)
+        except InputError as error:
+            progress.warn(f"The threshold of stability is not known: {error.message}")
+            return line
+        wanted = replace(self.settings, operator="preconditioned", topk=1, bottomk=0)
+        pairs = largest(self._main, wanted, self._planner, theta=theta, warm=self._preconditioned, scale=adaptive.scale(space))
+        self._preconditioned = pairs.vectors
+        return adaptive_line(line, pairs, adaptive, space)
+
+    def _optimizer_state(self) -> OptimizerState | None:
+        """Return the state of the optimizer by the names of the parameters in the records."""
+        if self.rates.optimizer is None:
+            return None
+        return OptimizerState.of(
+            self.rates.optimizer, ((self._names.get(name, name), part) for name, part in self.model.named_parameters())
+        )
 
     def _require_same(self, start: checkpoints.Checkpoint) -> None:
         """Refuse to continue the records of another model, loss or data set."""
@@ -224,7 +251,8 @@ class Tracker:
             "parameters": list(self._main.space.names),
             "init": {"path": _INIT, "sha256": self._init_sha256},
         }
-        checkpoints.write(self.folder / name, state, {**metadata, **about})
+        optimizer = None if name == _INIT else self._optimizer_state()
+        checkpoints.write(self.folder / name, state, {**metadata, **about}, optimizer)
 
 
 class IdleTracker(Tracker):
@@ -271,7 +299,8 @@ def track(
     do not change. Parameters and buffers are read at each measurement; other attributes of the model are those of the start,
     and data are not copied. The folder gets the files of a run of `sharpcli train`, which the commands read:
 
-    - `sharpness.jsonl`: λmax with its interval, the threshold of stability for SGD, and the measures;
+    - `sharpness.jsonl`: λmax with its interval, the threshold of stability for SGD, and the measures; for Adam, AdamW, NAdam,
+      RMSprop and Adagrad also λmax of the preconditioned Hessian, which their threshold is about;
     - `metrics.jsonl`: losses and accuracies; `distances.jsonl`: the distance from the start at log-spaced steps;
     - `init.pt`, `step-N.pt` every `save_every` steps, and `final.pt`, for `distance` and `hessian --along-run`.
 
@@ -284,7 +313,7 @@ def track(
         every: Steps between two measurements.
         measure: Measures of `sharpness`, such as "fisher-rao" or "average-case:sigma=0.01".
         save_every: Steps between two saved checkpoints; 0 for none.
-        optimizer: Gives the learning rate, and for SGD the threshold of stability.
+        optimizer: Gives the learning rate, the threshold of stability, and the state that is saved with the weights.
         first_step: Number of steps that the model has already been trained; above 0 the records in the folder are continued.
         overwrite: Whether a run in the folder is replaced.
         settings: Settings of the eigenvalues; by default the largest one of the training loss.

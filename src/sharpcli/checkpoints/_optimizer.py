@@ -39,7 +39,8 @@ class OptimizerState:
         options: The options that are the same for all parameters, such as "lr" and "betas".
         differing: The names of the options that are not.
         tensors: By the name of the parameter, then by their own name, such as "exp_avg_sq"; on the CPU.
-        numbered: Shape and tensors of each parameter in the optimizer's order, if the file does not name the parameters.
+        numbered: The tensors of each parameter in the optimizer's order, if the file does not name the parameters.
+        unnamed: Whether there are several groups of parameters without names, so that nothing can be assigned.
     """
 
     name: str
@@ -47,6 +48,7 @@ class OptimizerState:
     differing: tuple[str, ...] = ()
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     numbered: tuple[dict[str, Tensor], ...] | None = None
+    unnamed: bool = False
 
     @staticmethod
     def of(optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, Tensor]]) -> OptimizerState:
@@ -105,8 +107,9 @@ def foreign_optimizer(content: Any) -> OptimizerState | None:
         if len(names) == len(numbers):
             tensors = {each: part for each, part in zip(names, parts, strict=True) if part}
             return OptimizerState(name, options, differing, tensors)
-    several = len(groups) > 1  # Groups are seldom in the order of the model: their parameters cannot be told apart.
-    return OptimizerState(name, options, differing, numbered=None if several else tuple(parts))
+    if len(groups) > 1:  # Groups are seldom in the order of the model.
+        return OptimizerState(name, options, differing, unnamed=True)
+    return OptimizerState(name, options, differing, numbered=tuple(parts))
 
 
 def _states(node: Any, depth: int) -> Iterable[Mapping[str, Any]]:

@@ -95,13 +95,7 @@ def preconditioner_of(
         Cohen et al. 2022, arXiv 2207.14484, section 2: Adam as descent with the preconditioner
         P = (1 - β1^t) (√(ν / (1 - β2^t)) + ε).
     """
-    if state is None or not (state.tensors or state.numbered):
-        if state is not None and state.name in (*ADAPTIVE, "") and state.numbered is None and state.options:
-            raise InputError(
-                f"The optimizer in {owner} has several groups of parameters without names, so its second moments cannot be "
-                "assigned.",
-                "Make the optimizer from model.named_parameters(), or from one group of parameters.",
-            )
+    if state is None or not (state.tensors or state.numbered or state.unnamed):
         raise InputError(
             f"{owner} does not hold the state of an optimizer, but the preconditioned Hessian needs its second moments.", _HINT
         )
@@ -114,6 +108,12 @@ def preconditioner_of(
         raise InputError(
             f"The optimizer in {owner}{f', {state.name},' if state.name else ''} is not one whose preconditioner is known.",
             "Known are Adam, AdamW, NAdam, RMSprop and Adagrad of torch.",
+        )
+    if state.unnamed:
+        raise InputError(
+            f"The optimizer in {owner} has several groups of parameters without names, so its second moments cannot be "
+            "assigned.",
+            "Make the optimizer from model.named_parameters(), or from one group of parameters.",
         )
     options, tensors = state.options, _named(state, space, owner, every)
     _require_options(state, owner)

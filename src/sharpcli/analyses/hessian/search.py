@@ -30,6 +30,7 @@ def largest(
     *,
     theta: Tensor | None = None,
     warm: Tensor | None = None,
+    scale: Tensor | None = None,
 ) -> Eigenpairs:
     """Run Lanczos on the curvature matrix of an objective; the planner may have been used for similar objectives.
 
@@ -39,13 +40,14 @@ def largest(
         planner: Default: a new planner.
         theta: Weights at which the matrix is computed, shape (P,). Default: the weights of the objective.
         warm: Vectors (J, P); the search starts near them.
+        scale: The diagonal of P^{-1/2}, shape (P,), for the preconditioned Hessian.
 
     Raises:
         SharpcliError: See `search`.
     """
     planner = planner or planner_for(settings)
     theta = objective.parameters() if theta is None else theta
-    return search(operator_for(objective, theta, settings, planner), settings, None, None, warm)
+    return search(operator_for(objective, theta, settings, planner, scale), settings, None, None, warm)
 
 
 def planner_for(settings: HessianSettings) -> Planner:
