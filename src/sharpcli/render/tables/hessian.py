@@ -235,16 +235,18 @@ def _adaptive(result: HessianResult) -> list[str]:
 
 
 def _stability(result: HessianResult) -> list[str]:
-    if result.preconditioner is not None:
-        return _adaptive(result)
+    adaptive = _adaptive(result)
     if result.stability_threshold is None or result.sharpness_ratio is None or result.lambda_max is None:
-        return []
+        return adaptive
+    if result.momentum_threshold is None:  # Momentum is part of the other threshold.
+        return adaptive
     return [
+        *adaptive,
         f"λmax = {result.lambda_max:.4g}; 2/lr = {result.stability_threshold:.4g} at the peak learning rate "
         f"{number(result.learning_rate)} (ratio {result.sharpness_ratio:.3g}); "
         f"2/lr = {number(result.last_stability_threshold)} at the last update; with "
         f"{'Polyak' if result.checkpoint.momentum_rule == 'polyak' else 'Nesterov'} momentum "
-        f"{number(result.checkpoint.momentum)} the stability limit is {number(result.momentum_threshold)} instead of 2/lr"
+        f"{number(result.checkpoint.momentum)} the stability limit is {number(result.momentum_threshold)} instead of 2/lr",
     ]
 
 
