@@ -18,8 +18,8 @@ OPERATORS: dict[str, type[CurvatureOperator]] = {
     "ggn": GGNOperator,
     "fisher": FisherOperator,
     "empirical-fisher": EmpiricalFisherOperator,
-    "preconditioned": PreconditionedOperator,
 }
+SCALED: dict[str, type[CurvatureOperator]] = {"preconditioned": PreconditionedOperator}  # They need P as well.
 
 
 def operator_kind(name: str) -> type[CurvatureOperator]:
@@ -28,9 +28,10 @@ def operator_kind(name: str) -> type[CurvatureOperator]:
     Raises:
         SettingsError: There is no operator of that name.
     """
-    if name not in OPERATORS:
-        raise SettingsError(f"There is no curvature operator called '{name}'.", closest(name, OPERATORS))
-    return OPERATORS[name]
+    known = OPERATORS | SCALED
+    if name not in known:
+        raise SettingsError(f"There is no curvature operator called '{name}'.", closest(name, known))
+    return known[name]
 
 
 def operator_of(
@@ -46,7 +47,7 @@ def operator_of(
     """Return an operator by name at θ.
 
     Args:
-        name: A key of `OPERATORS`.
+        name: A key of `OPERATORS` or `SCALED`.
         objective: Mean loss over data.
         theta: Where to differentiate, shape (P,).
         memory: Bytes that stored graphs may take. Default: a share of the free memory.
