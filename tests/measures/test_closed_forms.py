@@ -12,9 +12,10 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor, nn
 
-from sharpcli.errors import NumericalError
+from sharpcli.errors import NumericalError, SettingsError
 from sharpcli.measures import (
     average_case,
+    critical_sharpness,
     filter_normalised,
     fisher_rao,
     gradient_noise,
@@ -323,3 +324,96 @@ def test_the_local_volume_of_a_bowl_is_exact_and_is_that_of_sampling():
     weights = torch.exp(-40 * 0.5 * torch.einsum("ni,ij,nj->n", drawn, hessian.cpu(), drawn))
     error = float(weights.std() / weights.mean()) / 400_000**0.5
     assert abs(-math.log(float(weights.mean())) - found.value) < 4 * error
+
+
+@pytest.mark.parametrize(("seed", "dtype"), crossed(SEEDS, ["float64", "float32"]))
+def test_critical_sharpness_on_a_quadratic(seed: int, dtype: str):
+    """λ_c along the gradient is gᵀHg/gᵀg; along another update u it is uᵀHu/gᵀu."""
+    made, hessian, slope = regression(seed=seed, at_minimum=False)
+    if dtype == "float32":
+        made = Objective.of(made.model.float(), made.inputs, made.targets, loss="mse", runtime=on_device("float32"))
+    theta = made.parameters()
+    found = critical_sharpness.read(made, theta, seed=seed, tolerance=1e-5)
+    exact = float(slope @ hessian @ slope / (slope @ slope))
+    assert found.value == pytest.approx(exact, rel=1e-4)
+    rounding = {"float64": 0.0, "float32": 1e-6}[dtype]  # Of the gradient, which is the direction.
+    assert found.details["lower"] * (1 - rounding) <= exact <= found.details["upper"] * (1 + rounding)
+    assert found.details["directional_sharpness"] == pytest.approx(exact, rel=1e-5)
+    assert found.details["on_a_quadratic"] == pytest.approx(exact, rel=1e-5)
+    other = slope + 0.3 * torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+    along = critical_sharpness.read(made, theta, update=lambda *_: other, direction="optimizer", tolerance=1e-5)
+    exact = float(other @ hessian @ other / (slope @ other))
+    assert along.value == pytest.approx(exact, rel=1e-4)
+    assert along.details["on_a_quadratic"] == pytest.approx(exact, rel=1e-5)
+    assert along.details["directional_sharpness"] == pytest.approx(float(other @ hessian @ other / (other @ other)), rel=1e-5)
+    # A direction twice as long has a critical step half as large.
+    twice = critical_sharpness.read(made, theta, update=lambda *_: 2 * other, direction="optimizer", tolerance=1e-5)
+    assert twice.value == pytest.approx(2 * along.value, rel=1e-4)
+    assert twice.details["directional_sharpness"] == pytest.approx(along.details["directional_sharpness"], rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_relative_critical_sharpness_on_two_quadratics(seed: int):
+    """Of loss 1 along the gradient g₂ of loss 2 it is g₂ᵀH₁g₂ / g₁ᵀg₂."""
+    made, hessian, slope = regression(seed=seed, at_minimum=False)
+    second = regression(seed=seed + 10, at_minimum=False)[0].gradient(made.parameters())
+    second = second if float(second @ slope) > 0 else second + 2 * slope * float(-(second @ slope) / (slope @ slope))
+    found = critical_sharpness.read(made, made.parameters(), update=lambda *_: second, of="test", tolerance=1e-6)
+    assert found.value == pytest.approx(float(second @ hessian @ second / (slope @ second)), rel=1e-5)
+
+
+def test_critical_sharpness_at_the_default_tolerance_costs_few_passes():
+    made, hessian, slope = regression(at_minimum=False)
+    found = critical_sharpness.read(made, made.parameters(), curvature=False)
+    exact = float(slope @ hessian @ slope / (slope @ slope))
+    assert found.details["lower"] <= exact <= found.details["upper"] <= 1.07 * found.details["lower"]
+    assert found.passes <= 2 + 12
+    assert "directional_sharpness" not in found.details
+
+
+def test_critical_sharpness_needs_a_step_that_lowers_the_loss():
+    made, _, slope = regression(at_minimum=False)
+    theta = made.parameters()
+    uphill = critical_sharpness.read(made, theta, update=lambda *_: -slope, of="test")
+    assert (uphill.value, uphill.status) == (None, "failed")
+    assert "rises along it" in uphill.note
+    zero = Objective.of(made.model, 0 * made.inputs, made.targets, loss="mse", runtime=made.runtime)
+    assert "the gradient is 0" in critical_sharpness.read(zero, theta).note
+    for options in ({"direction": "up"}, {"direction": "optimizer"}, {"of": "test"}, {"tolerance": 0.0}):
+        with pytest.raises(SettingsError):
+            critical_sharpness.read(made, theta, **options)
+
+
+def test_critical_sharpness_near_a_minimum_is_measured_in_float64():
+    """Where the fall is 1e-10 of the loss, float32 cannot see it."""
+    made, hessian, _ = regression(at_minimum=True)
+    theta = made.parameters() + 1e-5 * torch.randn(6, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).to(
+        DEVICE
+    )
+    coarse = Objective.of(made.model.float(), made.inputs, made.targets, loss="mse", runtime=on_device("float32"))
+    found = critical_sharpness.read(coarse, theta.float(), tolerance=1e-3)
+    assert found.note == "Measured in float64."
+    slope = made.gradient(theta.float().double())
+    along = coarse.gradient(theta.float()).double()
+    exact = float(along @ hessian @ along / (slope @ along))
+    assert found.value == pytest.approx(exact, rel=2e-2)
+
+
+@pytest.mark.slow
+def test_the_interval_of_the_directional_sharpness_covers_that_of_all_data():
+    """Random parts of one large data set, along one direction: 95 % of the intervals hold the value of the whole."""
+    random = torch.Generator().manual_seed(5)
+    inputs = torch.randn(20_000, 4, generator=random, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5, 3.0])
+    model, unit = nn.Linear(4, 1, bias=False).double(), torch.ones(4, dtype=torch.float64).to(DEVICE)
+    exact, covered = float((inputs @ unit.cpu()).square().mean() / 4), 0
+    for seed in range(300):
+        part = inputs[torch.randint(len(inputs), (400,), generator=random)]
+        made = Objective.of(
+            model, part, torch.full((400, 1), -9.0, dtype=torch.float64), loss="mse", runtime=on_device("float64")
+        )
+        theta = made.parameters()
+        sign = 1.0 if float(made.gradient(theta) @ unit) > 0 else -1.0
+        found = critical_sharpness.read(made, theta, seed=seed, update=lambda *_, sign=sign: sign * unit, of="test")
+        assert found.details["directional_lower"] is not None
+        covered += found.details["directional_lower"] <= exact <= found.details["directional_upper"]
+    assert 0.92 <= covered / 300 <= 0.98

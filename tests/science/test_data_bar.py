@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import sharpcli
-from sharpcli.analyses.hessian.data_bar import weighted_mean
 from sharpcli.curvature.operator import GroupedProduct
 from sharpcli.results import HessianResult
 
@@ -113,8 +112,8 @@ def test_a_random_net_on_one_batch(whole: HessianResult, checkpoint: Path) -> No
 def test_the_standard_error_is_the_textbooks() -> None:
     """Of a mean over groups of equal size, s/√G with s² over G - 1; a larger group counts for more of the mean."""
     forms = torch.tensor([1.0, 2.0, 4.0, 9.0], dtype=torch.float64)
-    mean, error = weighted_mean(GroupedProduct(forms, forms, torch.tensor([5, 5, 5, 5])))
+    mean, error = GroupedProduct(forms, forms, torch.tensor([5, 5, 5, 5])).mean()
     assert mean == pytest.approx(4)
     assert error == pytest.approx(float(forms.std()) / 2)
-    mean, _ = weighted_mean(GroupedProduct(forms, forms, torch.tensor([1, 1, 1, 7])))
+    mean, _ = GroupedProduct(forms, forms, torch.tensor([1, 1, 1, 7])).mean()
     assert mean == pytest.approx(7)

@@ -83,7 +83,6 @@ def write(
         "state_dict": tensors,
         "metadata": dict(metadata),
     }
-    kept = optimizer.content() if optimizer is not None else None
-    if kept is not None:
-        content["optimizer"] = kept
+    if optimizer is not None:
+        content["optimizer"] = dict(optimizer.content())
     files.write_object(path, content, durable=True)

@@ -74,10 +74,8 @@ class OptimizerState:
         """Return the state that one of our files holds."""
         return OptimizerState(content["name"], content["options"], (), content["tensors"])
 
-    def content(self) -> OptimizerContent | None:
-        """Return the state as our files hold it; None if there are no tensors, as before the first update."""
-        if not self.tensors:
-            return None
+    def content(self) -> OptimizerContent:
+        """Return the state as our files hold it, with copies of its tensors on the CPU."""
         tensors = {
             name: {key: part.detach().cpu().contiguous().clone() for key, part in parts.items()}
             for name, parts in self.tensors.items()

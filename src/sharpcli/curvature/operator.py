@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -40,6 +41,14 @@ class GroupedProduct(NamedTuple):
     product: Tensor
     forms: Tensor
     weights: Tensor
+
+    def mean(self) -> tuple[float, float]:
+        """Return the mean of the quadratic forms over loss terms, and its standard error, estimated from the groups."""
+        forms, weights = self.forms, self.weights.double() / float(self.weights.sum())
+        mean = float(weights @ forms)
+        count = len(forms)
+        spread = float((weights.square() * (forms - mean).square()).sum()) * count / max(count - 1, 1)
+        return mean, math.sqrt(spread)
 
 
 class CurvatureOperator(ABC):

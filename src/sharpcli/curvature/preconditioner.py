@@ -95,7 +95,7 @@ def preconditioner_of(
         Cohen et al. 2022, arXiv 2207.14484, section 2: Adam as descent with the preconditioner
         P = (1 - β1^t) (√(ν / (1 - β2^t)) + ε).
     """
-    if state is None or not (state.tensors or state.numbered or state.unnamed):
+    if state is None or (state.name != "sgd" and not (state.tensors or state.numbered or state.unnamed)):
         raise InputError(
             f"{owner} does not hold the state of an optimizer, but the preconditioned Hessian needs its second moments.", _HINT
         )
@@ -109,13 +109,7 @@ def preconditioner_of(
             f"The optimizer in {owner}{f', {state.name},' if state.name else ''} is not one whose preconditioner is known.",
             "Known are Adam, AdamW, NAdam, RMSprop and Adagrad of torch.",
         )
-    if state.unnamed:
-        raise InputError(
-            f"The optimizer in {owner} has several groups of parameters without names, so its second moments cannot be "
-            "assigned.",
-            "Make the optimizer from model.named_parameters(), or from one group of parameters.",
-        )
-    options, tensors = state.options, _named(state, space, owner, every)
+    options, tensors = state.options, tensors_by_name(state, space, owner, every)
     _require_options(state, owner)
     rule = _RULES[state.name]
     parts, steps = dict[str, Tensor](), [0.0]
@@ -142,8 +136,21 @@ def preconditioner_of(
     )
 
 
-def _named(state: OptimizerState, space: ParameterSpace, owner: str, every: tuple[str, ...]) -> dict[str, Mapping[str, Tensor]]:
-    """Return the tensors of the trainable parameters that have a state, by the names of the model."""
+def tensors_by_name(
+    state: OptimizerState, space: ParameterSpace, owner: str, every: tuple[str, ...]
+) -> dict[str, Mapping[str, Tensor]]:
+    """Return the tensors of the trainable parameters that have a state, by the names of the model.
+
+    The arguments are those of `preconditioner_of`.
+
+    Raises:
+        InputError: They cannot be assigned to parameters, or do not have their shapes.
+    """
+    if state.unnamed:
+        raise InputError(
+            f"The optimizer in {owner} has several groups of parameters without names, so its tensors cannot be assigned.",
+            "Make the optimizer from model.named_parameters(), or from one group of parameters.",
+        )
     shapes = dict(zip(space.names, space.shapes, strict=True))
     tensors: Mapping[str, Mapping[str, Tensor]]
     if state.numbered is not None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sharpcli import checkpoints, progress
 from sharpcli.checkpoints import Checkpoint
+from sharpcli.curvature.next_update import next_update
 from sharpcli.curvature.preconditioner import Preconditioner, preconditioner_of
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.loading.data import load_data
@@ -86,6 +87,26 @@ class LoadedCheckpoint:
         """
         names = tuple(name for name, _ in self.model.named_parameters())
         return preconditioner_of(self.checkpoint.optimizer, ParameterSpace.of(self.model), self.checkpoint.address, names)
+
+    def next_update(self, objective: Objective, theta: Tensor, direction: str, split: str) -> Tensor:
+        """Return the direction u of a step θ - η u, shape (P,).
+
+        Args:
+            objective: The analysed loss.
+            theta: The weights, shape (P,).
+            direction: "gradient", or "optimizer" for the next update of the optimizer whose state is in the file, divided by
+                its learning rate.
+            split: The split whose loss gives the gradient; "" for that of the analysed loss.
+
+        Raises:
+            InputError: There is no such split, or the file has no state of an optimizer that fits the model.
+        """
+        gradient = (self.objective(split) if split else objective).gradient(theta)
+        if direction == "gradient":
+            return gradient
+        names = tuple(name for name, _ in self.model.named_parameters())
+        space = objective.space
+        return next_update(self.checkpoint.optimizer, theta, gradient, space, self.checkpoint.address, names)
 
     def subject(self) -> Subject:
         """Return the description of the weights for a result."""

@@ -44,7 +44,7 @@ class DataBarMeter:
         """
         if self._seen is None or len(self._seen.forms) < _LEAST:
             return None
-        inside, inside_error = weighted_mean(self._seen)
+        inside, inside_error = self._seen.mean()
         alone = DataBar(standard_error=inside_error, groups=len(self._seen.forms))
         try:
             held_out = self._held_out(pairs)
@@ -58,7 +58,7 @@ class DataBarMeter:
         if held_out is None:
             return alone
         objective, share, seen = held_out
-        outside, outside_error = weighted_mean(seen)
+        outside, outside_error = seen.mean()
         if len(seen.forms) < 2:
             return replace(alone, held_out=outside, held_out_samples=objective.num_samples)
         # The smallest eigenvalue is the largest of the negated matrix.
@@ -83,12 +83,3 @@ class DataBarMeter:
         own = self._operator
         operator = operator_of(self._settings.operator, objective, own.objective.parameters(), memory=0, scale=own.scale)
         return objective, share, operator.quadratic_forms(pairs.vectors[0], groups=_GROUPS, seed=self._settings.seed)
-
-
-def weighted_mean(seen: GroupedProduct) -> tuple[float, float]:
-    """Return the mean of the quadratic forms over loss terms, and its standard error, estimated from the groups."""
-    forms, weights = seen.forms, seen.weights.double() / float(seen.weights.sum())
-    mean = float(weights @ forms)
-    count = len(forms)
-    spread = float((weights.square() * (forms - mean).square()).sum()) * count / max(count - 1, 1)
-    return mean, math.sqrt(spread)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -93,7 +94,8 @@ def sharpness(
             )
 
         try:
-            return result_of(readings(wanted, objective, theta, seed=settings.seed))
+            update = partial(loaded.next_update, objective, theta)
+            return result_of(readings(wanted, objective, theta, seed=settings.seed, update=update))
         except IncompleteError as error:
             raise IncompleteError([result_of(error.results)], error.cause) from error
 

@@ -15,6 +15,7 @@ from sharpcli import __version__, plugins, progress
 from sharpcli.analyses.partial_results import run_each
 from sharpcli.arguments import check_arguments, parse_arguments
 from sharpcli.errors import SettingsError
+from sharpcli.measures.critical_sharpness import Update
 from sharpcli.objective import Objective
 from sharpcli.results import MeasureRow, MeasuresResult, Reading
 from sharpcli.settings import SharpnessSettings
@@ -23,7 +24,7 @@ from sharpcli.settings.losses import unit_logits
 _FOLDER = "measures"
 _ALL = "all"
 _SIZES = ("epsilon", "rho", "sigma", "radius", "target", "m")
-_GIVEN = ("objective", "theta", "seed")
+_GIVEN = ("objective", "theta", "seed", "update")
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,17 @@ class RequestedMeasure:
         options = ",".join(f"{name}={_typed(value)}" for name, value in self.options.items())
         return f"{self.name}:{options}" if options else self.name
 
-    def read(self, objective: Objective, theta: Tensor, seed: int) -> Reading:
-        """Return the reading of the measure at θ, shape (P,)."""
-        reading: Reading = self.plug_in.read(objective, theta, seed=seed, **self.options)
+    def read(self, objective: Objective, theta: Tensor, seed: int, update: Update | None = None) -> Reading:
+        """Return the reading of the measure.
+
+        Args:
+            objective: The mean loss.
+            theta: The weights, shape (P,).
+            seed: Seed of all random numbers.
+            update: Function from a direction and a split to a direction (P,), for measures that have such options.
+        """
+        given = {"update": update} if "update" in inspect.signature(self.plug_in.read).parameters else {}
+        reading: Reading = self.plug_in.read(objective, theta, seed=seed, **given, **self.options)
         return reading
 
 
@@ -70,8 +79,10 @@ def requested_measures(texts: Sequence[str]) -> list[RequestedMeasure]:
     return requested
 
 
-def readings(measures: Sequence[RequestedMeasure], objective: Objective, theta: Tensor, *, seed: int) -> tuple[Reading, ...]:
-    """Run measures one after the other, and warn about those that failed.
+def readings(
+    measures: Sequence[RequestedMeasure], objective: Objective, theta: Tensor, *, seed: int, update: Update | None = None
+) -> tuple[Reading, ...]:
+    """Run measures one after the other, and warn about those that failed; the arguments are those of a measure.
 
     Raises:
         IncompleteError: A measure has raised an error; the IncompleteError holds the readings before it.
@@ -79,7 +90,7 @@ def readings(measures: Sequence[RequestedMeasure], objective: Objective, theta: 
     with progress.task("measure", total=len(measures)) as shown:
 
         def read(one: RequestedMeasure) -> Reading:
-            reading = one.read(objective, theta, seed)
+            reading = one.read(objective, theta, seed, update)
             shown.advance(1)
             return replace(reading, label=_label(one, reading))
 
