@@ -22,6 +22,15 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Machine]
         one.close()
 
 
+@pytest.fixture(scope="session")
+def adam(tmp_path_factory: pytest.TempPathFactory, sharpcli: Callable[..., Answer], tiny: list[str]) -> Path:
+    """A run of Adam, whose checkpoint holds the second moments; not to be written to."""
+    folder = tmp_path_factory.mktemp("adam")
+    answer = sharpcli("train", "--mode", "fullbatch", "--optimizer", "adam", *tiny, "--steps", 6, "--out", folder)
+    assert answer.exit_code == 0, answer.stderr
+    return folder / "fullbatch"
+
+
 @pytest.fixture
 def start(machines: list[Machine]) -> Callable[..., list[int]]:
     """Start one command line in several processes; return their numbers, the first one first."""

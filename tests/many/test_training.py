@@ -29,6 +29,9 @@ METHODS = {
         *("--mode", "fullbatch", "--steps", 5, "--chunk-size", 9, "--coordinate-noise", 0.1, "--additive-noise", 0.01),
         *("--label-smoothing", 0.1),
     ],
+    "adam at its edge": [
+        *("--mode", "fullbatch", "--steps", 6, "--optimizer", "adamw", "--track-sharpness", 3, "--weight-decay", 0.1),
+    ],
     "gradient penalty": ["--mode", "fullbatch", "--steps", 5, "--grad-penalty", 0.5, "--ghost-bn", 20],
     "batches smaller than the number of processes": ["--mode", "sgd", "--steps", 4, "--batch-size", 2],
 }
@@ -60,11 +63,12 @@ def require_same(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_weights_are_those_of_one_process(name: str, run: Run, tiny: list[str], tmp_path: Path) -> None:
-    for count in (1, 2, 3):
+    counts = (1, 2, 3) if name == "three modes" else (1, 3)
+    for count in counts:
         answer = run(count, "train", *tiny, *METHODS[name], "--out", tmp_path / str(count))
         assert answer.exit_code == 0, answer.stderr
-    require_same(tmp_path / "1", tmp_path / "2")
-    require_same(tmp_path / "1", tmp_path / "3")
+    for count in counts[1:]:
+        require_same(tmp_path / "1", tmp_path / str(count))
 
 
 @pytest.mark.parametrize(
