@@ -48,18 +48,19 @@ def prepare(folder: Path, net: str, images: int) -> None:
     test = slice(0, 100)
     numpy.savez(folder / "data.npz", x_train=inputs, y_train=labels, x_test=inputs[test], y_test=labels[test])
     (folder / "net.py").write_text(_FILE.format(layers=_NETS[net]))
-    words = ["train", "--mode", "sgd", "--epochs", "1", "--lr", "0.02", "--out", "run", *_subject()]
+    words = ["train", "--mode", "sgd", "--epochs", "1", "--lr", "0.02", "--out", "run", *subject_words()]
     subprocess.run([sys.executable, "-m", "sharpcli", *words], cwd=folder, check=True, capture_output=True)
 
 
-def _subject() -> list[str]:
+def subject_words() -> list[str]:
+    """Return the words of a command line that name the net and the data."""
     return ["--model", "net.py:net", "--data", "npz:data.npz"]
 
 
 def command(tool: str, batch: int) -> list[str]:
     """Return the command line of a tool."""
     if tool == "sharpcli":
-        return [sys.executable, "-m", "sharpcli", "hessian", "run/sgd", "--topk", "20", "--json", *_subject()]
+        return [sys.executable, "-m", "sharpcli", "hessian", "run/sgd", "--topk", "20", "--json", *subject_words()]
     return [sys.executable, "-m", "benchmarks.whole_peers", tool, str(batch)]
 
 
