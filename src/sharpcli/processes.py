@@ -75,6 +75,20 @@ class Processes:
         self._check(buffer[-1:] - self.size * own.to(part))
         return buffer[:-1].view(part.shape)
 
+    def joined_shares(self, own: Tensor, count: int) -> Tensor:
+        """Return tensors (..., count) from the shares (..., bounds) that the processes have of their last axis.
+
+        Raises:
+            ProcessLostError: Another process has ended.
+        """
+        ends = [Processes(rank, self.size).bounds(count) for rank in range(self.size)]
+        sizes = [high - low for low, high in ends]
+        padded = own.new_zeros(*own.shape[:-1], max(sizes))
+        padded[..., : own.shape[-1]] = own
+        parts = [torch.empty_like(padded) for _ in sizes]
+        self._communicate(lambda: distributed.all_gather(parts, padded))
+        return torch.cat([part[..., :size] for part, size in zip(parts, sizes, strict=True)], dim=-1)
+
     def agreed(self, value: _Value) -> _Value:
         """Return the value that the first process has, such as a decision that depends on the time.
 

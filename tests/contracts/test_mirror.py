@@ -23,6 +23,7 @@ ELSEWHERE = {
     "linalg/certify.py": "linalg/test_certificate.py",
     "linalg/eigenpairs.py": "linalg/test_lanczos.py",
     "linalg/operator.py": "linalg/test_ranks.py",
+    "linalg/space.py": "many/test_space.py",
     "linalg/spectral_density.py": "linalg/test_slq.py",
     "linalg/verification.py": "linalg/test_certificate.py",
     "linalg/xtrace.py": "linalg/test_trace.py",

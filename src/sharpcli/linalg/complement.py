@@ -52,13 +52,13 @@ class Complement:
         """
         self.krylov = krylov
         self.planned = capacity if planned is None else planned
-        self.rows = krylov.rows.new_empty(capacity, krylov.dimension)
+        self.rows = krylov.rows.new_empty(capacity, krylov.space.width)
         self.diagonal: list[float] = []
         self.off_diagonal: list[float] = []
         self.waiting: Tensor | None = None
         if self.dimension:
             random = generator(krylov.seed, streams.COMPLEMENT_START, attempt)
-            self.waiting = random_direction(krylov.operator, krylov.basis, random)
+            self.waiting = random_direction(krylov.operator, krylov.basis, random, krylov.space)
 
     @property
     def dimension(self) -> int:
@@ -80,7 +80,8 @@ class Complement:
         size, krylov = self.size + 1, self.krylov
         self.rows[size - 1] = self.waiting
         blocks = [krylov.basis, self.rows[:size]]
-        orthogonal = orthogonalised(krylov.operator @ self.waiting, blocks, near=[krylov.frame.reach, min(size, 2)])
+        near = [krylov.frame.reach, min(size, 2)]
+        orthogonal = orthogonalised(krylov.operator @ self.waiting, blocks, near=near, space=krylov.space)
         beta = require_finite(orthogonal.length, krylov.frame.products + size)
         nothing = negligible_length(self.rows.dtype, max(krylov.frame.scale, orthogonal.norm_before))
         ends = size == self.dimension or beta <= nothing

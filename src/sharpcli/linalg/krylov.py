@@ -26,7 +26,9 @@ from sharpcli import streams
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.orthogonal import orthogonalised
 from sharpcli.linalg.probes import negligible_length, random_direction, require_finite
-from sharpcli.linalg.reductions import accumulator_of, combine, norm, project, recombine, square
+from sharpcli.linalg.reductions import accumulator_of, combine, recombine
+from sharpcli.linalg.space import Divided, Space
+from sharpcli.processes import SOLO, Processes
 from sharpcli.runtime import generator
 
 Matrix = NDArray[numpy.float64]
@@ -93,10 +95,19 @@ class Krylov:
 
     Attributes:
         frame: The decomposition so far. Never changed in place.
+        space: The space of all vectors here. If they are divided over processes, P in the shapes is the share of this process.
         share: Minimum fraction of the start vector's length that is uniformly random (1 without a warm start).
     """
 
-    def __init__(self, operator: SymmetricOperator, *, capacity: int, seed: int, warm: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        operator: SymmetricOperator,
+        *,
+        capacity: int,
+        seed: int,
+        warm: Tensor | None = None,
+        processes: Processes = SOLO,
+    ) -> None:
         """Reserve room for `capacity` basis vectors and draw the start.
 
         Args:
@@ -104,14 +115,16 @@ class Krylov:
             capacity: Maximum number of basis vectors in memory.
             seed: Seed of all random vectors.
             warm: Vectors (K, P) near which to start, such as the eigenvectors of a similar problem.
+            processes: The processes over which all vectors here are divided, each with its share of the P numbers.
         """
-        self.operator = operator
+        self.space = Space(operator.shape[0], processes)
+        self.operator = operator if processes.size == 1 else Divided(operator, self.space)
         self.seed = seed
         self.reserve(capacity)
         self.share = 1.0
         self.frame = self._with_random(Frame(0, numpy.empty((0, 0)), numpy.empty((0, 0)), ()))
         if warm is not None and len(warm):
-            self._lean(warm)
+            self._lean(self.space.own(warm))
 
     @property
     def size(self) -> int:
@@ -143,9 +156,9 @@ class Krylov:
 
         Most machines allocate memory only when it is written, so unused reserved memory costs nothing.
         """
-        length = -(-self.dimension // _LINE) * _LINE
+        length = -(-self.space.width // _LINE) * _LINE
         rows = torch.empty(capacity, length, dtype=self.operator.dtype, device=self.operator.device)
-        self.rows = rows[:, : self.dimension]
+        self.rows = rows[:, : self.space.width]
 
     def step(self) -> None:
         """Add the first waiting vector to the basis, at the cost of one product.
@@ -160,6 +173,7 @@ class Krylov:
             [self.rows[:size], *(other.unsqueeze(0) for other in others)],
             near=[1 + frame.reach],  # By symmetry: the basis vectors coupled to waiting ones, and the vector itself.
             out=None if others or size == len(self.rows) else self.rows[size],  # Place of the next basis vector.
+            space=self.space,
         )
         beta, scale = require_finite(orthogonal.length, frame.products + 1), max(frame.scale, orthogonal.norm_before)
         column, waits = orthogonal.removed[:size], orthogonal.removed[size:]
@@ -199,7 +213,7 @@ class Krylov:
         """Return the rows (Vs)ᵀ for the columns s of `weights` (m, K), shape (K, P), normalised to unit length."""
         made = combine(self._weights(weights.T), self.basis)
         for row in made:
-            row /= square(row).sqrt()
+            row /= self.space.square(row).sqrt()
         return made
 
     def predicted(self, weights: Matrix) -> Tensor:
@@ -217,7 +231,8 @@ class Krylov:
         random = generator(self.seed, streams.ORTHOGONALITY_SIGNS, self.size)
         signs = torch.randint(0, 2, (self.size,), generator=random) * 2.0 - 1
         signs = signs.to(accumulator_of(self.rows)).to(self.rows.device)
-        deviation = float((project(self.basis, combine(signs, self.basis)) - signs).abs().max()) if self.size else 0.0
+        sums = self.space.project(self.basis, combine(signs, self.basis))
+        deviation = float((sums - signs).abs().max()) if self.size else 0.0
         self.frame = replace(self.frame, orthogonality=max(self.frame.orthogonality, deviation))
         return self.frame.orthogonality
 
@@ -226,7 +241,7 @@ class Krylov:
         last = numpy.zeros(self.size)
         last[-1] = 1
         self.frame = replace(self.frame, products=self.frame.products + 1)
-        return norm((self.operator @ self.basis[-1]) - self.predicted(last))
+        return self.space.norm((self.operator @ self.basis[-1]) - self.predicted(last))
 
     def restart(self, keep: Matrix) -> None:
         """Check the basis, then replace it by its combinations V·keep, for orthonormal columns `keep` (m, l)."""
@@ -246,7 +261,7 @@ class Krylov:
     def inject(self, vector: Tensor) -> None:
         """Put a vector (P,) orthogonal to the basis first among the waiting vectors, unless they already span it."""
         frame, blocks = self.frame, [self.basis, *(waiting.unsqueeze(0) for waiting in self.frame.waiting)]
-        orthogonal = orthogonalised(vector, blocks)
+        orthogonal = orthogonalised(vector, blocks, space=self.space)
         if orthogonal.length > _SPANNED:
             coupling = numpy.vstack([numpy.zeros((1, frame.size)), frame.coupling])
             self.frame = replace(frame, waiting=(orthogonal.vector / orthogonal.length, *self._aside()), coupling=coupling)
@@ -268,19 +283,20 @@ class Krylov:
         if frame.size >= self.dimension:
             return frame
         random = generator(self.seed, streams.KRYLOV_START, frame.draws)
-        vector = random_direction(self.operator, self.rows[: frame.size], random)
+        vector = random_direction(self.operator, self.rows[: frame.size], random, self.space)
         return replace(frame, waiting=(vector,), coupling=numpy.zeros((1, frame.size)), draws=frame.draws + 1)
 
     def _lean(self, warm: Tensor) -> None:
         """Move the random start towards the sum of the given vectors; a known fraction of it remains uniformly random."""
         towards = combine(torch.ones(len(warm), dtype=accumulator_of(warm), device=warm.device), warm)
-        length = norm(towards)
+        length = self.space.norm(towards)
         if not length:
             return
         random = self.frame.waiting[0]
         mixed = _WARM_SHARE * random + (1 - _WARM_SHARE) * (towards / length)
-        self.share = _WARM_SHARE / norm(mixed)
-        self.frame = replace(self.frame, waiting=(mixed / norm(mixed),))
+        length = self.space.norm(mixed)
+        self.share = _WARM_SHARE / length
+        self.frame = replace(self.frame, waiting=(mixed / length,))
 
     def _weights(self, weights: Matrix) -> Tensor:
         return torch.from_numpy(numpy.ascontiguousarray(weights)).to(accumulator_of(self.rows)).to(self.rows.device)

@@ -116,8 +116,8 @@ class KrylovFile:
         self._generation, self._sums = saved["generation"], saved["sums"]
         if size > len(krylov.rows):  # The vectors come from a run with more memory; the next step restarts from the best.
             krylov.reserve(size)
-        krylov.rows[:size] = rows.to(krylov.rows)
-        waiting = saved["waiting"].to(krylov.rows)
+        krylov.rows[:size] = krylov.space.own(rows).to(krylov.rows)
+        waiting = krylov.space.own(saved["waiting"]).to(krylov.rows)
         scalars: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in saved["frame"].items()
         }
@@ -131,10 +131,11 @@ class KrylovFile:
         if self._chain is None:
             return
         rows, diagonal, off_diagonal = (self._chain[name] for name in ("rows", "diagonal", "off_diagonal"))
+        rows, last = (complement.krylov.space.own(part) for part in (rows, self._chain["waiting"]))
         count = min(len(rows), len(complement.rows))
         complement.rows[:count] = rows[:count].to(complement.rows)
         complement.diagonal, complement.off_diagonal = diagonal[:count].tolist(), off_diagonal[:count].tolist()
-        following = self._chain["waiting"] if count == len(rows) else rows[count : count + 1]
+        following = last if count == len(rows) else rows[count : count + 1]
         complement.waiting = following[0].to(complement.rows) if len(following) else None
 
     def write(self, krylov: Krylov, state: dict[str, object], complement: Complement | None) -> None:
@@ -149,9 +150,15 @@ class KrylovFile:
         frame = krylov.frame
         if frame.size < self._num_rows or (frame.size == self._num_rows and complement is None):
             self._generation, self._num_rows = self._generation + 1, 0  # After a restart the basis is different.
-        if not is_follower():
-            self._append(krylov, self._num_rows)
-        waiting = torch.stack(frame.waiting).cpu() if frame.waiting else torch.empty((0, krylov.dimension))
+        # All processes have to take part in these, so they come before anything that may fail.
+        self._generation, start = krylov.space.processes.agreed((self._generation, self._num_rows))
+        rows = krylov.space.whole(krylov.basis[start:]).cpu().contiguous()
+        waiting = krylov.space.whole(torch.stack(frame.waiting) if frame.waiting else krylov.rows[:0]).cpu()
+        chain = None if complement is None else _chain(complement)
+        if is_follower():
+            self._num_rows = krylov.size
+            return
+        self._append(rows, start)
         scalars = {name: getattr(frame, name) for name in _SCALARS}
         content = {
             "generation": self._generation,
@@ -163,7 +170,7 @@ class KrylovFile:
             "coupling": torch.from_numpy(frame.coupling),
             "waiting": waiting,
         }
-        self._state.write(content if complement is None else {**content, "chain": _chain(complement)})
+        self._state.write(content if chain is None else {**content, "chain": chain})
         for old in self.folder.glob("basis-*.raw"):
             if old != self._rows_file():
                 files.remove(old)
@@ -171,9 +178,8 @@ class KrylovFile:
     def _rows_file(self, generation: int | None = None) -> Path:
         return self.folder / f"basis-{self._generation if generation is None else generation}.raw"
 
-    def _append(self, krylov: Krylov, start: int) -> None:
-        """Append the basis vectors from index `start` on to the file."""
-        rows = krylov.basis[start:].cpu().contiguous()
+    def _append(self, rows: Tensor, start: int) -> None:
+        """Append basis vectors (m, P), the first of which has the index `start`, to the file."""
         self._sums[start:] = map(checksum, rows)
         path = self._rows_file()
         try:
@@ -181,13 +187,13 @@ class KrylovFile:
             if not start:
                 path.unlink(missing_ok=True)  # Opening a pipe would wait.
             with path.open("r+b" if start else "wb") as file:
-                file.seek(start * krylov.dimension * rows.element_size())
+                file.seek(start * rows.shape[1] * rows.element_size())
                 file.write(rows.numpy().tobytes())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise files.unwritable(path, error) from error
-        self._num_rows = krylov.size
+        self._num_rows = start + len(rows)
 
     def _read_rows(self, krylov: Krylov, size: int, saved: _Search) -> Tensor:
         """Return the basis vectors (size, P), after a check of their checksums."""
@@ -204,10 +210,10 @@ class KrylovFile:
 
 
 def _chain(complement: Complement) -> _Chain:
-    rows = complement.rows[: complement.size].cpu()
+    rows, space = complement.rows[: complement.size], complement.krylov.space
     return {
-        "rows": rows,
-        "waiting": rows[:0] if complement.waiting is None else complement.waiting[None].cpu(),
+        "rows": space.whole(rows).cpu(),
+        "waiting": space.whole(rows[:0] if complement.waiting is None else complement.waiting[None]).cpu(),
         "diagonal": torch.tensor(complement.diagonal, dtype=torch.float64),
         "off_diagonal": torch.tensor(complement.off_diagonal, dtype=torch.float64),
     }

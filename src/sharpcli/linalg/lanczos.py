@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sharpcli import processes, progress
+from sharpcli import progress
 from sharpcli.errors import SettingsError
 from sharpcli.linalg.complement import Complement
 from sharpcli.linalg.eigenpairs import Eigenpairs
@@ -27,9 +27,11 @@ from sharpcli.linalg.krylov import Krylov
 from sharpcli.linalg.operator import SymmetricOperator, product_error
 from sharpcli.linalg.search_progress import remaining_products
 from sharpcli.linalg.search_state import Search, continued, state_of
+from sharpcli.linalg.space import Space
 from sharpcli.linalg.stopping import check_complement, check_values, restart
 from sharpcli.linalg.verification import verified_pairs
 from sharpcli.linalg.wanted import Wanted
+from sharpcli.processes import SOLO, Processes, current
 
 _EXTRA_CONFIRMATIONS = 2  # Times `confirm`: further products in the complement, while each narrows its bounds much.
 _SPARE = 8  # Basis vectors beyond the wanted ones that restarts need to converge.
@@ -62,6 +64,7 @@ def eigenpairs(
     confirm: int = 8,
     measure: Callable[[Tensor], Tensor] | None = None,
     store: Store | None = None,
+    divided: Processes = SOLO,
 ) -> Eigenpairs:
     """Find extreme eigenvalues of a symmetric operator.
 
@@ -81,6 +84,8 @@ def eigenpairs(
             more steps.
         measure: Product that verifies the first pair, in place of `operator @ v`.
         store: Where to save the search; a search that it holds is continued.
+        divided: Processes that share the vectors of the search: each stores its share of the P numbers of every vector. The
+            operator and `measure` get whole vectors, and the eigenvectors of the answer are whole.
 
     Raises:
         NumericalError: A product is not finite.
@@ -90,8 +95,9 @@ def eigenpairs(
         Wu and Simon 2000, Thick-restart Lanczos method for large symmetric eigenvalue problems. Golub and Van
         Loan, Matrix Computations, 4th ed., section 10.1. Daniel, Gragg, Kaufman and Stewart 1976.
     """
-    capacity, spare = _capacity(operator, wanted, max_products, memory, confirm)
-    krylov = Krylov(operator, capacity=capacity, seed=seed, warm=warm)
+    capacity, spare = _capacity(operator, wanted, max_products, memory, confirm, divided)
+    krylov = Krylov(operator, capacity=capacity, seed=seed, warm=warm, processes=divided)
+    product = operator.__matmul__ if measure is None else measure
     search = continued(store.restore(krylov) if store else {}, wanted, tolerance)
     complement: Complement | None = None
     began, earlier = time.monotonic(), search.seconds
@@ -116,7 +122,7 @@ def eigenpairs(
             search.seconds = earlier + time.monotonic() - began
             if store is not None:
                 store.write(krylov, state_of(search), complement)
-    pairs = verified_pairs(krylov, wanted, search, tolerance, verify, measure or operator.__matmul__)
+    pairs = verified_pairs(krylov, wanted, search, tolerance, verify, _on_shares(product, krylov.space))
     return replace(pairs, earlier_seconds=earlier)
 
 
@@ -149,14 +155,14 @@ def _spend(krylov: Krylov, complement: Complement | None, search: Search, wanted
 
 
 def _capacity(
-    operator: SymmetricOperator, wanted: Wanted, max_products: int, memory: int | None, confirm: int
+    operator: SymmetricOperator, wanted: Wanted, max_products: int, memory: int | None, confirm: int, divided: Processes
 ) -> tuple[int, int]:
     """Return how many basis vectors to reserve memory for, and how many more vectors in the complement."""
     dimension, more = operator.shape[0], _EXTRA_CONFIRMATIONS * confirm
     most = min(dimension, max_products)
     if memory is None:
         return max(most, 1), more
-    each = dimension * torch.finfo(operator.dtype).bits // 8
+    each = -(-dimension // divided.size) * torch.finfo(operator.dtype).bits // 8
     working = confirm + 4  # Vectors beside the basis.
     fits, least = memory // each - working, min(most, wanted.total + _SPARE)
     if fits < least:
@@ -169,10 +175,15 @@ def _capacity(
     return min(most, fits), min(more, max(fits - most, 0))
 
 
+def _on_shares(product: Callable[[Tensor], Tensor], space: Space) -> Callable[[Tensor], Tensor]:
+    """Return a function of whole vectors as a function of the shares of this process."""
+    return lambda own: space.own(product(space.whole(own)))
+
+
 def _exhausted(krylov: Krylov, search: Search, wanted: Wanted, max_products: int, deadline: float | None) -> str:
     """Return which budget is used up, "products" or "seconds"; "" if none is."""
     if krylov.frame.products + search.confirmations >= max_products:
         return "products"
     if deadline is None or krylov.size < wanted.total:
         return ""
-    return "seconds" if processes.current().agreed(time.monotonic() >= deadline) else ""
+    return "seconds" if current().agreed(time.monotonic() >= deadline) else ""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sharpcli.linalg.reductions import accumulator_of, project, square
+from sharpcli.linalg.space import Space
 
 Numbers = NDArray[numpy.float64]
 Run = tuple[slice, Tensor]  # Consecutive rows, and their indices among the rows of all blocks.
@@ -50,7 +51,12 @@ class Orthogonalised:
 
 @torch.no_grad()
 def orthogonalised(
-    vector: Tensor, blocks: Sequence[Tensor], *, near: Sequence[int] = (), out: Tensor | None = None
+    vector: Tensor,
+    blocks: Sequence[Tensor],
+    *,
+    near: Sequence[int] = (),
+    out: Tensor | None = None,
+    space: Space | None = None,
 ) -> Orthogonalised:
     """Remove from a vector its components along rows; the host waits for the device once per pass, usually once.
 
@@ -59,11 +65,13 @@ def orthogonalised(
         blocks: Matrices (m, P); the rows of all blocks together are orthonormal.
         near: For each block, the number of last rows along which the vector has large components. Default: none.
         out: Memory for the result, shape (P,), if anything is removed.
+        space: The space of the vectors, if this process holds only a share of each.
 
     References:
         Daniel, Gragg, Kaufman and Stewart 1976, Reorthogonalization and stable algorithms for updating the
         Gram-Schmidt QR factorization.
     """
+    space = space or Space(len(vector))
     eps, everything = torch.finfo(vector.dtype).eps, list(_numbered(blocks))
     known = torch.zeros(sum(map(len, blocks)), dtype=accumulator_of(vector), device=vector.device)
     large = [
@@ -71,13 +79,13 @@ def orthogonalised(
         for (span, rows), count in zip(everything, near, strict=False)
     ]
     for span, rows in large:
-        known[span] = project(rows, vector)
+        known[span] = space.project(rows, vector)
     rest, out = _less(vector, large, known, out)
     passes = 0
     while True:
         passes += 1
-        parts = torch.cat([project(rows, rest) for rows in blocks])
-        read = torch.cat([known, parts, square(rest).view(1)]).cpu().double().numpy()
+        sums = space.summed(torch.cat([*(project(rows, rest) for rows in blocks), square(rest).view(1)]))
+        parts, read = sums[:-1], torch.cat([known, sums]).cpu().double().numpy()
         taken, more, length = read[: len(known)], read[len(known) : -1], math.sqrt(read[-1])
         orthogonal = Orthogonalised(rest, length, taken, taken + more)
         chosen = list(_worth_taking(more, everything, eps * length))

@@ -11,6 +11,7 @@ from sharpcli.errors import NumericalError
 from sharpcli.linalg.operator import SymmetricOperator
 from sharpcli.linalg.orthogonal import orthogonalised
 from sharpcli.linalg.reductions import norm
+from sharpcli.linalg.space import Space
 
 
 def finite_product(operator: SymmetricOperator, vector: Tensor, count: int) -> tuple[Tensor, float]:
@@ -46,12 +47,20 @@ def negligible_length(dtype: torch.dtype, scale: float) -> float:
     return 10 * torch.finfo(dtype).eps * scale
 
 
-def random_direction(operator: SymmetricOperator, basis: Tensor, random: torch.Generator) -> Tensor:
-    """Return a random vector (P,), uniform on the unit sphere of the complement of orthonormal rows (m, P), m < P."""
+def random_direction(operator: SymmetricOperator, basis: Tensor, random: torch.Generator, space: Space | None = None) -> Tensor:
+    """Return a random vector (P,), uniform on the unit sphere of the complement of orthonormal rows (m, P), m < P.
+
+    Args:
+        operator: Gives P, type and device.
+        basis: The rows.
+        random: The generator of the vector.
+        space: The space of the vectors, if this process holds only a share of each.
+    """
     drawn = torch.randn(operator.shape[0], generator=random, dtype=torch.float64)
     vector = drawn.to(operator.dtype).to(operator.device)
     del drawn
-    orthogonal = orthogonalised(vector, [basis], out=vector)
+    vector = vector if space is None else space.own(vector)
+    orthogonal = orthogonalised(vector, [basis], out=vector, space=space)
     return orthogonal.vector.div_(orthogonal.length)
 
 

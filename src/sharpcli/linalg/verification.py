@@ -17,7 +17,6 @@ from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.krylov import Krylov, Matrix
 from sharpcli.linalg.operator import measured_error
 from sharpcli.linalg.ranks import Interval, Rank
-from sharpcli.linalg.reductions import dot, norm
 from sharpcli.linalg.search_state import Search
 from sharpcli.linalg.wanted import Wanted
 
@@ -62,7 +61,7 @@ def verified_pairs(
     return Eigenpairs(
         wanted=wanted,
         values=torch.from_numpy(values),
-        vectors=vectors,
+        vectors=krylov.space.whole(vectors),
         residuals=torch.from_numpy(residuals),
         verified=tuple(position in fresh for position in range(len(chosen))),
         verdicts=tuple(
@@ -108,19 +107,19 @@ def _remeasured(
     Raises:
         NumericalError: A product is not finite.
     """
-    values, residuals, vectors, weights = pairs
+    (values, residuals, vectors, weights), space = pairs, krylov.space
     noise = float(krylov.frame.asymmetric(values, weights).max())
     with progress.task("verify", total=len(fresh), units="products") as shown:
         for position in fresh:
             vector = vectors[position]
             product = measure(vector) if position == 0 else krylov.operator @ vector
             # A unit vector has that length to 6e-8 in float32; the quotient does not depend on it.
-            values[position] = dot(vector, product) / norm(vector) ** 2
-            residuals[position] = norm(product - float(values[position]) * vector)
-            off = norm(product - krylov.predicted(weights[:, position]))
+            values[position] = space.dot(vector, product) / space.norm(vector) ** 2
+            residuals[position] = space.norm(product - float(values[position]) * vector)
+            off = space.norm(product - krylov.predicted(weights[:, position]))
             if position == 0 and off > DETERMINISTIC * krylov.frame.scale:  # Random, or of low precision?
                 krylov.frame = replace(krylov.frame, products=krylov.frame.products + 1)
-                search.repeated = norm(measure(vector) - product) / krylov.frame.scale
+                search.repeated = space.norm(measure(vector) - product) / krylov.frame.scale
             noise = max(noise, off)
             shown.advance()
     if not numpy.isfinite([*values, *residuals]).all():
@@ -165,7 +164,7 @@ def _measure_operator_error(krylov: Krylov, search: Search, values: Matrix, vect
     along = [(vectors[0], lengths[0])]
     if last:
         total = vectors.sum(0)
-        along += [(vectors[last], lengths[last]), (total / norm(total), numpy.sqrt((lengths**2).mean()))]
+        along += [(vectors[last], lengths[last]), (total / krylov.space.norm(total), numpy.sqrt((lengths**2).mean()))]
     errors = [measured_error(krylov.operator, vector, float(length)) for vector, length in along]
     search.measured = max(search.measured or 0.0, *errors)
 

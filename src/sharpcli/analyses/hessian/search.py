@@ -20,6 +20,7 @@ from sharpcli.loading import LoadedCheckpoint
 from sharpcli.memory import MemoryPlan
 from sharpcli.models.output import chosen_output
 from sharpcli.objective import Objective
+from sharpcli.processes import SOLO
 from sharpcli.settings import HessianSettings
 
 
@@ -119,19 +120,21 @@ def search(
     for name, count in (("topk", settings.topk), ("bottomk", settings.bottomk)):
         if count > dimension:
             raise SettingsError(f"--{name} {count} is more than the {dimension} parameters.", f"Ask for at most {dimension}.")
+    memory, processes = vector_bytes(operator.objective, settings), operator.objective.processes
     pairs = eigenpairs(
         operator,
         Wanted(settings.topk, settings.which, settings.bottomk),
         tolerance=settings.tol,
         max_products=settings.most_products(),
         max_seconds=settings.most_seconds(),
-        memory=vector_bytes(operator.objective, settings),
+        memory=memory,
         seed=settings.seed,
         warm=warm,
         verify=settings.certify,
         confirm=settings.confirm,
         measure=meter.measure if meter else None,
         store=store,
+        divided=processes if memory < _needed_for_vectors(operator.objective, settings) else SOLO,
     )
     pairs.trust.require_operator()
     return pairs

@@ -33,7 +33,7 @@ def moments(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
         frame = pairs.krylov.frame
         moments = deflated_moments(
             operator,
-            basis=pairs.krylov.basis,
+            basis=pairs.krylov.space.whole(pairs.krylov.basis),
             trace_inside=float(numpy.trace(frame.measured)),
             frobenius_squared_inside=float((frame.measured**2).sum() + (frame.coupling**2).sum()),
             half_width=settings.trace_tol,
