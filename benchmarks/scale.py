@@ -71,6 +71,28 @@ def seconds(count: int, images: int, folder: Path) -> tuple[float, float, int]:
     return found["seconds"], found["eigenvalues"][0]["value"], found["products"]
 
 
+# Measured on one H100: a product of GPT-2 small (P = 124e6) over 8 × 512 tokens takes 0.31 s; see docs/performance.md.
+_SECONDS = 0.31 / (124e6 * 8 * 512)  # For a parameter and a token.
+_TOKENS, _PRODUCTS, _DEVICE, _LINK = 10**6, 90, 80e9, 25e9  # Bytes of a device; bytes a second between machines.
+_VECTORS = 100  # Of a search for 20 eigenvalues.
+_WORKING = 40  # Bytes for a parameter: weights, their copies, a vector, and sums in float64.
+
+
+def on_paper() -> None:
+    """Print what the 20 largest eigenvalues of a transformer would cost, from the figures above; nothing is measured here."""
+    for parameters in (1e8, 1e9, 1e10):
+        for devices in (1, 8, 64):
+            product = _SECONDS * parameters * _TOKENS / devices
+            exchange = 2 * 8 * parameters / _LINK if devices > 1 else 0.0
+            vectors, working = 4 * _VECTORS * parameters / devices, _WORKING * parameters
+            fits = "yes" if vectors + working < _DEVICE else "no: weights" if working > _DEVICE else "no: vectors"
+            hours = _PRODUCTS * (product + exchange) / 3600
+            print(
+                f"| {parameters:.0e} | {devices} | {product:.3g} | {exchange:.2g} | {hours:.2g} | {vectors / 1e9:.3g} | "
+                f"{working / 1e9:.3g} | {fits} |"
+            )
+
+
 def main() -> None:
     """Measure, and print tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -79,7 +101,11 @@ def main() -> None:
     parser.add_argument("--processes", default="1,2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--paper", action="store_true", help="print the table of estimates instead")
     asked = parser.parse_args()
+    if asked.paper:
+        on_paper()
+        return
     counts = [int(count) for count in asked.processes.split(",")]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
