@@ -108,3 +108,47 @@ def test_bad_options(exit_code: int, options: str, words: str, adam: Path, sharp
     assert answer.stdout == ""
     assert words in answer.stderr
     assert "hint" in answer.stderr
+
+
+def test_a_run_tracks_it_along_its_updates(sharpcli: Run, tiny: list[str], tmp_path: Path):
+    """The line of the records is the answer of the measure for the file that was saved then."""
+    words = [
+        "--optimizer",
+        "adam",
+        "--steps",
+        12,
+        "--lr",
+        0.01,
+        "--track",
+        "critical@4",
+        "--save-every",
+        4,
+        "--weight-decay",
+        0,
+    ]
+    answer = sharpcli("train", *tiny, "--mode", "fullbatch", *words, "--dtype", "float64", "--out", tmp_path / "run")
+    assert answer.exit_code == 0, answer.stderr
+    place = tmp_path / "run" / "fullbatch"
+    lines = [json.loads(line) for line in (place / "critical.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 4, 8, 12]
+    for line in lines[1:]:
+        measure = "critical-sharpness:direction=optimizer,tolerance=1e-4,curvature=false"
+        answer = sharpcli("sharpness", place / f"step-{line['step']}.pt", "--measure", measure, "--dtype", "float64", "--json")
+        exact = json.loads(answer.stdout)["result"]["readings"][0]["value"]
+        assert line["low"] * (1 - 1e-4) <= exact <= line["high"] * (1 + 1e-4)
+        assert line["ratio"] == pytest.approx(line["lr"] / line["critical_step"])
+
+
+def test_it_is_not_tracked_unless_asked_for(adam: Path):
+    assert not (adam.parent / "critical.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"), [("criticl", "critical"), ("critical@0", "critical@20"), ("critical@x", "critical@20")]
+)
+def test_bad_quantities_to_track(words: str, hint: str, tiny: list[str], sharpcli: Run, tmp_path: Path):
+    answer = sharpcli("train", *tiny, "--track", words, "--out", tmp_path / "run")
+    assert answer.exit_code == 2
+    assert answer.stdout == ""
+    assert hint in answer.stderr.partition("hint")[2]
+    assert not (tmp_path / "run").exists()

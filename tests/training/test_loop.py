@@ -95,7 +95,7 @@ class InterruptedRunError(Exception):
 
 def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Leave what a process leaves that is killed after so many updates; the state is saved after each."""
-    run = run_in(folder, track_sharpness=4)
+    run = run_in(folder, track_sharpness=4, track=("critical@4",))
     step = run._step
 
     def stop() -> None:
@@ -112,20 +112,22 @@ def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
 def test_a_run_that_is_resumed_ends_with_the_same_bits(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Weights, averages, records and what dropout draws."""
     torch.manual_seed(1)
-    whole = run_in(tmp_path / "whole", track_sharpness=4)
+    whole = run_in(tmp_path / "whole", track_sharpness=4, track=("critical@4",))
     whole.train()
     torch.manual_seed(1)
     interrupted(tmp_path / "part", monkeypatch, at)
     torch.manual_seed(99)
-    resumed = run_in(tmp_path / "part", track_sharpness=4)
+    resumed = run_in(tmp_path / "part", track_sharpness=4, track=("critical@4",))
     resumed.resume()
     assert resumed.updates == at
     resumed.train()
     assert torch.equal(weights(resumed), weights(whole))
     means = [torch.cat([mean.flatten() for mean in run._averages[0].means]) for run in (resumed, whole)]
     assert torch.equal(*means)
-    for kind in ("metrics", "distances", "sharpness"):
+    for kind in ("metrics", "distances", "sharpness", "critical"):
         assert steps(tmp_path / "part", kind) == steps(tmp_path / "whole", kind)
+    assert resumed.records.lines["critical"] == whole.records.lines["critical"]
+    assert len(whole.records.lines["critical"]) > 2
 
 
 def test_a_state_of_other_settings_is_refused_and_a_missing_one_too(tmp_path: Path):

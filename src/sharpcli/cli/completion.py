@@ -40,6 +40,7 @@ _WORDS: dict[str, Iterable[str]] = {
     "lr_scale": train.LR_SCALES,
     "shuffle": train.SHUFFLES,
     "average": train.AVERAGES,
+    "track": train.TRACKED,
 }
 _SPECIAL = ("recipe", "bn", "split")
 _BN = {"HessianSettings": hessian.BN_POLICIES, "InterpolateSettings": base.PATH_BN_POLICIES}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+_USELESS = 0.5  # Relative error of η_c from rounding above which nothing is known.
 _MOST = 60  # Doublings or halvings: a factor of 1e18.
 
 
@@ -36,6 +37,20 @@ class CriticalStep(NamedTuple):
     def sharpness(self) -> float:
         """λ_c = 2/η_c."""
         return 2 / self.middle
+
+    def shift(self, slope: float, error: float) -> float:
+        """Return the relative error of η_c from rounding: at the crossing of a parabola the loss rises with the slope gᵀu.
+
+        Args:
+            slope: gᵀu, by how much the loss falls per unit of step at first.
+            error: The possible rounding error of a loss.
+        """
+        return 2 * error / (self.middle * slope)
+
+    def interval(self, slope: float, error: float) -> tuple[float, float] | None:
+        """Return the interval of λ_c from the ends of the search and rounding; None if rounding leaves nothing known."""
+        shift = self.shift(slope, error)
+        return None if shift > _USELESS else (2 / self.upper * (1 - shift), 2 / self.lower * (1 + shift))
 
 
 def critical_step(loss: Callable[[float], float], base: float, start: float, tolerance: float) -> CriticalStep:

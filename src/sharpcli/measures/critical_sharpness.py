@@ -36,7 +36,6 @@ DIRECTIONS = ("gradient", "optimizer")
 _GROUPS = 40
 _PASSES = 6  # Of a Hessian product.
 _CLEAR = 0.25  # Largest error of the crossing from rounding, in units of the tolerance, before float64 is used.
-_USELESS = 0.5  # Relative error of η_c from rounding above which nothing is known.
 _GUESS = 8  # Rounding of a mean loss, in units of its last digit.
 _STUDENT = 2.0227  # 97.5 % quantile of Student's t with 39 degrees of freedom.
 
@@ -104,15 +103,10 @@ def _searched(meter: Meter, base: float, along: Tensor, slope: float, tolerance:
         return critical_step(lambda step: meter.loss(-step * direction), level, start, tolerance)
 
     found = search(meter, base, abs(base) / slope or 1.0)  # From Polyak's step.
-    if not found.is_found or _shift(meter, found, slope) <= _CLEAR * tolerance or not _has_wide(meter):
+    if not found.is_found or found.shift(slope, _error(meter)) <= _CLEAR * tolerance or not _has_wide(meter):
         return found, meter
     wide = meter.widened()
     return search(wide, wide.base, found.middle), wide
-
-
-def _shift(meter: Meter, found: CriticalStep, slope: float) -> float:
-    """Return the relative error of η_c from rounding: at the crossing of a quadratic the loss rises with the slope gᵀu."""
-    return 2 * _error(meter) / (found.middle * slope)
 
 
 def _error(meter: Meter) -> float:
@@ -136,10 +130,10 @@ def _reading(meter: Meter, found: CriticalStep, slope: float, curve: dict[str, f
     if not found.is_found:
         what = f"it is still lower at a step of {found.lower:.3g}" if found.lower else "no step lowered it"
         return meter.reading(None, **details, note=f"The loss did not cross its value at the weights: {what}.")
-    shift = _shift(meter, found, slope)
-    if shift > _USELESS:
+    interval = found.interval(slope, _error(meter))
+    if interval is None:
         return meter.reading(None, **details, note="The fall of the loss along the direction is below its rounding error.")
-    low, high = 2 / found.upper * (1 - shift), 2 / found.lower * (1 + shift)
+    low, high = interval
     note = "Measured in float64." if meter.theta.dtype != along.dtype else ""
     return meter.reading(found.sharpness, critical_step=found.middle, lower=low, upper=high, **details, note=note)
 

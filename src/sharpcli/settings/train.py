@@ -14,6 +14,7 @@ MOMENTUM_RULES = ("nesterov", "polyak")
 SCHEDULES = ("cosine", "constant", "linear", "step", "swa")
 LR_SCALES = ("none", "sqrt", "linear")
 SHUFFLES = ("epoch", "once", "replacement")
+TRACKED = ("critical",)
 AVERAGES = ("tail", "ema", "swa")
 AUTO = "auto"
 NONE = "none"
@@ -164,6 +165,12 @@ class TrainSettings(SubjectSettings):
 
     eval_every: int | None = _keep(None, "Updates between two evaluations. Default: one epoch; 10 with fullbatch.", "N")
     save_every: int | None = _keep(None, "Save a checkpoint step-N.pt every N updates.", "N")
+    track: tuple[str, ...] = _keep(
+        (),
+        "Record every N updates (default: --eval-every) critical@N, the critical sharpness along the optimizer's next update, "
+        "by one gradient and forward passes; none.",
+        "NAME[@N]",
+    )
     track_sharpness: int | None = _keep(
         None,
         "Every N updates record λmax of the training objective (with its data, BatchNorm blocks and smoothing) and 2/lr.",
@@ -202,6 +209,8 @@ class TrainSettings(SubjectSettings):
             raise SettingsError("--average names the same kind twice.", "Name each kind once.")
         if self.drops is not None:
             drops_of(self.drops)
+        for text in named(self.track):
+            tracked(text)
 
     def _check_numbers(self) -> None:
         """Refuse numbers that are out of range."""
@@ -245,6 +254,19 @@ def average_of(text: str) -> tuple[str, float]:
             f"--average {text} needs a number from 0 to below 1.", f"Write it like {kind}:{0.999 if kind == 'ema' else 0.5}."
         )
     return kind, number
+
+
+def tracked(text: str) -> tuple[str, int | None]:
+    """Read a quantity to track, such as "critical@20", as its name and the updates between two measurements, or None.
+
+    Raises:
+        SettingsError: An unknown name, or a number that is not an integer of at least 1.
+    """
+    name, at, every = text.partition("@")
+    require_choice("track", name, TRACKED)
+    if at and not (every.isascii() and every.isdigit() and 0 < int(every) < 10**9):
+        raise SettingsError(f"--track {text} needs a number of updates of at least 1.", f"Write it like {name}@20.")
+    return name, int(every) if at else None
 
 
 def drops_of(text: str) -> tuple[tuple[float, float], ...]:

@@ -24,6 +24,7 @@ from sharpcli.files import ContentError
 from sharpcli.losses import loss_of, smoothed
 from sharpcli.runtime import Runtime
 from sharpcli.training.averaged import AveragedWeights, Outcome, finished
+from sharpcli.training.critical_tracking import CriticalTracker
 from sharpcli.training.evaluator import BothSplits, Evaluator, losses_of
 from sharpcli.training.interrupt import Interrupt, deferred
 from sharpcli.training.methods.averaging import averages_of
@@ -39,7 +40,7 @@ from sharpcli.training.run_state import (
     write_or_warn,
     write_state,
 )
-from sharpcli.training.tracking import DistanceTracker, SharpnessTracker, is_log_spaced, theta_of
+from sharpcli.training.tracking import DistanceTracker, SharpnessTracker, is_log_spaced, loss_of_training, theta_of
 from sharpcli.training.update import Updater
 
 _END, _LOSS = "end of schedule", "training loss"
@@ -94,6 +95,13 @@ class Run:
             self._sharpness = SharpnessTracker.of(
                 self.model, inputs, targets, loss=self.loss, plan=plan, runtime=self.runtime, batches=self.updater.batches
             )
+        self._critical: CriticalTracker | None = None
+        if plan.track_critical:
+            batches = self.updater.batches
+            followed = loss_of_training(
+                self.model, inputs, targets, loss=self.loss, plan=plan, runtime=self.runtime, batches=batches
+            )
+            self._critical = CriticalTracker(followed, plan)
         self._averages = averages_of(plan.average, updates=plan.updates, updates_per_epoch=plan.updates_per_epoch)
         for average in self._averages:
             average.see(0, self.updater.parameters)
@@ -128,7 +136,7 @@ class Run:
         settings = self.updater.optimizer.state_dict()["param_groups"]
         self.updater.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": settings})
         self.updates, self.seconds = state["updates"], state["seconds"]
-        lines: dict[str, Any] = {**state["records"]}
+        lines: dict[str, Any] = {**self.records.lines, **state["records"]}
         self.records.lines = lines
 
     def train(self) -> Outcome:
@@ -143,7 +151,7 @@ class Run:
         # After a resume, stop here only if an uninterrupted run would have evaluated at this update too.
         evaluated_before = not self.updates or self.records.has("metrics", self.updates)
         stopped_by = _LOSS if evaluated_before and self._evaluator.is_reached(evaluations[0].loss) else _END
-        if not self.updates and not self.records.has("sharpness", 0):
+        if not self.updates and not any(self.records.has(kind, 0) for kind in ("sharpness", "critical")):
             self._track()
         try:
             with deferred() as interrupt, self._evaluator.train.arithmetic(), self._task() as shown:
@@ -255,15 +263,19 @@ class Run:
 
     def _track(self) -> None:
         """Record distance and sharpness if they are due after this number of updates."""
-        every = self.plan.track_sharpness
+        every, often = self.plan.track_sharpness, self.plan.track_critical
         sharp = self._sharpness is not None and every and self.updates % every == 0
-        if not sharp and not is_log_spaced(self.updates):
+        critical = self._critical is not None and often and self.updates % often == 0
+        if not sharp and not critical and not is_log_spaced(self.updates):
             return
         theta = self._evaluator.require_finite(self.updates)
         if is_log_spaced(self.updates):
             self.records.add("distances", self._distance.measure(self.updates, theta))
         if sharp and self._sharpness is not None:
             self.records.add("sharpness", self._sharpness.measure(self.updates, theta, self.updater.optimizer_state))
+        if critical and self._critical is not None:
+            known = self.records.lines["critical"]
+            self.records.add("critical", self._critical.measure(self.updates, theta, self.updater.optimizer_state, known))
 
     def _keep_good(self) -> None:
         """Write the weights of the last evaluation, and the records."""

@@ -10,7 +10,7 @@ from sharpcli import plugins
 from sharpcli.errors import SettingsError
 from sharpcli.settings import TrainSettings
 from sharpcli.settings.losses import smoothed
-from sharpcli.settings.train import ADAPTIVE, drops_of, named
+from sharpcli.settings.train import ADAPTIVE, drops_of, named, tracked
 from sharpcli.training.schedules import SCHEDULES, Schedule
 
 GHOST_BLOCK = 128  # Geiping et al.: in a full batch, BatchNorm normalises each block of 128 samples separately.
@@ -87,6 +87,7 @@ class TrainingPlan:
     eval_every: int
     save_every: int | None
     track_sharpness: int | None
+    track_critical: int | None
     stop_train_loss: float | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,9 +157,16 @@ def make_plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size:
         eval_every=values["eval_every"] or per_epoch,
         save_every=settings.save_every,
         track_sharpness=settings.track_sharpness,
+        track_critical=_critical_every(settings, values["eval_every"] or per_epoch),
         stop_train_loss=settings.stop_train_loss or None,
         **{name: values[name] for name in _DEFAULTS if name in TrainingPlan.__dataclass_fields__ and name not in _RESOLVED},
     )
+
+
+def _critical_every(settings: TrainSettings, default: int) -> int | None:
+    """Return the updates between two measurements of the critical sharpness; None if it is not tracked."""
+    every = dict(map(tracked, named(settings.track)))
+    return (every["critical"] or default) if "critical" in every else None
 
 
 _RESOLVED = ("warmup", "eval_every")

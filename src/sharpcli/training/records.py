@@ -1,4 +1,4 @@
-"""The records of a run, with one entry per line: metrics.jsonl, distances.jsonl, sharpness.jsonl."""
+"""The records of a run, with one entry per line: metrics.jsonl, distances.jsonl, sharpness.jsonl, critical.jsonl."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from sharpcli import files
 from sharpcli.results import plain
 
-NAMES = ("metrics", "distances", "sharpness")
+NAMES = ("metrics", "distances", "sharpness", "critical")
 
 
 @dataclass(eq=False)

@@ -59,6 +59,7 @@ class Lines(TypedDict):
     metrics: list[MetricsLine]
     distances: list[Line]
     sharpness: list[Line]
+    critical: NotRequired[list[Line]]
 
 
 class RunState(TypedDict):

@@ -92,20 +92,8 @@ class SharpnessTracker:
         batches: Batches,
     ) -> SharpnessTracker:
         """Bind the tracker to data and model; it owns a private copy of the model."""
-        in_blocks = bool(batch_norms(model))
-        order = batches.indices(0) if batches.is_full and batches.copies == 1 else batches.mixed()
-        if in_blocks and order is not None:
-            inputs, targets = chosen(inputs, order.to(targets.device)), targets[order.to(targets.device)]
-        objective = Objective.of(
-            model,
-            inputs,
-            targets,
-            loss=smoothed(loss, plan.label_smoothing),
-            runtime=runtime,
-            bn="batch" if in_blocks else "eval",
-            bn_block=plan.chunk_size,
-        )
-        return SharpnessTracker(objective, plan)
+        followed = loss_of_training(model, inputs, targets, loss=loss, plan=plan, runtime=runtime, batches=batches)
+        return SharpnessTracker(followed, plan)
 
     def measure(self, update: int, theta: Tensor, optimizer: OptimizerState | None = None) -> dict[str, Any]:
         """Return one line of sharpness.jsonl.
@@ -197,6 +185,32 @@ def _found(pairs: Eigenpairs) -> dict[str, Any]:
         "verdict": pairs.verdicts[0],
         "products": pairs.steps + pairs.confirmations + pairs.verifications,
     }
+
+
+def loss_of_training(
+    model: nn.Module,
+    inputs: Inputs | InputSource,
+    targets: Tensor,
+    *,
+    loss: str,
+    plan: TrainingPlan,
+    runtime: Runtime,
+    batches: Batches,
+) -> Objective:
+    """Return the loss that training descends, with a private copy of the model; see `SharpnessTracker`."""
+    in_blocks = bool(batch_norms(model))
+    order = batches.indices(0) if batches.is_full and batches.copies == 1 else batches.mixed()
+    if in_blocks and order is not None:
+        inputs, targets = chosen(inputs, order.to(targets.device)), targets[order.to(targets.device)]
+    return Objective.of(
+        model,
+        inputs,
+        targets,
+        loss=smoothed(loss, plan.label_smoothing),
+        runtime=runtime,
+        bn="batch" if in_blocks else "eval",
+        bn_block=plan.chunk_size,
+    )
 
 
 def theta_of(space: ParameterSpace, model: nn.Module) -> Tensor:
