@@ -27,8 +27,9 @@ DEFINITION = (
 )
 INVARIANT: dict[str, tuple[str, ...]] = {}
 MISLEADS = (
-    "It is the curvature along one direction, below λmax and often far below it early in a run. Where the loss falls again "
-    "behind a rise, there are several such steps, and the search finds one of them."
+    "It is the curvature along one direction: along the gradient of a quadratic at most λmax, and far below it early in a "
+    "run; along the update of Adam in other units. Where the loss falls again behind a rise, there are several such steps, "
+    "and the search finds one of them."
 )
 COST = "1 gradient and 5 to 12 evaluations; the directional sharpness beside it 1 Hessian product (curvature=false: none)"
 VARIANTS: tuple[dict[str, object], ...] = ({},)
