@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpcli import checkpoints
-from sharpcli.checkpoints import initial_weights, saved_steps
+from sharpcli import checkpoints, progress
+from sharpcli.checkpoints import initial_weights, saved_steps, whole_run
 from sharpcli.errors import InputError
 
 START, END = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
@@ -65,6 +65,26 @@ def test_the_name_of_a_file_tells_its_step_where_nothing_else_does(folder: Path)
     checkpoints.write(folder / "step-last.pt", END, {})
     with pytest.raises(InputError, match="after how many updates"):
         saved_steps(folder, checkpoints.read(folder))
+
+
+class _Listener:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+def test_a_run_begins_with_its_initial_weights_if_they_are_there(folder: Path):
+    step(folder, 2, 0.2)
+    assert [one.path.name for one in whole_run(folder, checkpoints.read(folder))] == ["init.pt", "step-2.pt", "final.pt"]
+    (folder / "init.pt").unlink()
+    listener = _Listener()
+    with progress.listening(listener):  # type: ignore[arg-type]
+        assert [one.path.name for one in whole_run(folder, checkpoints.read(folder))] == ["step-2.pt", "final.pt"]
+    assert ["The initial weights are left out" in one for one in listener.said] == [True]
+    (folder / "step-2.pt").unlink()
+    assert whole_run(folder, checkpoints.read(folder)) == []
 
 
 def test_a_file_alone_has_no_steps(folder: Path):

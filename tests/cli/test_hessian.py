@@ -260,7 +260,7 @@ OPTIONS: dict[str, tuple[str, Callable[[dict[str, Any], Net], bool]]] = {
     ),
     "ggn_split": ("--ggn-split", lambda r, net: r["parts"] == pytest.approx(parts(net), rel=1e-4)),
     "per_layer": ("--per-layer", lambda r, net: layers_are_right(r["layers"], net.hessian())),
-    "along_run": ("--along-run", lambda r, _: len(r) == 3),
+    "along_run": ("--along-run", lambda r, _: [one["checkpoint"]["step"] for one in r] == [0, 2, 4, 5]),
     "vectors": ("--vectors {vectors}", lambda r, net: near(r, down(net.hessian())[:5])),
     "state": ("--state {state}", lambda r, net: near(r, down(net.hessian())[:5])),
     "model": ("--model mlp", lambda r, net: near(r, down(net.hessian())[:5])),
@@ -485,7 +485,7 @@ def test_both_splits_side_by_side(sharpcli: Run, several: Run, ask: Callable[...
 @pytest.mark.slow
 def test_along_a_run_each_search_starts_from_the_one_before(several: Run, ask: Callable[..., Any], runs: Path) -> None:
     along = several(runs / "sgd", "--along-run", "--topk", 2)
-    assert [one["checkpoint"]["step"] for one in along] == [2, 4, 5]
+    assert [one["checkpoint"]["step"] for one in along] == [0, 2, 4, 5]
     alone = [ask(one["checkpoint"]["path"], "--topk", 2) for one in along]
     for warm, cold in zip(along, alone, strict=True):
         assert warm["converged"]
@@ -494,7 +494,7 @@ def test_along_a_run_each_search_starts_from_the_one_before(several: Run, ask: C
     assert spent <= cold_spent  # Where all 39 dimensions are nearly exhausted there is little to save.
     splits = several(runs / "sgd", "--along-run", "--split", "both", "--topk", 1)
     assert [(one["checkpoint"]["step"], one["conditions"]["split"]) for one in splits] == [
-        (step, split) for step in (2, 4, 5) for split in ("train", "test")
+        (step, split) for step in (0, 2, 4, 5) for split in ("train", "test")
     ]
 
 

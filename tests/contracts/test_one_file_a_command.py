@@ -34,10 +34,10 @@ SHARED = {
         "usage",
     },
     "analyses": {"compatibility", "partial_results", "provenance"},
-    "settings": {"base", "losses", "ranges"},
+    "settings": {"base", "look", "losses", "ranges"},
     "results": {"base"},
     "render/tables": {"configuration", "layout", "parts"},
-    "render/figures": {"style"},
+    "render/figures": {"look", "style"},
 }
 
 

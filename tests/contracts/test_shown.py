@@ -44,7 +44,7 @@ LEFT_OUT: dict[str, set[str]] = {
     "DistanceResult": SUBJECT
     | {"ties", "buffers", "seconds", "trajectory.stretches", "steps.path", "steps.norm", "steps.init_norm", "steps.max_change"}
     | {"steps.layers", "growth.steps", "growth.distances", "growth.fits", "growth.preferred", "growth.aic_difference"},
-    "PathResult": SUBJECT | {"curvature.verdicts", "barrier"},
+    "PathResult": SUBJECT | {"curvature.verdicts", "barrier", "straight"},
     "SurfaceResult": SUBJECT - HEADING
     | CONDITIONS
     | {"Conditions.batch_norm", "Conditions.device", "Conditions.dtype", "Conditions.num_parameters"}
@@ -52,7 +52,7 @@ LEFT_OUT: dict[str, set[str]] = {
     "HessianResult": SUBJECT - HEADING
     | {"Conditions.chunk_size", "operator", "ended", "residual_history", "last_learning_rate", "orthogonality"}
     | {"eigenvalues.index", "eigenvalues.index_interval", "eigenvalues.index_range", "eigenvalues.interval"}
-    | {"floor.probability", "moments.products", "layers.products", "density"}
+    | {"floor.probability", "moments.products", "layers.products", "layers.kind", "density"}
     | {f"{place}.{name}" for place in ("layers.trace", *MOMENTS) for name in ("samples", "standard_error")},
     "MeasuresResult": {"seconds"},
     "ReparamResult": SUBJECT | {"seconds"},

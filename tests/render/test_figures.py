@@ -12,6 +12,7 @@ from sharpcli.errors import SettingsError
 from sharpcli.render import figures
 from sharpcli.render.figures import check_format, draw
 from sharpcli.render.figures.interpolate import draw_paths
+from sharpcli.render.figures.look import own_style
 from sharpcli.results import PathResult
 
 SAMPLES = Path(__file__).parents[2] / "sample_checkpoints"
@@ -96,7 +97,7 @@ def test_no_axis_shows_a_formula_as_it_is_written(command: str, tmp_path: Path):
         "compare": lambda: sharpcli.compare([one, other], samples=64),
     }
     plot = tmp_path / "p.pdf"
-    with figures._own_style():
+    with own_style():
         figure = figures._DRAWERS[type(result := results[command]())]([result])
         figure.savefig(plot)
         shown = [text.get_text() for text in figure.findobj(Text)]

@@ -205,7 +205,7 @@ def test_layers_are_bars(whole: HessianResult):
     values, shares = panel(figure, "Layers"), panel(figure, "Share")
     assert [bar.get_width() for bar in values.patches] == [layer.lambda_max for layer in whole.layers]
     assert [bar.get_width() for bar in shares.patches] == [100 * layer.share for layer in whole.layers]
-    assert [text.get_text() for text in values.get_yticklabels()] == [layer.name for layer in whole.layers]
+    assert [text.get_text() for text in values.get_yticklabels()] == ["1 (Linear)", "3 (Linear)", "5 (Linear)"]
     doubtful = (replace(whole.layers[0], verdict="budget-limited"), *whole.layers[1:])
     hatched = panel(draw_hessian([replace(whole, layers=doubtful, lambda_max=None)]), "Layers").patches
     assert [bool(bar.get_hatch()) for bar in hatched[: len(doubtful)]] == [True] + [False] * (len(doubtful) - 1)

@@ -17,7 +17,7 @@ from sharpcli.checkpoints._optimizer import OptimizerState
 from sharpcli.checkpoints._parts import Parts, parts, parts_of_model, require_finite, same_parameters
 from sharpcli.checkpoints._prefixes import aligned, of_a_loss
 from sharpcli.checkpoints._reading import is_something_else, locate, read, there
-from sharpcli.checkpoints._runs import initial_weights, saved_steps
+from sharpcli.checkpoints._runs import initial_weights, saved_steps, whole_run
 
 __all__ = [
     "LIVE",
@@ -45,6 +45,7 @@ __all__ = [
     "runs_below",
     "same_parameters",
     "saved_steps",
+    "whole_run",
     "state_sha256",
     "there",
     "with_present_names",

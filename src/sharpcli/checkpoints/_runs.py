@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sharpcli import files
+from sharpcli import files, progress
 from sharpcli.checkpoints._checkpoint import LIVE, Checkpoint
 from sharpcli.checkpoints._reading import read
 from sharpcli.errors import InputError
@@ -46,6 +46,21 @@ def saved_steps(place: Path, final: Checkpoint) -> list[Checkpoint]:
     if steps and steps[-1].sha256() != final.sha256():
         steps.append(final)
     return steps
+
+
+def whole_run(place: Path, final: Checkpoint) -> list[Checkpoint]:
+    """Return the initial weights of a run and its saved steps; an empty list if it has no saved steps.
+
+    The initial weights are left out, with a message, if they cannot be read.
+    """
+    steps = saved_steps(place, final)
+    if not steps or steps[0].metadata.get("step") == 0:
+        return steps
+    try:
+        return [initial_weights(final), *steps]
+    except InputError as error:
+        progress.say(f"The initial weights are left out: {error.message}")
+        return steps
 
 
 def _step(checkpoint: Checkpoint) -> int:

@@ -12,6 +12,7 @@ from sharpcli import plugins
 from sharpcli.settings import base, hessian, interpolate, losses, surface, train
 from sharpcli.settings.compare import METRICS
 from sharpcli.settings.inspect import EXPECTED
+from sharpcli.settings.look import STYLES
 from sharpcli.training import recipes
 
 _PLUGINS = {
@@ -63,6 +64,11 @@ def completer(settings: type[Any], name: str) -> Callable[[str], list[str]] | No
         return [before + comma + one for one in known_words(settings, name) if one.startswith(word) and one not in taken]
 
     return complete
+
+
+def styles_starting_with(incomplete: str) -> list[str]:
+    """Return the styles of figures that start with what was typed."""
+    return [style for style in STYLES if style.startswith(incomplete)]
 
 
 def known_words(settings: type[Any], name: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from sharpcli.cli.completion import completer
+from sharpcli.cli.completion import completer, styles_starting_with
 from sharpcli.errors import SettingsError
 from sharpcli.settings import REPEATED
 
@@ -18,6 +18,17 @@ _NUMBERS = {float: "a number", int: "an integer", str: "a word"}
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Plot = Annotated[str | None, typer.Option("--plot", help="Also write a figure to this png, pdf or svg file.", metavar="FILE")]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        help="Look of --plot: screen (the default), paper (small text, thin lines) or talk (large text, thick lines).",
+        metavar="NAME",
+        autocompletion=styles_starting_with,
+    ),
+]
+Size = Annotated[str | None, typer.Option("--size", help="Width and height of --plot in inches, such as 7x3.5.", metavar="WxH")]
+Dpi = Annotated[int | None, typer.Option("--dpi", help="Dots per inch of a png of --plot. Default: 150.", metavar="N")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Write only errors to stderr.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Explain automatic choices, such as the engine, on stderr.")]
 Task = Annotated[
@@ -42,6 +53,9 @@ class Output:
     Attributes:
         json: Whether to write one JSON document.
         plot: File of a figure.
+        style: How the figure looks.
+        size: Its width and height in inches, such as "7x3.5".
+        dpi: Dots per inch of a png.
         quiet: Whether to write only errors to stderr.
         verbose: Whether to explain automatic choices.
         debug: Whether to show the traceback of an error.
@@ -52,6 +66,9 @@ class Output:
 
     json: bool = False
     plot: str | None = None
+    style: str | None = None
+    size: str | None = None
+    dpi: int | None = None
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
@@ -72,12 +89,18 @@ def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., 
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in _PASSED]
-        answers = {"json": Json, **({"plot": Plot} if plot else {}), "quiet": Quiet, "verbose": Verbose, "debug": Debug}
+        answers = {
+            "json": Json,
+            **({"plot": Plot, "style": Style, "size": Size, "dpi": Dpi} if plot else {}),
+            "quiet": Quiet,
+            "verbose": Verbose,
+            "debug": Debug,
+        }
         answers |= {"task": Task, "show_config": ShowConfig}
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         parameters = [*own, context, *_parameters(settings)]
         for name, annotation in answers.items():
-            default = None if name in ("plot", "task") else False
+            default = None if name in ("plot", "style", "size", "dpi", "task") else False
             parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
         fields = [*(field.name for field in dataclasses.fields(settings)), *settings.former_names]
 

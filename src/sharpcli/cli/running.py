@@ -21,6 +21,7 @@ from sharpcli.cli.signals import received
 from sharpcli.cli.streams import CLOSED_PIPE, Streams, apart
 from sharpcli.errors import IncompleteError, InputError, NotConvergedError, SettingsError
 from sharpcli.launch import has_joined, is_follower, launched
+from sharpcli.settings.look import look_of
 
 
 class _ReaderGoneError(Exception):
@@ -126,10 +127,14 @@ def _place_of_plot(how: Output) -> Path | None:
     """Return the path of the plot; it is absolute, because the code of a model may change the working folder.
 
     Raises:
-        SettingsError: The name is empty or has no known ending.
+        SettingsError: The name is empty or has no known ending, or the look of the figure is not valid.
     """
+    look = {name: getattr(how, name) for name in ("style", "size", "dpi")}
     if how.plot is None:
+        for name in (name for name, value in look.items() if value is not None):
+            raise SettingsError(f"--{name} is for --plot, which is not given.", f"Add --plot FILE, or leave --{name} out.")
         return None
+    look_of(**look)
     if how.plot == "":
         raise SettingsError("--plot is empty.", "Give the name of a file.")
     from sharpcli.files import from_root
@@ -256,9 +261,14 @@ def _draw(results: list[Any], plot: Path, how: Output, streams: Streams) -> None
     from sharpcli.files import write_bytes
     from sharpcli.render.console import console, write_message
 
-    write_bytes(plot, _figures().draw(results, plot))
+    drawn = _figures().draw(results, plot, look_of(how.style, how.size, how.dpi))
+    replaces, folder = plot.exists(), next(folder for folder in plot.parents if folder.exists())
+    write_bytes(plot, drawn)
     if not how.quiet:
-        write_message(console(streams.messages), f"Plot written to {how.plot}")
+        more = " in place of an older picture" if replaces else ""
+        if folder != plot.parent:
+            more = f" in the new folder {plot.parent}"
+        write_message(console(streams.messages), f"Plot written to {how.plot}{more}")
 
 
 def _report(error: BaseException, command: str, values: dict[str, Any], how: Output, streams: Streams) -> int:

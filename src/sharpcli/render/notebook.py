@@ -15,9 +15,11 @@ from rich.text import Text
 from sharpcli.optional import required
 from sharpcli.render.console import console, write_message
 from sharpcli.render.figures import figure_of
+from sharpcli.render.figures.look import own_style
 from sharpcli.render.tables import parts_of, show
 from sharpcli.render.tables.parts import Command, Facts, Part, Table
 from sharpcli.results import Result
+from sharpcli.settings.look import look_of
 
 _RESOLUTION = 100  # Pixels per inch of a figure in a notebook.
 _STYLES = {
@@ -46,17 +48,19 @@ def html(result: Result) -> str:
     return f"<div>{warnings}{''.join(_part(part) for part in parts_of([result]))}</div>"
 
 
-def figure(results: Sequence[Result]) -> Figure:
+def figure(results: Sequence[Result], style: str | None = None, size: tuple[float, float] | None = None) -> Figure:
     """Return the figure of results of one kind; a notebook shows it.
 
     Raises:
-        SettingsError: There is no figure for these results.
+        SettingsError: There is no figure for these results, or style or size are not valid.
     """
-    made = figure_of(results)
+    look = look_of(style, None if size is None else "x".join(f"{side:g}" for side in size))
+    made = figure_of(results, look)
 
     def png() -> bytes:
         buffer = io.BytesIO()
-        made.savefig(buffer, format="png", dpi=_RESOLUTION)
+        with own_style(look):
+            made.savefig(buffer, format="png", dpi=_RESOLUTION)
         return buffer.getvalue()
 
     made._repr_png_ = png  # type: ignore[attr-defined]  # For IPython, if matplotlib's own display is not set up.

@@ -87,15 +87,20 @@ class Result:
         """
         return _presentation().frame(self.records())
 
-    def plot(self, *others: Result) -> Any:
+    def plot(self, *others: Result, style: str | None = None, size: tuple[float, float] | None = None) -> Any:
         """Return the figure of this result and of others of the same kind, as a matplotlib Figure.
 
         A notebook shows it; `.savefig("out.png")` writes it.
 
+        Args:
+            *others: Results of the same kind.
+            style: screen, paper or talk.
+            size: Width and height in inches; by default what the contents need.
+
         Raises:
-            SettingsError: There is no figure for this kind of result.
+            SettingsError: There is no figure for this kind of result, or style or size are not valid.
         """
-        return _presentation().figure([self, *others])
+        return _presentation().figure([self, *others], style, size)
 
     def __repr__(self) -> str:
         """Return the tables of the result, as the command line prints them."""

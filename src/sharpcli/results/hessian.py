@@ -115,6 +115,7 @@ class Layer:
     """The diagonal block of one layer: its largest eigenvalue and its trace.
 
     `share` is the part of the squared norm of the first eigenvector of the full matrix in this layer; shares sum to one.
+    `kind` is the class of the layer, such as Linear; "" if the parameters belong to no module.
     """
 
     name: str
@@ -125,6 +126,13 @@ class Layer:
     trace: Estimate
     share: float
     products: int
+    kind: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name, with the class of the layer if the name is only a number, as in "3 (Linear)"."""
+        wordless = not any(letter.isalpha() for letter in self.name)
+        return f"{self.name} ({self.kind})" if wordless and self.kind else self.name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,8 @@ class PathCurvature:
 class PathResult(Result):
     """Loss and accuracy along one path; α = 0 is `start`, α = 1 is `end`. `barrier` is that of the first split.
 
-    `straight_barrier` is the barrier of the linear path at the same points; it is computed for a Bézier curve only.
+    `straight` are the curves of the linear path at the same points, and `straight_barrier` its barrier on the first split; they
+    are computed for a Bézier curve only.
     `aligned_share` is the share of hidden units of the end that the alignment with the start has permuted.
     """
 
@@ -56,6 +57,7 @@ class PathResult(Result):
     alphas: tuple[float, ...]
     curves: tuple[Curve, ...]
     distance: float
+    straight: tuple[Curve, ...] = ()
     straight_barrier: float | None = None
     aligned_share: float | None = None
     output: str | None = None

@@ -85,7 +85,7 @@ class HessianSettings(AnalysisSettings):
     ggn_split: bool = option(False, "Also split λmax into its Gauss-Newton part and the remainder.")
     per_layer: bool = option(False, "Also compute λmax and trace of the diagonal block of each layer.")
     along_run: bool = option(
-        False, "Analyse all saved checkpoints of each run folder; each search starts from the previous eigenvectors."
+        False, "Analyse the initial weights and all saved steps of each run folder; each search starts near the one before."
     )
     vectors: str | None = option(None, "Write the eigenvectors to this safetensors file.", "FILE")
     state: str | None = option(None, "Save the search in this folder, and continue a search that is saved there.", "FOLDER")

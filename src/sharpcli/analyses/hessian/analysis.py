@@ -25,7 +25,7 @@ from sharpcli.analyses.hessian.search import (
 )
 from sharpcli.analyses.partial_results import OptionalParts, run_each
 from sharpcli.analyses.provenance import recording
-from sharpcli.checkpoints import read, saved_steps
+from sharpcli.checkpoints import read, whole_run
 from sharpcli.curvature.dead_parameters import dead_parameters
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.planner import Planner
@@ -239,11 +239,11 @@ def _require_deterministic(first: float, second: float, settings: HessianSetting
 
 
 def _saved(place: Place) -> list[Place]:
-    """Return the files that `--along-run` analyses: the saved steps of a run in order, with the final weights last."""
+    """Return the files that `--along-run` analyses: the initial weights of a run, then its saved steps in order."""
     if isinstance(place, LiveModel):
         raise SettingsError("A model in memory has no saved steps.", "Leave along_run out.")
     folder, final = Path(place), read(place)
-    steps = saved_steps(folder, final)
+    steps = whole_run(folder, final)
     if not steps:
         raise InputError(
             f"{place} is not a run folder with saved steps.", "Train with --save-every N, and name the folder of one mode."

@@ -62,7 +62,7 @@ def blocks(
                 layers.append(
                     Layer(
                         name=name, num_parameters=size, lambda_max=0.0, residual=0.0, verdict="certified", trace=exact(0.0),
-                        share=share, products=0,
+                        share=share, products=0, kind=_kind(loaded, name),
                     )
                 )  # fmt: skip
                 shown.advance(1)
@@ -97,11 +97,17 @@ def blocks(
                     trace=exact(0.0),  # Replaced below, because all traces are computed together.
                     share=share,
                     products=own.steps + own.verifications,
+                    kind=_kind(loaded, name),
                 )
             )
             shown.advance(1)
     traces = _traces(operator, slices, tops, settings.seed)
     return [replace(layer, trace=traces[layer.name]) if layer.name in tops else layer for layer in layers]
+
+
+def _kind(loaded: LoadedCheckpoint, name: str) -> str:
+    """Return the class of a layer; "" if no module has this name, as in a model that renames its parameters."""
+    return next((type(module).__name__ for own, module in loaded.model.named_modules() if own == name), "")
 
 
 def products(layers: Sequence[Layer]) -> int:

@@ -91,6 +91,7 @@ def interpolate(
                 shown.advance(len(some), alpha=some[-1], loss=rows[splits[0]][-1].loss)
         path.check_ends(alphas, rows)
         curves = tuple(curve_of(split, alphas, evaluations) for split, evaluations in rows.items())
+        straight = path.straight(alphas, splits)
         length = norm(path.ends[1] - path.ends[0])
         curvature, attempt = None, OptionalParts(first.runtime)
         if settings.curvature:
@@ -106,7 +107,8 @@ def interpolate(
             alphas=tuple(alphas),
             curves=curves,
             distance=length,
-            straight_barrier=path.straight_barrier(alphas, splits[0]),
+            straight=straight,
+            straight_barrier=straight[0].barrier if straight else None,
             aligned_share=share,
             output=chosen_output(first.model),
             preprocessing=first.data.preprocessing,

@@ -81,17 +81,17 @@ class WeightPath:
         a, b = math.cos(alpha * math.pi / 2), math.sin(alpha * math.pi / 2)
         return a * self.ends[0] + b * self.ends[1]
 
-    def straight_barrier(self, alphas: Sequence[float], split: str) -> float | None:
-        """Return the barrier of the straight path for comparison with a trained curve; None for other paths."""
+    def straight(self, alphas: Sequence[float], splits: Sequence[str]) -> tuple[Curve, ...]:
+        """Return the curves of the straight path, one per split, for comparison with a trained curve; none for other paths."""
         if self.control is None:
-            return None
-        inside = [alpha for alpha in alphas if 0 <= alpha <= 1]
-        points = [torch.lerp(*self.ends, alpha) for alpha in inside]
-        evaluations = [
-            self.objectives[split].evaluate(point, self._buffers(point, alpha))
-            for alpha, point in zip(inside, points, strict=True)
-        ]
-        return curve_of(split, inside, evaluations).barrier
+            return ()
+        rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
+        for alpha in alphas:
+            point = torch.lerp(*self.ends, alpha)
+            buffers = self._buffers(point, alpha)
+            for split in splits:
+                rows[split].append(self.objectives[split].evaluate(point, buffers))
+        return tuple(curve_of(split, alphas, evaluations) for split, evaluations in rows.items())
 
     def _control(self) -> Tensor:
         """Train the control point on the training data; BatchNorm normalises each batch separately."""

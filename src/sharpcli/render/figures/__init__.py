@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from matplotlib import rc_context, rcParams, rcParamsDefault
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -16,8 +15,10 @@ from sharpcli.render.figures.compare import draw_compare
 from sharpcli.render.figures.distance import draw_distances
 from sharpcli.render.figures.hessian import draw_hessian
 from sharpcli.render.figures.interpolate import draw_paths
+from sharpcli.render.figures.look import apply, own_style
 from sharpcli.render.figures.surface import draw_surface
 from sharpcli.results import CompareResult, DistanceResult, HessianResult, PathResult, Result, SurfaceResult
+from sharpcli.settings.look import Look
 
 FORMATS = ("png", "pdf", "svg")
 
@@ -33,22 +34,36 @@ def check_format(path: Path) -> None:
         raise SettingsError(f"--plot {path} does not end in {', '.join(FORMATS)}.", f"Write --plot {path.stem or 'out'}.png.")
 
 
-def draw(results: Sequence[Result], path: Path) -> bytes:
+def draw(results: Sequence[Result], path: Path, look: Look | None = None) -> bytes:
     """Return the figure of the results in the format of the path's ending.
 
+    Args:
+        results: Results of one kind.
+        path: Its ending is the format; nothing is written.
+        look: Style, size and resolution.
+
     Raises:
-        SettingsError: The ending is unknown, or there is nothing to draw.
+        SettingsError: The ending is unknown, there is nothing to draw, or the size is too small for it.
     """
     check_format(path)
     ending, buffer = path.suffix.lower().removeprefix("."), io.BytesIO()
     # Without dates and random ids, equal results give equal bytes.
     metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[ending]
-    with _own_style():
-        figure_of(results).savefig(buffer, format=ending, dpi=150, metadata=metadata)
+    look = look or Look()
+    with own_style(look), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="constrained_layout not applied")
+        figure = figure_of(results, look)
+        try:
+            figure.savefig(buffer, format=ending, dpi=look.dpi, metadata=metadata)
+        except UserWarning:
+            wide, high = figure.get_size_inches()
+            raise SettingsError(
+                f"The figure does not fit into {wide:g}x{high:g} inches.", "Give a larger --size, or leave it out."
+            ) from None
     return buffer.getvalue()
 
 
-def figure_of(results: Sequence[Result]) -> Figure:
+def figure_of(results: Sequence[Result], look: Look | None = None) -> Figure:
     """Return the figure of results of one kind.
 
     Raises:
@@ -59,23 +74,13 @@ def figure_of(results: Sequence[Result]) -> Figure:
         kinds = " and ".join(dict.fromkeys(type(result).__name__ for result in results))
         drawn = ", ".join(drawn.__name__ for drawn in _DRAWERS)
         raise SettingsError(f"There is no figure of {kinds}.", f"A figure shows results of one of these kinds: {drawn}.")
-    with _own_style():
+    look = look or Look()
+    with own_style(look):
         figure = _DRAWERS[kind](results)
+        apply(look, figure)
         for text in figure.findobj(Text):  # The name of a file may contain bytes that are not text.
             text.set_text(text.get_text().encode("utf-8", "replace").decode())
     return figure
-
-
-@contextmanager
-def _own_style() -> Iterator[None]:
-    """Use the defaults of matplotlib, independent of a matplotlibrc and of model code, and take every text literally.
-
-    Names of checkpoints are not formulas, although they may contain dollar signs.
-    """
-    with rc_context():
-        rcParams.update({name: value for name, value in rcParamsDefault.items() if name != "backend"})
-        rcParams.update({"svg.hashsalt": "sharpcli", "text.parse_math": False})
-        yield
 
 
 _DRAWERS: dict[type[Result], Callable[..., Figure]] = {

@@ -1,40 +1,92 @@
-"""Figure of each measure against the generalization gap."""
+"""Figures of several checkpoints: the values of each, or with many of them each measure against the generalization gap."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sharpcli.errors import SettingsError
-from sharpcli.render.figures.style import mesh, styles
+from sharpcli.render.figures.style import mesh, name_rows, plain_number, styles
 from sharpcli.render.labels import distinct
 from sharpcli.results import CompareResult, CompareRow
 
+_FEW = 8  # Up to this number of checkpoints, values are drawn by name; with more, as points against the gap.
+_ROW, _PANEL, _TOP = 0.42, 2.6, 1.5  # Inches: height of a checkpoint, width of a measure, height of titles and axes.
+_GAP = "generalization gap: test − train loss"
+
+
+class _Measure(NamedTuple):
+    name: str
+    value: Callable[[CompareRow], float | None]
+    bar: Callable[[CompareRow], float | None]
+
 
 def draw_compare(results: Sequence[CompareResult]) -> Figure:
-    """Draw each measure against the generalization gap, one panel per measure."""
+    """Draw gap and measures of each checkpoint by its name; with many checkpoints, each measure against the gap.
+
+    Raises:
+        SettingsError: The result has no measure.
+    """
     result = results[0]
-    measures: dict[str, Callable[[CompareRow], float | None]] = {
-        "λmax of the Hessian": lambda row: row.lambda_max,
-        f"φ, ε = {result.epsilon:g} (%)": lambda row: row.phi,
-        "distance ‖w − w₀‖₂": lambda row: row.distance,
-    }
-    shown = {name: get for name, get in measures.items() if any(get(row) is not None for row in result.rows)}
+    measures = [
+        _Measure("λmax of the Hessian", lambda row: row.lambda_max, lambda row: row.lambda_max_residual),
+        _Measure(f"φ, ε = {result.epsilon:g} (%)", lambda row: row.phi, lambda _: None),
+        _Measure("distance ‖w − w₀‖₂", lambda row: row.distance, lambda _: None),
+    ]
+    shown = [measure for measure in measures if any(measure.value(row) is not None for row in result.rows)]
     if not shown:
         raise SettingsError("There is no measure to draw.", "Add one with --metrics hessian,sharpness,distance.")
     names = distinct([row.checkpoint for row in result.rows])
-    figure = Figure(figsize=(1 + 3.6 * len(shown), 3.9), layout="constrained")
-    grid = figure.subplots(1, len(shown), squeeze=False)[0]
-    for axes, (name, get) in zip(grid, shown.items(), strict=True):
-        for label, row, style in zip(names, result.rows, styles(), strict=False):
-            value = get(row)
-            if value is not None:
+    return _by_name(result, names, shown) if len(names) <= _FEW else _against_gap(result, names, shown)
+
+
+def _by_name(result: CompareResult, names: Sequence[str], measures: Sequence[_Measure]) -> Figure:
+    """Draw a panel for the gap and for each measure, and in each a row for each checkpoint."""
+    gap = _Measure(_GAP, lambda row: row.gap, lambda row: row.gap_standard_error)
+    panels = [gap, *measures]
+    figure = Figure(figsize=(1.2 + _PANEL * len(panels), _TOP + _ROW * len(names)), layout="constrained")
+    for axes, measure in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+        for place, (row, style) in enumerate(zip(result.rows, styles(), strict=False)):
+            value, bar = measure.value(row), measure.bar(row)
+            if value is not None and math.isfinite(value):
                 points = {**style, "linestyle": "none", "markersize": 7}
-                axes.errorbar(value, row.gap, yerr=row.gap_standard_error, capsize=3, label=label, **points)
-        axes.set(xlabel=name, ylabel="generalization gap: test − train loss")
+                axes.errorbar(value, place, xerr=bar if bar is not None and math.isfinite(bar) else None, **points)
+                text = plain_number(float(f"{value:.3g}"))
+                axes.annotate(text, (value, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize="small")
+        axes.set_xlabel(measure.name)
+        low, high = axes.get_xlim()
+        axes.set_xlim(min(low, 0), high + 0.2 * (high - min(low, 0)))
+        mesh(axes)
+        axes.grid(visible=False, axis="y")
+        name_rows(axes, names)
+    figure.suptitle(_title(result, "gap ± standard error; λmax ± residual; φ is a lower bound"))
+    return figure
+
+
+def _against_gap(result: CompareResult, names: Sequence[str], measures: Sequence[_Measure]) -> Figure:
+    """Draw each measure against the gap, with one legend."""
+    figure = Figure(figsize=(1 + 3.6 * len(measures), 3.9 + 0.2 * math.ceil(len(names) / 3)), layout="constrained")
+    grid: Sequence[Axes] = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    handles: dict[str, Any] = {}
+    for axes, measure in zip(grid, measures, strict=True):
+        for name, row, style in zip(names, result.rows, styles(), strict=False):
+            value = measure.value(row)
+            if value is not None and math.isfinite(value):
+                points = {**style, "linestyle": "none", "markersize": 6}
+                handles[name] = axes.errorbar(value, row.gap, yerr=row.gap_standard_error, **points)
+        axes.set_xlabel(measure.name)
         axes.margins(x=0.15)
         mesh(axes)
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3), fontsize=9, frameon=False)
+    grid[0].set_ylabel(_GAP)
+    figure.suptitle(_title(result, "bars: gap ± standard error"))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
     return figure
+
+
+def _title(result: CompareResult, bars: str) -> str:
+    sizes = [f"{number} {split}" for number, split in ((result.num_train, "train"), (result.num_test, "test")) if number]
+    return "Sharpness and generalization" + (f" ({' and '.join(sizes)} samples)" if sizes else "") + f"\n{bars}"

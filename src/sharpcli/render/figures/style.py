@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_rgb
@@ -22,7 +23,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)))
 _WIDTH, _HEIGHT = 5.2, 4.2  # Of a panel, in inches.
-_LABELS = 36  # Points below an axis that its numbers and name take.
+_LABELS = 3.6  # Space below an axis that its numbers and name take, in sizes of the usual text.
 _MOST_TICKS = 8
 
 
@@ -40,13 +41,20 @@ def faded(colour: str, strength: float) -> tuple[float, ...]:
 def finish(axes: Axes) -> None:
     """Give a panel a grid and a legend."""
     mesh(axes)
-    axes.legend(frameon=True, fontsize=8)
+    axes.legend(frameon=True)
 
 
 def mesh(axes: Axes) -> None:
     """Give a panel a faint grid behind the data."""
+    axes.tick_params(labelsize=rcParams["font.size"])  # Also for ticks that matplotlib makes when the figure is written.
     axes.grid(visible=True, color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Write a name at each row of a panel, the first on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
 
 
 def legend_below(axes: Axes) -> None:
@@ -54,14 +62,14 @@ def legend_below(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         columns = 2 if max(map(len, labels)) <= 34 and len(labels) > 1 else 1
-        down = ScaledTranslation(0, -_LABELS / 72, axes.figure.dpi_scale_trans)
+        down = ScaledTranslation(0, -_LABELS * rcParams["font.size"] / 72, axes.figure.dpi_scale_trans)
         place: dict[str, Any] = {
             "loc": "upper center",
             "bbox_to_anchor": (0.5, 0),
             "bbox_transform": axes.transAxes + down,
             "borderpad": 0,
         }
-        axes.legend(handles, labels, ncols=columns, frameon=False, fontsize=8, **place)
+        axes.legend(handles, labels, ncols=columns, frameon=False, **place)
 
 
 def lay_out(rows: Sequence[Sequence[Panel]], heights: Sequence[float], *, margin: float = 0.4) -> Figure:

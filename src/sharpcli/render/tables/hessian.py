@@ -274,7 +274,7 @@ def _layers(layers: Sequence[Layer]) -> Part:
     )
     for layer in layers:
         table.add_row(
-            layer.name,
+            layer.label,
             str(layer.num_parameters),
             f"{layer.lambda_max:.5g}",
             f"{layer.residual:.1e}",

@@ -50,7 +50,7 @@ def draw_hessian(results: Sequence[HessianResult]) -> Figure:
     if not rows:
         raise SettingsError("There is nothing to draw.", "Add --density, or compute eigenvalues with --topk 1 or more.")
     figure = lay_out(rows, heights, margin=0.4 if len(by_name(lines)) == 1 else 0.8)
-    figure.suptitle(textwrap.fill(_headline(lines), round(11 * figure.get_figwidth())), fontsize=11)
+    figure.suptitle(textwrap.fill(_headline(lines), round(10 * figure.get_figwidth())))
     _name_lines(figure, lines)
     return figure
 
@@ -72,5 +72,5 @@ def _name_lines(figure: Figure, lines: Sequence[Line]) -> None:
     if len(named) == 1:
         return
     handles = [Line2D([], [], label=name, **own[-1].style) for name, own in named.items()]
-    room = int(11 * figure.get_figwidth()) // (max(map(len, named)) + 8)
-    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(room, len(named))), fontsize=9, handlelength=3)
+    room = int(10 * figure.get_figwidth()) // (max(map(len, named)) + 8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(room, len(named))), handlelength=3)

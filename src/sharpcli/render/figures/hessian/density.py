@@ -45,7 +45,7 @@ def draw_density(axes: Axes, lines: Sequence[Line]) -> None:
         axes.plot([], [], label="listed eigenvalue: height 1 / (P σ √2π)", **_grey(first, filled=True))
     _explain_lines(axes, [line for line, _ in shown])
     axes.set(xlabel="eigenvalue λ", ylabel="share of eigenvalues per unit of ln |λ|")
-    axes.set_title(f"Spectral density (smoothing σ = {100 * shown[0][1].width:.0f} %)", fontsize=11)
+    axes.set_title(f"Spectral density (smoothing σ = {100 * shown[0][1].width:.0f} %)")
     mesh(axes)
     legend_below(axes)
 
@@ -86,7 +86,7 @@ def draw_count(axes: Axes, lines: Sequence[Line]) -> None:
     if any(density.counts for _, density in shown):
         axes.plot([], [], color="0.4", marker="x", linestyle="none", label="--above, 95 % interval")
     axes.set(xlabel="λ", ylabel="number of eigenvalues above λ")
-    axes.set_title(f"Count above λ, of P = {most_of_all}", fontsize=11)
+    axes.set_title(f"Count above λ, of P = {most_of_all}")
     mesh(axes)
     legend_below(axes)
 
@@ -100,7 +100,7 @@ def _band(axes: Axes, line: Line, least: Sequence[float], most: Sequence[float],
 
 def _explain_lines(axes: Axes, lines: Sequence[Line]) -> None:
     """Explain the bands and the steps of a run in the legend."""
-    if len(lines) <= _MOST_BANDS:
+    if len(lines) <= _MOST_BANDS and any(line.result.density and line.result.density.probes for line in lines):
         axes.fill_between([], [], color="0.8", label="95 % band over the probes")
     if any(line.strength < 1 for line in lines):
         for line in lines:

@@ -61,7 +61,7 @@ def draw_eigenvalues(axes: Axes, lines: Sequence[Line]) -> None:
     if lines[0].result.settings.get("which") == "LM":
         ends = ends.replace("largest", "largest |λ|")
     axes.set(xlabel=f"index k ({ends})", ylabel=f"eigenvalue λₖ of the {MATRICES[lines[0].result.operator][0]}")
-    axes.set_title("Eigenvalues", fontsize=11)
+    axes.set_title("Eigenvalues")
     _explain_points(axes, lines, every)
     mesh(axes)
     legend_below(axes)
@@ -115,13 +115,18 @@ def draw_course(axes: Axes, lines: Sequence[Line]) -> None:
             axes.plot(
                 *zip(*limits, strict=True), color=colour, linestyle=":", linewidth=1.2, label=label * (label not in known)
             )
-    if steps[0] > 0 and steps[-1] > _LOG_STEPS * steps[0]:
-        axes.set_xscale("log")
+    first = next((step for step in steps if step > 0), 0)
+    if first and steps[-1] > _LOG_STEPS * first:
+        if steps[0] > 0:
+            axes.set_xscale("log")
+        else:  # The initial weights have step 0, which no logarithmic axis has.
+            axes.set_xscale("symlog", linthresh=first, linscale=0.4)
+            axes.set_xlim(left=-0.2 * first)
         low, high = axes.get_xlim()
-        mark_decades(axes.xaxis, low, high, low)
+        mark_decades(axes.xaxis, low, high, low if steps[0] > 0 else first)
     _scale_values(axes, lines, list(thresholds))
     axes.set(xlabel="updates", ylabel=f"eigenvalue of the {MATRICES[lines[0].result.operator][0]}")
-    axes.set_title("Eigenvalues along the run", fontsize=11)
+    axes.set_title("Eigenvalues along the run")
     others = sorted({eigenvalue.index for eigenvalue in every} - {main}, key=lambda index: (index < 0, abs(index)))
     axes.plot([], [], color="0.3", linewidth=1.6, label=f"k = {plain_number(main)}")
     if others:
@@ -244,7 +249,7 @@ def draw_search(axes: Axes, lines: Sequence[Line]) -> None:
     letter = MATRICES[lines[0].result.operator][1]
     axes.set_xlabel(f"products with {letter}")
     axes.set_ylabel(f"largest residual ‖{letter}v \N{MINUS SIGN} λv‖ / |λ|", labelpad=7)
-    axes.set_title("Convergence" + (" (faint: early steps)" if any(line.strength < 1 for line in lines) else ""), fontsize=11)
+    axes.set_title("Convergence" + (" (faint: early steps)" if any(line.strength < 1 for line in lines) else ""))
     grey = Line(lines[0].result, "", "", {**lines[0].style, "color": "#555555"})
     for converged in sorted({line.result.converged for line in lines}, reverse=True):
         axes.plot([], [], label="all certified" if converged else "not all certified", **grey.markers(filled=converged))

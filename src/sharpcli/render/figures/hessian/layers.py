@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from sharpcli.render.figures.hessian.lines import Line
-from sharpcli.render.figures.style import legend_below, mesh, plain_number
+from sharpcli.render.figures.style import legend_below, mesh, name_rows, plain_number
 from sharpcli.results import Layer
 
 
@@ -33,7 +33,7 @@ def draw_layers(axes: Axes, line: Line) -> None:
         axes.barh([0], [0], color="white", edgecolor=line.colour, hatch="////", label=hollow)
     axes.margins(x=0.15)
     axes.set(xlabel="largest eigenvalue of the diagonal block", ylabel="layer")
-    axes.set_title("Layers", fontsize=11)
+    axes.set_title("Layers")
     _name_layers(axes, layers)
     legend_below(axes)
 
@@ -47,18 +47,18 @@ def draw_shares(axes: Axes, line: Line) -> None:
         _write_beside(axes, share, place, f"{share:.1f} %")
     axes.set(xlabel="share of ‖v₁‖² in the layer (%)")
     axes.set_xlim(0, max(115.0 if max(shares) > 80 else 1.25 * max(shares), 1.0))
-    axes.set_title("Share of the first eigenvector", fontsize=11)
+    axes.set_title("Share of the first eigenvector")
     _name_layers(axes, layers)
 
 
 def _write_beside(axes: Axes, where: float, place: int, text: str) -> None:
     """Write a text right of the end of a bar, over lines."""
     white = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
-    axes.annotate(text, (where, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, bbox=white)
+    axes.annotate(text, (where, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize="small", bbox=white)
 
 
 def _name_layers(axes: Axes, layers: Sequence[Layer]) -> None:
-    axes.set_yticks(range(len(layers)), [layer.name or "(all)" for layer in layers], fontsize=8)
-    axes.set_ylim(len(layers) - 0.4, -0.6)
     mesh(axes)
+    name_rows(axes, [layer.label for layer in layers])
+    axes.tick_params(axis="y", labelsize="small")
     axes.grid(visible=False, axis="y")
