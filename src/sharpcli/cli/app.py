@@ -8,7 +8,7 @@ import typer
 
 from sharpcli import __version__
 from sharpcli.cli import compare, distance, hessian, inspect, interpolate, reparam, sharpness, surface, train
-from sharpcli.cli.usage import Command, Commands
+from sharpcli.cli.usage import Commands, with_examples
 
 app = typer.Typer(
     name="sharpcli",
@@ -18,8 +18,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (train, hessian, sharpness, interpolate, distance, compare, inspect, reparam, surface):
-    app.command(name=_command.NAME, cls=Command, help=getattr(_command, "HELP", None))(_command.command)
+for _command in (hessian, sharpness, compare, interpolate, surface, distance, train, inspect, reparam):
+    app.command(
+        name=_command.NAME,
+        cls=with_examples(_command.EXAMPLES),
+        help=getattr(_command, "HELP", None),
+        rich_help_panel=_command.QUESTION,
+    )(_command.command)
 
 
 def _version(requested: bool) -> None:

@@ -12,6 +12,17 @@ from sharpcli.cli.running import answer
 from sharpcli.settings import CompareSettings
 
 NAME = "compare"
+QUESTION = "Is it sharp?"
+EXAMPLES = (
+    (
+        "sharpcli compare sample_checkpoints/sgd sample_checkpoints/largebatch sample_checkpoints/fullbatch --samples 1000",
+        "Losses, gap, λmax, φ and distance, one row for each checkpoint.",
+    ),
+    (
+        "sharpcli compare sample_checkpoints/sgd sample_checkpoints/fullbatch --metrics hessian,distance --plot comparison.png",
+        "Without φ, which takes longest, and as a picture.",
+    ),
+)
 
 
 @with_options(CompareSettings, plot=True)

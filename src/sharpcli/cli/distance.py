@@ -12,6 +12,11 @@ from sharpcli.cli.running import answer
 from sharpcli.settings import DistanceSettings
 
 NAME = "distance"
+QUESTION = "How far has it gone?"
+EXAMPLES = (
+    ("sharpcli distance sample_checkpoints/fullbatch --per-layer", "How far each tensor is from its initial values."),
+    ("sharpcli distance sample_checkpoints/sgd --plot distance.png", "Along the run, with fits of log t and of a power of t."),
+)
 
 
 @with_options(DistanceSettings, plot=True)

@@ -13,6 +13,21 @@ from sharpcli.errors import SettingsError
 from sharpcli.settings import HessianSettings
 
 NAME = "hessian"
+QUESTION = "Is it sharp?"
+EXAMPLES = (
+    (
+        "sharpcli hessian sample_checkpoints/sgd --topk 20",
+        "The twenty largest eigenvalues, each with an interval and a verdict.",
+    ),
+    (
+        "sharpcli hessian sample_checkpoints/sgd --samples 1000 --trace --density --plot spectrum.png",
+        "Trace and density on a part of the data, with a picture.",
+    ),
+    (
+        "sharpcli hessian sample_checkpoints/sgd sample_checkpoints/fullbatch --topk 3 --json",
+        "Two checkpoints as one JSON document.",
+    ),
+)
 
 
 @with_options(HessianSettings, plot=True)

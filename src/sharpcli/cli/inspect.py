@@ -12,6 +12,11 @@ from sharpcli.cli.running import answer
 from sharpcli.settings import InspectSettings
 
 NAME = "inspect"
+QUESTION = "Look inside"
+EXAMPLES = (
+    ("sharpcli inspect sample_checkpoints/sgd", "What a file contains, and what an analysis of it would use and cost."),
+    ("sharpcli inspect sample_checkpoints/sgd --expect test_accuracy=0.846", "Exits with 3 if the accuracy is another one."),
+)
 
 
 @with_options(InspectSettings, plot=False)

@@ -12,6 +12,22 @@ from sharpcli.cli.running import answer
 from sharpcli.settings import InterpolateSettings
 
 NAME = "interpolate"
+QUESTION = "What lies between?"
+EXAMPLES = (
+    (
+        "sharpcli interpolate sample_checkpoints/sgd sample_checkpoints/fullbatch --plot path.png",
+        "The losses on the straight line between two solutions, and the barrier.",
+    ),
+    (
+        "sharpcli interpolate sample_checkpoints/sgd sample_checkpoints/fullbatch "
+        "--path bezier --bezier-steps 100 --samples 1000",
+        "A curve that is trained to stay low, and the straight line for comparison.",
+    ),
+    (
+        "sharpcli interpolate sample_checkpoints/sgd sample_checkpoints/largebatch sample_checkpoints/fullbatch --samples 1000",
+        "Every pair, and the table of barriers.",
+    ),
+)
 
 
 @with_options(InterpolateSettings, plot=True)

@@ -14,6 +14,17 @@ from sharpcli.cli.running import answer
 from sharpcli.settings import ReparamSettings
 
 NAME = "reparam"
+QUESTION = "Look inside"
+EXAMPLES = (
+    (
+        "sharpcli reparam sample_checkpoints/sgd same.pt --layer 1 --factor 3",
+        "The same function with other weights: which measures change?",
+    ),
+    (
+        "sharpcli reparam sample_checkpoints/sgd louder.pt --logits --factor 2",
+        "Logits twice as large: predictions stay the same, the loss does not.",
+    ),
+)
 
 
 @with_options(ReparamSettings, plot=False)

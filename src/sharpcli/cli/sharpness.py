@@ -12,6 +12,15 @@ from sharpcli.cli.running import answer
 from sharpcli.settings import SharpnessSettings
 
 NAME = "sharpness"
+QUESTION = "Is it sharp?"
+EXAMPLES = (
+    ("sharpcli sharpness sample_checkpoints/sgd --samples 1000", "Keskar's φ in full space and in random subspaces."),
+    (
+        "sharpcli sharpness sample_checkpoints/sgd --samples 1000 --measure worst-case:rho=0.05",
+        "Another measure, with an option of its own.",
+    ),
+    ("sharpcli sharpness --list", "All measures, their invariances, and when each one misleads."),
+)
 
 
 @with_options(SharpnessSettings, plot=False)

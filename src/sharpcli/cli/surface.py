@@ -12,6 +12,18 @@ from sharpcli.cli.running import answer
 from sharpcli.settings import SurfaceSettings
 
 NAME = "surface"
+QUESTION = "What lies between?"
+EXAMPLES = (
+    (
+        "sharpcli surface sample_checkpoints/sgd sample_checkpoints/largebatch "
+        "sample_checkpoints/fullbatch --points 15 --samples 500 --plot surface.png",
+        "The plane through three solutions.",
+    ),
+    (
+        "sharpcli surface sample_checkpoints/sgd --axes eigen --points 11 --samples 500",
+        "Around one solution, along the two sharpest directions.",
+    ),
+)
 
 
 @with_options(SurfaceSettings, plot=True)

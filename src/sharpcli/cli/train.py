@@ -16,6 +16,18 @@ from sharpcli.errors import InputError, SettingsError
 from sharpcli.settings import TrainSettings
 
 NAME = "train"
+QUESTION = "Train"
+EXAMPLES = (
+    (
+        "sharpcli train --mode sgd,fullbatch --model mlp --epochs 2 --out runs/first",
+        "Two runs from the same initial weights on the embedded images.",
+    ),
+    ("sharpcli train --list-recipes", "Settings of papers, with their sources."),
+    (
+        "sharpcli train --recipe keskar-sb --model mlp --epochs 1 --out runs/keskar",
+        "The settings of a paper; options override them.",
+    ),
+)
 
 
 def _listed(folder: str) -> str:

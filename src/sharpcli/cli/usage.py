@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from sharpcli.cli import help_page
 from sharpcli.errors import SettingsError, best_guess
 
 # Typer includes a copy of click, or uses the installed one.
@@ -22,16 +23,21 @@ _KINDS = {
     "boolean": "yes or no",
     "bool": "yes or no",
 }
-_PANELS = 80  # Smallest width at which the panels of --help cut nothing.
 
 
 class Command(TyperCommand):
-    """A command whose help is folded if the terminal is too narrow for panels."""
+    """A command whose help has groups of options and examples."""
+
+    examples: Sequence[tuple[str, str]] = ()
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
-        _make_narrow(self, formatter)
-        super().format_help(ctx, formatter)
+        formatter.write(help_page.of_command(ctx, self, self.examples, shutil.get_terminal_size().columns))
+
+
+def with_examples(examples: Sequence[tuple[str, str]]) -> type[Command]:
+    """Return the class of a command with these examples: command lines, each with a sentence about it."""
+    return type("Command", (Command,), {"examples": examples})
 
 
 class Commands(TyperGroup):
@@ -39,8 +45,7 @@ class Commands(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
-        _make_narrow(self, formatter)
-        super().format_help(ctx, formatter)
+        formatter.write(help_page.of_group(ctx, self, shutil.get_terminal_size().columns))
 
     def main(
         self,
@@ -69,13 +74,6 @@ class Commands(TyperGroup):
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code
-
-
-def _make_narrow(command: Command | Commands, formatter: Any) -> None:
-    width = shutil.get_terminal_size().columns
-    if width < _PANELS:
-        command.rich_markup_mode = None
-        formatter.width = width - 2
 
 
 def _settings_error(error: Any, commands: Commands, words: Sequence[str]) -> SettingsError:
