@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam", "surface")
+COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam", "surface", "doctor")
 
 
 def prepared() -> None:

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sharpcli.analyses.compare import compare as compare
     from sharpcli.analyses.distance import distance as distance
+    from sharpcli.analyses.doctor import doctor as doctor
     from sharpcli.analyses.hessian import hessian as hessian
     from sharpcli.analyses.hessian import hessian_all as hessian_all
     from sharpcli.analyses.inspect import inspect as inspect
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sharpcli.objective import Objective as Objective
     from sharpcli.runtime import Runtime as Runtime
 
-_COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam", "surface")
+_COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam", "surface", "doctor")
 _HOMES = {name: f"sharpcli.analyses.{name}" for name in _COMMANDS} | {
     "hessian_all": "sharpcli.analyses.hessian",
     "track": "sharpcli.callbacks",
@@ -34,6 +35,7 @@ __all__ = [
     "Runtime",
     "compare",
     "distance",
+    "doctor",
     "hessian",
     "hessian_all",
     "inspect",

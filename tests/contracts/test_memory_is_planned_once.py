@@ -1,4 +1,4 @@
-"""Shares of memory stand in memory.py; what asks the machine itself only refuses what cannot fit."""
+"""Shares of memory stand in memory.py; what asks the machine itself only refuses what cannot fit, or reports it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import sharpcli
 
 SOURCE = Path(sharpcli.__file__).parent
 ASKS = re.compile(r"mem_get_info|memory_reserved|sysconf\(.SC_|MemAvailable|\bfree_memory\(|\bavailable_memory\(")
-PLACES = {"memory.py", "host_memory.py", "models/size.py"}
+PLACES = {"memory.py", "host_memory.py", "models/size.py", "analyses/doctor.py"}
 WORDS = {"BYTES", "SHARE", "BUDGET", "MEMORY"}
 # Constants of such names that bound something else.
 OTHERS = {

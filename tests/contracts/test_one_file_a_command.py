@@ -16,7 +16,7 @@ from sharpcli import results, settings
 from sharpcli.render import figures, tables
 
 SOURCE = Path(sharpcli.__file__).parent
-COMMANDS = ("compare", "distance", "hessian", "inspect", "interpolate", "reparam", "sharpness", "surface", "train")
+COMMANDS = ("compare", "distance", "doctor", "hessian", "inspect", "interpolate", "reparam", "sharpness", "surface", "train")
 DRAWN = ("compare", "distance", "hessian", "interpolate", "surface")
 # Files that belong to no command, by folder.
 SHARED = {

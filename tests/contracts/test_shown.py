@@ -54,6 +54,7 @@ LEFT_OUT: dict[str, set[str]] = {
     | {"eigenvalues.index", "eigenvalues.index_interval", "eigenvalues.index_range", "eigenvalues.interval"}
     | {"floor.probability", "moments.products", "layers.products", "layers.kind", "density"}
     | {f"{place}.{name}" for place in ("layers.trace", *MOMENTS) for name in ("samples", "standard_error")},
+    "DoctorResult": {"devices.memory", "devices.free"},  # Shown as GiB.
     "MeasuresResult": {"seconds"},
     "ReparamResult": SUBJECT | {"seconds"},
     "SharpnessResult": SUBJECT - HEADING

@@ -52,6 +52,7 @@ def test_all_commands_are_here() -> None:
         "distance",
         "compare",
         "inspect",
+        "doctor",
         "reparam",
         "surface",
     }

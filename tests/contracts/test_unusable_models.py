@@ -42,7 +42,7 @@ LINES = [
     "train --steps 2 --out {out} --track-sharpness 1",
     "train --mode fullbatch --steps 2 --out {out}",
 ]
-WITHOUT_A_MODEL = {"distance"}
+WITHOUT_A_MODEL = {"distance", "doctor"}
 
 
 def test_every_command_is_here():

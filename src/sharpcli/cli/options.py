@@ -77,7 +77,7 @@ class Output:
     given: frozenset[str] = frozenset()
 
 
-def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_options(settings: type[Any], *, plot: bool, code: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command one option per field of a settings class, and the options for output.
 
     The command is called with its arguments, `values` (the values of the fields by name) and `how` (an `Output`).
@@ -85,6 +85,7 @@ def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., 
     Args:
         settings: The settings class.
         plot: Whether the command has the option --plot.
+        code: Whether it has the option --task.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -96,7 +97,7 @@ def with_options(settings: type[Any], *, plot: bool) -> Callable[[Callable[..., 
             "verbose": Verbose,
             "debug": Debug,
         }
-        answers |= {"task": Task, "show_config": ShowConfig}
+        answers |= {**({"task": Task} if code else {}), "show_config": ShowConfig}
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         parameters = [*own, context, *_parameters(settings)]
         for name, annotation in answers.items():

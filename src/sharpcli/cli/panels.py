@@ -19,6 +19,7 @@ _OF_COMMAND = {
         "out", "resume",
     ),
     "inspect": ("expect",),
+    "doctor": ("measure",),
     "reparam": ("layer", "factor", "into", "logits"),
 }  # fmt: skip
 # The other groups in their order, and what is in them. A group that an option names itself is after these of its command.

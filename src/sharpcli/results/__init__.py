@@ -4,6 +4,7 @@ from sharpcli.estimate import Estimate
 from sharpcli.results.base import SCHEMA, Conditions, Result, Subject, document, plain
 from sharpcli.results.compare import CompareResult, CompareRow
 from sharpcli.results.distance import Displacement, DistanceResult, Growth, GrowthFit, LayerDistance, Trajectory
+from sharpcli.results.doctor import DeviceRow, DoctorResult, PlaceRow
 from sharpcli.results.hessian import (
     Bound,
     Count,
@@ -35,6 +36,9 @@ __all__ = [
     "CompareRow",
     "CompareResult",
     "Check",
+    "DeviceRow",
+    "DoctorResult",
+    "PlaceRow",
     "HessianCost",
     "InspectResult",
     "Mark",

@@ -7,6 +7,7 @@ setting is defined in one place. These modules use the standard library only.
 from sharpcli.settings.base import REPEATED, AnalysisSettings, SubjectSettings, chosen
 from sharpcli.settings.compare import CompareSettings
 from sharpcli.settings.distance import DistanceSettings
+from sharpcli.settings.doctor import DoctorSettings
 from sharpcli.settings.hessian import HessianSettings
 from sharpcli.settings.inspect import InspectSettings
 from sharpcli.settings.interpolate import InterpolateSettings
@@ -20,6 +21,7 @@ __all__ = [
     "AnalysisSettings",
     "CompareSettings",
     "DistanceSettings",
+    "DoctorSettings",
     "HessianSettings",
     "InspectSettings",
     "InterpolateSettings",

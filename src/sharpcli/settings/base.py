@@ -11,7 +11,7 @@ import re
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, TypeVar, cast, get_args, get_type_hints
 
 from sharpcli.errors import SettingsError, closest
 from sharpcli.settings.losses import LOSSES, LossSpec
@@ -30,7 +30,7 @@ REPEATED = (
 )  # Options that are repeated for several values; other tuples are one text with commas.
 
 
-_Settings = TypeVar("_Settings", bound="SubjectSettings")
+_Settings = TypeVar("_Settings")
 
 
 def option(default: Any, text: str, metavar: str | None = None, panel: str | None = None) -> Any:
@@ -46,7 +46,7 @@ def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str,
     """
     if settings is not None and options:
         raise SettingsError("Settings and options are both given.", "Give one of the two.")
-    known = {entry.name for entry in fields(kind)}
+    known = {entry.name for entry in fields(cast("Any", kind))}
     for name in options:
         if name not in known:
             raise SettingsError(f"There is no setting called '{name}'.", closest(name, known))

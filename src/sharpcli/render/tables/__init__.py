@@ -10,6 +10,7 @@ from rich.text import Text
 from sharpcli.render.folding import fold, fold_command, usable, visible
 from sharpcli.render.tables.compare import draw_compare
 from sharpcli.render.tables.distance import draw_distance
+from sharpcli.render.tables.doctor import draw_doctor
 from sharpcli.render.tables.hessian import draw_hessian, draw_side_by_side
 from sharpcli.render.tables.inspect import draw_inspect, draw_runs
 from sharpcli.render.tables.interpolate import draw_barriers, draw_path
@@ -22,6 +23,7 @@ from sharpcli.render.tables.train import draw_recipes, draw_train
 from sharpcli.results import (
     CompareResult,
     DistanceResult,
+    DoctorResult,
     HessianResult,
     InspectResult,
     MeasuresResult,
@@ -93,6 +95,7 @@ _DRAWERS: dict[type[Result], Callable[..., list[Part]]] = {
     RecipesResult: draw_recipes,
     MeasuresResult: draw_measures,
     ReparamResult: draw_reparam,
+    DoctorResult: draw_doctor,
     SurfaceResult: draw_surface,
 }
 
