@@ -28,7 +28,7 @@ def loss_level(folder: Path) -> list[tuple[float, float]]:
         warmup=0.0, weight_decay=0.0, clip=0.0, steps=1600, save_every=100, out=str(folder), overwrite=True,
     )  # fmt: skip
     found = sharpcli.hessian_all([folder / "fullbatch"], along_run=True, topk=1)
-    return [(one.loss, one.lambda_max) for one in found]
+    return [(one.loss, one.lambda_max) for one in found if one.checkpoint.step]  # Without the initial weights.
 
 
 def subsampling() -> list[dict[str, Any]]:

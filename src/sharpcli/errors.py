@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import signal
 import sys
 import traceback
@@ -14,6 +15,12 @@ _LONGEST = 200  # Characters that are shown of the error message of another libr
 # Packages that sharpcli uses. Code outside of these and of the standard library counts as code of the user.
 _OWN = {"sharpcli", "torch", "torchvision", "numpy", "scipy", "safetensors", "matplotlib", "PIL", "rich", "typer", "click"}
 
+# An option in a message, perhaps with its value; or a command, which stays as it is.
+_OPTION = re.compile(
+    r"('?sharpcli [a-z]+[^'\n]*'?)|(?<![\w-])--(no-)?(?!help\b)([a-z][a-z0-9]*(?:-[a-z0-9]+)*)"
+    r"(?: (-?\d[\w+-]*(?:\.\d[\w+-]*)?|[A-Z][A-Z]+\b)| (float32|float64|auto|cpu|recompute|eval|batch|random|both|off|[a-z_]+=\w+)\b)?"
+)
+
 # Parts of messages when memory runs out: of CPU allocators on Linux and Windows, memory maps, shared libraries and threads.
 _NO_MEMORY = (
     "allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad allocation", "failed to map segment",
@@ -23,6 +30,8 @@ _NO_MEMORY = (
 
 class SharpcliError(Exception):
     """Base class of all errors that sharpcli raises on purpose; it is never raised itself.
+
+    `message` and `hint` name options as the command line does; `str(error)` names them as arguments of Python.
 
     Args:
         message: One sentence that says what is wrong, and in which file, option or value.
@@ -40,8 +49,11 @@ class SharpcliError(Exception):
         self.remedy = remedy
         self.details = tuple(details)
 
+        if hint:
+            self.add_note(f"hint: {in_python(hint)}")  # Shown below a traceback.
+
     def __str__(self) -> str:
-        return "\n".join([self.message, *self.details])
+        return in_python("\n".join([self.message, *self.details]))
 
     def sentences(self) -> str:
         """Return message, details and hint as one text."""
@@ -139,6 +151,19 @@ def guessed(word: str, known: Iterable[str], otherwise: str) -> str:
     """Return a hint that names the known word most similar to `word`, or `otherwise`; for lists that are too long to show."""
     guess = best_guess(word, known)
     return f"Did you mean {guess}?" if guess else otherwise
+
+
+def in_python(text: str) -> str:
+    """Return a message with options named as arguments of Python: topk=1 for --topk 1; commands stay as they are."""
+
+    def argument(found: re.Match[str]) -> str:
+        command, negated, name, value, word = found.groups()
+        if command:
+            return str(command)
+        written = f"={value}" if value else f'="{word}"' if word else "=False" if negated else ""
+        return name.replace("-", "_") + written
+
+    return _OPTION.sub(argument, text)
 
 
 def message_of(error: BaseException) -> str:

@@ -97,7 +97,7 @@ def test_a_surface_goes_on_only_with_the_same_data_and_plane(kinds: dict[str, st
         sharpcli.surface([kinds["first"]], points=2, state=place, loss="mse")
     with pytest.raises(SettingsError, match="differs in these settings"):
         sharpcli.surface([kinds["first"]], points=2, state=place, seed=1)
-    with pytest.raises(SettingsError, match="--axes"):
+    with pytest.raises(SettingsError, match="axes"):
         sharpcli.surface([kinds["first"], kinds["second"], kinds["third"]], axes="eigen")
 
 

@@ -98,7 +98,7 @@ def test_the_records_hold_the_numbers_of_the_commands(tmp_path: Path, sharpcli: 
     along = sharpcli("hessian", folder, "--along-run", *words, "--json")
     assert along.exit_code == 0, along.stderr
     found = {row["checkpoint"]["step"]: row["lambda_max"] for row in json.loads(along.stdout)["result"]["checkpoints"]}
-    assert sorted(found) == [5, 10, 15, 20, 25]
+    assert sorted(found) == [0, 5, 10, 15, 20, 25]
     for step in (10, 20, 25):
         assert found[step] == pytest.approx(wanted[step], rel=1e-3)
     alone = json.loads(sharpcli("hessian", folder, *words, "--json").stdout)["result"]

@@ -245,7 +245,7 @@ def test_tensors_are_left_out_by_their_names(tmp_path: Path) -> None:
     assert list(read.state) == ["net.weight"]
     assert read.left_out == ("head.bias", "head.weight")
     assert "2 of 3 tensors are left out" in " ".join(warnings)
-    with pytest.raises(InputError, match="No tensor in .* matches --ignore-keys 'tail"):
+    with pytest.raises(InputError, match="No tensor in .* matches ignore_keys 'tail"):
         checkpoints.read(tmp_path / "net.pt", ignore=("tail.*",))
     with pytest.raises(InputError, match="leaves no tensor"):
         checkpoints.read(tmp_path / "net.pt", ignore=("*",))

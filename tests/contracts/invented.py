@@ -70,8 +70,8 @@ class Invented:
 
     def instance(self, kind: type[Any], **given: Any) -> Any:
         """Return an instance of a dataclass, with these values for some fields."""
-        hints = get_type_hints(kind)
-        values = {name: self._value(name, hint) for name, hint in hints.items() if name in kind.__dataclass_fields__}
+        hints, fields = get_type_hints(kind), {entry.name for entry in dataclasses.fields(kind)}
+        values = {name: self._value(name, hint) for name, hint in hints.items() if name in fields}
         if {"value", "interval"} <= set(values):
             around = abs(values["value"]) / 8000
             values["interval"] = (values["value"] - around, values["value"] + around)

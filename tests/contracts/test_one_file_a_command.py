@@ -36,7 +36,7 @@ SHARED = {
         "usage",
     },
     "analyses": {"compatibility", "partial_results", "provenance"},
-    "settings": {"base", "look", "losses", "ranges"},
+    "settings": {"base", "look", "losses", "options", "ranges"},
     "results": {"base"},
     "render/tables": {"configuration", "layout", "parts"},
     "render/figures": {"look", "style"},

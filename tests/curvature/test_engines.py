@@ -484,7 +484,7 @@ def test_engines_and_what_they_cannot_do():
     with pytest.raises(SettingsError, match="cannot be 'yes'"):
         HessianSettings(engine=FORWARD, compile="yes")
     for engine in ("double-backward", "fused"):
-        with pytest.raises(SettingsError, match="--compile on") as error:
+        with pytest.raises(SettingsError, match="compile") as error:
             HessianSettings(engine=engine, compile="on")
         assert FORWARD in error.value.hint
     for engine in ("auto", *TRACED):

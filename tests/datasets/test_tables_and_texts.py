@@ -193,7 +193,7 @@ def test_missing_files_and_names_without_a_scheme(tmp_path: Path, spec: str, mon
 
 def test_only_images_take_a_transform(tmp_path: Path):
     (tmp_path / "t.csv").write_text("1,0\n2,1\n")
-    with pytest.raises(SettingsError, match="take no --transform"):
+    with pytest.raises(SettingsError, match="take no transform"):
         resolve(f"csv:{tmp_path / 't.csv'}", root="", transform="none")
 
 

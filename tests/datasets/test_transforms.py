@@ -155,7 +155,7 @@ def test_images_of_several_sizes_in_folders(tmp_path: Path, parts: tuple[str, ..
         torch.testing.assert_close(data.train.inputs[:][0], transforms.Compose(steps)(image))
     with pytest.raises(InputError, match="after the transform"):
         resolve(f"folder:{root}", root="", transform="none").train.inputs[:]
-    with pytest.raises(SettingsError, match="raw cannot be combined with --transform"):
+    with pytest.raises(SettingsError, match="raw cannot be combined with transform"):
         resolve(f"folder:{root}", root="", transform="mean=0.5,std=0.25", arguments=["raw=True"])
 
 

@@ -144,7 +144,7 @@ def test_arguments_go_to_the_function(code: Path):
     assert len(loaded(code, "sized", "count=4").train) == 4
     with pytest.raises(SettingsError, match="no option called 'cout'"):
         loaded(code, "sized", "cout=4")
-    with pytest.raises(SettingsError, match="is not a function, so --data-arg cannot be used"):
+    with pytest.raises(SettingsError, match="is not a function, so data_arg cannot be used"):
         loaded(code, "tensors", "count=4")
 
 

@@ -135,7 +135,7 @@ def test_phi_grows_with_epsilon_and_the_best_restart_counts():
 
 def test_a_subspace_larger_than_the_space_is_refused():
     made, _, _ = _regression(6, 0, at_minimum=True)
-    with pytest.raises(SettingsError, match="--subspace 7"):
+    with pytest.raises(SettingsError, match="subspace=7"):
         epsilon_sharpness.measure(made, made.parameters(), subspace=7)
 
 

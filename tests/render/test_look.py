@@ -78,7 +78,7 @@ def test_styles_differ_in_size_of_text_and_width_of_lines(curve: PathResult):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"style": "papr"}, "--style cannot be"),
+        ({"style": "papr"}, "style cannot be"),
         ({"size": "7"}, "is not a width and a height"),
         ({"size": "0.1x3"}, "from 1 to 60"),
         ({"dpi": 5}, "from 30 to 1200"),

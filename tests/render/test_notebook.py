@@ -85,10 +85,22 @@ def test_the_page_has_the_cells_of_the_terminal(name: str, results: dict[str, Re
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_in_a_terminal_a_result_is_its_tables(name: str, results: dict[str, Result]) -> None:
-    assert repr(results[name]) == str(results[name])
-    assert "\x1b" not in repr(results[name])
-    assert "settings=" not in repr(results[name])
+def test_printed_a_result_is_its_tables_and_its_repr_is_one_short_line(name: str, results: dict[str, Result]) -> None:
+    text, short = str(results[name]), repr(results[name])
+    assert "\x1b" not in text
+    assert text.count("\n") > 2
+    assert short.startswith(f"{name}(")
+    assert len(short) < 160
+    assert "\n" not in short
+    assert "settings=" not in text + short
+
+
+def test_a_repr_has_the_main_numbers(results: dict[str, Any]) -> None:
+    top = results["HessianResult"].lambda_max
+    assert repr(results["HessianResult"]) == f"HessianResult('sgd', lambda_max={top:.5g}, 3 eigenvalues, converged=True)"
+    assert repr(results["SharpnessResult"]) == "SharpnessResult('sgd', 2 readings)"
+    assert repr(results["CompareResult"]) == "CompareResult(2 rows)"
+    assert repr(results["PathResult"]).startswith("PathResult('sgd', 'fullbatch', path='linear', barrier=")
 
 
 def test_names_and_warnings_are_text_not_html(results: dict[str, Any]) -> None:
@@ -100,7 +112,7 @@ def test_names_and_warnings_are_text_not_html(results: dict[str, Any]) -> None:
     assert "&lt;b&gt;&amp;" in page
     assert "<b>&" not in page
     assert "warning: the loss &lt;is&gt; &amp; odd" in page
-    assert "warning: the loss <is> & odd" in repr(replace(result, warnings=("the loss <is> & odd",)))
+    assert "warning: the loss <is> & odd" in str(replace(result, warnings=("the loss <is> & odd",)))
 
 
 def test_figures_are_shown_and_can_be_saved(results: dict[str, Any], tmp_path: Path) -> None:

@@ -49,12 +49,12 @@ def test_with_batch_norm_the_block_is_part_of_the_method():
     assert _plan("fullbatch", has_batch_norm=True).chunk_size == 128
     assert _plan("fullbatch", has_batch_norm=True, ghost_bn=32).chunk_size == 32
     assert _plan("sgd", has_batch_norm=True, batch_size=2000, ghost_bn=128).chunk_size == 128
-    with pytest.raises(SettingsError, match="--ghost-bn"):
+    with pytest.raises(SettingsError, match="ghost_bn"):
         _plan("sgd", has_batch_norm=True, chunk_size=32)
 
 
 def test_a_batch_larger_than_the_data_is_refused():
-    with pytest.raises(SettingsError, match="--batch-size 20000"):
+    with pytest.raises(SettingsError, match="batch_size=20000"):
         _plan("sgd", batch_size=20_000)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from torch import Tensor, nn
 
@@ -33,6 +33,7 @@ from sharpcli.objective import Evaluation, Objective
 from sharpcli.results import CompareResult, CompareRow
 from sharpcli.runtime import Runtime
 from sharpcli.settings import CompareSettings, HessianSettings, SharpnessSettings, chosen
+from sharpcli.settings.options import CompareOptions
 
 _PARTS = {"open": 1.0, "plan": 2.0, "search": 12.0, "verify": 1.0, "ε-sharpness draw": 30.0}  # Work in products.
 _LOSS_RATIO = 2.0  # Train losses that differ by more than this are not comparable: curvature decreases with the loss.
@@ -44,7 +45,7 @@ def compare(
     *,
     init: str | Path | nn.Module | Mapping[str, Tensor] | None = None,
     settings: CompareSettings | None = None,
-    **options: object,
+    **options: Unpack[CompareOptions],
 ) -> CompareResult:
     """Measure losses, gap, λmax, φ and distance of every checkpoint.
 
@@ -66,10 +67,11 @@ def compare(
         SharpcliError: Settings, input or numbers are unusable; see `sharpcli.errors`.
         IncompleteError: A checkpoint has failed; the error holds the result for the checkpoints before it.
     """
+    named: dict[str, object] = {**options}
     if isinstance(init, str | Path):
-        options, init = {**options, "init": str(init)}, None
-    places, options = live_or_files(checkpoints, data, options)
-    settings = chosen(CompareSettings, settings, options)
+        named["init"], init = str(init), None
+    places, given = live_or_files(checkpoints, data, named)
+    settings = chosen(CompareSettings, settings, given)
     start = None if init is None else weights_in_memory(init)
     if not places:
         raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")

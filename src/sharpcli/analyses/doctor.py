@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
@@ -19,6 +20,7 @@ from sharpcli.random_states import random_states_kept
 from sharpcli.results import DeviceRow, DoctorResult, PlaceRow
 from sharpcli.runtime import Runtime, exact_arithmetic, provenance
 from sharpcli.settings import DoctorSettings, chosen
+from sharpcli.settings.options import DoctorOptions
 
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "matplotlib", "safetensors", "typer", "rich")
 _OPTIONAL = ("timm", "transformers", "lightning", "pandas", "curvlinops-for-pytorch", "hessian-eigenthings")
@@ -26,7 +28,7 @@ _SIZE, _SECONDS = 1024, 0.2  # Side of the matrices, and time of a measurement.
 _LITTLE = 2 * 2**30  # Bytes of free memory below which more products are computed than necessary.
 
 
-def doctor(*, settings: DoctorSettings | None = None, **options: object) -> DoctorResult:
+def doctor(*, settings: DoctorSettings | None = None, **options: Unpack[DoctorOptions]) -> DoctorResult:
     """Return what sharpcli finds on this machine. Nothing is installed, downloaded or written.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import nn
@@ -12,11 +13,12 @@ from sharpcli import checkpoints
 from sharpcli.analyses.provenance import recording
 from sharpcli.errors import InputError, SettingsError, closest
 from sharpcli.inputs import select
-from sharpcli.loading import LoadedCheckpoint, load_checkpoint, output_difference
+from sharpcli.loading import LoadedCheckpoint, load_checkpoint, output_difference, require_path
 from sharpcli.modules import private_copy
 from sharpcli.parameters import ParameterSpace
 from sharpcli.results import ReparamResult
 from sharpcli.settings import ReparamSettings, chosen
+from sharpcli.settings.options import ReparamOptions
 
 _SAMPLES = 64
 _AGREEMENT = 1e-4  # Largest allowed difference, relative to the largest output; weights are rounded to the type of the file.
@@ -25,7 +27,7 @@ _Convolution = nn.modules.conv._ConvNd
 
 
 def reparam(
-    source: str | Path, target: str | Path, settings: ReparamSettings | None = None, **options: object
+    source: str | Path, target: str | Path, settings: ReparamSettings | None = None, **options: Unpack[ReparamOptions]
 ) -> ReparamResult:
     """Multiply one layer by a factor and compensate the factor in the next layer, or multiply the logits; check the outputs.
 
@@ -49,6 +51,8 @@ def reparam(
         Dinh et al., Sharp Minima Can Generalize For Deep Nets, ICML 2017, section 5.
     """
     settings = chosen(ReparamSettings, settings, options)
+    for place in (source, target):
+        require_path(place)
     if Path(target).suffix == ".safetensors":
         raise SettingsError("reparam writes PyTorch files only, not safetensors.", "Give a name that ends in .pt.")
     if Path(target).exists():

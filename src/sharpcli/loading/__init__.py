@@ -6,7 +6,7 @@ from sharpcli.loading.live import LiveModel, Place, live_or_file, live_or_files,
 from sharpcli.loading.loss_check import check_loss, losses_agree, stored_loss
 from sharpcli.loading.model import num_outputs, output_difference
 from sharpcli.loading.named_model import named_model
-from sharpcli.loading.paths import checkpoint_paths, each_checkpoint
+from sharpcli.loading.paths import checkpoint_paths, each_checkpoint, require_path
 from sharpcli.loading.subject import label, subject_of
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "LoadedCheckpoint",
     "Place",
     "check_loss",
+    "require_path",
     "checkpoint_paths",
     "each_checkpoint",
     "label",

@@ -117,6 +117,11 @@ def live_or_file(
         SettingsError: The arguments contradict each other: a model without data, a model and the option "model", data in
             memory for a file, or a name for a file. Or `checkpoint` is neither a path nor a model.
     """
+    if isinstance(checkpoint, list | tuple | set):
+        raise SettingsError(
+            f"One checkpoint is needed, but a {type(checkpoint).__name__} is given.",
+            "Call the function for each of them; hessian_all() and compare() take several.",
+        )
     given = [checkpoint] if name is None else {name: checkpoint}
     (place,), named = live_or_files(given, data, options, needs_data=needs_data)
     return place, named

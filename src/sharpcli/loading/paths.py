@@ -7,9 +7,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from sharpcli import checkpoints, progress
+from sharpcli.errors import SettingsError
 from sharpcli.loading.live import LiveModel, Place
 
 _Place = TypeVar("_Place", bound=Place)
+
+
+def require_path(place: object) -> None:
+    """Refuse what is not the path of one file or folder.
+
+    Raises:
+        SettingsError: It is something else, such as a list.
+    """
+    if not isinstance(place, str | Path):
+        raise SettingsError(f"The path of one file is needed, but a {type(place).__name__} is given.", "Give a text or a Path.")
 
 
 def checkpoint_paths(places: Sequence[_Place]) -> list[_Place]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
+from sharpcli.errors import in_python
 from sharpcli.optional import required
 from sharpcli.render.console import console, write_message
 from sharpcli.render.figures import figure_of
@@ -37,14 +38,14 @@ def text(result: Result) -> str:
     width = console(sys.stdout).width
     to = Console(file=buffer, width=width, color_system=None, force_jupyter=False, highlight=False, markup=False)
     for warning in result.warnings:
-        write_message(to, warning, "warning")
+        write_message(to, in_python(warning), "warning")
     show([result], to)
     return buffer.getvalue().rstrip("\n")
 
 
 def html(result: Result) -> str:
     """Return a result as HTML, with its warnings; colours are those of the notebook."""
-    warnings = "".join(f'<p style="{_STYLES["yellow"]}">warning: {escape(text)}</p>' for text in result.warnings)
+    warnings = "".join(f'<p style="{_STYLES["yellow"]}">warning: {escape(in_python(text))}</p>' for text in result.warnings)
     return f"<div>{warnings}{''.join(_part(part) for part in parts_of([result]))}</div>"
 
 

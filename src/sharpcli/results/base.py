@@ -6,7 +6,7 @@ import importlib
 import json
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 SCHEMA = "sharpcli/2"
 
@@ -61,6 +61,7 @@ class Conditions:
 class Result:
     """Base class of all results, with settings and provenance."""
 
+    _headline: ClassVar[tuple[str, ...]] = ()  # Names of the fields that `repr` shows.
     settings: dict[str, Any]
     provenance: dict[str, Any]
     seconds: float
@@ -103,6 +104,11 @@ class Result:
         return _presentation().figure([self, *others], style, size)
 
     def __repr__(self) -> str:
+        """Return the kind of the result and its main numbers on one line; `print` shows the tables."""
+        parts = (_in_short(name, getattr(self, name)) for name in self._headline)
+        return f"{type(self).__name__}({', '.join(part for part in parts if part)})"
+
+    def __str__(self) -> str:
         """Return the tables of the result, as the command line prints them."""
         text: str = _presentation().text(self)
         return text
@@ -111,6 +117,15 @@ class Result:
         """Return the tables of the result as HTML, for a notebook."""
         page: str = _presentation().html(self)
         return page
+
+
+def _in_short(name: str, value: Any) -> str:
+    """Return a field for `repr`: checkpoints by their label, tuples by their length; "" for an empty tuple."""
+    if isinstance(value, Subject):
+        return repr(value.label)
+    if isinstance(value, tuple):
+        return f"{len(value)} {name}" if value else ""
+    return f"{name}={value:.5g}" if isinstance(value, float) else f"{name}={value!r}"
 
 
 def _presentation() -> Any:

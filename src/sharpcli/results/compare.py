@@ -37,6 +37,7 @@ class CompareRow:
 class CompareResult(Result):
     """One row per checkpoint; the numbers of samples are None if they differ between rows."""
 
+    _headline = ("rows",)
     rows: tuple[CompareRow, ...]
     epsilon: float
     num_train: int | None

@@ -89,6 +89,7 @@ class DistanceResult(Result):
     `ties` maps further names of tied parameters to the name that is counted.
     """
 
+    _headline = ("checkpoint", "distance", "relative")
     checkpoint: Subject
     reference: str
     num_parameters: int

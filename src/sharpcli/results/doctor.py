@@ -41,6 +41,7 @@ class DoctorResult(Result):
     known. `advice` is what would make analyses faster.
     """
 
+    _headline = ("devices", "advice")
     versions: dict[str, str | None]
     system: str
     processor: str

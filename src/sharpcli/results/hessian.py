@@ -182,6 +182,7 @@ class HessianResult(Result):
     with its momentum, see `Preconditioner`; `momentum_threshold` is then None.
     """
 
+    _headline = ("checkpoint", "lambda_max", "eigenvalues", "converged")
     checkpoint: Subject
     conditions: Conditions
     operator: str

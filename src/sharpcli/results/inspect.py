@@ -54,6 +54,7 @@ class RunRow:
 class RunsResult(Result):
     """The runs in a folder, or one that has no final weights."""
 
+    _headline = ("folder", "rows")
     folder: str
     rows: tuple[RunRow, ...]
 
@@ -72,6 +73,7 @@ class InspectResult(Result):
     `cost` is None if the file cannot be analysed.
     """
 
+    _headline = ("checkpoint", "num_parameters", "analysable")
     checkpoint: Subject
     container: str
     num_tensors: int

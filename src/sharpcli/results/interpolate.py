@@ -48,6 +48,7 @@ class PathResult(Result):
     `aligned_share` is the share of hidden units of the end that the alignment with the start has permuted.
     """
 
+    _headline = ("start", "end", "path", "barrier")
     start: Subject
     end: Subject
     path: str

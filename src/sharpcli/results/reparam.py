@@ -11,6 +11,7 @@ from sharpcli.results.base import Result, Subject
 class ReparamResult(Result):
     """The rescaled layer; `difference` is the largest deviation from the expected outputs, relative to the largest output."""
 
+    _headline = ("written", "layer", "factor")
     checkpoint: Subject
     written: str
     layer: str

@@ -79,6 +79,7 @@ class MeasureRow:
 class MeasuresResult(Result):
     """Every measure."""
 
+    _headline = ("rows",)
     rows: tuple[MeasureRow, ...]
 
     def records(self) -> list[dict[str, Any]]:
@@ -90,6 +91,7 @@ class MeasuresResult(Result):
 class SharpnessResult(Result):
     """Keskar's ε-sharpness for each box size and subspace, and the readings of other measures."""
 
+    _headline = ("checkpoint", "measurements", "readings")
     checkpoint: Subject
     conditions: Conditions
     loss: float

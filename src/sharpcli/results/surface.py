@@ -27,6 +27,7 @@ class SurfaceResult(Result):
     for all other planes.
     """
 
+    _headline = ("checkpoint", "loss_at_origin", "alphas", "betas")
     checkpoint: Subject
     conditions: Conditions
     batch_norm: str

@@ -39,6 +39,7 @@ class TrainRow:
 class TrainResult(Result):
     """One row per run, and the next commands; `init_sha256` is None if the runs started from different weights."""
 
+    _headline = ("run", "rows")
     run: str
     init_sha256: str | None
     num_parameters: int
@@ -71,6 +72,7 @@ class RecipeRow:
 class RecipesResult(Result):
     """All recipes of `train`."""
 
+    _headline = ("rows",)
     rows: tuple[RecipeRow, ...]
 
     def records(self) -> list[dict[str, Any]]:

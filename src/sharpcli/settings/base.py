@@ -30,6 +30,7 @@ REPEATED = (
 )  # Options that are repeated for several values; other tuples are one text with commas.
 
 
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
 _Settings = TypeVar("_Settings")
 
 
@@ -38,7 +39,7 @@ def option(default: Any, text: str, metavar: str | None = None, panel: str | Non
     return field(default=default, metadata={"help": text, "metavar": metavar, "panel": panel})
 
 
-def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str, Any]) -> _Settings:
+def chosen(kind: type[_Settings], settings: _Settings | None, options: Mapping[str, object]) -> _Settings:
     """Return settings that are given as an object, or as values of their fields.
 
     Raises:
@@ -50,7 +51,7 @@ def chosen(kind: type[_Settings], settings: _Settings | None, options: dict[str,
     for name in options:
         if name not in known:
             raise SettingsError(f"There is no setting called '{name}'.", closest(name, known))
-    return settings if settings is not None else kind(**options)
+    return settings if settings is not None else cast("Any", kind)(**options)
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -61,10 +62,11 @@ def _fits(value: object, hint: Any) -> bool:
     return isinstance(value, kinds) or (isinstance(value, int) and float in kinds)
 
 
-def _wrong_type(name: str, value: object) -> SettingsError:
+def _wrong_type(name: str, value: object, hint: Any) -> SettingsError:
+    kinds = [_KINDS[kind] for kind in get_args(hint) or (hint,) if kind in _KINDS]
+    several = "one or several of: " if isinstance(hint, types.GenericAlias) else ""
     return SettingsError(
-        f"--{name.replace('_', '-')} cannot be {value!r}: it has the wrong type.",
-        "See --help of the command for the values that it takes.",
+        f"--{name.replace('_', '-')} cannot be {value!r}: it has the wrong type.", f"It takes {several}{' or '.join(kinds)}."
     )
 
 
@@ -180,10 +182,10 @@ class SubjectSettings:
                 try:
                     value = tuple(kind(item) for item in several)
                 except (TypeError, ValueError):
-                    raise _wrong_type(name, value) from None
+                    raise _wrong_type(name, value, hint) from None
                 object.__setattr__(self, name, value)
             elif not _fits(value, hint):
-                raise _wrong_type(name, value)
+                raise _wrong_type(name, value, hint)
             if value == "" or (isinstance(value, tuple) and "" in value):
                 word = name.replace("_", "-")
                 raise SettingsError(f"--{word} is empty or has an empty part.", f"Give --{word} a value, or leave it out.")

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from sharpcli.loading import LiveModel, Place, live_or_file, named_model, subjec
 from sharpcli.results import Displacement, DistanceResult, Growth, LayerDistance, Trajectory
 from sharpcli.runtime import Runtime
 from sharpcli.settings import DistanceSettings, chosen
+from sharpcli.settings.options import DistanceOptions
 
 
 class _Line(TypedDict):
@@ -35,7 +36,7 @@ def distance(
     init: str | Path | nn.Module | Mapping[str, Tensor] | None = None,
     *,
     settings: DistanceSettings | None = None,
-    **options: object,
+    **options: Unpack[DistanceOptions],
 ) -> DistanceResult:
     """Measure ‖w - w₀‖₂ over all parameters, in float64; a tied tensor counts once, buffers do not count.
 
@@ -60,10 +61,11 @@ def distance(
     References:
         Hoffer et al., NeurIPS 2017, section 4 (distance over all weights, not one tensor).
     """
+    named: dict[str, object] = {**options}
     if isinstance(init, str | Path):
-        options, init = {**options, "init": str(init)}, None
-    place, options = live_or_file(checkpoint, None, options, needs_data=False)
-    settings = chosen(DistanceSettings, settings, options)
+        named["init"], init = str(init), None
+    place, given = live_or_file(checkpoint, None, named, needs_data=False)
+    settings = chosen(DistanceSettings, settings, given)
     runtime = Runtime.open(settings.device, settings.dtype)
     with recording(settings) as record:
         steps, model = list[Checkpoint](), None

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
@@ -45,6 +45,7 @@ from sharpcli.loading import (
 )
 from sharpcli.results import HessianResult, Layer
 from sharpcli.settings import HessianSettings, chosen
+from sharpcli.settings.options import HessianOptions
 
 _REPEATS = {"float32": 1e-5, "float64": 1e-9}  # Largest relative difference of two losses that rounding can explain.
 
@@ -55,7 +56,7 @@ def hessian(
     *,
     name: str | None = None,
     settings: HessianSettings | None = None,
-    **options: object,
+    **options: Unpack[HessianOptions],
 ) -> HessianResult:
     """Compute eigenvalues of the Hessian (or another curvature matrix) of the mean loss, with residual, interval and verdict.
 
@@ -79,8 +80,8 @@ def hessian(
     References:
         Pearlmutter 1994 (products); Golub and Van Loan, section 10.1 (Lanczos); docs/trust.md (verdicts).
     """
-    place, options = live_or_file(checkpoint, data, options, name=name)
-    settings = chosen(HessianSettings, settings, options)
+    place, given = live_or_file(checkpoint, data, options, name=name)
+    settings = chosen(HessianSettings, settings, given)
     if settings.split == "both" or settings.along_run:
         raise SettingsError("hessian() takes one checkpoint and one split.", "Use hessian_all() for several.")
     with _held(settings):
@@ -92,7 +93,7 @@ def hessian_all(
     data: object = None,
     *,
     settings: HessianSettings | None = None,
-    **options: object,
+    **options: Unpack[HessianOptions],
 ) -> list[HessianResult]:
     """Run `hessian` for several checkpoints, for all saved steps of runs, and for both splits.
 
@@ -107,8 +108,8 @@ def hessian_all(
         SharpcliError: As for `hessian`; also if `vectors` names a file, but there are several analyses.
         IncompleteError: An analysis has failed; the error holds the results that are complete.
     """
-    places, options = live_or_files(checkpoints, data, options)
-    settings = chosen(HessianSettings, settings, options)
+    places, given = live_or_files(checkpoints, data, options)
+    settings = chosen(HessianSettings, settings, given)
     splits = ("train", "test") if settings.split == "both" else (settings.split,)
     steps_of = [_saved(place) if settings.along_run else [place] for place in checkpoint_paths(places)]
     count = len(splits) * sum(map(len, steps_of))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
@@ -13,17 +14,29 @@ from sharpcli.analyses.provenance import recording
 from sharpcli.checkpoints import Checkpoint, Parts
 from sharpcli.errors import NumericalError, SharpcliError
 from sharpcli.inputs import described_shapes
-from sharpcli.loading import LoadedCheckpoint, load_data, losses_agree, named_model, rebuild, stored_loss, subject_of
+from sharpcli.loading import (
+    LoadedCheckpoint,
+    load_data,
+    losses_agree,
+    named_model,
+    rebuild,
+    require_path,
+    stored_loss,
+    subject_of,
+)
 from sharpcli.plausibility import implausible
 from sharpcli.preconditions import require_function
 from sharpcli.results import Check, HessianCost, InspectResult, RunRow, RunsResult
 from sharpcli.settings import InspectSettings, chosen
+from sharpcli.settings.options import InspectOptions
 
 _OPTIONAL = "initial weights"
 _FITS = "weights fit the model"
 
 
-def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **options: object) -> InspectResult | RunsResult:
+def inspect(
+    checkpoint: str | Path, settings: InspectSettings | None = None, **options: Unpack[InspectOptions]
+) -> InspectResult | RunsResult:
     """Open a file safely, list its contents, and do the checks that an analysis would do.
 
     Args:
@@ -39,6 +52,7 @@ def inspect(checkpoint: str | Path, settings: InspectSettings | None = None, **o
         InputError: The file cannot be read. A check that fails raises no error.
     """
     settings = chosen(InspectSettings, settings, options)
+    require_path(checkpoint)
     run = checkpoints.run_in(checkpoint)
     listed = list(checkpoints.runs_below(checkpoint)) if run is None else [] if run.state == "finished" else [run.folder]
     with recording(settings) as record:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import numpy
 from torch import nn
@@ -27,6 +28,7 @@ from sharpcli.models.output import chosen_output
 from sharpcli.objective import Evaluation
 from sharpcli.results import PathResult
 from sharpcli.settings import InterpolateSettings, chosen
+from sharpcli.settings.options import InterpolateOptions
 
 _SAMPLES = 64
 _SELF_CHECK = 1e-5  # Relative difference of outputs that is allowed after the units are permuted.
@@ -34,12 +36,12 @@ _SELF_CHECK = 1e-5  # Relative difference of outputs that is allowed after the u
 
 def interpolate(
     start: str | Path | nn.Module,
-    end: str | Path | nn.Module,
+    end: str | Path | nn.Module | None = None,
     data: object = None,
     *,
     names: tuple[str, str] | None = None,
     settings: InterpolateSettings | None = None,
-    **options: object,
+    **options: Unpack[InterpolateOptions],
 ) -> PathResult:
     """Evaluate the loss along a path from one checkpoint (α = 0) to another (α = 1).
 
@@ -50,7 +52,7 @@ def interpolate(
 
     Args:
         start: A, a file, a run folder, or a model in memory, which is not changed.
-        end: B, of the same architecture.
+        end: B, of the same architecture; it must be given.
         data: For two models, or the name of a data set; see `hessian`.
         names: Names of two models in memory in the result.
         settings: Settings of the path.
@@ -61,6 +63,7 @@ def interpolate(
         between the ends is not finite.
 
     Raises:
+        SettingsError: One end is missing.
         InputError: Architectures, losses or data differ.
         NumericalError: The loss at an end of the path differs from the loss of the checkpoint itself.
         IncompleteError: The curvature along the path has failed; the error holds the result without it.
@@ -69,11 +72,13 @@ def interpolate(
     References:
         Keskar et al., ICLR 2017, figures 3 and 7. Garipov et al. 2018 for the statistics.
     """
+    if end is None or isinstance(start, list | tuple):
+        raise SettingsError("A path has two ends, one checkpoint each.", "Write interpolate(start, end).")
     if names is not None and names[0] == names[1]:
         raise SettingsError("Both ends have the same name.", "Give two different names.")
     ends = [start, end] if names is None else dict(zip(names, (start, end), strict=True))
-    places, options = live_or_files(ends, data, options)
-    settings = chosen(InterpolateSettings, settings, options)
+    places, given = live_or_files(ends, data, options)
+    settings = chosen(InterpolateSettings, settings, given)
     with recording(settings) as record, progress.task("interpolation", parts=_parts(settings)):
         first, second = (load_checkpoint(place, settings) for place in places)
         require_compatible(first, second)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 from torch import nn
 
@@ -17,6 +18,7 @@ from sharpcli.loading import check_loss, live_or_file, load_checkpoint
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.results import Reading, SharpnessResult
 from sharpcli.settings import SharpnessSettings, chosen
+from sharpcli.settings.options import SharpnessOptions
 
 
 def sharpness(
@@ -25,7 +27,7 @@ def sharpness(
     *,
     name: str | None = None,
     settings: SharpnessSettings | None = None,
-    **options: object,
+    **options: Unpack[SharpnessOptions],
 ) -> SharpnessResult:
     """Measure Keskar's ε-sharpness φ(ε, A) for each requested box size and subspace, or the named measures.
 
@@ -47,8 +49,8 @@ def sharpness(
     References:
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.
     """
-    place, options = live_or_file(checkpoint, data, options, name=name)
-    settings = chosen(SharpnessSettings, settings, options)
+    place, given = live_or_file(checkpoint, data, options, name=name)
+    settings = chosen(SharpnessSettings, settings, given)
     wanted = requested_measures(settings.measure)
     with recording(settings) as record:
         loaded = load_checkpoint(place, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy
 from torch import nn
@@ -31,6 +31,7 @@ from sharpcli.loading import (
 from sharpcli.objective import Objective
 from sharpcli.results import Mark, SurfaceResult
 from sharpcli.settings import SurfaceSettings, chosen
+from sharpcli.settings.options import SurfaceOptions
 
 _MARGIN = 0.25  # Fraction of the extent of the marks that is added on each side, if no range is given.
 
@@ -40,7 +41,7 @@ def surface(
     data: object = None,
     *,
     settings: SurfaceSettings | None = None,
-    **options: object,
+    **options: Unpack[SurfaceOptions],
 ) -> SurfaceResult:
     """Evaluate the loss on a grid in a plane.
 
@@ -64,8 +65,8 @@ def surface(
     References:
         Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018.
     """
-    places, options = live_or_files(checkpoints, data, options)
-    settings = chosen(SurfaceSettings, settings, options)
+    places, given = live_or_files(checkpoints, data, options)
+    settings = chosen(SurfaceSettings, settings, given)
     places = checkpoint_paths(places)
     if len(places) not in (1, 3):
         raise SettingsError(

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from sharpcli import files, processes, progress
 from sharpcli.analyses.partial_results import run_each
@@ -16,6 +16,7 @@ from sharpcli.code_specs import code_options
 from sharpcli.errors import IncompleteError
 from sharpcli.results import TrainResult, TrainRow
 from sharpcli.settings import TrainSettings, chosen
+from sharpcli.settings.options import TrainOptions
 from sharpcli.training.planned_run import PlannedRun
 from sharpcli.training.resuming import adding_resume_command, names_of_given, resumed_settings, run_folders
 from sharpcli.training.setup import TrainingSetup
@@ -38,7 +39,7 @@ _SHARED = (
 )
 
 
-def train(settings: TrainSettings | None = None, **options: object) -> TrainResult:
+def train(settings: TrainSettings | None = None, **options: Unpack[TrainOptions]) -> TrainResult:
     """Train one model in every requested mode or recipe, all from the same initial weights.
 
     Args:
