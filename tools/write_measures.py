@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sharpcli import plugins
-from sharpcli.analyses.sharpness.measuring import measures
+from sharpcli.analyses.sharpness.listing import measures
 
 DOC = Path(__file__).parents[1] / "docs" / "measures.md"
 KINDS = ("rescaled ReLU pairs", "rescaled layers before BatchNorm", "rescaled logits")

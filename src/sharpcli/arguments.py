@@ -78,6 +78,11 @@ def require_at_least(name: str, value: float, minimum: float) -> None:
         raise SettingsError(f"The option {name} is {value}, below {minimum}.", f"Raise {name}.")
 
 
+def typed(value: object) -> str:
+    """Return the value of an option as a user types it."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _literal(text: str) -> object:
     try:
         with warnings.catch_warnings():

@@ -18,7 +18,8 @@ _OWN = {"sharpcli", "torch", "torchvision", "numpy", "scipy", "safetensors", "ma
 # An option in a message, perhaps with its value; or a command, which stays as it is.
 _OPTION = re.compile(
     r"('?sharpcli [a-z]+[^'\n]*'?)|(?<![\w-])--(no-)?(?!help\b)([a-z][a-z0-9]*(?:-[a-z0-9]+)*)"
-    r"(?: (-?\d[\w+-]*(?:\.\d[\w+-]*)?|[A-Z][A-Z]+\b)| (float32|float64|auto|cpu|recompute|eval|batch|random|both|off|[a-z_]+=\w+)\b)?"
+    r"(?: (-?\d[\w+-]*(?:\.\d[\w+-]*)?|[A-Z][A-Z]+\b)"
+    r"| (float32|float64|auto|cpu|recompute|eval|batch|random|both|off|[a-z_]+=\w+)\b)?"
 )
 
 # Parts of messages when memory runs out: of CPU allocators on Linux and Windows, memory maps, shared libraries and threads.

@@ -182,3 +182,28 @@ def test_a_wrong_value_of_the_command_line_is_not_the_fault_of_the_file(place: P
     assert "sharpcli.toml: " not in answer.stderr
     (place / "sharpcli.toml").write_text("[hessian]\ntopk = 0\n")
     assert "error: sharpcli.toml: --topk" in sharpcli("hessian", "a.pt").stderr
+
+
+def test_the_environment_sets_options_of_the_machine(
+    place: Path, sharpcli: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ("hessian", "a.pt", "--task", "mine.py", "--topk", 1)
+    (tmp_path / "sharpcli.toml").write_text('memory = "1GiB"\ndata-root = "here"\n')
+    monkeypatch.setenv("SHARPCLI_DEVICE", "cpu")
+    monkeypatch.setenv("SHARPCLI_MEMORY", "2GiB")
+    monkeypatch.setenv("SHARPCLI_SEED", "7")  # A number that changes answers is no option of a machine.
+    found = sources(sharpcli, *words)
+    assert found["device"] == ("cpu", "SHARPCLI_DEVICE")
+    assert found["memory"] == ("2GiB", "SHARPCLI_MEMORY")
+    assert found["data_root"] == ("here", "sharpcli.toml")
+    assert found["seed"] == (0, "default")
+    assert sources(sharpcli, *words, "--memory", "3GiB")["memory"] == ("3GiB", "command line")
+    told = sharpcli(*words).stderr.splitlines()
+    assert told[0] == (
+        "note: --data-root from sharpcli.toml in this folder; --device cpu from SHARPCLI_DEVICE; "
+        "--memory 2GiB from SHARPCLI_MEMORY."
+    )
+    monkeypatch.setenv("SHARPCLI_MEMORY", "much")
+    refused = sharpcli(*words)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: SHARPCLI_MEMORY: --memory 'much' is not a size.")

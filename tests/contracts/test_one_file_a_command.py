@@ -17,7 +17,7 @@ from sharpcli.render import figures, tables
 
 SOURCE = Path(sharpcli.__file__).parent
 COMMANDS = ("compare", "distance", "doctor", "hessian", "inspect", "interpolate", "reparam", "sharpness", "surface", "train")
-DRAWN = ("compare", "distance", "hessian", "interpolate", "surface")
+DRAWN = ("compare", "distance", "hessian", "interpolate", "sharpness", "surface")
 # Files that belong to no command, by folder.
 SHARED = {
     "cli": {

@@ -69,6 +69,16 @@ def test_help_and_version_load_nothing_heavy(words: list[str]) -> None:
     assert not loaded & HEAVY
 
 
+@pytest.mark.parametrize(
+    "words", [["sharpness", "--list"], ["train", "--list-recipes"], ["sharpness", "--list", "--json"]], ids=" ".join
+)
+def test_a_list_of_what_there_is_loads_nothing_heavy(words: list[str]) -> None:
+    exit_code, loaded, printed = probe(RUN.format(words=words))
+    assert exit_code == 0
+    assert "worst-case" in printed or "keskar-sb" in printed
+    assert not loaded & HEAVY
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     _, loaded, printed = probe("import sharpcli; assert 'hessian' in sharpcli.__all__")
     assert "sharpcli" in loaded

@@ -50,6 +50,18 @@ def test_a_measure_says_what_it_is(name: str):
         assert requested_measures([f"{name}:{text}"])[0].options == options
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_read_without_running_it_says_the_same(name: str):
+    """`sharpness --list` reads files, since loading torch takes longer than a second."""
+    plug_in, read = plugins.load("measures", name), plugins.described("measures", name, "read")
+    for word in ("DEFINITION", "INVARIANT", "MISLEADS", "COST", "VARIANTS"):
+        assert read.constants[word] == getattr(plug_in, word)
+    parameters = list(inspect.signature(plug_in.read).parameters.values())
+    assert read.defaults == {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+    assert list(read.defaults) == [one.name for one in parameters[2:]]
+    assert read.docstring == inspect.getdoc(plug_in)
+
+
 @pytest.mark.parametrize(("name", "variant"), VARIANTS, ids=named)
 def test_same_seed_same_answer_and_weights_untouched(name: str, variant: dict[str, Any]):
     problem = objective("conv")

@@ -18,7 +18,16 @@ import sharpcli
 from sharpcli.errors import SettingsError
 from sharpcli.render.figures import draw, figure_of
 from sharpcli.render.figures.hessian import draw_hessian
-from sharpcli.results import CompareResult, CompareRow, DistanceResult, Mark, PathResult, SurfaceResult
+from sharpcli.results import (
+    CompareResult,
+    CompareRow,
+    DistanceResult,
+    Mark,
+    PathResult,
+    Reading,
+    SharpnessResult,
+    SurfaceResult,
+)
 from sharpcli.settings.look import Look, look_of
 from tests.contracts.invented import Invented
 
@@ -191,6 +200,32 @@ def test_the_straight_path_is_the_linear_one(curve: PathResult):
     for own, straight in zip(linear.curves, curve.straight, strict=True):
         assert straight.loss == pytest.approx(own.loss, rel=1e-5)
         assert straight.barrier == pytest.approx(own.barrier, rel=1e-4)
+
+
+def test_measures_are_drawn_by_name_with_a_panel_for_each_unit():
+    source = Invented()
+    readings = [
+        source.instance(Reading, measure=name, label=f"{name} rho=1", unit=unit, value=value, standard_error=error)
+        for name, unit, value, error in (
+            ("a", "nats", 3.0, 0.5),
+            ("b", "%", 7.0, None),
+            ("c", "nats", 1.0, 0.1),
+            ("d", "%", None, None),
+        )
+    ]
+    results = [source.instance(SharpnessResult, measurements=(), readings=tuple(readings)) for _ in range(2)]
+    figure = figure_of(results)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["nats", "%"]
+    assert [[text.get_text() for text in axes.get_yticklabels()] for axes in figure.axes] == [
+        ["a rho=1", "c rho=1"],
+        ["b rho=1"],
+    ]
+    for line in [line for line in figure.axes[0].lines if line.get_marker() in "os"]:
+        assert list(line.get_xdata()) == [3.0, 1.0]
+        assert [round(place) for place in line.get_ydata()] == [0, 1]
+    bars = [bar[:, 0].tolist() for group in figure.axes[0].collections for bar in group.get_segments()]
+    assert bars == [[2.5, 3.5], [0.9, 1.1]] * 2
+    assert len(figure.legends[0].get_texts()) == 2
 
 
 def test_three_pairs_fit_on_a_page(curve: PathResult):

@@ -1,6 +1,7 @@
 """Values of options from other places than the command line: the file of a task, and `sharpcli.toml` in the working folder.
 
-The command line has priority over the task, the task over sharpcli.toml, and this file over the defaults. Code of the user
+The command line has priority over the task, the task over the variables SHARPCLI_DEVICE, SHARPCLI_DATA_ROOT and
+SHARPCLI_MEMORY of the environment, these over sharpcli.toml, and this file over the defaults. Code of the user
 is run only if the command line names it, so sharpcli.toml cannot name code.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +23,8 @@ from sharpcli.training.recipes import recipe_named
 DEFAULTS_FILE = "sharpcli.toml"
 _TASK = ("model", "data", "loss")
 _OF_EVERY_COMMAND = {entry.name for entry in dataclasses.fields(SubjectSettings)} - {"loss"}
+# Options of the machine, not of the question, that environment variables set.
+_VARIABLES = {name: f"SHARPCLI_{name.upper()}" for name in ("device", "data_root", "memory")}
 _NOT_A_DEFAULT = (
     "allow_pickle",
     "resume",
@@ -38,7 +42,8 @@ class Configuration:
 
     Attributes:
         values: By the name of the field.
-        sources: "command line", "task", "sharpcli.toml", "recipe NAME" or "default", by the name of the field.
+        sources: "command line", "task", the name of a variable, "sharpcli.toml", "recipe NAME" or "default", by the name of
+            the field.
     """
 
     values: dict[str, Any]
@@ -63,31 +68,38 @@ class Configuration:
         """
         sources = {name: "command line" if name in given else "default" for name in values}
         chosen = dict(values)
-        for place, named in ((DEFAULTS_FILE, _defaults(command, settings)), ("task", _of_task(task) if task else {})):
-            for name, value in named.items():
-                if place == DEFAULTS_FILE and "recipe" in given and name not in _OF_EVERY_COMMAND:
-                    continue  # A recipe on the command line has priority over the defaults of a folder.
-                if name in chosen and name not in given:
-                    chosen[name], sources[name] = value, place
+        for name, value in _defaults(command, settings).items():
+            if "recipe" in given and name not in _OF_EVERY_COMMAND:
+                continue  # A recipe on the command line has priority over the defaults of a folder.
+            if name not in given:
+                chosen[name], sources[name] = value, DEFAULTS_FILE
+        for name, variable in _VARIABLES.items():
+            if name in chosen and name not in given and os.environ.get(variable):
+                chosen[name], sources[name] = os.environ[variable], variable
+        for name, value in (_of_task(task) if task else {}).items():
+            if name in chosen and name not in given:
+                chosen[name], sources[name] = value, "task"
         return Configuration(chosen, sources)
 
     def settings(self, build: Callable[[dict[str, Any]], Any]) -> Any:
         """Return the settings made from the values.
 
         Raises:
-            SettingsError: A value is not valid. The message names sharpcli.toml if a value in it is the cause.
+            SettingsError: A value is not valid. The message names sharpcli.toml or the variable if that is the cause.
         """
         try:
             return build(self.values)
         except SettingsError as error:
-            others = {name: value for name, value in self.values.items() if self.sources[name] != DEFAULTS_FILE}
-            if len(others) == len(self.values):
-                raise
-            try:
-                build(others)
-            except SettingsError:
-                raise error from None
-            raise SettingsError(f"{DEFAULTS_FILE}: {error.message}", error.hint) from error
+            for place in (DEFAULTS_FILE, *_VARIABLES.values()):
+                others = {name: value for name, value in self.values.items() if self.sources[name] != place}
+                if len(others) == len(self.values):
+                    continue
+                try:
+                    build(others)
+                except SettingsError:
+                    continue
+                raise SettingsError(f"{place}: {error.message}", error.hint) from error
+            raise
 
     def with_recipe(self, chosen: Any) -> Configuration:
         """Return the values after the recipe of `train` has set what the user did not give, and their sources.
@@ -109,9 +121,15 @@ class Configuration:
         return Configuration(values | filled, sources | by_recipe)
 
     def note(self) -> str:
-        """Return a sentence about the values of sharpcli.toml; "" if there are none."""
+        """Return a sentence about the values of sharpcli.toml and of the environment; "" if there are none."""
         names = [f"--{name.replace('_', '-')}" for name, source in self.sources.items() if source == DEFAULTS_FILE]
-        return f"note: {', '.join(names)} from {DEFAULTS_FILE} in this folder." if names else ""
+        from_file = [f"{', '.join(names)} from {DEFAULTS_FILE} in this folder"] if names else []
+        from_variables = [
+            f"--{name.replace('_', '-')} {self.values[name]} from {source}"
+            for name, source in self.sources.items()
+            if source in _VARIABLES.values()
+        ]
+        return f"note: {'; '.join([*from_file, *from_variables])}." if from_file or from_variables else ""
 
 
 def _of_task(task: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from sharpcli.settings import REPEATED
 _NUMBERS = {float: "a number", int: "an integer", str: "a word"}
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print the main table as comma-separated values, with all digits.")]
 Plot = Annotated[str | None, typer.Option("--plot", help="Also write a figure to this png, pdf or svg file.", metavar="FILE")]
 Style = Annotated[
     str | None,
@@ -52,6 +53,7 @@ class Output:
 
     Attributes:
         json: Whether to write one JSON document.
+        csv: Whether to write the main table as comma-separated values.
         plot: File of a figure.
         style: How the figure looks.
         size: Its width and height in inches, such as "7x3.5".
@@ -65,6 +67,7 @@ class Output:
     """
 
     json: bool = False
+    csv: bool = False
     plot: str | None = None
     style: str | None = None
     size: str | None = None
@@ -92,6 +95,7 @@ def with_options(settings: type[Any], *, plot: bool, code: bool = True) -> Calla
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in _PASSED]
         answers = {
             "json": Json,
+            "csv": Csv,
             **({"plot": Plot, "style": Style, "size": Size, "dpi": Dpi} if plot else {}),
             "quiet": Quiet,
             "verbose": Verbose,

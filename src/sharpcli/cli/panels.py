@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 QUESTIONS = ("Is it sharp?", "What lies between?", "How far has it gone?", "Train", "Look inside")
 COMMON, MORE = "Common options", "More options"
-_LAST = ("json", "plot", "csv")  # Common options of every command, after its own.
+_LAST = ("plot", "json", "csv")  # Common options of every command, after its own.
 _OF_COMMAND = {
     "hessian": ("topk", "bottomk", "trace", "density", "per_layer", "along_run", "split", "samples"),
     "sharpness": ("measure", "list", "epsilon", "subspace", "split", "samples"),

@@ -197,6 +197,10 @@ def _joined() -> Iterator[None]:
 
 
 def _text(command: str, results: list[Any], how: Output, plural: str, streams: Streams, failed: IncompleteError | None) -> str:
+    if how.csv:
+        from sharpcli.results import comma_separated
+
+        return comma_separated(results)
     if how.json:
         from sharpcli.results import document
 
@@ -215,6 +219,8 @@ def _configured(
     command: str, settings: type[Any], values: dict[str, Any], how: Output, streams: Streams
 ) -> tuple[dict[str, Any], Any]:
     """Return the values of the options from all places, and the settings made from them; show them if this is asked."""
+    if how.json and how.csv:
+        raise SettingsError("--json and --csv are both given.", "Give one of the two.")
     configuration = Configuration.of(command, settings, values, how.given, how.task)
     chosen = configuration.settings(partial(build, settings))
     if how.show_config:

@@ -9,6 +9,7 @@ import typer
 
 from sharpcli.cli.options import with_options
 from sharpcli.cli.running import answer
+from sharpcli.errors import SettingsError
 from sharpcli.settings import SharpnessSettings
 
 NAME = "sharpness"
@@ -23,7 +24,7 @@ EXAMPLES = (
 )
 
 
-@with_options(SharpnessSettings, plot=False)
+@with_options(SharpnessSettings, plot=True)
 def command(
     checkpoints: Annotated[list[str] | None, typer.Argument(metavar="CKPT...", help="Checkpoint files or run folders.")] = None,
     values: Any = None,
@@ -33,11 +34,12 @@ def command(
 
     def compute(settings: SharpnessSettings) -> Iterable[Any]:
         if settings.list:
-            from sharpcli.analyses.sharpness.measuring import measures
+            if how.plot:
+                raise SettingsError("A list of measures cannot be drawn.", "Leave --plot or --list out.")
+            from sharpcli.analyses.sharpness.listing import measures
 
             return [measures()]
         from sharpcli.analyses.sharpness import sharpness
-        from sharpcli.errors import SettingsError
         from sharpcli.loading import each_checkpoint
 
         if not checkpoints:

@@ -71,7 +71,7 @@ def command(
 
     def compute(settings: TrainSettings) -> Sequence[Any]:
         if settings.list_recipes:
-            from sharpcli.analyses.train import recipes
+            from sharpcli.analyses.train.recipes import recipes
 
             return [recipes()]
         from sharpcli.analyses.train import train

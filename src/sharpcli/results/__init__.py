@@ -1,7 +1,7 @@
 """Results of the commands: plain numbers in frozen dataclasses, and versioned JSON. Standard library only."""
 
 from sharpcli.estimate import Estimate
-from sharpcli.results.base import SCHEMA, Conditions, Result, Subject, document, plain
+from sharpcli.results.base import SCHEMA, Conditions, Result, Subject, comma_separated, document, plain
 from sharpcli.results.compare import CompareResult, CompareRow
 from sharpcli.results.distance import Displacement, DistanceResult, Growth, GrowthFit, LayerDistance, Trajectory
 from sharpcli.results.doctor import DeviceRow, DoctorResult, PlaceRow
@@ -60,6 +60,7 @@ __all__ = [
     "Conditions",
     "Result",
     "SCHEMA",
+    "comma_separated",
     "document",
     "plain",
     "Estimate",

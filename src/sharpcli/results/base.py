@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
+import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
@@ -142,6 +145,36 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def comma_separated(results: Sequence[Result]) -> str:
+    """Return the main tables of the results as comma-separated values with one header, numbers with all digits.
+
+    Each row begins with the path of its checkpoint, or with those of both ends of its path. A value that is None or not
+    finite is empty, and one that is no number and no text is written as JSON.
+    """
+    rows = [_named(result) | row for result in results for row in result.records()]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    return buffer.getvalue()
+
+
+def _named(result: Result) -> dict[str, Any]:
+    """Return the paths of the weights of a result by the names of their fields, and the split if there is one."""
+    values = {entry.name: getattr(result, entry.name) for entry in fields(result)}
+    named = {name: value.path for name, value in values.items() if isinstance(value, Subject)}
+    split = next((value.split for value in values.values() if isinstance(value, Conditions)), None)
+    return named | ({} if split is None else {"split": split})
+
+
+def _cell(value: Any) -> object:
+    value = plain(value)
+    if value is None or isinstance(value, str | int | float):
+        return "" if value is None else str(value).lower() if isinstance(value, bool) else value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def document(command: str, results: list[Result], plural: str, *, status: str = "ok", several: bool = False) -> str:

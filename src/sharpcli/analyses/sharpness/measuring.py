@@ -11,14 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
-from sharpcli import __version__, plugins, progress
+from sharpcli import plugins, progress
 from sharpcli.analyses.partial_results import run_each
-from sharpcli.arguments import check_arguments, parse_arguments
+from sharpcli.arguments import check_arguments, parse_arguments, typed
 from sharpcli.errors import SettingsError
 from sharpcli.measures.critical_sharpness import Update
 from sharpcli.objective import Objective
-from sharpcli.results import MeasureRow, MeasuresResult, Reading
-from sharpcli.settings import SharpnessSettings
+from sharpcli.results import Reading
 from sharpcli.settings.losses import unit_logits
 
 _FOLDER = "measures"
@@ -38,7 +37,7 @@ class RequestedMeasure:
     @property
     def label(self) -> str:
         """The measure with the options that were given, as text that `requested_measures` reads."""
-        options = ",".join(f"{name}={_typed(value)}" for name, value in self.options.items())
+        options = ",".join(f"{name}={typed(value)}" for name, value in self.options.items())
         return f"{self.name}:{options}" if options else self.name
 
     def read(self, objective: Objective, theta: Tensor, seed: int, update: Update | None = None) -> Reading:
@@ -105,7 +104,7 @@ def _label(one: RequestedMeasure, reading: Reading) -> str:
     """Return the name of a measure with its size options, and with every option that differs from its default."""
     defaults = {name: option.default for name, option in inspect.signature(one.plug_in.read).parameters.items()}
     shown = {key: value for key, value in reading.options.items() if value != defaults[key] or key in _SIZES}
-    return " ".join([one.name, *(f"{key}={_typed(value)}" for key, value in shown.items())])
+    return " ".join([one.name, *(f"{key}={typed(value)}" for key, value in shown.items())])
 
 
 def applicable_measures(measures: Sequence[RequestedMeasure], objective: Objective) -> list[RequestedMeasure]:
@@ -132,37 +131,6 @@ def _obstacle(one: RequestedMeasure, objective: Objective) -> str:
     return ""
 
 
-def measures() -> MeasuresResult:
-    """Return every measure with its definition, invariances, cost, options and reference."""
-    rows = []
-    for name in plugins.names(_FOLDER):
-        plug_in = plugins.load(_FOLDER, name)
-        documentation = plug_in.__doc__ or ""
-        options = [
-            f"{option.name}={_typed(option.default)}"
-            for option in inspect.signature(plug_in.read).parameters.values()
-            if option.name not in _GIVEN
-        ]
-        rows.append(
-            MeasureRow(
-                name=name,
-                summary=plugins.summary(_FOLDER, name),
-                definition=plug_in.DEFINITION,
-                invariant="; ".join(
-                    f"{', '.join(what)}{f' ({when})' if when else ''}" for when, what in plug_in.INVARIANT.items()
-                )
-                or "nothing",
-                misleads=plug_in.MISLEADS,
-                cost=plug_in.COST,
-                options=", ".join(options),
-                reference=documentation.partition("Reference: ")[2].strip().replace("\n", " "),
-            )
-        )
-    return MeasuresResult(
-        settings=SharpnessSettings().to_dict(), provenance={"sharpcli": __version__}, seconds=0.0, rows=tuple(rows)
-    )
-
-
 def _pieces(options: str) -> list[str]:
     return [piece for piece in options.split(",") if piece.strip()]
 
@@ -170,7 +138,3 @@ def _pieces(options: str) -> list[str]:
 def _switch(value: object) -> object:
     """Convert the texts "true" and "false" of a command line to booleans."""
     return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
-
-
-def _typed(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

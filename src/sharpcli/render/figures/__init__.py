@@ -16,8 +16,9 @@ from sharpcli.render.figures.distance import draw_distances
 from sharpcli.render.figures.hessian import draw_hessian
 from sharpcli.render.figures.interpolate import draw_paths
 from sharpcli.render.figures.look import apply, own_style
+from sharpcli.render.figures.sharpness import draw_sharpness
 from sharpcli.render.figures.surface import draw_surface
-from sharpcli.results import CompareResult, DistanceResult, HessianResult, PathResult, Result, SurfaceResult
+from sharpcli.results import CompareResult, DistanceResult, HessianResult, PathResult, Result, SharpnessResult, SurfaceResult
 from sharpcli.settings.look import Look
 
 FORMATS = ("png", "pdf", "svg")
@@ -88,5 +89,6 @@ _DRAWERS: dict[type[Result], Callable[..., Figure]] = {
     PathResult: draw_paths,
     DistanceResult: draw_distances,
     CompareResult: draw_compare,
+    SharpnessResult: draw_sharpness,
     SurfaceResult: draw_surface,
 }
