@@ -8,6 +8,7 @@ A block of a document is
 
     <!-- figures
     name = COMMAND OPTIONS          a command of sharpcli, run with --json from the root of the project; one or more
+    name = text COMMAND OPTIONS     the same, and {name[lines][0]} is the first line that it prints on 96 columns
     slow                            it takes longer than 20 seconds (optional)
     within 0.05                     figures may differ by so large a share (optional; 0.002 otherwise)
     text with {name[rows][0][phi]:.4g} in place of figures
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import string
@@ -74,8 +76,10 @@ def blocks(document: str) -> Iterator[Block]:
 
 def run_command(words: tuple[str, ...]) -> Any:
     """Return the result of a command of sharpcli, run from the root of the project."""
+    is_text = words[0] == "text"
     done = subprocess.run(
-        [sys.executable, "-m", "sharpcli", *words, "--json"],
+        [sys.executable, "-m", "sharpcli", *(words[1:] if is_text else (*words, "--json"))],
+        env=os.environ | {"COLUMNS": "96"},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -84,7 +88,7 @@ def run_command(words: tuple[str, ...]) -> Any:
     )
     if done.returncode:
         raise SystemExit(f"sharpcli {shlex.join(words)}: exit code {done.returncode}\n{done.stderr}")
-    return json.loads(done.stdout)["result"]
+    return {"lines": done.stdout.splitlines()} if is_text else json.loads(done.stdout)["result"]
 
 
 def differences(block: Block, now: str, within: float | None = None) -> list[str]:

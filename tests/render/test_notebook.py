@@ -122,8 +122,8 @@ def test_figures_are_shown_and_can_be_saved(results: dict[str, Any], tmp_path: P
     assert image.imread(tmp_path / "p.png").std() > 0.05
     both = results["HessianResult"].plot(results["HessianResult"])
     assert len(both.axes) >= 2
-    with pytest.raises(SettingsError, match="There is no figure of SharpnessResult"):
-        results["SharpnessResult"].plot()
+    with pytest.raises(SettingsError, match="There is no figure of InspectResult"):
+        results["InspectResult"].plot()
     with pytest.raises(SettingsError, match="There is no figure of PathResult and HessianResult"):
         results["PathResult"].plot(results["HessianResult"])
 

@@ -28,6 +28,7 @@ class SubjectOptions(TypedDict, total=False):
     device: str
     dtype: str
     seed: int
+    deterministic: bool
 
 
 class AnalysisOptions(SubjectOptions, total=False):
@@ -196,5 +197,6 @@ class TrainOptions(SubjectOptions, total=False):
     augment_copies: int | None
     eval_every: int | None
     save_every: int | None
+    track: str | Sequence[str]
     track_sharpness: int | None
     state_seconds: float
