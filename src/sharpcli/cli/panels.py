@@ -36,12 +36,13 @@ _GROUPS: Mapping[str, Sequence[str]] = {
     MORE: (),
     "Model, data and loss": (
         "model", "model_arg", "num_classes", "weights", "ignore_keys", "allow_pickle", "data", "data_arg", "transform",
-        "data_root", "download", "loss", "output", "split", "samples", "task",
+        "data_root", "download", "loss", "output", "bn", "split", "samples", "task",
     ),
-    "Device and random numbers": ("device", "dtype", "seed"),
+    "Device and random numbers": ("device", "dtype", "seed", "deterministic"),
     "Look of the figure": ("style", "size", "dpi"),
     "Output": ("vectors", "strict", "show_config", "quiet", "verbose", "debug", "help"),
 }  # fmt: skip
+_ONLY_OF = {"Several runs": "train", "Updates": "train", "Which matrix": "hessian"}
 
 
 def panel_of(command: str, option: str, given: str | None = None) -> str:
@@ -56,9 +57,7 @@ def panel_of(command: str, option: str, given: str | None = None) -> str:
         return COMMON
     if given:
         return given
-    train = command == "train"
-    groups = _GROUPS if train else {name: names for name, names in _GROUPS.items() if name not in ("Several runs", "Updates")}
-    return next((name for name, names in groups.items() if option in names), MORE)
+    return next((name for name, names in _GROUPS.items() if option in names and _ONLY_OF.get(name, command) == command), MORE)
 
 
 def place_of(command: str, option: str, panel: str) -> tuple[int, int]:

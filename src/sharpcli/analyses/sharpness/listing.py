@@ -7,7 +7,7 @@ from sharpcli.arguments import typed
 from sharpcli.results import MeasureRow, MeasuresResult
 from sharpcli.settings import SharpnessSettings
 
-_GIVEN = ("objective", "theta", "seed")  # Arguments of a measure that are no options.
+GIVEN = ("objective", "theta", "seed", "update")  # Arguments of a measure that are no options.
 
 
 def measures() -> MeasuresResult:
@@ -22,7 +22,7 @@ def measures() -> MeasuresResult:
 
 def _row(name: str) -> MeasureRow:
     told = plugins.described("measures", name, "read")
-    options = [f"{option}={typed(value)}" for option, value in told.defaults.items() if option not in _GIVEN]
+    options = [f"{option}={typed(value)}" for option, value in told.defaults.items() if option not in GIVEN]
     invariances = [f"{', '.join(what)}{f' ({when})' if when else ''}" for when, what in told.constants["INVARIANT"].items()]
     return MeasureRow(
         name=name,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sharpcli import plugins, progress
 from sharpcli.analyses.partial_results import run_each
+from sharpcli.analyses.sharpness.listing import GIVEN
 from sharpcli.arguments import check_arguments, parse_arguments, typed
 from sharpcli.errors import SettingsError
 from sharpcli.measures.critical_sharpness import Update
@@ -23,7 +24,6 @@ from sharpcli.settings.losses import unit_logits
 _FOLDER = "measures"
 _ALL = "all"
 _SIZES = ("epsilon", "rho", "sigma", "radius", "target", "m")
-_GIVEN = ("objective", "theta", "seed", "update")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def requested_measures(texts: Sequence[str]) -> list[RequestedMeasure]:
         plug_in = plugins.load(_FOLDER, name.replace("_", "-"))
         chosen = parse_arguments(_pieces(options))
         chosen = {key: str(value) if key == "norm" else _switch(value) for key, value in chosen.items()}
-        check_arguments(plug_in.read, chosen, reserved=_GIVEN)
+        check_arguments(plug_in.read, chosen, reserved=GIVEN)
         requested.append(RequestedMeasure(name.replace("_", "-"), plug_in, chosen))
     return requested
 
