@@ -37,7 +37,7 @@ def test_policies_in_words():
 
 def test_settings_that_clash_or_do_not_exist_are_refused():
     for options, message in (
-        ({"bn": "batch", "chunk_size": 10}, "cannot be combined with --bn batch"),
+        ({"bn": "batch", "chunk_size": 10}, 'cannot be combined with bn="batch"'),
         ({"bn": "batch", "bn_block": 1}, "no variance"),
         ({"bn": "train"}, "no BatchNorm policy called 'train'"),
     ):

@@ -127,8 +127,8 @@ def test_the_length_of_the_gradient_is_that_before_clipping():
 @pytest.mark.parametrize(
     ("chosen", "inputs", "word"),
     [
-        ({"augment": ("flip",)}, torch.ones(2, 5), "--augment flip is for images"),
-        ({"augment": ("flip",)}, torch.ones(2, 1, 4, 4).long(), "--augment flip is for images"),
+        ({"augment": ("flip",)}, torch.ones(2, 5), "augment flip is for images"),
+        ({"augment": ("flip",)}, torch.ones(2, 1, 4, 4).long(), "augment flip is for images"),
         ({"adversarial": 0.1}, torch.ones(2, 5).long(), "these are tokens"),
     ],
 )
