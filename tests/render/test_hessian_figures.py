@@ -311,3 +311,12 @@ def test_many_indices_do_not_crowd_the_axis(whole: HessianResult, largest: int, 
 )
 def test_numbers_are_written_as_one_reads_them(value: float, text: str):
     assert plain_number(value) == text.replace("-", "\N{MINUS SIGN}")
+
+
+def test_the_threshold_of_a_run_with_momentum_is_drawn_instead_of_two_over_the_rate(splits: list[HessianResult]):
+    top = splits[0].eigenvalues[0].value
+    moving = replace(splits[0], stability_threshold=top, momentum_threshold=1.9 * top)
+    axes = panel(draw_hessian([moving]), "Eigenvalues")
+    assert any(set(line.get_ydata()) == {1.9 * top} for line in axes.get_lines())
+    assert any(word.startswith("3.8/lr") for word in words(axes))
+    assert not any(word.startswith("2/lr") for word in words(axes))

@@ -36,6 +36,18 @@ def threshold_name(result: HessianResult) -> str:
     return f"{result.preconditioner.coefficient:.4g}/lr{offset}"
 
 
+def edge(result: HessianResult) -> float | None:
+    """Return the largest stable eigenvalue at the peak learning rate, with the momentum of the run; None if it is not known."""
+    return result.stability_threshold if result.momentum_threshold is None else result.momentum_threshold
+
+
+def edge_name(result: HessianResult) -> str:
+    """Return the threshold of `edge` as text: 2/lr, 3.8/lr with momentum 0.9, or that of the preconditioned Hessian."""
+    if result.momentum_threshold is None or not result.stability_threshold:
+        return threshold_name(result)
+    return f"{2 * result.momentum_threshold / result.stability_threshold:.4g}/lr"
+
+
 def loss_label(loss_function: str) -> str:
     """Return the label of an axis of losses."""
     return "loss (half squared error)" if loss_function.partition(":")[0] == "mse" else "loss (nats)"

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sharpcli.render.figures.hessian.lines import Line, by_name
 from sharpcli.render.figures.style import legend_below, mark_decades, mesh, plain_number, set_marks
-from sharpcli.render.labels import MATRICES, threshold_name
+from sharpcli.render.labels import MATRICES, edge, edge_name
 from sharpcli.results import Eigenvalue
 
 _LOG_STEPS = 30.0  # A run whose steps span more than this factor is drawn on a logarithmic axis.
@@ -68,19 +68,19 @@ def draw_eigenvalues(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _thresholds(lines: Sequence[Line]) -> dict[float, list[str]]:
-    """Return each threshold, such as 2/lr, that is close enough to the eigenvalues to be drawn, and the names of its runs."""
+    """Return each threshold (`labels.edge`) that is near enough to the eigenvalues to be drawn, and the names of its runs."""
     top = max(eigenvalue.value for line in lines for eigenvalue in line.finite())
     owners: dict[float, list[str]] = {}
     for line in lines:
-        threshold = line.result.stability_threshold
+        threshold = edge(line.result)
         if threshold is not None and 0 < threshold < _IN_SIGHT * top:
             owners[threshold] = list(dict.fromkeys([*owners.get(threshold, []), line.owner]))
     return owners
 
 
 def _threshold_name(lines: Sequence[Line]) -> str:
-    """Return the threshold of these results as text, such as 2/lr or 38/lr."""
-    return " or ".join(dict.fromkeys(threshold_name(line.result) for line in lines if line.result.stability_threshold))
+    """Return the threshold of these results as text, such as 2/lr, 3.8/lr with momentum, or 38/lr."""
+    return " or ".join(dict.fromkeys(edge_name(line.result) for line in lines if line.result.stability_threshold))
 
 
 def draw_course(axes: Axes, lines: Sequence[Line]) -> None:
@@ -105,7 +105,7 @@ def draw_course(axes: Axes, lines: Sequence[Line]) -> None:
             wide, heights = 1.6 if index == main else 0.9, [eigenvalue.value for eigenvalue in values]
             axes.plot(where, heights, color=curve.colour, linestyle=style["linestyle"], linewidth=wide)
             _points(axes, curve, where, values, size=(5.5 if index == main else 3) * (0.6 if len(steps) > _MANY_STEPS else 1))
-        limits = [(line.result.checkpoint.step or 0, line.result.stability_threshold) for line in own]
+        limits = [(line.result.checkpoint.step or 0, edge(line.result)) for line in own]
         limits = [(step, limit) for step, limit in limits if limit in thresholds]
         if limits:
             label = f"{_threshold_name(own)} = " + ", ".join(dict.fromkeys(_short(limit) for _, limit in limits if limit))
