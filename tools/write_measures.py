@@ -19,9 +19,9 @@ loss over the analysed samples, in eval mode and without augmentation; θ are th
     sharpcli reparam CKPT rescaled.pt --factor 3      # the same function with other weights: what moves?
 
 A value with ≥ is a lower bound: the best that a search found. A search that found nothing higher has *failed*, which is
-never told as 0. A value with ± is a mean over seeded random draws with its standard error. Compare within one
-architecture and at one training loss: where the loss is near 0, the curvature of cross-entropy is too, while boxes and
-balls of fixed size are not.
+never told as 0. A value with ± is a mean over seeded random draws with its standard error. A measure whose chains have
+*not mixed* has no value; the mean of the chains is in its details. Compare within one architecture and at one training
+loss: where the loss is near 0, the curvature of cross-entropy is too, while boxes and balls of fixed size are not.
 """
 
 

@@ -37,6 +37,8 @@ ASCENT_START: Final = 22  # Counter before the stream: the draw, if there are se
 BATCH_DIVISION: Final = 23  # Samples of each batch of m-sharpness.
 FILTER_DIRECTIONS: Final = 24  # Counter: the sample.
 POSTERIOR_DIRECTIONS: Final = 25  # Directions of the PAC-Bayes bound; counter: the sample.
+LANGEVIN_NOISE: Final = 26  # Counters: the chain, or the trial run plus 1; whether it is a trial run.
+LANGEVIN_BATCHES: Final = 27  # The same counters.
 
 # Paths and planes.
 PLANE_AXES: Final = 31  # Counter: the axis.
