@@ -41,7 +41,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The result of one measure. `value` is None if the measure failed.
+    """The result of one measure. `value` is None if the measure failed, or if its chains have "not mixed".
 
     `bound` is "lower" if the value comes from an inexact search, None if it is exact or an estimate with a standard error.
     `passes` counts passes over the data; a gradient is two passes. `note` says why there is no value, or qualifies it.

@@ -23,7 +23,7 @@ from sharpcli.settings.losses import unit_logits
 
 _FOLDER = "measures"
 _ALL = "all"
-_SIZES = ("epsilon", "rho", "sigma", "radius", "target", "m")
+_SIZES = ("epsilon", "rho", "sigma", "radius", "target", "m", "gamma")
 
 
 @dataclass(frozen=True)
