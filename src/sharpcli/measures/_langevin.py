@@ -22,8 +22,8 @@ _MOST_TRIALS = 40
 _WORTH = 0.15  # Largest correction for the step size, as a share of the rise, that a trial run accepts.
 _USELESS = 0.5  # A trial run ends early at this share.
 _UNIT = 0.5  # nβ times the rise of one parameter: the rise of less than this is not looked at more closely.
-_SLACK = 0.8  # The next step size is this much below the one that would be accepted if the correction were proportional.
-_LEAST_CUT, _MOST_CUT = 0.5, 1 / 16
+_SLACK = 0.9  # The next step size is this much below the one that would be accepted if the correction were proportional.
+_LEAST_CUT, _MOST_CUT = 0.8, 1 / 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ class Langevin:
         return self.objective.loss(self.theta)
 
     def step_size(self, burn_in: int, base: float, shown: progress.Task) -> float:
-        """Return the largest step size found whose correction is at most 10 % of the rise, or of the rise of one parameter.
+        """Return the largest step size found whose correction is at most 15 % of the rise, or of the rise of one parameter.
 
         Trial runs of `burn_in` steps start at ε = 1/γ, at which a flat direction forgets where it was after a step or two.
 

@@ -61,7 +61,7 @@ def read(
         burn_in: Steps of each chain before its first draw.
         gamma: γ > 0, the strength of the pull towards θ; in a direction that the loss ignores, w - θ has the deviation 1/√γ.
         beta: β > 0; 0 for 1/log n.
-        step_size: ε > 0; 0 for a size whose correction is at most about 10 % of λ̂, which trial runs find.
+        step_size: ε > 0; 0 for a size whose correction is at most about 15 % of λ̂, which trial runs find.
         batch: Samples in a step, drawn anew in each; 0 for all samples, as always with the BatchNorm policy "batch".
 
     Returns:
