@@ -116,7 +116,7 @@ def test_the_interval_covers_the_closed_form_for_19_of_20_seeds(size: float):
     assert errors == pytest.approx(numpy.std([one.mean for one in found]), rel=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_interval_of_the_measure_covers_the_closed_form_for_19_of_20_of_300_seeds():
     made, hessian, _ = regression(2)
     wanted = localised(hessian, NBETA, 20.0)
