@@ -198,6 +198,7 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / ".replaced").exists()
 
 
+@pytest.mark.slow
 def test_measures_that_cannot_be_computed_are_left_out_of_all(tmp_path: Path) -> None:
     model, inputs, targets, _ = made()
     data = {"train": (inputs, targets), "test": (inputs[:9], targets[:9])}  # Fewer test samples than are asked for.

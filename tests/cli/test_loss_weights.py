@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from tests.lanes import slow
+
 WEIGHT = torch.tensor([0.2, 3.0, 1.0], dtype=torch.float64)
 LOSS = "ce:weight=0.2/3/1"
 
@@ -98,7 +100,9 @@ def test_the_gauss_newton_matrix_has_weights_and_the_fisher_matrices_are_refused
         assert "--operator" in refused.stderr.partition("hint")[2]
 
 
-@pytest.mark.parametrize("line", ["sharpness {} --measure all", "compare {}", "interpolate {} {}", "surface {} --points 3"])
+@pytest.mark.parametrize(
+    "line", [slow("sharpness {} --measure all"), "compare {}", "interpolate {} {}", "surface {} --points 3"]
+)
 def test_every_command_takes_them(line: str, place: Path, sharpcli: Callable[..., Any]) -> None:
     path, *options = words(place)
     answer = sharpcli(*line.format(path, path).split(), *options, "--loss", LOSS, "--json")
@@ -136,6 +140,7 @@ def test_another_number_of_weights_is_refused(
     assert "ce:weight=1/4 for two classes" in answer.stderr.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_measure_that_needs_a_plain_mean_is_left_out_with_its_reason(place: Path, sharpcli: Callable[..., Any]) -> None:
     answer = sharpcli("sharpness", *words(place), "--loss", LOSS, "--measure", "all")
     assert answer.exit_code == 0, answer.stderr

@@ -36,6 +36,10 @@ CONDITIONS = {"Conditions.chunk_size", "Conditions.engine"}
 HEADING = {"Subject.model", "Subject.data", "Subject.mode"}
 LEFT_OUT: dict[str, set[str]] = {
     "CompareResult": SUBJECT - {"Subject.label"}
+    | {
+        f"rows.readings.{name}"
+        for name in ("measure", "options", "unit", "details", "passes", "seconds", "note", "status", "bound")
+    }
     | {"Subject.path", "rows.accuracy_gap", "rows.accuracy_gap_standard_error", "rows.lambda_max_residual"},
     "InspectResult": {"Subject.label", "Subject.data_fingerprint", "Subject.epochs", "Subject.last_learning_rate"}
     | {"Subject.momentum", "Subject.momentum_rule", "Subject.step", "buffers", "left_out", "metadata", "seconds"}

@@ -227,6 +227,7 @@ def test_the_command_line_lists_and_refuses(sharpcli: Callable[..., Any], final:
     assert sharpcli("sharpness").exit_code == 2
 
 
+@pytest.mark.slow
 def test_all_of_them_on_a_tiny_model(sharpcli: Callable[..., Any], final: Path) -> None:
     import json
 

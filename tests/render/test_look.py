@@ -138,7 +138,7 @@ def test_the_relief_has_every_mark_at_its_height_and_names_its_axes(surface: Sur
 
 def rows(count: int) -> CompareResult:
     source = Invented()
-    made = [source.instance(CompareRow, gap=0.1 * place, gap_standard_error=0.02) for place in range(count)]
+    made = [source.instance(CompareRow, gap=0.1 * place, gap_standard_error=0.02, readings=()) for place in range(count)]
     return source.instance(CompareResult, rows=tuple(made))
 
 
@@ -156,7 +156,16 @@ def test_a_few_checkpoints_are_compared_by_name_on_one_scale():
     bars = [bar for group in figure.axes[0].collections for bar in group.get_segments()]
     for bar, row in zip(bars, result.rows, strict=True):
         assert bar[:, 0].tolist() == pytest.approx([row.gap - row.gap_standard_error, row.gap + row.gap_standard_error])
-    assert "gap ± standard error" in figure.get_suptitle()
+    assert "gap and measures ± standard error" in figure.get_suptitle()
+
+
+def test_named_measures_have_panels_in_rows_of_four():
+    result = rows(3)
+    readings = tuple(Invented().instance(Reading, label=f"measure {number}", value=1.0 + number) for number in range(3))
+    figure = figure_of([replace(result, rows=tuple(replace(row, readings=readings) for row in result.rows))])
+    assert [axes.get_xlabel() for axes in figure.axes[4:]] == ["measure 0", "measure 1", "measure 2"]
+    columns = {round(axes.get_subplotspec().colspan.start) for axes in figure.axes}
+    assert columns == {0, 1, 2, 3}
 
 
 def test_many_checkpoints_are_points_with_one_legend():

@@ -167,6 +167,7 @@ print(json.dumps(counts))
 """
 
 
+@pytest.mark.slow
 def test_a_lanczos_step_waits_once_or_for_each_pass_of_the_orthogonalisation() -> None:
     counts = json.loads(on_stand_in(STEPS))
     assert sorted(counts)[len(counts) // 2] == 1

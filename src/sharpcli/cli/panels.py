@@ -10,7 +10,7 @@ _LAST = ("plot", "json", "csv")  # Common options of every command, after its ow
 _OF_COMMAND = {
     "hessian": ("topk", "bottomk", "trace", "density", "per_layer", "along_run", "split", "samples"),
     "sharpness": ("measure", "list", "epsilon", "subspace", "split", "samples"),
-    "compare": ("metrics", "epsilon", "init", "split", "samples"),
+    "compare": ("metrics", "measure", "epsilon", "init", "split", "samples"),
     "interpolate": ("path", "points", "range", "align", "curvature", "split", "samples"),
     "surface": ("axes", "points", "range", "split", "samples"),
     "distance": ("per_layer", "init", "fit_from", "fit_to"),

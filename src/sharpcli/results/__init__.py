@@ -2,7 +2,7 @@
 
 from sharpcli.estimate import Estimate
 from sharpcli.results.base import SCHEMA, Conditions, Result, Subject, comma_separated, document, plain
-from sharpcli.results.compare import CompareResult, CompareRow
+from sharpcli.results.compare import CompareResult, CompareRow, RankCorrelation
 from sharpcli.results.distance import Displacement, DistanceResult, Growth, GrowthFit, LayerDistance, Trajectory
 from sharpcli.results.doctor import DeviceRow, DoctorResult, PlaceRow
 from sharpcli.results.hessian import (
@@ -35,6 +35,7 @@ __all__ = [
     "DistanceResult",
     "CompareRow",
     "CompareResult",
+    "RankCorrelation",
     "Check",
     "DeviceRow",
     "DoctorResult",

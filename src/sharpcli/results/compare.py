@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sharpcli.results.base import Result, Subject
+from sharpcli.results.sharpness import Reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,23 +31,39 @@ class CompareRow:
     loss_function: str = "ce"
     output: str | None = None
     preprocessing: str = ""
+    readings: tuple[Reading, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Kendall's τ of a measure with the generalization gap over some checkpoints, and the p-value of independence."""
+
+    measure: str
+    tau: float
+    p_value: float
+    checkpoints: int
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class CompareResult(Result):
-    """One row per checkpoint; the numbers of samples are None if they differ between rows."""
+    """One row per checkpoint; the numbers of samples are None if they differ between rows.
+
+    `correlations` are given for five checkpoints or more.
+    """
 
     _headline = ("rows",)
     rows: tuple[CompareRow, ...]
     epsilon: float
     num_train: int | None
     num_test: int | None
+    correlations: tuple[RankCorrelation, ...] = ()
 
     def records(self) -> list[dict[str, Any]]:
         """Return one row per checkpoint; `label` and `path` name it."""
         rows = []
         for row in self.rows:
-            numbers = {name: value for name, value in asdict(row).items() if name != "checkpoint"}
+            numbers = {name: value for name, value in asdict(row).items() if name not in ("checkpoint", "readings")}
+            numbers |= {reading.label: reading.value for reading in row.readings}
             rows.append({"label": row.checkpoint.label, "path": row.checkpoint.path, **numbers})
         return rows

@@ -17,6 +17,9 @@ class CompareSettings(AnalysisSettings):
     metrics: tuple[str, ...] = option(
         METRICS, "What to measure in addition to losses, accuracies and gaps: hessian, sharpness, distance.", "NAME[,NAME]"
     )
+    measure: tuple[str, ...] = option(
+        (), "Further measure with its options, NAME[:OPTION=VALUE,...]; see sharpness --list. Repeat for several.", "NAME[:...]"
+    )
     epsilon: float = option(1e-3, "Box size ε of the ε-sharpness in full space.", "E")
     tol: float = option(TOLERANCE, "Relative tolerance of the largest eigenvalue.", "X")
     init: str | None = option(None, "Initial weights for the distance. Default: those of each checkpoint's run.", "FILE")

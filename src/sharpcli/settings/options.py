@@ -43,6 +43,7 @@ class CompareOptions(AnalysisOptions, total=False):
     """Options of `compare`."""
 
     metrics: str | Sequence[str]
+    measure: str | Sequence[str]
     epsilon: float
     tol: float
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ from sharpcli.render.labels import distinct
 from sharpcli.results import CompareResult, CompareRow
 
 _FEW = 8  # Up to this number of checkpoints, values are drawn by name; with more, as points against the gap.
+_ACROSS = 4  # Most panels in a row.
 _ROW, _PANEL, _TOP = 0.42, 2.6, 1.5  # Inches: height of a checkpoint, width of a measure, height of titles and axes.
 _GAP = "generalization gap: test − train loss"
 
@@ -37,6 +39,10 @@ def draw_compare(results: Sequence[CompareResult]) -> Figure:
         _Measure(f"φ, ε = {result.epsilon:g} (%)", lambda row: row.phi, lambda _: None),
         _Measure("distance ‖w − w₀‖₂", lambda row: row.distance, lambda _: None),
     ]
+    labels = dict.fromkeys(reading.label for row in result.rows for reading in row.readings)
+    measures += [
+        _Measure(label, partial(_of_reading, label, "value"), partial(_of_reading, label, "standard_error")) for label in labels
+    ]
     shown = [measure for measure in measures if any(measure.value(row) is not None for row in result.rows)]
     if not shown:
         raise SettingsError("There is no measure to draw.", "Add one with --metrics hessian,sharpness,distance.")
@@ -44,12 +50,19 @@ def draw_compare(results: Sequence[CompareResult]) -> Figure:
     return _by_name(result, names, shown) if len(names) <= _FEW else _against_gap(result, names, shown)
 
 
+def _of_reading(label: str, field: str, row: CompareRow) -> float | None:
+    """Return a number of the reading with a label; None if the row has none."""
+    found: float | None = next((getattr(reading, field) for reading in row.readings if reading.label == label), None)
+    return found
+
+
 def _by_name(result: CompareResult, names: Sequence[str], measures: Sequence[_Measure]) -> Figure:
     """Draw a panel for the gap and for each measure, and in each a row for each checkpoint."""
     gap = _Measure(_GAP, lambda row: row.gap, lambda row: row.gap_standard_error)
     panels = [gap, *measures]
-    figure = Figure(figsize=(1.2 + _PANEL * len(panels), _TOP + _ROW * len(names)), layout="constrained")
-    for axes, measure in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+    across, down = _grid(len(panels))
+    figure = Figure(figsize=(1.2 + _PANEL * across, 0.9 + (_TOP - 0.9 + _ROW * len(names)) * down), layout="constrained")
+    for axes, measure in zip(_panels(figure, len(panels)), panels, strict=True):
         for place, (row, style) in enumerate(zip(result.rows, styles(), strict=False)):
             value, bar = measure.value(row), measure.bar(row)
             if value is not None and math.isfinite(value):
@@ -63,14 +76,16 @@ def _by_name(result: CompareResult, names: Sequence[str], measures: Sequence[_Me
         mesh(axes)
         axes.grid(visible=False, axis="y")
         name_rows(axes, names)
-    figure.suptitle(_title(result, "gap ± standard error; λmax ± residual; φ is a lower bound"))
+    figure.suptitle(_title(result, "gap and measures ± standard error; λmax ± residual; φ is a lower bound"))
     return figure
 
 
 def _against_gap(result: CompareResult, names: Sequence[str], measures: Sequence[_Measure]) -> Figure:
     """Draw each measure against the gap, with one legend."""
-    figure = Figure(figsize=(1 + 3.6 * len(measures), 3.9 + 0.2 * math.ceil(len(names) / 3)), layout="constrained")
-    grid: Sequence[Axes] = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    across, down = _grid(len(measures))
+    size = (1 + 3.6 * across, 0.6 + 3.3 * down + 0.2 * math.ceil(len(names) / 3))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = _panels(figure, len(measures))
     handles: dict[str, Any] = {}
     for axes, measure in zip(grid, measures, strict=True):
         for name, row, style in zip(names, result.rows, styles(), strict=False):
@@ -81,10 +96,26 @@ def _against_gap(result: CompareResult, names: Sequence[str], measures: Sequence
         axes.set_xlabel(measure.name)
         axes.margins(x=0.15)
         mesh(axes)
-    grid[0].set_ylabel(_GAP)
+    for first in grid[::across]:
+        first.set_ylabel(_GAP)
     figure.suptitle(_title(result, "bars: gap ± standard error"))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
     return figure
+
+
+def _grid(count: int) -> tuple[int, int]:
+    """Return the numbers of columns and rows for a number of panels."""
+    across = min(count, _ACROSS)
+    return across, -(-count // across)
+
+
+def _panels(figure: Figure, count: int) -> Sequence[Axes]:
+    """Return panels in rows; places of the last row that are not needed stay empty."""
+    across, down = _grid(count)
+    every: list[Axes] = list(figure.subplots(down, across, sharey=True, squeeze=False).flat)
+    for axes in every[count:]:
+        axes.remove()
+    return every[:count]
 
 
 def _title(result: CompareResult, bars: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.text import Text
 
 from sharpcli.render.labels import distinct
 from sharpcli.render.tables.parts import Part, dim, inputs_and_outputs, new_table, number, percent, plus_minus
-from sharpcli.results import CompareResult
+from sharpcli.results import CompareResult, Reading
 
 
 def draw_compare(result: CompareResult) -> list[Part]:
@@ -43,4 +45,32 @@ def draw_compare(result: CompareResult) -> list[Part]:
     notes = [
         Text(f"{name}: {text}", style="yellow") for name, row in zip(names, result.rows, strict=True) for text in row.notes
     ]
-    return [table, note, *notes, Text()]
+    more = [_readings(result, names)] if any(row.readings for row in result.rows) else []
+    return [table, note, *more, *_correlations(result), *notes, Text()]
+
+
+def _readings(result: CompareResult, names: Sequence[str]) -> Part:
+    """Return a table of the named measures, with one row per checkpoint."""
+    labels = list(dict.fromkeys(reading.label for row in result.rows for reading in row.readings))
+    table = new_table("Measures", "checkpoint", *labels)
+    for name, row in zip(names, result.rows, strict=True):
+        known = {reading.label: reading for reading in row.readings}
+        table.add_row(name, *(_value(known.get(label)) for label in labels))
+    return table
+
+
+def _value(reading: Reading | None) -> str:
+    if reading is None or reading.value is None:
+        return "–" if reading is None else reading.status
+    value = f"≥ {number(reading.value)}" if reading.bound == "lower" else number(reading.value)
+    return value if reading.standard_error is None else plus_minus(reading.value, reading.standard_error)
+
+
+def _correlations(result: CompareResult) -> list[Part]:
+    """Return the rank correlations of the measures with the gap, if there are any."""
+    if not result.correlations:
+        return []
+    table = new_table("Rank correlation with the gap", "measure", "Kendall's τ", "p", "checkpoints")
+    for one in result.correlations:
+        table.add_row(one.measure, number(one.tau), number(one.p_value), number(one.checkpoints))
+    return [table, dim("p: of independence; it does not know the errors of the gaps, or that checkpoints share a run")]

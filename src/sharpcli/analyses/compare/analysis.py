@@ -11,10 +11,12 @@ from typing import NamedTuple, Unpack
 from torch import Tensor, nn
 
 from sharpcli import progress
+from sharpcli.analyses.compare.rank_correlation import rank_correlations
 from sharpcli.analyses.distance import displacement, reference
 from sharpcli.analyses.hessian import largest, planner_for
 from sharpcli.analyses.partial_results import run_each
 from sharpcli.analyses.provenance import AnswerRecord, recording
+from sharpcli.analyses.sharpness.measuring import applicable_measures, readings, requested_measures
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.curvature.planner import Planner
 from sharpcli.errors import IncompleteError, InputError, SettingsError
@@ -30,7 +32,7 @@ from sharpcli.loading import (
 from sharpcli.measures import epsilon_sharpness
 from sharpcli.models.output import chosen_output
 from sharpcli.objective import Evaluation, Objective
-from sharpcli.results import CompareResult, CompareRow
+from sharpcli.results import CompareResult, CompareRow, Reading
 from sharpcli.runtime import Runtime
 from sharpcli.settings import CompareSettings, HessianSettings, SharpnessSettings, chosen
 from sharpcli.settings.options import CompareOptions
@@ -51,7 +53,8 @@ def compare(
 
     The generalization gap is test loss minus train loss; its standard error is that of a difference of
     two independent means over samples. λmax and φ are computed as by `hessian` with `topk=1`, and by
-    `sharpness` in the full space; settings that `compare` does not have are the defaults.
+    `sharpness` in the full space; settings that `compare` does not have are the defaults. From five checkpoints on, the rank
+    correlation of each measure with the gap is given.
 
     Args:
         checkpoints: A list of files, run folders or models in memory, or a mapping from names in the result to models.
@@ -75,6 +78,7 @@ def compare(
     start = None if init is None else weights_in_memory(init)
     if not places:
         raise SettingsError("There is nothing to compare.", "Name one or more checkpoints.")
+    requested_measures(settings.measure)  # An unknown one is refused before the work.
     with recording(settings) as record:
         planner = planner_for(HessianSettings(chunk_size=settings.chunk_size))
 
@@ -121,8 +125,22 @@ def _result(measurements: Sequence[_Measured], settings: CompareSettings, record
         epsilon=settings.epsilon,
         num_train=measurements[-1].size[0] if len(sizes) == 1 else None,
         num_test=measurements[-1].size[1] if len(sizes) == 1 else None,
+        correlations=rank_correlations(_by_measure(rows), [row.gap for row in rows]),
         **record.fields(measurements[-1].runtime),
     )
+
+
+def _by_measure(rows: Sequence[CompareRow]) -> dict[str, list[float | None]]:
+    """Return the values of each measure, one for each row."""
+    values: dict[str, list[float | None]] = {
+        "λmax": [row.lambda_max for row in rows],
+        "φ": [row.phi for row in rows],
+        "distance": [row.distance for row in rows],
+    }
+    for label in dict.fromkeys(reading.label for row in rows for reading in row.readings):
+        known = [{reading.label: reading.value for reading in row.readings} for row in rows]
+        values[label] = [one.get(label) for one in known]
+    return values
 
 
 def _row(
@@ -133,7 +151,7 @@ def _row(
     train, test = (objectives[split].evaluate(theta) for split in ("train", "test"))
     check_loss(loaded, objectives["train"], train, "train")
     check_loss(loaded, objectives["test"], test, "test")
-    measured, notes = _measure(loaded, objectives[settings.split], settings, planner, start)
+    measured, notes, more = _measure(loaded, objectives[settings.split], settings, planner, start)
     subject = loaded.subject()
     accuracy_gap, accuracy_error = _accuracy_gap(train, test)
     row = CompareRow(
@@ -151,6 +169,7 @@ def _row(
         loss_function=objectives["train"].loss_name,
         output=chosen_output(loaded.model),
         preprocessing=loaded.data.preprocessing,
+        readings=more,
         notes=notes,
         **measured,
     )
@@ -167,8 +186,8 @@ def _accuracy_gap(train: Evaluation, test: Evaluation) -> tuple[float | None, fl
 
 def _measure(
     loaded: LoadedCheckpoint, objective: Objective, settings: CompareSettings, planner: Planner, start: Checkpoint | None
-) -> tuple[dict[str, float | None], tuple[str, ...]]:
-    """Return the measures, and the reasons why any of them is missing."""
+) -> tuple[dict[str, float | None], tuple[str, ...], tuple[Reading, ...]]:
+    """Return the measures, the reasons why any of them is missing, and the readings of the measures that were named."""
     measured: dict[str, float | None] = {}
     notes: list[str] = []
     if "hessian" in settings.metrics:
@@ -197,4 +216,9 @@ def _measure(
             if settings.init or start:
                 raise
             notes.append(f"No distance: {error.message}")
-    return measured, tuple(notes)
+    theta, wanted = objective.parameters(), requested_measures(settings.measure)
+    wanted = applicable_measures(wanted, objective) if "all" in settings.measure else wanted
+    update = partial(loaded.next_update, objective, theta)
+    more = readings(wanted, objective, theta, seed=settings.seed, update=update) if wanted else ()
+    notes += [f"{reading.label}: {reading.note}" for reading in more if reading.note]
+    return measured, tuple(notes), more

@@ -1,0 +1,5 @@
+"""Comparison of several checkpoints."""
+
+from sharpcli.analyses.compare.analysis import compare
+
+__all__ = ["compare"]
