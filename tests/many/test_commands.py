@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sharpcli.plugins import names
 from tests.many.agreement import differences
 from tests.processes import Answer
 
@@ -14,6 +15,10 @@ Run = Callable[..., Answer]
 
 pytestmark = pytest.mark.slow
 
+# The chains of the local learning coefficient are short here: each of their many passes is a sum over processes.
+SHORT = "local-learning-coefficient:chains=2,steps=30,burn_in=5,step_size=1e-6"
+NAMED = [name if name != "local-learning-coefficient" else SHORT for name in names("measures")]
+MEASURES = [word for name in NAMED for word in ("--measure", name)]
 COMMANDS = {
     "hessian": ["hessian", "sgd/final.pt", "--topk", 3, "--samples", 41],
     "hessian, everything": [
@@ -24,7 +29,7 @@ COMMANDS = {
     "hessian by differences": ["hessian", "sgd/final.pt", "--topk", 2, "--engine", "difference"],
     "fisher": ["hessian", "sgd/final.pt", "--topk", 2, "--operator", "fisher", "--split", "test"],
     "sharpness": ["sharpness", "sgd/final.pt", "--samples", 50],
-    "all measures": ["sharpness", "sgd/final.pt", "--measure", "all", "--samples", 50],
+    "all measures": ["sharpness", "sgd/final.pt", *MEASURES, "--samples", 50],
     "interpolate": ["interpolate", "sgd/final.pt", "fullbatch/final.pt", "--points", 5],
     "interpolate, bezier": ["interpolate", "sgd/final.pt", "fullbatch/final.pt", "--points", 3, "--path", "bezier"],
     "surface": ["surface", "sgd/final.pt", "--points", 3],
@@ -50,7 +55,10 @@ def test_several_processes_have_the_numbers_of_one(name: str, run: Run, runs: Pa
         assert f'"processes": {count}' in several.stdout
 
 
-@pytest.mark.parametrize("words", [["hessian", "--operator", "preconditioned", "--topk", 2], ["sharpness", "--measure", "all"]])
+UPDATE = ["sharpness", "--measure", "critical-sharpness:direction=optimizer", "--measure", "critical-sharpness"]
+
+
+@pytest.mark.parametrize("words", [["hessian", "--operator", "preconditioned", "--topk", 2], UPDATE])
 def test_what_rests_on_the_state_of_an_optimizer_is_the_same(words: list[object], run: Run, adam: Path) -> None:
     one, several = (run(count, *words, adam, "--json") for count in (1, 3))
     assert (one.exit_code, several.exit_code) == (0, 0), several.stderr

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sharpcli.errors import SettingsError
-from sharpcli.render.figures.style import mesh, name_rows, plain_number, styles
+from sharpcli.render.figures.style import drawable, mesh, name_rows, plain_number, styles
 from sharpcli.render.labels import distinct
 from sharpcli.results import CompareResult, CompareRow
 
@@ -99,7 +99,13 @@ def _against_gap(result: CompareResult, names: Sequence[str], measures: Sequence
     for first in grid[::across]:
         first.set_ylabel(_GAP)
     figure.suptitle(_title(result, "bars: gap ± standard error"))
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
+    figure.legend(
+        list(handles.values()),
+        [drawable(name) for name in handles],
+        loc="outside lower center",
+        ncols=min(len(handles), 4),
+        frameon=False,
+    )
     return figure
 
 

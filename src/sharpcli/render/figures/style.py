@@ -51,9 +51,14 @@ def mesh(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+def drawable(name: str) -> str:
+    """Return a name with question marks for bytes that are no text, which a file name may have and fonts cannot draw."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Write a name at each row of a panel, the first on top."""
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [drawable(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
