@@ -29,7 +29,7 @@ demo: $(INSTALLED)  ## Train in three modes from one initialization, analyse, co
 	$(BIN)/sharpcli compare $(DEMO)/sgd $(DEMO)/largebatch $(DEMO)/fullbatch --plot $(DEMO)/comparison.png
 	@echo "Look at $(DEMO)/interpolation.png, $(DEMO)/spectrum.png and $(DEMO)/comparison.png"
 
-test: $(INSTALLED)  ## Run the fast tests: almost every property once, four minutes on two cores
+test: $(INSTALLED)  ## Run the fast tests: almost every property once, five minutes on two cores
 	$(BIN)/python -m pytest
 
 test-slow: $(INSTALLED)  ## Run the slow tests, which continuous integration runs after the fast ones
