@@ -64,9 +64,9 @@ def together(words: list[str], count: int, folder: Path) -> str:
     return printed
 
 
-def seconds(count: int, images: int, folder: Path) -> tuple[float, float, int]:
+def seconds(count: int, images: int, topk: int, folder: Path) -> tuple[float, float, int]:
     """Return the seconds of an analysis, its first eigenvalue, and the number of its products."""
-    words = ["-m", "sharpcli", "hessian", "run/sgd", "--topk", "1", "--samples", str(images), "--json", *subject_words()]
+    words = ["-m", "sharpcli", "hessian", "run/sgd", "--topk", str(topk), "--samples", str(images), "--json", *subject_words()]
     found = json.loads(together(words, count, folder))["result"]
     return found["seconds"], found["eigenvalues"][0]["value"], found["products"]
 
@@ -98,6 +98,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--net", default="convnet")
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--topk", type=int, default=20)
+    parser.add_argument("--only", choices=["strong", "weak"], help="measure this kind only")
     parser.add_argument("--processes", default="1,2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -111,12 +113,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         prepare(folder, asked.net, asked.images)
-        for kind in ("strong", "weak"):
+        for kind in (asked.only,) if asked.only else ("strong", "weak"):
             found: dict[int, list[tuple[float, float, int]]] = {count: [] for count in counts}
             for _ in range(asked.rounds):
                 for count in counts:
                     images = asked.images if kind == "strong" else asked.images * count // counts[-1]
-                    found[count].append(seconds(count, images, folder))
+                    found[count].append(seconds(count, images, asked.topk, folder))
             for count, runs in found.items():
                 ratio = statistics.median(one[0] / run[0] for one, run in zip(found[counts[0]], runs, strict=True))
                 taken = statistics.median(run[0] for run in runs)
