@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import sharpcli
-from sharpcli import checkpoints
+from sharpcli import checkpoints, progress
 from sharpcli.analyses.interpolate.bezier import bezier, trained_control
 from sharpcli.analyses.interpolate.curvature import second_differences
 from sharpcli.analyses.interpolate.path import WeightPath
-from sharpcli.errors import NumericalError
+from sharpcli.errors import InputError, NumericalError
 from sharpcli.loading import load_checkpoint
 from sharpcli.settings import InterpolateSettings
 from tests.device import DEVICE
@@ -51,6 +51,19 @@ def test_stored_statistics_are_mixed_and_variances_stay_positive(runs: list[str]
         stored = checkpoints.read(path).metadata["final"]
         for curve in result.curves:
             assert curve.loss[result.alphas.index(alpha)] == pytest.approx(stored[f"{curve.split}_loss"], rel=1e-5)
+
+
+def test_data_without_a_test_split_give_the_training_loss_and_a_warning(runs: list[str], tmp_path: Path):
+    with numpy.load(Path(runs[0]).parents[2] / "data.npz") as arrays:
+        numpy.savez(tmp_path / "half.npz", x_train=arrays["x_train"], y_train=arrays["y_train"])
+    whole = sharpcli.interpolate(*runs, points=3, split="train")
+    with progress.gathering() as warnings:
+        half = sharpcli.interpolate(*runs, points=3, data=f"npz:{tmp_path / 'half.npz'}")
+    assert any("have no test split, so only the training loss is computed" in warning for warning in warnings)
+    assert [curve.split for curve in half.curves] == ["train"]
+    assert half.curves[0].loss == whole.curves[0].loss
+    with pytest.raises(InputError, match="have no test split"):
+        sharpcli.interpolate(*runs, points=3, data=f"npz:{tmp_path / 'half.npz'}", split="test")
 
 
 def test_the_answer_does_not_depend_on_the_chunk_size(runs: list[str]):

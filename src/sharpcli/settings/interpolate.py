@@ -24,7 +24,7 @@ class InterpolateSettings(AnalysisSettings):
     )
     bezier_steps: int = option(500, "Steps of Adam that train the control point of a Bézier curve.", "N")
     bezier_batch: int = option(128, "Samples per step of Adam.", "N")
-    split: str = option("both", "Split to evaluate: train, test or both.", "NAME")
+    split: str = option("both", "Split to evaluate: train, test or both; both is train if the data have no test split.", "NAME")
     bn: str = option(
         "recompute",
         "BatchNorm statistics along the path: recompute (at each point) or eval (interpolate the stored ones).",

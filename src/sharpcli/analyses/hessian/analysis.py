@@ -85,7 +85,7 @@ def hessian(
     if settings.split == "both" or settings.along_run:
         raise SettingsError("hessian() takes one checkpoint and one split.", "Use hessian_all() for several.")
     with _held(settings):
-        return _analyse(place, settings, planner_for(settings), None)[0]
+        return _analyse(place, settings, planner_for(settings))[0]
 
 
 def hessian_all(
@@ -119,7 +119,7 @@ def hessian_all(
 
     def one(run: int, path: Place, split: str, state: str | None) -> HessianResult:
         single = replace(settings, split=split, along_run=False, state=state)
-        result, vectors = _analyse(path, single, planner, warm.get((run, split)))
+        result, vectors = _analyse(path, single, planner, warm.get((run, split)), splits)
         warm[run, split] = vectors if settings.along_run else None
         return result
 
@@ -140,7 +140,11 @@ def _held(settings: HessianSettings) -> AbstractContextManager[None]:
 
 
 def _analyse(
-    path: str | Path | LiveModel, settings: HessianSettings, planner: Planner, warm: Tensor | None
+    path: str | Path | LiveModel,
+    settings: HessianSettings,
+    planner: Planner,
+    warm: Tensor | None = None,
+    splits: Sequence[str] = (),
 ) -> tuple[HessianResult, Tensor | None]:
     """Return the result for one checkpoint and split, and the eigenvectors (K, P), or None if no eigenvalue is requested.
 
@@ -149,6 +153,7 @@ def _analyse(
         settings: Settings with one split.
         planner: Selects the engine; shared by all analyses of a command.
         warm: Vectors (J, P) near which the search starts, or None.
+        splits: All splits that will be analysed; a missing one is reported before the work on the first one.
     """
     # Absolute paths, because a model's code may change the working directory.
     state, vectors = (files.from_root(place) if place else None for place in (settings.state, settings.vectors))
@@ -156,6 +161,8 @@ def _analyse(
         vectors_file.require_writable(vectors)
     with recording(settings) as record, progress.task("spectrum", parts=settings.parts()):
         loaded = load_checkpoint(path, settings)
+        for split in splits:
+            loaded.data.part(split)
         objective = loaded.objective(**settings.matrix())
         theta = objective.parameters()
         evaluation = objective.evaluate(theta)

@@ -85,7 +85,7 @@ def interpolate(
         share = None
         if settings.align:
             second, share = _aligned(first, second, settings)
-        splits = ("train", "test") if settings.split == "both" else (settings.split,)
+        splits = _splits(first, settings)
         path = WeightPath(first, second, settings, splits)
         alphas = _alphas(settings)
         rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
@@ -122,6 +122,15 @@ def interpolate(
         )
         attempt.require_all(result)
         return result
+
+
+def _splits(loaded: LoadedCheckpoint, settings: InterpolateSettings) -> tuple[str, ...]:
+    """Return the names of the splits to evaluate: "both" is the default, and not all data have a test split."""
+    if settings.split != "both":
+        return (settings.split,)
+    if loaded.data.test is None:
+        progress.warn(f"The data '{loaded.data.name}' have no test split, so only the training loss is computed.")
+    return tuple(loaded.data.parts())
 
 
 def interpolate_all(paths: Sequence[str | Path], settings: InterpolateSettings) -> list[PathResult]:
