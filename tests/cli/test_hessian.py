@@ -336,6 +336,10 @@ def test_an_option_does_what_it_says(
         assert str(written) not in line.format(**places) or written.exists()
 
 
+def test_a_tolerance_above_a_hundredth_is_told_to_count_as_a_hundredth(sharpcli: Run, final: Path) -> None:
+    assert "--tol 0.5 counts as 0.01" in sharpcli("hessian", final, "--topk", 1, "--tol", 0.5).stderr
+
+
 def test_the_json_holds_all_that_was_promised(ask: Callable[..., dict[str, Any]], final: Path, net: Net) -> None:
     result = ask(final, "--topk", 3, "--bottomk", 1)
     for one in result["eigenvalues"]:

@@ -30,7 +30,9 @@ class HessianSettings(AnalysisSettings):
         0, "Number of smallest (most negative) eigenvalues to compute as well, from the same Krylov space.", "K"
     )
     which: str = option("LA", "LA (largest), SA (smallest) or LM (largest in magnitude).", "END")
-    tol: float = option(TOLERANCE, "Relative tolerance: each eigenvalue is certified to this fraction of its value.", "X")
+    tol: float = option(
+        TOLERANCE, "Relative tolerance: each eigenvalue is certified to this fraction of its value; at most 0.01.", "X"
+    )
     max_hvp: int | None = option(
         None, "Maximum number of products for Lanczos. Default: 100 + 4 per eigenvalue; 200 more for --bottomk, SA or LM.", "N"
     )

@@ -15,6 +15,7 @@ from sharpcli.errors import SettingsError
 from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.krylov_file import KrylovFile
 from sharpcli.linalg.lanczos import eigenpairs
+from sharpcli.linalg.stopping import LOOSEST_TOLERANCE
 from sharpcli.linalg.wanted import Wanted
 from sharpcli.loading import LoadedCheckpoint
 from sharpcli.memory import MemoryPlan
@@ -120,6 +121,10 @@ def search(
     for name, count in (("topk", settings.topk), ("bottomk", settings.bottomk)):
         if count > dimension:
             raise SettingsError(f"--{name} {count} is more than the {dimension} parameters.", f"Ask for at most {dimension}.")
+    if settings.tol > LOOSEST_TOLERANCE:
+        progress.warn(
+            f"--tol {settings.tol:g} counts as {LOOSEST_TOLERANCE:g}: with a larger residual, no eigenvalue is certain."
+        )
     memory, processes = vector_bytes(operator.objective, settings), operator.objective.processes
     pairs = eigenpairs(
         operator,
