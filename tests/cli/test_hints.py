@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,3 +113,12 @@ def test_without_words_there_is_help(sharpcli: Callable[..., Any]) -> None:
     assert answer.exit_code == 2
     assert "hessian" in answer.stdout + answer.stderr
     assert "error:" not in answer.stderr
+
+
+@pytest.mark.slow  # A process of its own.
+def test_a_refused_variable_of_torch_is_no_internal_error():
+    words = [sys.executable, "-m", "sharpcli", "sharpness", "sample_checkpoints/sgd"]
+    ended = subprocess.run(words, env=os.environ | {"TORCH_LOGS": "garbage"}, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "Correct or unset TORCH_LOGS" in ended.stderr
+    assert "Internal error" not in ended.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import traceback
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,17 @@ def failure(error: BaseException, command: str, values: dict[str, Any]) -> Failu
         return Failure("A path begins with ~ and the name of a user who does not exist.", "Check the path.", _INPUT)
     if isinstance(error, ValueError) and "null byte" in message_of(error):
         return Failure("A path contains a zero byte.", "Check the path.", _INPUT)
+    if _raised_in(error) == "torch._logging._internal":
+        return Failure(
+            f"torch has refused a variable of the environment: {described(error)}.", "Correct or unset TORCH_LOGS.", 2
+        )
     return Failure(f"Internal error: {described(error)}.", "Please report this error with the output of --debug.", 1)
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the name of the module that has raised an error, or ""."""
+    *_, last = [None, *traceback.walk_tb(error.__traceback__)]
+    return "" if last is None else str(last[0].f_globals.get("__name__", ""))
 
 
 def _with_option(error: SharpcliError) -> str:
