@@ -423,6 +423,13 @@ def test_eigenvectors_in_a_file(ask: Callable[..., dict[str, Any]], final: Path,
         assert torch.equal(torch.cat([piece.flatten() for piece in pieces]).double(), vector)
 
 
+def test_the_file_of_eigenvectors_has_the_same_bytes_each_time(sharpcli: Run, final: Path, tmp_path: Path) -> None:
+    places = [tmp_path / f"{number}.safetensors" for number in range(5)]
+    for place in places:
+        assert sharpcli("hessian", final, "--topk", 1, "--samples", 20, "--vectors", place).exit_code == 0
+    assert len({place.read_bytes() for place in places}) == 1
+
+
 def test_it_is_said_where_eigenvectors_were_written(sharpcli: Run, final: Path, tmp_path: Path) -> None:
     place = tmp_path / "v.safetensors"
     assert f"Eigenvectors written to {place}\n" in sharpcli("hessian", final, "--vectors", place).stdout

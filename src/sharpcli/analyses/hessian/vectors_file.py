@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -38,4 +39,18 @@ def write(path: Path, pairs: Eigenpairs, objective: Objective) -> None:
     for rank, vector in zip(pairs.ranks, pairs.vectors.cpu(), strict=True):
         for name, part in objective.space.split(vector).items():
             tensors[f"{rank}/{name}"] = part.clone()
-    files.write_bytes(path, save(tensors, metadata={"format": _FORMAT, "order": "\n".join(objective.space.names)}))
+    content = save(tensors, metadata={"format": _FORMAT, "order": "\n".join(objective.space.names)})
+    files.write_bytes(path, _in_order(content))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Sort the metadata of a safetensors file, whose order is random, so that equal vectors give equal files.
+
+    The file begins with the length of its JSON header in 8 bytes, little-endian. Positions of tensors count from its end.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
