@@ -13,9 +13,9 @@ _HOW = (
 )  # fmt: skip
 
 
-def differences(one: str, other: str, tolerance: float) -> list[tuple[object, ...]]:
-    """Return the places at which two documents differ by more than a relative tolerance."""
-    first, second = dict(_leaves(json.loads(one))), dict(_leaves(json.loads(other)))
+def differences(one: str, other: str, tolerance: float, *, but_for: tuple[str, ...] = ()) -> list[tuple[object, ...]]:
+    """Return the places at which two documents differ by more than a relative tolerance, but for some names."""
+    first, second = (dict(_leaves(json.loads(text), "", (*_HOW, *but_for))) for text in (one, other))
     found: list[tuple[object, ...]] = [(name,) for name in first.keys() ^ second.keys()]
     for name in first.keys() & second.keys():
         left, right = first[name], second[name]
@@ -27,13 +27,13 @@ def differences(one: str, other: str, tolerance: float) -> list[tuple[object, ..
     return found
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(value: Any, name: str, left_out: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict):
         for key, part in value.items():
-            if not any(word in key for word in _HOW):
-                yield from _leaves(part, f"{name}.{key}")
+            if not any(word in key for word in left_out):
+                yield from _leaves(part, f"{name}.{key}", left_out)
     elif isinstance(value, list):
         for number, part in enumerate(value):
-            yield from _leaves(part, f"{name}[{number}]")
+            yield from _leaves(part, f"{name}[{number}]", left_out)
     else:
         yield name, value
