@@ -16,7 +16,7 @@ from sharpcli.errors import InputError, SettingsError
 
 
 def test_every_data_set_is_listed() -> None:
-    expected = "cifar10 cifar100 csv fashion-mini fashion-mnist folder kmnist mnist npz pt svhn tokens"
+    expected = "cifar10 cifar100 csv fashion-mini fashion-mnist folder kjv-mini kmnist mnist npz pt svhn tokens"
     assert plugins.names("datasets/readers") == expected.split()
 
 

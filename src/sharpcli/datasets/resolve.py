@@ -22,7 +22,7 @@ from sharpcli.losses import one_hot, refused
 from sharpcli.settings.losses import LossSpec
 from sharpcli.user_code import changed_at
 
-_EMBEDDED = "fashion-mini"
+_EMBEDDED = ("fashion-mini", "kjv-mini")  # Data sets in the package, without a folder.
 _CODE = "code"
 
 
@@ -71,7 +71,7 @@ def resolve(
     stamp = _stamp(name, Path(path_or_root)) if name in WITH_PATH else ()
     stamp += _stamp(FILES[0], files.expanded(str(options["test"]))) if name in FILES and options.get("test") else ()
     stamp += tuple(changed_at(text) for text in (path, transform or ""))
-    where = "" if name == _EMBEDDED else path if name == _CODE else path_or_root
+    where = "" if name in _EMBEDDED else path if name == _CODE else path_or_root
     data = _load(name, where, download, tuple(arguments), transform, tuple(given.items()), stamp)
     require_classes(data, loss_spec)
     return data
@@ -131,7 +131,7 @@ def _parse(spec: str) -> tuple[str, str]:
     if data_is_code(spec) and _can_be_imported(spec.rpartition(":")[0]):
         return _CODE, spec
     if colon and scheme.lower() == "torchvision":
-        candidates.remove(_EMBEDDED)
+        candidates = [name for name in candidates if name not in _EMBEDDED]
     elif colon:
         argument = spec  # An unknown scheme; the error message contains the whole spec.
     by_letters = {_letters(name): name for name in candidates}

@@ -127,7 +127,7 @@ class SubjectSettings:
     )
     data: str | None = option(
         None,
-        "Data: fashion-mini, mnist, cifar10, ..., npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn. "
+        "Data: fashion-mini, kjv-mini, mnist, cifar10, ..., npz:FILE, folder:PATH, file.py:fn or pkg.mod:fn. "
         "Default: the data that the checkpoint names.",
         "SPEC",
     )

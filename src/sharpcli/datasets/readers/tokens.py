@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sharpcli import files
 from sharpcli.arguments import require_at_least
 from sharpcli.datasets.arrays import splits_of_arrays
+from sharpcli.datasets.next_tokens import next_tokens
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError, first_line
 from sharpcli.losses import IGNORED
@@ -48,7 +49,7 @@ def load(
         texts |= _read(path, part)
     arrays = {}
     for part, tokens in texts.items():
-        arrays[f"x_{part}"], arrays[f"y_{part}"] = _pairs(tokens, length, root)
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = next_tokens(tokens, length, root)
     vocabulary = max(int(tokens.max()) for tokens in texts.values()) + 1
     data = splits_of_arrays(arrays, Path(root).stem, root, tokens=True, ignore_index=ignore_index, num_classes=vocabulary)
     return replace(data, changes="tokens, targets are the next tokens")
@@ -84,17 +85,3 @@ def _test_texts(path: Path) -> NDArray[Any]:
 
     (texts,) = files.read_arrays(path, choose).values()
     return texts
-
-
-def _pairs(tokens: NDArray[Any], length: int, place: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    if tokens.dtype.kind not in "iu" or tokens.ndim not in (1, 2):
-        message = f"The tokens in '{place}' have type {tokens.dtype} and shape {tokens.shape}."
-        raise InputError(message, "Store whole numbers, (M,) or (N, T).")
-    if tokens.ndim == 1:
-        count = (len(tokens) - 1) // length
-        if count < 1:
-            raise InputError(f"'{place}' has {len(tokens)} tokens, fewer than one piece.", "Add --data-arg length=N.")
-        return tokens[: count * length].reshape(count, length), tokens[1 : count * length + 1].reshape(count, length)
-    if tokens.shape[1] < 2:
-        raise InputError(f"The texts in '{place}' have one token.", "Give texts of two tokens or more.")
-    return tokens[:, :-1], tokens[:, 1:]
