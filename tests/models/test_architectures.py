@@ -13,7 +13,8 @@ from sharpcli.models.blocks.norm import norm_layer
 from sharpcli.models.resolve import resolve
 from tests.lanes import crossed, thinned
 
-NAMES = plugins.names("models/architectures")
+EVERY = plugins.names("models/architectures")
+NAMES = [name for name in EVERY if name != "gpt"]  # Models for images; test_gpt.py has the other one.
 SHAPES = [(1, 28, 28), (3, 32, 32)]
 NORMED = [name for name in NAMES if name != "mlp"]
 # What makes the large ones quick to try; test_published_nets.py counts them at their full size.
@@ -44,7 +45,7 @@ def cifar_resnet_count(n: int, channels: int, num_classes: int, width: int = 16)
 def test_every_architecture_is_listed() -> None:
     keskar = ["c1", "c2", "c3", "c4", "f1", "f2"]
     resnets = ["resnet152", "resnet18", "resnet20", "resnet44", "resnet50", "resnet8"]
-    assert sorted([*keskar, *resnets, "convnet", "densenet121", "mlp", "wrn16-4", "wrn28-10"]) == NAMES
+    assert sorted([*keskar, *resnets, "convnet", "densenet121", "gpt", "mlp", "wrn16-4", "wrn28-10"]) == EVERY
 
 
 def test_f1_has_the_published_size() -> None:

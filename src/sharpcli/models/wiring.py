@@ -146,11 +146,22 @@ class Wiring:
 
         Use this method if the outputs are added to another tensor: both terms of a sum have the same units.
         """
+        self.inputs_of(layer, inputs)
+        return self.outputs_of(layer, outputs)
+
+    def inputs_of(self, layer: nn.Module, layout: Layout) -> None:
+        """Record that axis 1 of the weight of a layer or of an embedding indexes the units of a layout.
+
+        An axis may have several layouts, such as the heads of attention, and the channels in each head.
+        """
         assert isinstance(layer.weight, Tensor)
-        self._record(layer.weight, 1, inputs)
+        self._record(layer.weight, 1, layout)
+
+    def outputs_of(self, layer: nn.Module, layout: Layout) -> Layout:
+        """Record that axis 0 of the parameters of a layer or of a LayerNorm indexes the units of a layout; return it."""
         for tensor in layer.parameters(recurse=False):
-            self._record(tensor, 0, outputs)
-        return outputs
+            self._record(tensor, 0, layout)
+        return layout
 
     def new_units(self, count: int) -> UnitGroup:
         """Return a new group of `count` units."""
