@@ -165,6 +165,79 @@ def test_a_plane_around_a_model_and_through_three(code: Path):
     assert [mark.name for mark in through.marks] == ["a", "b", "c"]
 
 
+def trained(optimizer: Any = torch.optim.Adam) -> tuple[nn.Module, torch.optim.Optimizer, tuple[Tensor, Tensor]]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    data = torch.randn(20, 3), torch.arange(20) % 2
+    steps = optimizer(model.parameters(), lr=0.05)
+    for _ in range(3):
+        steps.zero_grad()
+        nn.functional.cross_entropy(model(data[0]), data[1]).backward()
+        steps.step()
+    return model, steps, data
+
+
+def test_an_optimizer_in_memory_gives_the_numbers_of_its_file(tmp_path: Path):
+    model, optimizer, data = trained()
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef net(): return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))\n"
+    )
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+    torch.save({"train": data}, tmp_path / "d.pt")
+    of_file: dict[str, Any] = {"model": f"{tmp_path / 'net.py'}:net", "data": f"pt:{tmp_path / 'd.pt'}"}
+    before = {name: part.clone() for part in optimizer.state.values() for name, part in part.items()}
+    with_file = sharpcli.hessian(tmp_path / "a.pt", operator="preconditioned", topk=1, **of_file)
+    in_memory = sharpcli.hessian(model, {"train": data}, optimizer=optimizer, operator="preconditioned", topk=1)
+    assert in_memory.lambda_max == pytest.approx(with_file.lambda_max, rel=1e-6)
+    assert in_memory.preconditioner == with_file.preconditioner
+    assert in_memory.stability_threshold == with_file.stability_threshold == pytest.approx(38 / 0.05)
+    wrapped = sharpcli.hessian(torch.compile(model), data, optimizer=optimizer, operator="preconditioned", topk=1)
+    assert wrapped.lambda_max == in_memory.lambda_max
+    along = "critical-sharpness:direction=optimizer,curvature=False"
+    (ours,) = sharpcli.sharpness(model, data, optimizer=optimizer, measure=along).readings
+    (theirs,) = sharpcli.sharpness(tmp_path / "a.pt", measure=along, **of_file).readings
+    assert ours.value == pytest.approx(theirs.value, rel=1e-6)
+    assert {name: part.clone() for part in optimizer.state.values() for name, part in part.items()}.keys() == before.keys()
+
+
+def test_batch_norm_with_fixed_statistics_does_not_fit_the_optimizer():
+    """A bias before BatchNorm has second moments near 0 in training, and curvature with fixed statistics."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2))
+    data = torch.randn(20, 3), torch.arange(20) % 2
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(data[0]), data[1]).backward()
+        optimizer.step()
+    common: dict[str, Any] = {"optimizer": optimizer, "operator": "preconditioned", "topk": 1}
+    fixed = sharpcli.hessian(model, data, **common)
+    ours = sharpcli.hessian(model, data, bn="batch", bn_block=20, **common)
+    assert any("BatchNorm uses fixed statistics" in warning for warning in fixed.warnings)
+    assert not any("fixed statistics" in warning for warning in ours.warnings)
+    assert fixed.lambda_max > 100 * ours.lambda_max
+    along = sharpcli.sharpness(model, data, optimizer=optimizer, measure="critical-sharpness:direction=optimizer")
+    assert any("BatchNorm uses fixed statistics" in warning for warning in along.warnings)
+
+
+def test_optimizers_that_do_not_help_are_refused(tmp_path: Path):
+    model, optimizer, data = trained()
+    other = trained()[1]
+    with pytest.raises(InputError, match="trains no parameter of <Sequential in memory>"):
+        sharpcli.hessian(model, data, optimizer=other, operator="preconditioned")
+    with pytest.raises(InputError, match="does not hold the state of an optimizer") as caught:
+        sharpcli.hessian(model, data, operator="preconditioned")
+    assert "optimizer=" in (caught.value.hint or "")
+    model, descent, data = trained(torch.optim.SGD)
+    with pytest.raises(InputError, match="is SGD"):
+        sharpcli.hessian(model, data, optimizer=descent, operator="preconditioned")
+    model, optimizer, data = trained()
+    with pytest.raises(SettingsError, match="needs a model in memory"):
+        sharpcli.hessian(tmp_path / "a.pt", optimizer=optimizer)
+    with pytest.raises(SettingsError, match="A dict is no optimizer"):
+        sharpcli.hessian(model, data, optimizer=optimizer.state_dict())  # type: ignore[arg-type]
+
+
 def test_what_is_no_model_and_no_file_is_refused(code: Path, tmp_path: Path):
     model, data = made(code)
     torch.save(model.state_dict(), tmp_path / "a.pt")

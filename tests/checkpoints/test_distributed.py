@@ -90,6 +90,34 @@ def test_the_commands_take_the_folder(folder: Path, tmp_path: Path, sharpcli: Ca
     assert '"distance": 0.0' in distance.stdout
 
 
+@pytest.mark.parametrize("form", ["numbers", "names", "tensor rate"])
+def test_the_state_of_the_optimizer_is_read_when_it_is_needed(form: str, tmp_path: Path) -> None:
+    """By the numbers that torch gives the parameters, or by their names, as torch.distributed.checkpoint gives them."""
+    from torch.distributed.checkpoint.state_dict import get_state_dict
+
+    model, optimizer = trained()
+    if form == "tensor rate":
+        optimizer.param_groups[0]["lr"] = torch.tensor(0.001)
+    weights, state = get_state_dict(model, optimizer) if form == "names" else (model.state_dict(), optimizer.state_dict())
+    folder = save({"model": weights, "optim": state}, tmp_path / "dcp")
+    read = checkpoints.read(folder)
+    same(read.state, model)
+    kept = read.optimizer
+    assert kept is not None
+    assert kept.name == "adam"
+    assert kept.options["lr"] == pytest.approx(0.001)
+    assert kept.options["betas"] == [0.9, 0.999]
+    found = list(kept.numbered or kept.tensors.values())
+    for ours, theirs in zip(found, optimizer.state.values(), strict=True):
+        assert torch.equal(ours["exp_avg_sq"], theirs["exp_avg_sq"])
+    if form == "names":
+        assert list(kept.tensors) == [name for name, _ in model.named_parameters()]
+    for file in folder.glob("*.distcp"):  # Without the files, the weights that were read are still there.
+        file.unlink()
+    with pytest.raises(InputError):
+        _ = read.optimizer
+
+
 def changed(folder: Path, change: Callable[[Any], None]) -> None:
     metadata = pickle.loads((folder / ".metadata").read_bytes())
     change(metadata)

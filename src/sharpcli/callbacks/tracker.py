@@ -20,7 +20,7 @@ from sharpcli.analyses.sharpness import RequestedMeasure, applicable_measures, r
 from sharpcli.callbacks.optimizers import Rates
 from sharpcli.checkpoints import OptimizerState
 from sharpcli.curvature.planner import Planner
-from sharpcli.curvature.preconditioner import ADAPTIVE, preconditioner_of
+from sharpcli.curvature.preconditioner import ADAPTIVE, preconditioner_of, warn_of_batch_norm
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.errors import InputError, SettingsError, SharpcliError, described
 from sharpcli.loading import LiveModel, LoadedCheckpoint, live_or_file, load_checkpoint
@@ -205,6 +205,8 @@ class Tracker:
         except InputError as error:
             progress.warn(f"The threshold of stability is not known: {error.message}")
             return line
+        if self._preconditioned is None:  # The first time.
+            warn_of_batch_norm(self._main.bn)
         wanted = replace(self.settings, operator="preconditioned", topk=1, bottomk=0)
         pairs = largest(self._main, wanted, self._planner, theta=theta, warm=self._preconditioned, scale=adaptive.scale(space))
         self._preconditioned = pairs.vectors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ class Checkpoint:
         weights: The key of the weights in the file; None if they have no key.
         chosen: Whether this key was requested because the file holds several sets of weights.
         left_out: Names of the entries of the file that are not used.
-        optimizer: The state of the optimizer at these weights; None if the file has none.
+        optimizer_of: Returns the state of the optimizer at these weights, None if there is none. Of a folder that several
+            processes have written, the state is read when it is needed.
     """
 
     path: Path
@@ -43,7 +44,12 @@ class Checkpoint:
     weights: str | None = None
     chosen: bool = False
     left_out: tuple[str, ...] = ()
-    optimizer: OptimizerState | None = None
+    optimizer_of: Callable[[], OptimizerState | None] = lambda: None
+
+    @property
+    def optimizer(self) -> OptimizerState | None:
+        """The state of the optimizer at these weights; None if there is none."""
+        return self.optimizer_of()
 
     @property
     def address(self) -> str:

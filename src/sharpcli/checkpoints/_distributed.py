@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +44,70 @@ def read_distributed(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: The description or a file is missing or damaged, or a tensor is compressed or incomplete.
     """
+
+    def weight(path: tuple[Any, ...], known: dict[str, Any]) -> bool:
+        return "chunks" in known and not _is_of_optimizer(path)
+
+    return _read(folder, weight, lambda path: tuple(map(str, path)))
+
+
+def read_distributed_optimizer(folder: Path) -> dict[str, Any]:
+    """Return what a folder holds of optimizers, tensors and options, in the nested dictionaries that were saved.
+
+    Raises:
+        InputError: As for `read_distributed`.
+    """
+
+    def kept(path: tuple[Any, ...], known: dict[str, Any]) -> bool:  # noqa: ARG001
+        return _is_of_optimizer(path)
+
+    content = _read(folder, kept, lambda path: path)
+    for part in content.values():
+        if isinstance(part, dict) and "param_groups" in part:
+            _restore(part)
+    return content
+
+
+def _restore(optimizer: dict[str, Any]) -> None:
+    """Restore what torch.distributed.checkpoint changes in the state of an optimizer: numbers as keys, lists of tensors."""
+    groups, state = optimizer["param_groups"], optimizer.get("state")
+    if isinstance(groups, dict):  # With a tensor among the options, each option has an entry of its own.
+        optimizer["param_groups"] = [groups[number] for number in sorted(groups, key=int)]
+    if isinstance(state, dict):
+        optimizer["state"] = {int(key) if str(key).isdecimal() else key: part for key, part in state.items()}
+
+
+def _is_of_optimizer(path: tuple[Any, ...]) -> bool:
+    return any(key in _OPTIMIZERS for key in path)
+
+
+def _read(
+    folder: Path,
+    is_wanted: Callable[[tuple[Any, ...], dict[str, Any]], bool],
+    named: Callable[[tuple[Any, ...]], tuple[Any, ...]],
+) -> dict[str, Any]:
+    """Return some of the entries of a folder in the nested dictionaries that were saved.
+
+    Args:
+        folder: The folder.
+        is_wanted: Whether to read an entry, by the keys on the way to it and its description.
+        named: Makes the keys of the answer from the saved ones.
+    """
     place = folder / METADATA
     about = _state(files.read_plain_pickle(place, _NAMES, _HINT))
     try:
-        tensors, places = about["state_dict_metadata"], _places(about["storage_data"])
+        entries, places = about["state_dict_metadata"], _places(about["storage_data"])
         paths = about.get("planner_data") or {}
         content: dict[str, Any] = {}
-        for name, described in tensors.items():
-            path = tuple(map(str, paths.get(name, (name,))))
-            inner = content
-            for key in path[:-1]:
+        for name, described in entries.items():
+            path, known = tuple(paths.get(name, (name,))), _state(described)
+            keys, inner = named(path), content
+            for key in keys[:-1]:
                 inner = inner.setdefault(key, {})
-            known = _state(described)
-            if "chunks" in known and not any(key in _OPTIMIZERS for key in path):
-                inner[path[-1]] = _tensor(folder, name, known, places)
+            if is_wanted(path, known):
+                inner[keys[-1]] = (
+                    _tensor(folder, name, known, places) if "chunks" in known else _part(folder, name, places[name, ()])
+                )
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{place} does not have the content of a distributed checkpoint.", _HINT) from error
     return content
@@ -98,6 +149,8 @@ def _tensor(
     whole, filled = torch.empty(size, dtype=dtype), 0
     for chunk, place in parts:
         part = _part(folder, name, place)
+        if not isinstance(part, Tensor):
+            raise TypeError("no tensor")
         if part.shape != tuple(chunk["sizes"]) or part.dtype != dtype:
             raise InputError(f"A part of '{name}' in {folder} is not what {METADATA} says.", "Copy the folder again.")
         where = tuple(slice(start, start + length) for start, length in zip(chunk["offsets"], part.shape, strict=True))
@@ -113,8 +166,8 @@ def _overlap(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> bool:
     return all(max(a, c) < min(b, d) for (a, b), (c, d) in zip(one, other, strict=True))
 
 
-def _part(folder: Path, name: str, place: dict[str, Any]) -> Tensor:
-    """Return a part of a tensor from the file of a process."""
+def _part(folder: Path, name: str, place: dict[str, Any]) -> Any:
+    """Return a part of a tensor, or a value that is no tensor, from the file of a process."""
     file = place["relative_path"]
     if Path(file).name != file:
         raise InputError(f"{folder / METADATA} names the file '{file}', which is not in its folder.", "Copy the folder again.")
@@ -133,6 +186,4 @@ def _part(folder: Path, name: str, place: dict[str, Any]) -> Tensor:
         part = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for what it cannot read.
         raise InputError(f"'{name}' in {folder / file} is damaged or cut short.", "Copy the folder again.") from error
-    if not isinstance(part, Tensor):
-        raise TypeError("no tensor")
     return part

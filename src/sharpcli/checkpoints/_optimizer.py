@@ -97,6 +97,8 @@ def foreign_optimizer(content: Any) -> OptimizerState | None:
     if name == "adam" and options.get("decoupled_weight_decay"):
         name = "adamw"
     numbers = [number for group in groups for number in group["params"]]
+    if all(isinstance(number, str) for number in numbers):  # Names, as torch.distributed.checkpoint.state_dict gives them.
+        return OptimizerState(name, options, differing, {each: kept for each in numbers if (kept := _tensors(state.get(each)))})
     if not all(isinstance(number, int) for number in numbers):
         return None
     parts = [_tensors(state.get(number, {})) for number in numbers]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from sharpcli import files, progress
 from sharpcli.checkpoints import _sets
 from sharpcli.checkpoints._checkpoint import FORMAT_VERSION, READABLE_VERSIONS, Checkpoint
 from sharpcli.checkpoints._described import is_index, model_of, read_parts, weights_in
-from sharpcli.checkpoints._distributed import is_distributed, read_distributed
+from sharpcli.checkpoints._distributed import is_distributed, read_distributed, read_distributed_optimizer
 from sharpcli.checkpoints._folders import FINAL, no_weights
 from sharpcli.checkpoints._metadata import own_content
-from sharpcli.checkpoints._optimizer import foreign_optimizer
+from sharpcli.checkpoints._optimizer import OptimizerState, foreign_optimizer
 from sharpcli.checkpoints._sets import WeightSet
 from sharpcli.checkpoints._trusted import read_trusted
 from sharpcli.checkpoints._types import require_readable
@@ -132,7 +133,8 @@ def _read(path: str | Path, weights: str | None, preferred: str | None, allow_pi
         sets = _sets.find(content)
         if not sets:
             raise _no_weights(place, content)
-        return _taken(place, "distributed checkpoint", sets, content, wanted or _preferred(sets, preferred))
+        chosen = wanted or _preferred(sets, preferred)
+        return _taken(place, "distributed checkpoint", sets, content, chosen, partial(_distributed_optimizer, place))
     if is_index(place):
         return _taken(place, "weights in several files", [WeightSet("", read_parts(place))], None, wanted)
     if files.is_safetensors(place):
@@ -155,11 +157,15 @@ def _read(path: str | Path, weights: str | None, preferred: str | None, allow_pi
         require_readable(place, state)
         if wanted is not None:
             _sets.choose(place, [WeightSet("", state)], wanted)
-        return Checkpoint(place, state, metadata, optimizer=optimizer)
+        return Checkpoint(place, state, metadata, optimizer_of=lambda: optimizer)
     sets = _sets.find(content)
     if not sets:
         raise _no_weights(place, content)
     return _taken(place, None, sets, content, wanted or _preferred(sets, preferred))
+
+
+def _distributed_optimizer(folder: Path) -> OptimizerState | None:
+    return foreign_optimizer(read_distributed_optimizer(folder))
 
 
 def _preferred(sets: list[WeightSet], preferred: str | None) -> str | None:
@@ -175,9 +181,26 @@ def _address(path: str | Path) -> tuple[str | Path, str | None]:
     return file, key
 
 
-def _taken(place: Path, container: str | None, sets: list[WeightSet], content: Any, wanted: str | None) -> Checkpoint:
-    """Make a checkpoint of one set of weights, and name other entries that may be part of the function."""
+def _taken(
+    place: Path,
+    container: str | None,
+    sets: list[WeightSet],
+    content: Any,
+    wanted: str | None,
+    optimizer_of: Callable[[], OptimizerState | None] | None = None,
+) -> Checkpoint:
+    """Make a checkpoint of one set of weights, and name other entries that may be part of the function.
+
+    Args:
+        place: The file or the folder.
+        container: Its kind in words; None for a state dict.
+        sets: The sets of weights in it.
+        content: All that it contains, as far as it was read.
+        wanted: The set to use; None for the only one.
+        optimizer_of: Reads the state of the optimizer; None if it is in `content`, if there is one.
+    """
     one = _sets.choose(place, sets, wanted)
+    optimizer = foreign_optimizer(content)
     require_readable(place, one.tensors)
     left_out = tuple(name[:_LONGEST] for name in (*one.left_out, *_sets.beside(content, one if one in sets else sets[0])))
     if left_out:
@@ -194,7 +217,7 @@ def _taken(place: Path, container: str | None, sets: list[WeightSet], content: A
         weights=one.key or None,
         chosen=several and bool(one.key),
         left_out=left_out,
-        optimizer=foreign_optimizer(content),
+        optimizer_of=optimizer_of or (lambda: optimizer),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sharpcli import progress
 from sharpcli.checkpoints import OptimizerState, aligned
 from sharpcli.curvature.stability import Edge, edge_of_averaged, edge_of_momentum
 from sharpcli.errors import InputError
@@ -21,7 +22,7 @@ from sharpcli.parameters import ParameterSpace
 ADAPTIVE = ("adam", "adamw", "nadam", "rmsprop", "adagrad")
 _HINT = (
     "Use final.pt or step-N.pt of 'sharpcli train --optimizer adam', or save optimizer.state_dict() beside the weights, "
-    "under a key such as 'optimizer'."
+    "under a key such as 'optimizer'; of a model in memory, give optimizer=."
 )
 _SLOW = 0.96  # The momentum of NAdam rises to β1 by this power law in torch, after Dozat 2016.
 
@@ -134,6 +135,23 @@ def preconditioner_of(
         weight_decay=inside,
         uncertain_decay=uncertain,
     )
+
+
+def warn_of_batch_norm(policy: str) -> None:
+    """Warn if BatchNorm uses fixed statistics: the loss is then not that whose gradients the optimizer has seen.
+
+    In training, BatchNorm takes away a bias before it, so its second moment is near 0. With fixed statistics this bias has
+    curvature, and P^{-1} multiplies it by millions.
+
+    Args:
+        policy: The BatchNorm policy of the analysis; see `Objective.bn`.
+    """
+    if policy in ("eval", "recompute"):
+        progress.warn(
+            "BatchNorm uses fixed statistics here, and those of each batch in training: what the optimizer remembers does not "
+            "fit this loss, least of all for a bias before BatchNorm. hessian --bn batch --bn-block B, with B the batch size "
+            "of the training, takes the loss of training."
+        )
 
 
 def tensors_by_name(

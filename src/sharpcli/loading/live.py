@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from sharpcli.checkpoints import LIVE, Checkpoint
+from sharpcli.checkpoints import LIVE, Checkpoint, OptimizerState
 from sharpcli.datasets.resolve import require_classes
 from sharpcli.datasets.splits import DataSplits
 from sharpcli.datasets.transforms import transform_named
 from sharpcli.datasets.user_data import splits_of
-from sharpcli.errors import SettingsError
+from sharpcli.errors import InputError, SettingsError
 from sharpcli.loading.data import load_data
 from sharpcli.models.resolve import choose_outputs_of
 from sharpcli.models.user_models import inside, require_numbers, unwrapped
@@ -38,11 +39,13 @@ class LiveModel:
         name: Name of the model in results, such as "<ResNet in memory>".
         data: Data in a form that `datasets.user_data` describes; None if the settings name the data, or if no data are
             needed.
+        optimizer: The optimizer that trains the model; its state gives the preconditioned Hessian and the next update.
     """
 
     model: nn.Module
     name: str
     data: Any = None
+    optimizer: torch.optim.Optimizer | None = None
 
     @staticmethod
     def of(model: nn.Module) -> LiveModel:
@@ -54,8 +57,23 @@ class LiveModel:
         return private_copy(self._copy)
 
     def checkpoint(self) -> Checkpoint:
-        """Return a copy of the weights as a `Checkpoint`."""
-        return _in_memory(self.name, self._copy.state_dict())
+        """Return a copy of the weights as a `Checkpoint`, with the state of the optimizer.
+
+        Raises:
+            InputError: The optimizer has parameters, but none of this model.
+        """
+        made = _in_memory(self.name, self._copy.state_dict())
+        return made if self.optimizer is None else replace(made, optimizer_of=partial(self._optimizer_state, self.optimizer))
+
+    def _optimizer_state(self, optimizer: torch.optim.Optimizer) -> OptimizerState:
+        named = list(inside(self.model).named_parameters())
+        ours = {id(parameter) for _, parameter in named}
+        if not any(id(parameter) in ours for group in optimizer.param_groups for parameter in group["params"]):
+            raise InputError(
+                f"The optimizer trains no parameter of {self.name}.",
+                "Give the optimizer that was made from the parameters of this model.",
+            )
+        return OptimizerState.of(optimizer, named)
 
     def splits(self, checkpoint: Checkpoint, settings: AnalysisSettings) -> DataSplits:
         """Return the training split and, if there is one, the test split of the data.
@@ -103,6 +121,7 @@ def live_or_file(
     *,
     name: str | None = None,
     needs_data: bool = True,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> tuple[Place, dict[str, object]]:
     """Return the file or the model to analyse, and the options of the analysis, with `data` in them if it is a name.
 
@@ -112,10 +131,12 @@ def live_or_file(
         options: Options of the analysis.
         name: Name of the model in results; None for a name made from its class.
         needs_data: Whether the analysis of a model in memory needs data.
+        optimizer: The optimizer of a model in memory.
 
     Raises:
         SettingsError: The arguments contradict each other: a model without data, a model and the option "model", data in
-            memory for a file, or a name for a file. Or `checkpoint` is neither a path nor a model.
+            memory for a file, or a name or an optimizer for a file. Or `checkpoint` is neither a path nor a model, or
+            `optimizer` is not one of torch.
     """
     if isinstance(checkpoint, list | tuple | set):
         raise SettingsError(
@@ -124,7 +145,16 @@ def live_or_file(
         )
     given = [checkpoint] if name is None else {name: checkpoint}
     (place,), named = live_or_files(given, data, options, needs_data=needs_data)
-    return place, named
+    if optimizer is None:
+        return place, named
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise SettingsError(f"A {type(optimizer).__name__} is no optimizer.", "Give a torch.optim.Optimizer.")
+    if not isinstance(place, LiveModel):
+        raise SettingsError(
+            f"An optimizer in memory needs a model in memory, and {place} is a file.",
+            "Leave it out: the state of an optimizer in the file is used.",
+        )
+    return replace(place, optimizer=optimizer), named
 
 
 def live_or_files(

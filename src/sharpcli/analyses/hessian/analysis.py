@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+import torch
 from torch import Tensor, nn
 
 from sharpcli import files, progress
@@ -29,6 +30,7 @@ from sharpcli.checkpoints import read, saved_steps, whole_run
 from sharpcli.curvature.dead_parameters import dead_parameters
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.planner import Planner
+from sharpcli.curvature.preconditioner import warn_of_batch_norm
 from sharpcli.errors import InputError, SettingsError
 from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.krylov_file import KrylovFile
@@ -55,6 +57,7 @@ def hessian(
     data: object = None,
     *,
     name: str | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     settings: HessianSettings | None = None,
     **options: Unpack[HessianOptions],
 ) -> HessianResult:
@@ -65,6 +68,7 @@ def hessian(
         data: For a model: arrays, tensors, a Dataset, a DataLoader or a data module, or {"train": ..., "test": ...} of these;
             or the name of a data set. See `datasets.user_data`.
         name: Name of a model in memory in the result.
+        optimizer: For a model: the optimizer that trains it, for `operator="preconditioned"`. It is not changed.
         settings: Settings of the analysis, for one split; use `hessian_all` for several checkpoints or both splits.
         **options: Fields of the settings, instead of `settings`, such as `hessian("a.pt", topk=20)` or
             `hessian(model, loader, loss="ce", topk=20)`.
@@ -80,7 +84,7 @@ def hessian(
     References:
         Pearlmutter 1994 (products); Golub and Van Loan, section 10.1 (Lanczos); docs/trust.md (verdicts).
     """
-    place, given = live_or_file(checkpoint, data, options, name=name)
+    place, given = live_or_file(checkpoint, data, options, name=name, optimizer=optimizer)
     settings = chosen(HessianSettings, settings, given)
     if settings.split == "both" or settings.along_run:
         raise SettingsError("hessian() takes one checkpoint and one split.", "Use hessian_all() for several.")
@@ -169,7 +173,10 @@ def _analyse(
         loss, gradient = objective.loss_and_gradient(theta)
         _require_deterministic(evaluation.loss, loss, settings)
         check_loss(loaded, objective, evaluation, settings.split, comparable=settings.bn == "eval")
-        preconditioner = loaded.preconditioner() if settings.operator == "preconditioned" else None
+        preconditioner = None
+        if settings.operator == "preconditioned":
+            preconditioner = loaded.preconditioner()
+            warn_of_batch_norm(objective.bn)
         scale = None if preconditioner is None else preconditioner.scale(objective.space)
         operator = operator_for(objective, theta, settings, planner, scale)
         meter = DataBarMeter(loaded, operator, settings)

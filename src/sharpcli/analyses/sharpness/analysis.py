@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Unpack
 
+import torch
 from torch import nn
 
 from sharpcli import progress
@@ -26,6 +27,7 @@ def sharpness(
     data: object = None,
     *,
     name: str | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     settings: SharpnessSettings | None = None,
     **options: Unpack[SharpnessOptions],
 ) -> SharpnessResult:
@@ -35,6 +37,8 @@ def sharpness(
         checkpoint: File, run folder, or a model in memory, which is not changed.
         data: For a model, or the name of a data set; see `hessian`.
         name: Name of a model in memory in the result.
+        optimizer: For a model: the optimizer that trains it, for `measure="critical-sharpness:direction=optimizer"`; it is
+            not changed.
         settings: Settings of the measurement.
         **options: Fields of the settings, instead of `settings`, such as `sharpness("a.pt", epsilon=(1e-3,))`.
 
@@ -49,7 +53,7 @@ def sharpness(
     References:
         Keskar et al., ICLR 2017, equation (3), tables 3 and 4.
     """
-    place, given = live_or_file(checkpoint, data, options, name=name)
+    place, given = live_or_file(checkpoint, data, options, name=name, optimizer=optimizer)
     settings = chosen(SharpnessSettings, settings, given)
     wanted = requested_measures(settings.measure)
     with recording(settings) as record:
