@@ -7,7 +7,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sharpcli.errors import InputError, SettingsError
-from sharpcli.losses import LOSSES, Evaluation, class_axis, loss_named, loss_of, moments
+from sharpcli.losses import LOSSES, Evaluation, UserLoss, class_axis, loss_named, loss_of, moments
 from sharpcli.settings.losses import LossSpec
 
 CLASSES = torch.tensor([[1, -100, 0], [2, 2, -100]])
@@ -459,3 +459,24 @@ def test_a_wrong_loss_is_told_for_what_it_is(text: str, words: str):
     with pytest.raises(SettingsError) as caught:
         LossSpec.parse(text)
     assert words in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "tokens", "unit", "terms"),
+    [
+        ("ce", torch.zeros(3, dtype=torch.int64), True, "nats", 1),
+        ("ce", torch.tensor([[1, -100, 0, 1], [2, 2, -100, -100]]), True, "nats per token", 2.5),
+        ("ce", torch.zeros(3, 4, 4, dtype=torch.int64), False, "nats per target", 16),
+        ("bce", torch.zeros(3, 4), True, "nats per label", 4),
+        ("mse", torch.zeros(3, 4), False, "half squared error", 1),
+        ("mse", torch.zeros(3, 4, dtype=torch.int64), True, "half squared error per token", 4),
+    ],
+)
+def test_the_unit_of_a_mean_loss(loss: str, targets: Tensor, tokens: bool, unit: str, terms: float):
+    inputs = torch.zeros(len(targets), 4, dtype=torch.int64 if tokens else torch.float32)
+    assert loss_named(loss).described_terms(inputs, targets) == {"loss_unit": unit, "terms_per_sample": terms}
+
+
+def test_the_unit_of_a_loss_by_code_is_not_known():
+    made = UserLoss(LossSpec("net.py:loss"), each=3, known=True)
+    assert made.described_terms(torch.zeros(2, 4), torch.zeros(2)) == {"loss_unit": "", "terms_per_sample": 3}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -137,6 +137,10 @@ class Objective:
     def num_terms(self) -> int:
         """The number of loss terms, each counted once, whatever its weight."""
         return self.criterion.count(self.targets)
+
+    def unit(self) -> dict[str, Any]:
+        """Return the unit of the mean loss, and the mean number of loss terms of a sample, as fields of a result."""
+        return self.criterion.described_terms(self.inputs, self.targets)
 
     @property
     def loss_name(self) -> str:

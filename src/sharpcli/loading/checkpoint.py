@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sharpcli import checkpoints, progress
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.curvature.next_update import next_update
-from sharpcli.curvature.preconditioner import Preconditioner, preconditioner_of
+from sharpcli.curvature.preconditioner import Preconditioner, preconditioner_of, warn_of_batch_norm
 from sharpcli.datasets.splits import DataSplits, Split
 from sharpcli.loading.data import load_data
 from sharpcli.loading.live import LiveModel
@@ -106,6 +106,7 @@ class LoadedCheckpoint:
             return gradient
         names = tuple(name for name, _ in self.model.named_parameters())
         space = objective.space
+        warn_of_batch_norm(objective.bn)
         return next_update(self.checkpoint.optimizer, theta, gradient, space, self.checkpoint.address, names)
 
     def subject(self) -> Subject:
@@ -119,6 +120,7 @@ class LoadedCheckpoint:
             num_samples=objective.num_samples,
             num_parameters=objective.space.dimension,
             loss_function=objective.loss_name,
+            **objective.unit(),
             device=objective.processes.on(str(self.runtime.device)),
             dtype=self.settings.dtype,
             chunk_size=objective.chunk_size,

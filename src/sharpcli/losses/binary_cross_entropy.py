@@ -28,6 +28,8 @@ class BinaryCrossEntropy(Loss):
     (B, H, W).
     """
 
+    part = "label"
+
     def counted(self, targets: Tensor) -> Tensor:
         """Return which labels are loss terms, booleans in the shape of the targets."""
         if targets.is_floating_point():

@@ -19,6 +19,8 @@ from sharpcli.settings.losses import IGNORED
 class HalfSquaredError(ClassLoss):
     """The loss ½ |outputs - target|², summed over the outputs of a loss term."""
 
+    quantity = "half squared error"
+
     def terms(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss terms: shape (B,) for floating-point targets, the shape of the targets for classes."""
         if targets.is_floating_point():

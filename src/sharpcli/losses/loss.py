@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from sharpcli.errors import InputError
+from sharpcli.inputs import Inputs, InputSource, are_tokens
 from sharpcli.losses.class_axis import class_axis, classes_last, flat
 from sharpcli.losses.evaluation import Evaluation, Guess
 from sharpcli.losses.one_hot import one_hot, refused
@@ -26,6 +28,9 @@ class Loss(ABC):
     Attributes:
         spec: Name and options of the loss.
     """
+
+    quantity: ClassVar[str] = "nats"  # What a loss term is measured in; "" if it is not known.
+    part: ClassVar[str] = ""  # What has one of several loss terms of a sample; "" for a token, or another target.
 
     spec: LossSpec
 
@@ -132,6 +137,13 @@ class Loss(ABC):
     def terms_each(self, targets: Tensor) -> int:
         """Return the number of loss terms of a sample that has no ignored target."""
         return self.counted(targets[:1]).numel()
+
+    def described_terms(self, inputs: Inputs | InputSource, targets: Tensor) -> dict[str, Any]:
+        """Return `loss_unit` and `terms_per_sample` of all samples; see `results.Conditions`."""
+        unit, terms = self.quantity, self.count(targets) / len(targets)
+        if self.terms_each(targets) > 1 and unit:
+            unit += f" per {self.part or ('token' if are_tokens(inputs) else 'target')}"
+        return {"loss_unit": unit, "terms_per_sample": terms}
 
     def has_terms(self, targets: Tensor) -> Tensor:
         """Return which samples have a loss term, booleans, shape (B,)."""

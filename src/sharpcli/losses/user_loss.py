@@ -40,6 +40,8 @@ class UserLoss(Loss):
         known: Whether `each` and `summed` are known.
     """
 
+    quantity = ""
+
     function: Callable[[nn.Module, tuple[Inputs, Tensor]], Any] | None = None
     each: int = 1
     summed: bool = False

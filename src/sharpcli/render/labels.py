@@ -48,9 +48,24 @@ def edge_name(result: HessianResult) -> str:
     return f"{2 * result.momentum_threshold / result.stability_threshold:.4g}/lr"
 
 
-def loss_label(loss_function: str) -> str:
+def loss_label(unit: str) -> str:
     """Return the label of an axis of losses."""
-    return "loss (half squared error)" if loss_function.partition(":")[0] == "mse" else "loss (nats)"
+    return f"loss ({unit})" if unit else "loss"
+
+
+def per_term(unit: str, terms: float) -> str:
+    """Return the unit of a loss if a sample has several loss terms, such as "nats per token"; "" if it has one."""
+    return unit if terms != 1 else ""
+
+
+def samples_with(unit: str, terms: float) -> str:
+    """Return what follows a number of samples: "" if each has one loss term, else " samples of 64 tokens"."""
+    return "" if terms == 1 else f" samples of {terms:.4g} {terms_named(unit)}"
+
+
+def terms_named(unit: str) -> str:
+    """Return the plural of what has a loss term, by the unit of the loss: "tokens" for "nats per token"."""
+    return f"{unit.partition(' per ')[2] or 'loss term'}s"
 
 
 def plane(result: SurfaceResult, name: str) -> str:

@@ -43,6 +43,9 @@ class Conditions:
 
     Attributes:
         loss_function: Name of the loss with its options, and the axis of the classes if outputs have more than two axes.
+        loss_unit: Unit of the mean loss, such as "nats", or "nats per token" if a sample has several loss terms; "" if it is
+            not known. The accuracy is over the same loss terms.
+        terms_per_sample: Mean number of loss terms of a sample; 1 without several, such as the tokens of a text.
         output: Key of the outputs in the dict or tuple that the model returns; None if it returns a tensor.
         preprocessing: Transformation of the inputs between file and model, as a formula or in words.
     """
@@ -56,6 +59,8 @@ class Conditions:
     chunk_size: int
     batch_norm: str
     engine: str
+    loss_unit: str = ""
+    terms_per_sample: float = 1.0
     output: str | None = None
     preprocessing: str = ""
 

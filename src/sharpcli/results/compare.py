@@ -29,6 +29,8 @@ class CompareRow:
     batch_size: int | None = None
     updates: int | None = None
     loss_function: str = "ce"
+    loss_unit: str = ""
+    terms_per_sample: float = 1.0
     output: str | None = None
     preprocessing: str = ""
     readings: tuple[Reading, ...] = ()

@@ -61,6 +61,8 @@ class PathResult(Result):
     straight: tuple[Curve, ...] = ()
     straight_barrier: float | None = None
     aligned_share: float | None = None
+    loss_unit: str = ""
+    terms_per_sample: float = 1.0
     output: str | None = None
     preprocessing: str = ""
     curvature: PathCurvature | None = None

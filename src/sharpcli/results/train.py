@@ -46,6 +46,8 @@ class TrainResult(Result):
     rows: tuple[TrainRow, ...]
     next_commands: tuple[str, ...]
     device: str = field(default="cpu")
+    loss_unit: str = ""
+    terms_per_sample: float = 1.0
 
     def records(self) -> list[dict[str, Any]]:
         """Return one row per run."""

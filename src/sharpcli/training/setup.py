@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +98,11 @@ class TrainingSetup:
     def loss(self) -> str:
         """Name of the loss, without smoothing."""
         return _loss_name(self.settings)
+
+    def loss_unit(self) -> dict[str, Any]:
+        """Return the unit of the training loss, and the mean number of its terms in a sample, as fields of a result."""
+        train = self.data.train
+        return loss_of(self.loss, train.targets).described_terms(train.inputs, train.targets)
 
     def plan(self, variant: Variant) -> TrainingPlan:
         """Return the plan of a run, with a value for each setting that was not given."""

@@ -152,7 +152,7 @@ def _row(
     check_loss(loaded, objectives["train"], train, "train")
     check_loss(loaded, objectives["test"], test, "test")
     measured, notes, more = _measure(loaded, objectives[settings.split], settings, planner, start)
-    subject = loaded.subject()
+    subject, unit = loaded.subject(), objectives["train"].unit()
     accuracy_gap, accuracy_error = _accuracy_gap(train, test)
     row = CompareRow(
         checkpoint=subject,
@@ -167,6 +167,8 @@ def _row(
         batch_size=subject.batch_size,
         updates=subject.step,
         loss_function=objectives["train"].loss_name,
+        loss_unit=unit["loss_unit"],
+        terms_per_sample=unit["terms_per_sample"],
         output=chosen_output(loaded.model),
         preprocessing=loaded.data.preprocessing,
         readings=more,

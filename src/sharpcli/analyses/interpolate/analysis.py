@@ -107,6 +107,7 @@ def interpolate(
             end=second.subject(),
             path=settings.path,
             loss_function=path.objectives[splits[0]].loss_name,
+            **path.objectives[splits[0]].unit(),
             batch_norm=settings.bn if batch_norms(first.model) else "none",
             barrier=curves[0].barrier,
             alphas=tuple(alphas),

@@ -101,6 +101,7 @@ def _result(runs: list[PlannedRun], done: list[tuple[list[TrainRow], float]], re
         rows=tuple(rows),
         next_commands=_next_commands(first, rows),
         device=str(first.runtime.device),
+        **first.loss_unit(),
         **record.fields(first.runtime, earlier_seconds=sum(before for _, before in done)),
     )
 

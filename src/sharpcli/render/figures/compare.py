@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from sharpcli.errors import SettingsError
 from sharpcli.render.figures.style import drawable, mesh, name_rows, plain_number, styles
-from sharpcli.render.labels import distinct
+from sharpcli.render.labels import distinct, per_term
 from sharpcli.results import CompareResult, CompareRow
 
 _FEW = 8  # Up to this number of checkpoints, values are drawn by name; with more, as points against the gap.
@@ -58,7 +58,7 @@ def _of_reading(label: str, field: str, row: CompareRow) -> float | None:
 
 def _by_name(result: CompareResult, names: Sequence[str], measures: Sequence[_Measure]) -> Figure:
     """Draw a panel for the gap and for each measure, and in each a row for each checkpoint."""
-    gap = _Measure(_GAP, lambda row: row.gap, lambda row: row.gap_standard_error)
+    gap = _Measure(_gap_label(result), lambda row: row.gap, lambda row: row.gap_standard_error)
     panels = [gap, *measures]
     across, down = _grid(len(panels))
     figure = Figure(figsize=(1.2 + _PANEL * across, 0.9 + (_TOP - 0.9 + _ROW * len(names)) * down), layout="constrained")
@@ -97,7 +97,7 @@ def _against_gap(result: CompareResult, names: Sequence[str], measures: Sequence
         axes.margins(x=0.15)
         mesh(axes)
     for first in grid[::across]:
-        first.set_ylabel(_GAP)
+        first.set_ylabel(_gap_label(result))
     figure.suptitle(_title(result, "bars: gap ± standard error"))
     figure.legend(
         list(handles.values()),
@@ -107,6 +107,13 @@ def _against_gap(result: CompareResult, names: Sequence[str], measures: Sequence
         frameon=False,
     )
     return figure
+
+
+def _gap_label(result: CompareResult) -> str:
+    """Return the label of an axis of gaps, with its unit if it is not that of a sample."""
+    units = {per_term(row.loss_unit, row.terms_per_sample) for row in result.rows}
+    unit = units.pop() if len(units) == 1 else ""
+    return f"{_GAP}\n({unit})" if unit else _GAP
 
 
 def _grid(count: int) -> tuple[int, int]:

@@ -74,7 +74,7 @@ def _paths(figure: FigureBase, results: Sequence[PathResult]) -> None:
             plain_ticks(upper.yaxis)
         names = distinct([result.start, result.end])
         upper.set_title(_title(names, _LONGEST_TITLE // len(results)))
-        panels, labels = [upper, lower], [loss_label(result.loss_function), "accuracy (%)"]
+        panels, labels = [upper, lower], [loss_label(result.loss_unit), "accuracy (%)"]
         if result.curvature is not None:
             panels.append(grid[2][column])
             labels.append("curvature")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from sharpcli.errors import SettingsError
 from sharpcli.render.figures.style import mesh, name_rows, plain_ticks, styles
-from sharpcli.render.labels import distinct
+from sharpcli.render.labels import distinct, samples_with
 from sharpcli.results import SharpnessResult
 
 _WIDTH, _ROW, _TOP = 7.0, 0.34, 0.75  # Inches: of the figure, of a row, and of what a panel has besides its rows.
@@ -50,7 +50,8 @@ def draw_sharpness(results: Sequence[SharpnessResult]) -> Figure:
         _panel(axes, unit, rows, [one for one in values if one.unit == unit], names)
     about = results[0].conditions
     title = f"Sharpness of {names[0]}" if len(names) == 1 else "Sharpness"
-    figure.suptitle(f"{title} ({about.split} loss, N = {about.num_samples})\nbars: standard error; searches give lower bounds")
+    size = f"{about.num_samples}{samples_with(about.loss_unit, about.terms_per_sample)}"
+    figure.suptitle(f"{title} ({about.split} loss, N = {size})\nbars: standard error; searches give lower bounds")
     if len(names) > 1:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)

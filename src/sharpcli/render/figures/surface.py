@@ -41,7 +41,7 @@ def draw_surface(results: Sequence[SurfaceResult]) -> Figure:
     finite = losses[numpy.isfinite(losses)]
     logarithmic = bool(finite.min() > 0 and finite.max() > _LOG_RATIO * finite.min())
     shown = numpy.ma.masked_invalid(numpy.log10(losses) if logarithmic else losses)
-    unit = loss_label(result.conditions.loss_function)
+    unit = loss_label(result.conditions.loss_unit)
     name = f"log₁₀ of {unit}" if logarithmic else unit
     shape, stretched = _shape(result)
     figure = Figure(figsize=(2 * _SIDE + 3.1, max(3.4, _SIDE * shape + 1.1)), layout="constrained")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from sharpcli.render.labels import distinct
+from sharpcli.render.labels import distinct, samples_with
 from sharpcli.render.tables.parts import Part, dim, inputs_and_outputs, new_table, number, percent, plus_minus
 from sharpcli.results import CompareResult, Reading
 
@@ -36,11 +36,13 @@ def draw_compare(result: CompareResult) -> list[Part]:
     samples = (
         f"{result.num_train} train and {result.num_test} test samples" if result.num_train else "numbers of samples differ"
     )
+    units = {(row.loss_unit, row.terms_per_sample) for row in result.rows if row.terms_per_sample != 1}
+    per = "".join(f"; losses in {unit},{samples_with(unit, terms)}" for unit, terms in sorted(units))
     conditions = {f"; {row.loss_function}{inputs_and_outputs(row.preprocessing, row.output)}" for row in result.rows}
     note = dim(
         f"gap = test loss − train loss ± standard error; lambda max of the Hessian; phi = ε-sharpness, ε = {result.epsilon:g}, "
         f"full space, percent, both on the {result.settings['split']} split; distance = ‖w−w₀‖; "
-        f"{samples}{''.join(conditions)}; {result.seconds:.1f} s"
+        f"{samples}{per}{''.join(conditions)}; {result.seconds:.1f} s"
     )
     notes = [
         Text(f"{name}: {text}", style="yellow") for name, row in zip(names, result.rows, strict=True) for text in row.notes

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from sharpcli.render.barriers import barrier_matrix
 from sharpcli.render.folding import unbroken
+from sharpcli.render.labels import per_term, samples_with
 from sharpcli.render.tables.parts import Part, dim, inputs_and_outputs, new_table, number, percent
 from sharpcli.results import Curve, PathCurvature, PathResult
 
@@ -32,9 +33,11 @@ def draw_path(result: PathResult) -> list[Part]:
         barriers.append(f"\nbarrier of the linear path ({result.curves[0].split}) {result.straight_barrier:.4g}")
     if result.aligned_share is not None:
         barriers.append(f"\nalignment permuted {percent(result.aligned_share)} of the hidden units of the end (α = 1)")
-    counts = ", ".join(f"N = {curve.num_samples} ({curve.split})" for curve in result.curves)
+    unit, terms = result.loss_unit, result.terms_per_sample
+    counts = ", ".join(f"N = {curve.num_samples}{samples_with(unit, terms)} ({curve.split})" for curve in result.curves)
     transforms = inputs_and_outputs(result.preprocessing, result.output)
-    about = f"{counts}; {result.loss_function}, BatchNorm {result.batch_norm}{transforms}"
+    per = per_term(unit, terms)
+    about = f"{counts}; {f'losses in {per}, ' if per else ''}{result.loss_function}, BatchNorm {result.batch_norm}{transforms}"
     if curvature:
         barriers.append(f"\n{_about_curvature(curvature, result.curves[0].split)}")
     note = dim(f"distance between the ends {result.distance:.4g}; {about}; {result.seconds:.1f} s")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from sharpcli.render.folding import unbroken, visible
+from sharpcli.render.labels import per_term, samples_with, terms_named
 from sharpcli.results import Conditions, Subject
 
 NO_VALUE = "–"
@@ -123,12 +124,20 @@ def heading(subject: Subject) -> str:
 
 def conditions_line(conditions: Conditions, loss: float, accuracy: float | None, slope: float) -> Text:
     """Return the conditions under which a number about a loss was computed."""
-    right = "" if accuracy is None else f", accuracy {percent(accuracy)}"
+    unit = per_term(conditions.loss_unit, conditions.terms_per_sample)
+    of = f" of {terms_named(unit)}" if unit else ""
+    right = "" if accuracy is None else f", accuracy {percent(accuracy)}{of}"
     return dim(
-        f"{conditions.split} loss {loss:.4g} ({conditions.loss_function}){right}, gradient norm {slope:.3g}; "
-        f"N = {conditions.num_samples}, P = {conditions.num_parameters}; {conditions.dtype} on {conditions.device}, "
+        f"{conditions.split} loss {loss:.4g}{f' {unit}' if unit else ''} ({conditions.loss_function}){right}, "
+        f"gradient norm {slope:.3g}; N = {sample_count(conditions)}, P = {conditions.num_parameters}; "
+        f"{conditions.dtype} on {conditions.device}, "
         f"BatchNorm {conditions.batch_norm}{inputs_and_outputs(conditions.preprocessing, conditions.output)}"
     )
+
+
+def sample_count(conditions: Conditions) -> str:
+    """Return N as text, with the number of loss terms of a sample if it has several."""
+    return f"{conditions.num_samples}{samples_with(conditions.loss_unit, conditions.terms_per_sample)}"
 
 
 def inputs_and_outputs(preprocessing: str, output: str | None) -> str:

@@ -6,8 +6,8 @@ import math
 
 from rich.text import Text
 
-from sharpcli.render.labels import plane
-from sharpcli.render.tables.parts import Part, dim, heading, inputs_and_outputs, new_table, number
+from sharpcli.render.labels import per_term, plane
+from sharpcli.render.tables.parts import Part, dim, heading, inputs_and_outputs, new_table, number, sample_count
 from sharpcli.results import SurfaceResult
 
 
@@ -33,6 +33,8 @@ def draw_surface(result: SurfaceResult) -> list[Part]:
             marks.add_row(mark.name, number(mark.alpha), number(mark.beta), number(mark.distance_from_plane))
         parts.append(marks)
     conditions = result.conditions
-    about = f"{conditions.split} loss ({conditions.loss_function}), N = {conditions.num_samples}, BatchNorm {result.batch_norm}"
+    unit = per_term(conditions.loss_unit, conditions.terms_per_sample)
+    about = f"{conditions.split} loss {f'in {unit} ' if unit else ''}({conditions.loss_function}), "
+    about += f"N = {sample_count(conditions)}, BatchNorm {result.batch_norm}"
     about += inputs_and_outputs(conditions.preprocessing, conditions.output)
     return [*parts, dim(f"{about}; {result.seconds:.1f} s"), Text()]

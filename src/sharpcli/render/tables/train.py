@@ -6,6 +6,7 @@ import itertools
 
 from rich.text import Text
 
+from sharpcli.render.labels import per_term, samples_with, terms_named
 from sharpcli.render.tables.parts import Command, Facts, Part, dim, new_table, number, percent
 from sharpcli.results import (
     RecipesResult,
@@ -38,7 +39,11 @@ def draw_train(result: TrainResult) -> list[Part]:
         )
     files = Facts("Files", [(name, row.checkpoint) for name, row in zip(names, result.rows, strict=True)])
     commands = [Command(f"  {command}") for command in result.next_commands]
-    return [table, files, Text("Next:"), *commands, Text()]
+    unit = per_term(result.loss_unit, result.terms_per_sample)
+    samples = samples_with(result.loss_unit, result.terms_per_sample)
+    about = f"losses and gap in {unit}; accuracies of {terms_named(unit)}; batch sizes count{samples}"
+    notes = [dim(about)] if unit else []
+    return [table, *notes, files, Text("Next:"), *commands, Text()]
 
 
 def draw_recipes(result: RecipesResult) -> list[Part]:
