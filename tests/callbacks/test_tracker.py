@@ -339,7 +339,10 @@ def test_an_adaptive_optimizer_is_held_to_its_own_edge(kind: type[torch.optim.Op
     model, inputs, targets, _ = made()
     optimizer = kind(model.parameters(), lr=1e-3)
     data = {"train": (inputs, targets), "test": (inputs[:20], targets[:20])}
-    with sharpcli.track(model, data, tmp_path / "run", every=10, save_every=10, optimizer=optimizer) as tracker:
+    with (
+        pytest.warns(UserWarning, match="BatchNorm uses fixed statistics"),
+        sharpcli.track(model, data, tmp_path / "run", every=10, save_every=10, optimizer=optimizer) as tracker,
+    ):
         go(model, inputs, targets, optimizer, lambda _: tracker.step())
     first, *others = lines(tmp_path / "run", "sharpness")
     assert first["threshold"] is None
