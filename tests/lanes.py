@@ -40,6 +40,11 @@ def slow(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+def long(*values: Any) -> Any:
+    """Return a case that runs before a release only."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 def _each_value_once(axes: Sequence[Sequence[Any]]) -> list[tuple[int, ...]]:
     """Return as many rows of places as the longest axis has values; the values of a shorter one repeat."""
     longest = max(len(axis) for axis in axes)

@@ -202,6 +202,7 @@ MAKERS: dict[str, Callable[[], None]] = {
 }
 OTHERS: dict[str, Callable[[], None]] = {"csv:": table, "tokens:": texts, "npz:arrays": numbers, "pt:tensors": numbers}
 SLOW = ("torchvision:resnet18", "vit_tiny", "model_best")
+LONG = SLOW[:2]  # A minute each, for the checks of a model on images of 224 x 224 pixels.
 
 
 def commands() -> list[Any]:
@@ -213,6 +214,7 @@ def commands() -> list[Any]:
         for line in re.findall(r"^ {4,}(sharpcli [a-z].*)$", joined, re.MULTILINE):
             maker = next((make for word, make in OTHERS.items() if word in line), None) or MAKERS[title]
             marks = [pytest.mark.slow] if len(found) % 3 or any(word in line for word in SLOW) else []
+            marks = [pytest.mark.long] if any(word in line for word in LONG) else marks
             found.append(pytest.param(line, maker, id=line[9:70], marks=marks))
     return found
 

@@ -7,7 +7,7 @@ import torch
 from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.lanczos import eigenpairs
 from sharpcli.linalg.wanted import Wanted
-from tests.lanes import slow
+from tests.lanes import long, slow
 
 
 def matrix(random: numpy.random.Generator) -> tuple[numpy.ndarray, numpy.ndarray]:
@@ -42,7 +42,7 @@ def solved(random: numpy.random.Generator, made: numpy.ndarray, number: int) -> 
     return pairs, exact
 
 
-@pytest.mark.parametrize("cases", [50, slow(1_000)])
+@pytest.mark.parametrize("cases", [50, slow(300), long(1_000)])
 def test_the_intervals_of_random_cases(cases: int):
     """Any exact eigenvalue in the interval is what is promised; in certified ones also the one of that index is counted."""
     random = numpy.random.default_rng(0)

@@ -12,6 +12,7 @@ from sharpcli.linalg.trace import Moments, deflated_moments
 from sharpcli.linalg.xtrace import xtrace
 from sharpcli.runtime import generator
 from tests.device import DEVICE
+from tests.lanes import long, slow
 from tests.linalg.spectra import Planted, broad, steep
 
 RUNS = 500
@@ -96,8 +97,9 @@ def test_what_is_exact_has_no_samples_and_what_is_not_has():
     assert xtrace(Planted(torch.tensor(CLOSED["rank two"]))).products == 5  # Two probes, two sketches, one to find no third.
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "half_width"), [("steep", 0.05), ("broad", 0.05), ("steep", 0.015), ("broad", 0.015)])
+@pytest.mark.parametrize(
+    ("name", "half_width"), [long("steep", 0.05), long("broad", 0.05), slow("steep", 0.015), slow("broad", 0.015)]
+)
 def test_coverage_beside_the_leading_eigenvectors(name: str, half_width: float):
     spectrum = SPECTRA[name]()
     operator, basis, known = torch.diag(spectrum), torch.eye(300, dtype=torch.float64)[:28], inside(spectrum, 28)
@@ -108,8 +110,8 @@ def test_coverage_beside_the_leading_eigenvectors(name: str, half_width: float):
     assert 0.92 <= squared <= 0.98
 
 
-@pytest.mark.slow  # Fast: test_the_rule_that_everyone_copied_does_not_cover counts how often ours is right.
-@pytest.mark.parametrize(("name", "half_width"), [("steep", 0.01), ("broad", 0.03)])
+# Fast: test_the_rule_that_everyone_copied_does_not_cover counts how often ours is right.
+@pytest.mark.parametrize(("name", "half_width"), [long("steep", 0.01), slow("broad", 0.03)])
 def test_coverage_of_xtrace_under_its_stopping_rule(name: str, half_width: float):
     """Without the leave-two-out term the trace has 3/4 of its variance, and the norm is covered in 85 % of the runs."""
     spectrum = SPECTRA[name]()

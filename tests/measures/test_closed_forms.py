@@ -399,7 +399,7 @@ def test_critical_sharpness_near_a_minimum_is_measured_in_float64():
     assert found.value == pytest.approx(exact, rel=2e-2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_interval_of_the_directional_sharpness_covers_that_of_all_data():
     """Random parts of one large data set, along one direction: 95 % of the intervals hold the value of the whole."""
     random = torch.Generator().manual_seed(5)

@@ -234,7 +234,7 @@ def test_singular_losses_have_less_than_half_their_parameters():
     assert found.standard_error < 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_linear_net_of_two_layers_has_the_coefficient_of_its_rank():
     """Two layers of 2 × 2 with a product of rank 1: λ = 2 of 8 parameters (Aoyagi and Watanabe, 2005): 3/2 + that of (ab)²."""
     net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)).double()

@@ -21,6 +21,8 @@ from sharpcli.render.figures.style import plain_number
 from sharpcli.results import HessianResult
 from tests.lanes import thinned
 
+pytestmark = pytest.mark.xdist_group("hessian_figures")  # Its answers are computed once.
+
 SAMPLES = Path(__file__).parents[2] / "sample_checkpoints"
 
 

@@ -12,7 +12,8 @@ from sharpcli.curvature.operator import GroupedProduct
 from sharpcli.results import HessianResult
 
 SAMPLES, FEATURES, CLASSES = 400, 10, 3
-SEEDS = {200: 60, 50: 40}  # By number of samples drawn.
+pytestmark = pytest.mark.xdist_group("data_bar")  # Its answers are computed once.
+SEEDS = {200: 40, 50: 30}  # By number of samples drawn.
 
 
 @pytest.fixture(scope="module")
