@@ -1,28 +1,24 @@
 """Spectral density of a symmetric operator by stochastic Lanczos quadrature, without a stored basis.
 
-Every probe runs the three-term recurrence without reorthogonalisation. The loss of orthogonality costs more
-steps but does not make the result wrong: it is the quadrature of a measure near that of the probe, which is
-enough for a density (Greenbaum 1989). Known eigenvalues are deflated first, each with its exact share.
+`quadrature.py` has the recurrence of one probe. Known eigenvalues are deflated first, each with its exact share.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy
 import torch
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from sharpcli import progress, streams
 from sharpcli.errors import SettingsError
-from sharpcli.linalg.certify import rounding_of
-from sharpcli.linalg.operator import SymmetricOperator, product_error
-from sharpcli.linalg.orthogonal import orthogonalised
-from sharpcli.linalg.probes import finite_product, negligible_length, orthonormal_complement, random_direction
-from sharpcli.linalg.reductions import accumulator_of, dot, project
+from sharpcli.linalg.operator import SymmetricOperator
+from sharpcli.linalg.probes import finite_product, orthonormal_complement, random_direction
+from sharpcli.linalg.quadrature import Quadrature, assembled, least_reach
+from sharpcli.linalg.reductions import accumulator_of, project
 from sharpcli.linalg.spectral_density import Array, SpectralDensity
 from sharpcli.runtime import generator
-
-_NEGLIGIBLE = 1e-16  # Lost to rounding if added to 1.
 
 
 def spectral_density(
@@ -75,72 +71,24 @@ def spectral_density(
     if remaining_size <= probes * steps:
         remaining = _multiplied_out(operator, basis)
         place = numpy.concatenate([known, remaining])
-        reach = numpy.full(size, _least(operator, place, error))
-        return _assembled([place], [numpy.full(size, 1 / size)], [reach], [-1], size, remaining_size)
+        reach = numpy.full(size, least_reach(operator, place, error))
+        return assembled([place], [numpy.full(size, 1 / size)], [reach], [-1], size, remaining_size)
     random, spent = generator(seed, streams.DENSITY_PROBES), 0
     nodes, weights, reaches = [known], [numpy.full(len(known), 1 / size)], [numpy.zeros(len(known))]
     with progress.task("density", total=probes * steps, units="products") as shown:
         for _ in range(probes):
-            quadrature = _Quadrature(operator, basis, float(abs(known).max(initial=0)), spent)
-            quadrature.run(random_direction(operator, basis, random), steps, shown)
+            quadrature = Quadrature(operator, basis, float(abs(known).max(initial=0)))
+            quadrature.begin(random_direction(operator, basis, random))
+            while len(quadrature) < steps and not quadrature.ended:
+                spent += 1
+                quadrature.step(partial(finite_product, operator, count=spent))
+                shown.advance(1)
             place, mass, residual = quadrature.rule()
             nodes.append(place)
             reaches.append(residual)
             weights.append(mass * remaining_size / size / probes)
-            spent = quadrature.products
-    least = _least(operator, numpy.concatenate(nodes), error)
-    return _assembled(nodes, weights, [reach.clip(least) for reach in reaches], [-1, *range(probes)], size, spent)
-
-
-class _Quadrature:
-    """The tridiagonal matrix of one probe."""
-
-    def __init__(self, operator: SymmetricOperator, basis: Tensor, scale: float, products: int) -> None:
-        self.operator, self.basis, self.scale, self.products = operator, basis, scale, products
-        self.diagonal: list[float] = []
-        self.off_diagonal: list[float] = []
-
-    def run(self, current: Tensor, steps: int, shown: progress.Task) -> None:
-        """Take at most `steps` steps from a unit vector."""
-        previous = torch.zeros_like(current)
-        for _ in range(steps):
-            self.products += 1
-            product, length = finite_product(self.operator, current, self.products)
-            shown.advance(1)
-            self.scale = max(self.scale, length)
-            self.diagonal.append(dot(current, product))
-            # The memory of the previous vector is reused for the next vector.
-            previous.mul_(-self.off_diagonal[-1] if self.off_diagonal else 0.0).add_(product)
-            del product
-            previous.sub_(current, alpha=self.diagonal[-1])
-            orthogonal = orthogonalised(previous, [self.basis], out=previous)
-            beta = orthogonal.length
-            # Rounding in the product is relative to the norm of the entire operator, even if the remainder is small.
-            if beta <= negligible_length(current.dtype, self.scale):
-                return
-            self.off_diagonal.append(beta)
-            previous, current = current, orthogonal.vector.div_(beta)
-
-    def rule(self) -> tuple[Array, Array, Array]:
-        """Return the nodes (m,) of the quadrature, their weights (with sum 1), and their residuals."""
-        values, vectors = eigh_tridiagonal(self.diagonal, self.off_diagonal[: len(self.diagonal) - 1])
-        weights: Array = vectors[0] ** 2
-        # Without a last beta the space is invariant, and every node an eigenvalue.
-        last = self.off_diagonal[-1] if len(self.off_diagonal) == len(self.diagonal) else 0.0
-        return self._distinct(values, weights / weights.sum(), numpy.abs(last * vectors[-1]))
-
-    def _distinct(self, values: Array, weights: Array, residuals: Array) -> tuple[Array, Array, Array]:
-        """Merge nodes that differ by rounding only, and drop nodes without mass.
-
-        Such nodes appear if a recurrence continues beyond an invariant space, or loses orthogonality
-        to an eigenvector that it has already found. Neither step moves any mass by more than rounding.
-        """
-        apart = numpy.diff(values) > 100 * torch.finfo(self.operator.dtype).eps * self.scale
-        starts = numpy.concatenate([[0], numpy.flatnonzero(apart) + 1])
-        mass = numpy.add.reduceat(weights, starts)
-        kept = mass > _NEGLIGIBLE
-        centre = numpy.add.reduceat(weights * values, starts)[kept] / mass[kept]
-        return centre, mass[kept], numpy.minimum.reduceat(residuals, starts)[kept]
+    least = least_reach(operator, numpy.concatenate(nodes), error)
+    return assembled(nodes, weights, [reach.clip(least) for reach in reaches], [-1, *range(probes)], size, spent)
 
 
 def _multiplied_out(operator: SymmetricOperator, basis: Tensor) -> Array:
@@ -154,21 +102,3 @@ def _multiplied_out(operator: SymmetricOperator, basis: Tensor) -> Array:
     dense = small.cpu().double().numpy()
     eigenvalues: Array = numpy.linalg.eigvalsh((dense + dense.T) / 2)
     return eigenvalues
-
-
-def _least(operator: SymmetricOperator, places: Array, error: float) -> float:
-    """Return the error from noise and rounding that is allowed for every node."""
-    scale = float(numpy.abs(places).max(initial=0))
-    return max(rounding_of(operator.dtype, scale, size=operator.shape[0]) + product_error(operator), error)
-
-
-def _assembled(
-    nodes: list[Array], weights: list[Array], reaches: list[Array], labels: list[int], size: int, products: int
-) -> SpectralDensity:
-    """Return the density with the masses of all probes, sorted by position."""
-    place, mass = numpy.concatenate(nodes), numpy.concatenate(weights)
-    probe = numpy.repeat(numpy.array(labels, dtype=numpy.int64), [len(part) for part in nodes])
-    order = numpy.argsort(place, kind="stable")
-    reach, place = numpy.concatenate(reaches)[order], place[order]
-    off = reach.min(initial=numpy.inf)  # The smallest reach is the allowance for noise and rounding.
-    return SpectralDensity(place, mass[order] / mass.sum(), probe[order], reach, place - off, place + off, size, products)
