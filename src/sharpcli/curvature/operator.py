@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from sharpcli import progress
 from sharpcli.chunks import Chunk
 from sharpcli.curvature import rounding
+from sharpcli.curvature.blocks import Block
 from sharpcli.curvature.diagnosis import not_finite
 from sharpcli.curvature.difference import Difference
 from sharpcli.curvature.engine import Engine, Graph
@@ -161,6 +162,31 @@ class CurvatureOperator(ABC):
         self._note_error(vector)
         return self._scaled(total.div_(self.objective.total_weight)).to(self.dtype)
 
+    def blockwise(self, blocks: Sequence[Block], vectors: Sequence[Tensor]) -> list[Tensor]:
+        """Return A_bb v_b for several diagonal blocks b, from one pass over the data; it counts as one product for each.
+
+        Each chunk's graph serves all blocks. From it, the product of a block costs at most one product with the whole matrix,
+        and less if the block is near the output: half of one on average over the blocks of a deep net.
+
+        Args:
+            blocks: The blocks.
+            vectors: For each block a vector (n,), n its number of parameters.
+        """
+        self.products += len(blocks)
+        space = self.objective.space
+        scales = [None if self._scale is None else block.take(self._scale, space) for block in blocks]
+        scaled = [_times(scale, vector).to(self.dtype) for scale, vector in zip(scales, vectors, strict=True)]
+
+        def summand(chunk: Chunk) -> Tensor:
+            graph, kept, last = *self._graph(chunk), len(blocks) - 1
+            pairs = enumerate(zip(blocks, scaled, strict=True))
+            return torch.cat([block.product(graph, own, space, keep=kept or place < last) for place, (block, own) in pairs])
+
+        total = self._as_memory_allows(lambda: self._sum(summand, torch.cat(scaled)))
+        self._note_error(vectors[0])
+        products = torch.split(total.div_(self.objective.total_weight), [len(vector) for vector in vectors])
+        return [_times(scale, product).to(self.dtype) for scale, product in zip(scales, products, strict=True)]
+
     def quadratic_forms(self, vector: Tensor, *, groups: int, seed: int) -> GroupedProduct:
         """Return Av and the quadratic forms of random groups of samples; this counts as one product.
 
@@ -174,7 +200,7 @@ class CurvatureOperator(ABC):
         self.products += 1
         return self._as_memory_allows(lambda: self._grouped(vector, groups, seed))
 
-    def measured_error(self, vector: Tensor, length: float) -> float:
+    def measured_error(self, vector: Tensor, length: float, within: Block | None = None) -> float:
         """Return the norm of the rounding error of Av for a vector v (P,); see `curvature.rounding`.
 
         It is measured on some samples or, if these contribute less than half of the product, on all samples. It does not
@@ -183,18 +209,20 @@ class CurvatureOperator(ABC):
         Args:
             vector: v.
             length: The approximate ‖Av‖.
+            within: The block whose entries of Av count; None for all.
         """
-        return self._as_memory_allows(lambda: self._error_of_rounding(vector, length))
+        taken = None if within is None else partial(within.take, space=self.objective.space)
+        return self._as_memory_allows(lambda: self._error_of_rounding(vector, length, taken))
 
-    def _error_of_rounding(self, vector: Tensor, length: float) -> float:
+    def _error_of_rounding(self, vector: Tensor, length: float, taken: Callable[[Tensor], Tensor] | None) -> float:
         some = self._rounding
         if some is None:
             return 0.0
-        error, share = some.difference(vector, self._scale)
+        error, share = some.difference(vector, self._scale, taken)
         if some.stands_for(length, share):
             return error
         every = rounding.measured(self._plain_of, self.objective, self._theta, whole=True)
-        return error if every is None else every.difference(vector, self._scale)[0]
+        return error if every is None else every.difference(vector, self._scale, taken)[0]
 
     @cached_property
     def _rounding(self) -> rounding.Rounding | None:
@@ -229,11 +257,16 @@ class CurvatureOperator(ABC):
 
     def _product(self, chunk: Chunk, parts: list[Tensor]) -> Tensor:
         """Return the product with the matrix of one chunk of the ordered pass, summed over its loss terms."""
+        graph, kept = self._graph(chunk)
+        return self._flatten(graph.product(parts, keep=kept))
+
+    def _graph(self, chunk: Chunk) -> tuple[Graph, bool]:
+        """Return the graph of a chunk of the ordered pass, and whether it is stored for further products."""
         graph = self._kept.get(chunk.number)
         if graph is None:
             graph = self._open(self._engine, chunk)
             self._kept.offer(chunk, graph)
-        return self._flatten(graph.product(parts, keep=chunk.number in self._kept))
+        return graph, chunk.number in self._kept
 
     def _plain_of(self, objective: Objective) -> Engine:
         """Return the engine with which all others of this operator are compared, for an objective."""
@@ -301,13 +334,17 @@ class CurvatureOperator(ABC):
 
     def _scaled(self, vector: Tensor) -> Tensor:
         """Return diag(s) v, in the type of the accumulator; v itself without a scale."""
-        return vector if self._scale is None else self._scale * vector
+        return _times(self._scale, vector)
 
     def _parts(self, vector: Tensor) -> list[Tensor]:
         return list(self.objective.space.split(vector.to(self.dtype)).values())
 
     def _flatten(self, columns: Sequence[Tensor]) -> Tensor:
         return self.objective.space.flatten(columns)
+
+
+def _times(scale: Tensor | None, vector: Tensor) -> Tensor:
+    return vector if scale is None else scale * vector
 
 
 def halved(objective: Objective) -> Objective:

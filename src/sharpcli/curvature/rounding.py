@@ -7,6 +7,7 @@ weights that differ by a few units of rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -57,18 +58,23 @@ class Rounding:
             _Side(maker, wide, _moved(theta) if double else theta.double(), keep=keep),
         )
 
-    def difference(self, vector: Tensor, scale: Tensor | None = None) -> tuple[float, float]:
+    def difference(
+        self, vector: Tensor, scale: Tensor | None = None, within: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[float, float]:
         """Return the norm of the error of the product with a vector (P,), and the norm of the more precise product.
 
         Args:
             vector: v.
             scale: s, shape (P,), if the matrix is diag(s) A diag(s); else None.
+            within: Returns the entries of a product (P,) that count; None for all.
         """
         along = vector if scale is None else scale * vector
         both = torch.stack([side.own_product(along) for side in self._sides])
         narrow, wide = self._processes.sum(both, along) / self._total_weight
         if scale is not None:
             narrow, wide = scale * narrow, scale * wide
+        if within is not None:
+            narrow, wide = within(narrow), within(wide)
         return norm(narrow - wide), norm(wide)
 
     def stands_for(self, length: float, share: float) -> bool:
