@@ -27,6 +27,7 @@ Run = Callable[..., Any]
 NAMES = ("1.weight", "1.bias", "3.weight", "3.bias")
 SHAPES = {"1.weight": (4, 5), "1.bias": (4,), "3.weight": (3, 4), "3.bias": (3,)}
 SIZES = [20, 4, 12, 3]
+TENSORS = (slice(0, 20), slice(20, 24), slice(24, 36), slice(36, 39))
 CODE = """
 import torch
 from torch import nn
@@ -260,6 +261,14 @@ OPTIONS: dict[str, tuple[str, Callable[[dict[str, Any], Net], bool]]] = {
     ),
     "ggn_split": ("--ggn-split", lambda r, net: r["parts"] == pytest.approx(parts(net), rel=1e-4)),
     "per_layer": ("--per-layer", lambda r, net: layers_are_right(r["layers"], net.hessian())),
+    "blocks": (
+        "--per-layer --blocks parameter --density",
+        lambda r, net: (
+            [layer["name"] for layer in r["layers"]] == list(NAMES)
+            and all(block_is_right(layer, net.hessian()[own, own]) for layer, own in zip(r["layers"], TENSORS, strict=True))
+            and len(r["block_distances"]["distances"]) == len(NAMES)
+        ),
+    ),
     "along_run": ("--along-run", lambda r, _: [one["checkpoint"]["step"] for one in r] == [0, 2, 4, 5]),
     "vectors": ("--vectors {vectors}", lambda r, net: near(r, down(net.hessian())[:5])),
     "state": ("--state {state}", lambda r, net: near(r, down(net.hessian())[:5])),
@@ -311,6 +320,16 @@ def layers_are_right(layers: list[dict[str, Any]], hessian: Tensor) -> bool:
         assert layer["lambda_max"] == pytest.approx(down(block)[0], rel=1e-4)
         assert layer["share"] == pytest.approx(float(share), rel=1e-3)
         assert covers(layer["trace"], float(block.trace()))
+    return True
+
+
+def block_is_right(layer: dict[str, Any], block: Tensor) -> bool:
+    """A block of a few parameters has an exact density."""
+    values = torch.linalg.eigvalsh(block)
+    assert layer["lambda_max"] == pytest.approx(float(values[-1]), rel=1e-4)
+    assert layer["density"]["nodes"] == pytest.approx(values.tolist(), abs=1e-5)
+    assert covers(layer["trace"], float(values.sum()))
+    assert layer["effective_rank"]["value"] == pytest.approx(float(values.sum() ** 2 / values.square().sum()), rel=1e-4)
     return True
 
 

@@ -56,8 +56,13 @@ LEFT_OUT: dict[str, set[str]] = {
     "HessianResult": SUBJECT - HEADING
     | {"Conditions.chunk_size", "operator", "ended", "residual_history", "last_learning_rate", "orthogonality"}
     | {"eigenvalues.index", "eigenvalues.index_interval", "eigenvalues.index_range", "eigenvalues.interval"}
-    | {"floor.probability", "moments.products", "layers.products", "layers.kind", "density"}
-    | {f"{place}.{name}" for place in ("layers.trace", *MOMENTS) for name in ("samples", "standard_error")},
+    | {"floor.probability", "moments.products", "layers.products", "layers.kind", "layers.density", "density"}
+    | {f"block_distances.{name}" for name in ("distances", "halves", "names")}  # Names are those of the layers.
+    | {
+        f"{place}.{name}"
+        for place in ("layers.trace", "layers.effective_rank", *MOMENTS)
+        for name in ("samples", "standard_error")
+    },
     "DoctorResult": {"devices.memory", "devices.free"},  # Shown as GiB.
     "MeasuresResult": {"seconds"},
     "ReparamResult": SUBJECT | {"seconds"},

@@ -73,7 +73,8 @@ def panel(figure: Figure, title: str) -> Axes:
 
 
 def titles(results: Sequence[HessianResult]) -> list[str]:
-    return [axes.get_title().split(" (")[0].split(", ")[0] for axes in draw_hessian(results).axes]
+    named = [axes.get_title() for axes in draw_hessian(results).axes if axes.get_title()]  # Scales of colours have no title.
+    return [title.split(" (")[0].split(", ")[0] for title in named]
 
 
 def words(axes: Axes) -> list[str]:
@@ -95,6 +96,7 @@ def has_line(axes: Axes, xs: Sequence[float], ys: Sequence[float]) -> bool:
 def test_what_is_held_decides_what_is_drawn(whole: HessianResult, limited: HessianResult, runs: list[HessianResult]):
     assert titles([whole]) == [
         "Eigenvalues", "Convergence", "Spectral density", "Count above λ", "Layers", "Share of the first eigenvector",
+        "Spectral density of each block", "Distance of densities",
     ]  # fmt: skip
     assert titles([whole, limited]) == ["Eigenvalues", "Convergence", "Spectral density", "Count above λ"]
     assert titles([replace(whole, eigenvalues=(), layers=(), residual_history=())]) == ["Spectral density", "Count above λ"]

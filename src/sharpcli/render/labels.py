@@ -7,6 +7,8 @@ from pathlib import PurePath
 
 from sharpcli.results import HessianResult, Subject, SurfaceResult
 
+# What a block of --per-layer is called in tables.
+BLOCKS = {"layer": "layer", "parameter": "tensor", "projection": "part", "head": "part"}
 # The matrices that `hessian` knows: name and letter.
 MATRICES = {
     "hessian": ("loss Hessian", "H"),

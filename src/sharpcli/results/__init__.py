@@ -6,6 +6,7 @@ from sharpcli.results.compare import CompareResult, CompareRow, RankCorrelation
 from sharpcli.results.distance import Displacement, DistanceResult, Growth, GrowthFit, LayerDistance, Trajectory
 from sharpcli.results.doctor import DeviceRow, DoctorResult, PlaceRow
 from sharpcli.results.hessian import (
+    BlockDistances,
     Bound,
     Count,
     DataBar,
@@ -70,6 +71,7 @@ __all__ = [
     "DataBar",
     "Moments",
     "Count",
+    "BlockDistances",
     "Density",
     "Layer",
     "Parts",

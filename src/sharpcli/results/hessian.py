@@ -112,7 +112,9 @@ class Density:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """The diagonal block of one layer: its largest eigenvalue and its trace.
+    """The diagonal block of one layer, or of another part of the parameters: its largest eigenvalue and its trace.
+
+    With a density, `effective_rank` is tr² / ‖·‖_F² of the block; it is None without a density or for a block that is zero.
 
     `share` is the part of the squared norm of the first eigenvector of the full matrix in this layer; shares sum to one.
     `kind` is the class of the layer, such as Linear; "" if the parameters belong to no module.
@@ -127,12 +129,32 @@ class Layer:
     share: float
     products: int
     kind: str = ""
+    effective_rank: Estimate | None = None
+    density: Density | None = None
 
     @property
     def label(self) -> str:
         """The name, with the class of the layer if the name is only a number, as in "3 (Linear)"."""
         wordless = not any(letter.isalpha() for letter in self.name)
         return f"{self.name} ({self.kind})" if wordless and self.kind else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockDistances:
+    """Jensen-Shannon distances between the densities of blocks: 0 for equal ones, 1 for ones without a common eigenvalue.
+
+    All densities are smoothed by a Gaussian of standard deviation `width` on one scale asinh(λ / `linear_width`). `halves` are
+    the distances between two halves of the probes of each block, which chance alone makes; 0 for an exact density. `mean` is
+    over all pairs of blocks.
+    """
+
+    names: tuple[str, ...]
+    distances: tuple[tuple[float, ...], ...]
+    halves: tuple[float, ...]
+    mean: float
+    mean_of_halves: float
+    linear_width: float
+    width: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +229,7 @@ class HessianResult(Result):
     density: Density | None
     parts: Parts | None
     layers: tuple[Layer, ...]
+    block_distances: BlockDistances | None
     dead_parameters: dict[str, str]
     learning_rate: float | None
     last_learning_rate: float | None

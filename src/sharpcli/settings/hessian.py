@@ -15,6 +15,7 @@ CERTIFY = ("ends", "all")
 OPERATORS = ("hessian", "ggn", "fisher", "empirical-fisher", "preconditioned")
 _HESSIANS = ("hessian", "preconditioned")  # They have every engine.
 ENGINES = ("auto", "double-backward", "fused", "linearize", "forward-over-reverse", "difference")
+BLOCKS = ("layer", "parameter", "projection", "head")
 COMPILE = ("auto", "on", "off")
 BN_POLICIES = ("eval", "batch", "recompute")
 _UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -85,7 +86,15 @@ class HessianSettings(AnalysisSettings):
         (), "Also estimate how many eigenvalues are above each threshold (implies --density).", "X[,X]"
     )
     ggn_split: bool = option(False, "Also split λmax into its Gauss-Newton part and the remainder.")
-    per_layer: bool = option(False, "Also compute λmax and trace of the diagonal block of each layer.")
+    per_layer: bool = option(
+        False, "Also compute λmax and trace of the diagonal block of each layer; with --density also densities and distances."
+    )
+    blocks: str = option(
+        "layer",
+        "Blocks of --per-layer: layer, parameter (each tensor), projection (queries, keys and values of attention apart) or "
+        "head (each attention head).",
+        "NAME",
+    )
     along_run: bool = option(
         False, "Analyse the initial weights and all saved steps of each run folder; each search starts near the one before."
     )
@@ -100,6 +109,7 @@ class HessianSettings(AnalysisSettings):
         require_choice("engine", self.engine, ENGINES)
         require_choice("compile", self.compile, COMPILE)
         require_choice("bn", self.bn, BN_POLICIES)
+        require_choice("blocks", self.blocks, BLOCKS)
         for name in ("topk", "bottomk", "confirm"):
             require_at_least(name, getattr(self, name), 0)
         for name in ("tol", "trace_tol", "max_minutes"):
@@ -177,7 +187,8 @@ class HessianSettings(AnalysisSettings):
             "trace": 60.0 * self.trace,
             "density": float(self.has_density() * self.probes * self.density_steps),
             "layer": 60.0 * self.per_layer,
-            "traces of layers": 20.0 * self.per_layer,
+            "traces of layers": 20.0 * self.per_layer * (not self.has_density()),
+            "density of blocks": float(self.per_layer * self.has_density() * self.probes * self.density_steps),
         }
 
     def most_products(self) -> int:

@@ -90,6 +90,7 @@ class HessianOptions(AnalysisOptions, total=False):
     above: float | Sequence[float]
     ggn_split: bool
     per_layer: bool
+    blocks: str
     along_run: bool
     vectors: str | None
     state: str | None

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from sharpcli import files, progress
-from sharpcli.analyses.hessian import layers as layer_blocks
 from sharpcli.analyses.hessian import report, spectrum, vectors_file
 from sharpcli.analyses.hessian.data_bar import DataBarMeter
+from sharpcli.analyses.hessian.layers import Blocks, blocks_of
 from sharpcli.analyses.hessian.search import (
-    graph_bytes,
     operator_for,
     planner_for,
     search,
@@ -45,7 +44,7 @@ from sharpcli.loading import (
     live_or_files,
     load_checkpoint,
 )
-from sharpcli.results import HessianResult, Layer
+from sharpcli.results import HessianResult
 from sharpcli.settings import HessianSettings, chosen
 from sharpcli.settings.options import HessianOptions
 
@@ -219,7 +218,7 @@ def _more(
     """Return the requested quantities beyond eigenvalues, as fields of the result, and the number of products for each use."""
     bar = meter.bar(pairs) if pairs else None
     moments = density = parts = None
-    layers: tuple[Layer, ...] = ()
+    blocks = Blocks()
     if settings.trace:
         moments = attempt("The trace", lambda: spectrum.moments(operator, pairs, settings))
     if settings.has_density():
@@ -227,9 +226,9 @@ def _more(
     if pairs and settings.ggn_split:
         parts = attempt("The split into GGN and rest", lambda: spectrum.parts(operator.objective, pairs))
     if pairs and settings.per_layer:
-        vectors, graphs = (of(operator.objective, settings) for of in (vector_bytes, graph_bytes))
-        blocks = partial(layer_blocks.blocks, loaded, operator, pairs, settings, vectors=vectors, graphs=graphs)
-        layers = attempt("The table of layers", lambda: tuple(blocks())) or ()
+        room = vector_bytes(operator.objective, settings)
+        found = partial(blocks_of, loaded, operator, pairs, settings, vectors=room)
+        blocks = attempt("The table of layers", found) or blocks
     spent = {
         "lanczos": pairs.steps if pairs else 0,
         "confirmation": pairs.confirmations if pairs else 0,
@@ -237,10 +236,11 @@ def _more(
         "held-out samples": int(bar is not None and bar.held_out is not None),
         "trace": moments.products if moments else 0,
         "density": density.products if density else 0,
-        "layers": layer_blocks.products(layers),
+        "layers": blocks.products,
         "ggn split": int(parts is not None),
     }
-    return {"data_bar": bar, "moments": moments, "density": density, "parts": parts, "layers": layers}, spent
+    more = {"data_bar": bar, "moments": moments, "density": density, "parts": parts}
+    return more | {"layers": blocks.layers, "block_distances": blocks.distances}, spent
 
 
 def _require_deterministic(first: float, second: float, settings: HessianSettings) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict
-from dataclasses import replace as changed
 
 import numpy
 
@@ -14,6 +14,7 @@ from sharpcli.linalg.eigenpairs import Eigenpairs
 from sharpcli.linalg.reductions import dot, project
 from sharpcli.linalg.slq import spectral_density
 from sharpcli.linalg.spectral_density import SpectralDensity
+from sharpcli.linalg.spectral_distance import bent
 from sharpcli.linalg.trace import deflated_moments
 from sharpcli.linalg.xtrace import xtrace
 from sharpcli.objective import Objective
@@ -24,7 +25,7 @@ _ENOUGH = 12  # Minimum number of basis vectors of a Krylov space that contains 
 _GRID = 400
 _ANOTHER = 0.5  # Overlap of two unit eigenvectors below which they are different.
 _LINEAR = 1e-4  # Fraction of the largest magnitude below which the axis of the density is linear.
-_BLUR = 0.12  # Width of the blur on that axis, in units of asinh; this is about 12 % of an eigenvalue.
+BLUR = 0.12  # Width of the blur on that axis, in units of asinh; this is about 12 % of an eigenvalue.
 
 
 def moments(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: HessianSettings) -> Moments:
@@ -66,7 +67,7 @@ def density(operator: CurvatureOperator, pairs: Eigenpairs | None, settings: Hes
         seed=settings.seed,
         error=0.0 if pairs is None else pairs.trust.noise + pairs.trust.rounding,
     )
-    return _drawn(spectrum, settings)
+    return drawn(spectrum, settings, linear_width([spectrum]))
 
 
 def _distinct(pairs: Eigenpairs) -> list[int]:
@@ -85,15 +86,17 @@ def parts(objective: Objective, pairs: Eigenpairs) -> Parts:
     return Parts(hessian=whole, ggn=ggn, rest=whole - ggn)
 
 
-def _drawn(spectrum: SpectralDensity, settings: HessianSettings) -> Density:
-    """Return a density as numbers to plot, on a scale that is linear near zero and logarithmic elsewhere."""
-    largest = float(numpy.abs(spectrum.nodes).max()) or 1.0
-    linear = _LINEAR * largest
-    moved = {name: numpy.arcsinh(getattr(spectrum, name) / linear) for name in ("nodes", "lowest", "highest")}
-    bent = changed(spectrum, **moved)
-    grid = numpy.linspace(bent.nodes.min() - 5 * _BLUR, bent.nodes.max() + 5 * _BLUR, _GRID)
-    smooth, below, above = bent.smoothed(grid, _BLUR)
-    share, least, most = bent.cdf(grid)
+def linear_width(spectra: Iterable[SpectralDensity]) -> float:
+    """Return up to which magnitude the common axis of some densities is linear."""
+    return _LINEAR * (max((float(numpy.abs(one.nodes).max()) for one in spectra), default=0.0) or 1.0)
+
+
+def drawn(spectrum: SpectralDensity, settings: HessianSettings, linear: float) -> Density:
+    """Return a density as numbers to plot, on a scale that is linear up to the magnitude `linear` and logarithmic elsewhere."""
+    on_axis = bent(spectrum, linear)
+    grid = numpy.linspace(on_axis.nodes.min() - 5 * BLUR, on_axis.nodes.max() + 5 * BLUR, _GRID)
+    smooth, below, above = on_axis.smoothed(grid, BLUR)
+    share, least, most = on_axis.cdf(grid)
     return Density(
         nodes=_plain(spectrum.nodes),
         weights=_plain(spectrum.weights),
@@ -101,7 +104,7 @@ def _drawn(spectrum: SpectralDensity, settings: HessianSettings) -> Density:
         steps=settings.density_steps,
         products=spectrum.products,
         linear_width=linear,
-        width=_BLUR,
+        width=BLUR,
         grid=_plain(linear * numpy.sinh(grid)),
         cdf=_plain(share),
         cdf_lower=_plain(least),

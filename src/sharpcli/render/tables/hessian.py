@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from sharpcli.render.folding import unbroken
-from sharpcli.render.labels import MATRICES, distinct, threshold_name
+from sharpcli.render.labels import BLOCKS, MATRICES, distinct, threshold_name
 from sharpcli.render.tables.parts import Part, between_bounds, conditions_line, dim, few, heading, new_table, number
-from sharpcli.results import DataBar, Density, Eigenvalue, Estimate, HessianResult, Layer, Moments, Parts
+from sharpcli.results import BlockDistances, DataBar, Density, Eigenvalue, Estimate, HessianResult, Moments, Parts
 
 _USES = {"lanczos": "Lanczos", "ggn split": "Gauss-Newton split"}
 _TITLES = {"LM": "Eigenvalues of largest magnitude", "SA": "Smallest eigenvalues"}
@@ -36,8 +36,9 @@ def draw_hessian(result: HessianResult) -> list[Part]:
     if result.density:
         lines += _density(result.density, result.conditions.num_parameters)
     if result.layers:
-        lines.append(_layers(result.layers))
-        lines.append(dim("share of v1: fraction of ‖v₁‖² in the layer, where v₁ is the first eigenvector of the full matrix"))
+        lines.append(_layers(result))
+        lines += _block_distances(result)
+        lines.append(dim("share of v1: fraction of ‖v₁‖² in the block, where v₁ is the first eigenvector of the full matrix"))
     if result.dead_parameters:
         lines += [dim(text) for text in _without_curvature(result.dead_parameters)]
     if vectors := result.settings.get("vectors"):
@@ -268,11 +269,15 @@ def _density(density: Density, size: int) -> list[Part]:
     return lines
 
 
-def _layers(layers: Sequence[Layer]) -> Part:
-    table = new_table(
-        "Diagonal block of each layer", "layer", "parameters", "lambda max", "residual", "verdict", "trace", "share of v1"
-    )
-    for layer in layers:
+def _layers(result: HessianResult) -> Part:
+    word = BLOCKS[result.settings.get("blocks", "layer")]
+    ranked = any(layer.effective_rank for layer in result.layers)
+    away = _mean_distances(result.block_distances)
+    more = ["effective rank"] * ranked + ["distance"] * bool(away)
+    columns = [word, "parameters", "lambda max", "residual", "verdict", "trace", *more, "share of v1"]
+    table = new_table(f"Diagonal block of each {word}", *columns)
+    for layer in result.layers:
+        rank = layer.effective_rank
         table.add_row(
             layer.label,
             str(layer.num_parameters),
@@ -280,9 +285,39 @@ def _layers(layers: Sequence[Layer]) -> Part:
             f"{layer.residual:.1e}",
             Text(layer.verdict, style=_STYLES[layer.verdict]),
             _estimate(layer.trace),
+            *["" if rank is None else _estimate(rank)] * ranked,
+            *[f"{away[layer.name]:.2f}" if layer.name in away else ""] * bool(away),
             f"{100 * layer.share:.1f} %",
         )
     return table
+
+
+def _mean_distances(found: BlockDistances | None) -> dict[str, float]:
+    """Return the average distance of each block from the others, by name."""
+    if found is None:
+        return {}
+    others = len(found.names) - 1
+    return {name: sum(row) / others for name, row in zip(found.names, found.distances, strict=True)}
+
+
+def _block_distances(result: HessianResult) -> list[Part]:
+    """Return the mean distance of the blocks, and how the densities were made."""
+    found = result.block_distances
+    if found is None:
+        return []
+    count = len(found.names)
+    passes = max((layer.density.products for layer in result.layers if layer.density), default=0)
+    return [
+        Text(
+            f"Jensen-Shannon distance between the densities of two blocks {found.mean:.4g} on average over "
+            f"{count * (count - 1) // 2} pairs (0 equal, 1 nothing in common); between two halves of the probes of one block "
+            f"{found.mean_of_halves:.4g}; in the table the average over the other blocks"
+        ),
+        dim(
+            f"densities on the scale asinh(λ / {found.linear_width:.4g}), smoothed by σ = {found.width:g}; at most {passes} "
+            "products for each block, those of all blocks in the same passes over the data"
+        ),
+    ]
 
 
 def _estimate(estimate: Estimate) -> str:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sharpcli.errors import SettingsError
+from sharpcli.render.figures.hessian.blocks import draw_block_densities, draw_block_distances
 from sharpcli.render.figures.hessian.density import draw_count, draw_density, has_positive_part
 from sharpcli.render.figures.hessian.eigenvalues import draw_course, draw_eigenvalues, draw_search, history_of
 from sharpcli.render.figures.hessian.layers import draw_layers, draw_shares
@@ -19,6 +20,7 @@ from sharpcli.render.labels import MATRICES
 from sharpcli.results import HessianResult
 
 _ROW_OF_LAYER = 0.055  # Height of a layer's bar, in panels.
+_SPECTRA = 1.15  # Least height of the panels of blocks, whose names are below an axis.
 
 
 def draw_hessian(results: Sequence[HessianResult]) -> Figure:
@@ -47,6 +49,9 @@ def draw_hessian(results: Sequence[HessianResult]) -> Figure:
     if len(lines) == 1 and results[0].layers:
         height = max(1.0, _ROW_OF_LAYER * len(results[0].layers))
         add(height, partial(draw_layers, line=lines[0]), partial(draw_shares, line=lines[0]))
+        if any(layer.density for layer in results[0].layers):
+            several = [partial(draw_block_distances, line=lines[0])] if results[0].block_distances else []
+            add(max(height, _SPECTRA), partial(draw_block_densities, line=lines[0]), *several)
     if not rows:
         raise SettingsError("There is nothing to draw.", "Add --density, or compute eigenvalues with --topk 1 or more.")
     figure = lay_out(rows, heights, margin=0.4 if len(by_name(lines)) == 1 else 0.8)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from sharpcli.render.figures.hessian.lines import Line
 from sharpcli.render.figures.style import legend_below, mesh, name_rows, plain_number
+from sharpcli.render.labels import BLOCKS
 from sharpcli.results import Layer
 
 
@@ -32,8 +33,9 @@ def draw_layers(axes: Axes, line: Line) -> None:
     if hollow:
         axes.barh([0], [0], color="white", edgecolor=line.colour, hatch="////", label=hollow)
     axes.margins(x=0.15)
-    axes.set(xlabel="largest eigenvalue of the diagonal block", ylabel="layer")
-    axes.set_title("Layers")
+    word = BLOCKS[line.result.settings.get("blocks", "layer")]
+    axes.set(xlabel="largest eigenvalue of the diagonal block", ylabel=word)
+    axes.set_title(f"{word.capitalize()}s")
     _name_layers(axes, layers)
     legend_below(axes)
 
@@ -45,7 +47,7 @@ def draw_shares(axes: Axes, line: Line) -> None:
     axes.barh(range(len(layers)), shares, color="0.6", height=0.62)
     for place, share in enumerate(shares):
         _write_beside(axes, share, place, f"{share:.1f} %")
-    axes.set(xlabel="share of ‖v₁‖² in the layer (%)")
+    axes.set(xlabel=f"share of ‖v₁‖² in each {BLOCKS[line.result.settings.get('blocks', 'layer')]} (%)")
     axes.set_xlim(0, max(115.0 if max(shares) > 80 else 1.25 * max(shares), 1.0))
     axes.set_title("Share of the first eigenvector")
     _name_layers(axes, layers)
