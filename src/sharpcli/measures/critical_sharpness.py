@@ -5,7 +5,6 @@ Reference: Kalra et al. 2026, A Scalable Measure of Loss Landscape Curvature, ar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -148,10 +147,10 @@ def _directional(objective: Objective, theta: Tensor, along: Tensor, slope: floa
     except InputError:  # Such as a kernel of attention without any second derivative, on a device without float64.
         return {"directional_sharpness": None}
     value, error = seen.mean()
-    reach = _STUDENT * error if len(seen.forms) == _GROUPS else math.nan
+    reach = _STUDENT * error if len(seen.forms) == _GROUPS else None  # Fewer samples than groups have no interval.
     return {
         "directional_sharpness": value,
-        "directional_lower": value - reach,
-        "directional_upper": value + reach,
+        "directional_lower": None if reach is None else value - reach,
+        "directional_upper": None if reach is None else value + reach,
         "on_a_quadratic": value * norm(along) ** 2 / slope,
     }
