@@ -17,7 +17,7 @@ DENSITY_PROBES: Final = 3  # Starts of the quadrature.
 COMPLEMENT_START: Final = 4  # Starts in the complement of the basis; counter: the attempt.
 ORTHOGONALITY_SIGNS: Final = 11  # Signs that check all pairs of a basis; counter: its size.
 LAYER_PROBES: Final = 13  # Directions of the traces of layers.
-BLOCK_PROBES: Final = 14  # Starts of the quadratures of blocks; counter: the number of the block.
+BLOCK_PROBES: Final = 36  # Starts of the quadratures of blocks; counter: the number of the block.
 
 # Data.
 SUBSET: Final = 7  # Samples of --samples.

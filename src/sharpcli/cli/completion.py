@@ -29,6 +29,7 @@ _WORDS: dict[str, Iterable[str]] = {
     "which": hessian.ENDS,
     "certify": hessian.CERTIFY,
     "operator": hessian.OPERATORS,
+    "blocks": hessian.BLOCKS,
     "engine": hessian.ENGINES,
     "compile": hessian.COMPILE,
     "path": interpolate.PATHS,
