@@ -315,7 +315,7 @@ def test_one_split_is_enough_for_what_needs_one(sharpcli: Callable[..., Any], tm
     for line in (["compare"], ["hessian", "--split", "test"], ["hessian", "--split", "both"]):
         answer = sharpcli(line[0], *half, *line[1:])
         assert answer.exit_code == 3
-        assert bool(answer.stdout) == ("both" in line)  # What was computed before is shown.
+        assert answer.stdout == ""
         assert "no test split" in answer.stderr
 
 
