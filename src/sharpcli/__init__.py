@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from sharpcli.analyses.sharpness import sharpness as sharpness
     from sharpcli.analyses.surface import surface as surface
     from sharpcli.analyses.train import train as train
+    from sharpcli.analyses.watch import watch as watch
     from sharpcli.callbacks import track as track
     from sharpcli.objective import Objective as Objective
     from sharpcli.runtime import Runtime as Runtime
 
-_COMMANDS = ("train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam", "surface", "doctor")
+_COMMANDS = (
+    "train", "hessian", "sharpness", "interpolate", "distance", "compare", "inspect", "reparam", "surface", "doctor", "watch",
+)  # fmt: skip
 _HOMES = {name: f"sharpcli.analyses.{name}" for name in _COMMANDS} | {
     "hessian_all": "sharpcli.analyses.hessian",
     "track": "sharpcli.callbacks",
@@ -45,6 +48,7 @@ __all__ = [
     "surface",
     "track",
     "train",
+    "watch",
 ]
 
 

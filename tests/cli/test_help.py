@@ -38,7 +38,7 @@ def shown(sharpcli: Run, *words: str, width: int = 80) -> str:
 def test_each_command_is_below_the_question_that_it_answers(sharpcli: Run) -> None:
     page = sections(shown(sharpcli))
     named = [re.findall(r"^  (\S+)", page[question], re.MULTILINE) for question in QUESTIONS]
-    assert named[0] == ["hessian", "sharpness", "compare"]
+    assert named[0] == ["hessian", "sharpness", "compare", "watch"]
     assert sorted(name for names in named for name in names) == sorted(COMMANDS)
 
 

@@ -40,7 +40,7 @@ def paragraphs(text: str) -> list[str]:
 
 def test_there_are_texts():
     assert len(TEXTS) > 200
-    assert len(DESCRIPTIONS) == 11
+    assert len(DESCRIPTIONS) == 12
 
 
 @pytest.mark.parametrize("place", TEXTS)

@@ -26,6 +26,7 @@ LINES = {
     "reparam": "reparam {a} {out}",
     "surface": "surface {a} --points 3",
     "doctor": "doctor --no-measure",
+    "watch": "watch {run} --every 99 --metrics hessian,distance --measure gradient-norm",
 }
 FUNCTIONS: dict[str, dict[str, Any]] = {
     "hessian": {"topk": 3},
@@ -61,7 +62,12 @@ def without(value: Any, *names: str) -> Any:
 
 @pytest.fixture
 def words(runs: Path, tiny: list[str], tmp_path: Path) -> Callable[[str], list[str]]:
-    places = {"a": runs / "sgd" / "final.pt", "b": runs / "fullbatch" / "final.pt", "out": tmp_path / "out"}
+    places = {
+        "run": runs / "sgd",
+        "a": runs / "sgd" / "final.pt",
+        "b": runs / "fullbatch" / "final.pt",
+        "out": tmp_path / "out",
+    }
 
     def fill(command: str) -> list[str]:
         found = [tiny if word == "{tiny}" else [word.format(**places)] for word in LINES[command].split()]

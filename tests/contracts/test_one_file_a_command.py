@@ -16,8 +16,20 @@ from sharpcli import results, settings
 from sharpcli.render import figures, tables
 
 SOURCE = Path(sharpcli.__file__).parent
-COMMANDS = ("compare", "distance", "doctor", "hessian", "inspect", "interpolate", "reparam", "sharpness", "surface", "train")
-DRAWN = ("compare", "distance", "hessian", "interpolate", "sharpness", "surface")
+COMMANDS = (
+    "compare",
+    "distance",
+    "doctor",
+    "hessian",
+    "inspect",
+    "interpolate",
+    "reparam",
+    "sharpness",
+    "surface",
+    "train",
+    "watch",
+)
+DRAWN = ("compare", "distance", "hessian", "interpolate", "sharpness", "surface", "watch")
 # Files that belong to no command, by folder.
 SHARED = {
     "cli": {
@@ -35,7 +47,7 @@ SHARED = {
         "streams",
         "usage",
     },
-    "analyses": {"compatibility", "partial_results", "provenance"},
+    "analyses": {"columns", "compatibility", "partial_results", "provenance", "saved_runs"},
     "settings": {"base", "look", "losses", "options", "ranges"},
     "results": {"base"},
     "render/tables": {"configuration", "layout", "parts"},

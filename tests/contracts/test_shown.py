@@ -41,6 +41,12 @@ LEFT_OUT: dict[str, set[str]] = {
         for name in ("measure", "options", "unit", "details", "passes", "seconds", "note", "status", "bound")
     }
     | {"Subject.path", "rows.accuracy_gap", "rows.accuracy_gap_standard_error", "rows.lambda_max_residual"},
+    "WatchResult": SUBJECT
+    | {
+        f"rows.readings.{name}"
+        for name in ("measure", "options", "unit", "details", "passes", "seconds", "note", "status", "bound")
+    }
+    | {"Subject.path", "rows.run"},
     "InspectResult": {"Subject.label", "Subject.data_fingerprint", "Subject.epochs", "Subject.last_learning_rate"}
     | {"Subject.momentum", "Subject.momentum_rule", "Subject.step", "buffers", "left_out", "metadata", "seconds"}
     | {"cost.seconds", "cost.vector_bytes", "cost.pass_bytes"}  # Shown as minutes and MiB.

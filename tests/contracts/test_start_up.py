@@ -55,6 +55,7 @@ def test_all_commands_are_here() -> None:
         "doctor",
         "reparam",
         "surface",
+        "watch",
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sharpcli import __version__
-from sharpcli.cli import compare, distance, doctor, hessian, inspect, interpolate, reparam, sharpness, surface, train
+from sharpcli.cli import compare, distance, doctor, hessian, inspect, interpolate, reparam, sharpness, surface, train, watch
 from sharpcli.cli.usage import Commands, with_examples
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (hessian, sharpness, compare, interpolate, surface, distance, train, inspect, reparam, doctor):
+for _command in (hessian, sharpness, compare, watch, interpolate, surface, distance, train, inspect, reparam, doctor):
     app.command(
         name=_command.NAME,
         cls=with_examples(_command.EXAMPLES),

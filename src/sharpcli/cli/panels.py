@@ -8,9 +8,10 @@ QUESTIONS = ("Is it sharp?", "What lies between?", "How far has it gone?", "Trai
 COMMON, MORE = "Common options", "More options"
 _LAST = ("plot", "json", "csv")  # Common options of every command, after its own.
 _OF_COMMAND = {
-    "hessian": ("topk", "bottomk", "trace", "density", "per_layer", "along_run", "split", "samples"),
+    "hessian": ("topk", "bottomk", "trace", "density", "per_layer", "blocks", "along_run", "split", "samples"),
     "sharpness": ("measure", "list", "epsilon", "subspace", "split", "samples"),
     "compare": ("metrics", "measure", "epsilon", "init", "split", "samples"),
+    "watch": ("metrics", "measure", "every", "state", "epsilon", "init", "split", "samples"),
     "interpolate": ("path", "points", "range", "align", "curvature", "split", "samples"),
     "surface": ("axes", "points", "range", "split", "samples"),
     "distance": ("per_layer", "init", "fit_from", "fit_to"),

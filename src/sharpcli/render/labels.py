@@ -30,6 +30,17 @@ def distinct(subjects: Sequence[Subject]) -> list[str]:
     return [subject.path for subject in subjects]
 
 
+def run_names(folders: Sequence[str]) -> list[str]:
+    """Return a short name for each run folder: as few of the last parts of its path as tell all of them apart."""
+    every = list(dict.fromkeys(folders))
+    most = max(len(PurePath(folder).parts) for folder in every)
+    for count in range(1, most + 1):
+        names = {folder: "/".join(PurePath(folder).parts[-count:]) for folder in every}
+        if len(set(names.values())) == len(every):
+            break
+    return [names[folder] for folder in folders]
+
+
 def threshold_name(result: HessianResult) -> str:
     """Return the threshold of stability as text: 2/lr, or that of the optimizer of the preconditioned Hessian, as 38/lr."""
     if result.preconditioner is None:

@@ -24,6 +24,7 @@ from sharpcli.results.reparam import ReparamResult
 from sharpcli.results.sharpness import Measurement, MeasureRow, MeasuresResult, Reading, SharpnessResult
 from sharpcli.results.surface import Mark, SurfaceResult
 from sharpcli.results.train import RecipeRow, RecipesResult, TrainResult, TrainRow
+from sharpcli.results.watch import WatchResult, WatchRow
 
 __all__ = [
     "Measurement",
@@ -58,6 +59,8 @@ __all__ = [
     "TrainRow",
     "Trajectory",
     "TrainResult",
+    "WatchResult",
+    "WatchRow",
     "Subject",
     "Conditions",
     "Result",

@@ -15,6 +15,7 @@ from sharpcli.settings.reparam import ReparamSettings
 from sharpcli.settings.sharpness import SharpnessSettings
 from sharpcli.settings.surface import SurfaceSettings
 from sharpcli.settings.train import TrainSettings
+from sharpcli.settings.watch import WatchSettings
 
 __all__ = [
     "REPEATED",
@@ -30,5 +31,6 @@ __all__ = [
     "SubjectSettings",
     "SurfaceSettings",
     "TrainSettings",
+    "WatchSettings",
     "chosen",
 ]

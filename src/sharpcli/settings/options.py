@@ -202,3 +202,16 @@ class TrainOptions(SubjectOptions, total=False):
     track: str | Sequence[str]
     track_sharpness: int | None
     state_seconds: float
+
+
+class WatchOptions(AnalysisOptions, total=False):
+    """Options of `watch`."""
+
+    data: str | None
+    metrics: str | Sequence[str]
+    measure: str | Sequence[str]
+    epsilon: float
+    tol: float
+    init: str | None
+    every: int
+    state: str | None

@@ -11,15 +11,15 @@ from typing import NamedTuple, Unpack
 from torch import Tensor, nn
 
 from sharpcli import progress
+from sharpcli.analyses.columns import columns_of
 from sharpcli.analyses.compare.rank_correlation import rank_correlations
-from sharpcli.analyses.distance import displacement, reference
-from sharpcli.analyses.hessian import largest, planner_for
+from sharpcli.analyses.hessian import planner_for
 from sharpcli.analyses.partial_results import run_each
 from sharpcli.analyses.provenance import AnswerRecord, recording
-from sharpcli.analyses.sharpness.measuring import applicable_measures, readings, requested_measures
+from sharpcli.analyses.sharpness.measuring import requested_measures
 from sharpcli.checkpoints import Checkpoint
 from sharpcli.curvature.planner import Planner
-from sharpcli.errors import IncompleteError, InputError, SettingsError
+from sharpcli.errors import IncompleteError, SettingsError
 from sharpcli.loading import (
     LoadedCheckpoint,
     Place,
@@ -29,12 +29,11 @@ from sharpcli.loading import (
     load_checkpoint,
     weights_in_memory,
 )
-from sharpcli.measures import epsilon_sharpness
 from sharpcli.models.output import chosen_output
-from sharpcli.objective import Evaluation, Objective
-from sharpcli.results import CompareResult, CompareRow, Reading
+from sharpcli.objective import Evaluation
+from sharpcli.results import CompareResult, CompareRow
 from sharpcli.runtime import Runtime
-from sharpcli.settings import CompareSettings, HessianSettings, SharpnessSettings, chosen
+from sharpcli.settings import CompareSettings, HessianSettings, chosen
 from sharpcli.settings.options import CompareOptions
 
 _PARTS = {"open": 1.0, "plan": 2.0, "search": 12.0, "verify": 1.0, "ε-sharpness draw": 30.0}  # Work in products.
@@ -151,7 +150,7 @@ def _row(
     train, test = (objectives[split].evaluate(theta) for split in ("train", "test"))
     check_loss(loaded, objectives["train"], train, "train")
     check_loss(loaded, objectives["test"], test, "test")
-    measured, notes, more = _measure(loaded, objectives[settings.split], settings, planner, start)
+    columns = columns_of(loaded, objectives[settings.split], settings, planner, start=start)
     subject, unit = loaded.subject(), objectives["train"].unit()
     accuracy_gap, accuracy_error = _accuracy_gap(train, test)
     row = CompareRow(
@@ -171,9 +170,9 @@ def _row(
         terms_per_sample=unit["terms_per_sample"],
         output=chosen_output(loaded.model),
         preprocessing=loaded.data.preprocessing,
-        readings=more,
-        notes=notes,
-        **measured,
+        readings=columns.readings,
+        notes=columns.notes,
+        **columns.numbers,
     )
     return row, (train.num_samples, test.num_samples)
 
@@ -184,43 +183,3 @@ def _accuracy_gap(train: Evaluation, test: Evaluation) -> tuple[float | None, fl
         return None, None
     error = math.hypot(train.accuracy_standard_error or 0, test.accuracy_standard_error or 0)
     return train.accuracy - test.accuracy, error
-
-
-def _measure(
-    loaded: LoadedCheckpoint, objective: Objective, settings: CompareSettings, planner: Planner, start: Checkpoint | None
-) -> tuple[dict[str, float | None], tuple[str, ...], tuple[Reading, ...]]:
-    """Return the measures, the reasons why any of them is missing, and the readings of the measures that were named."""
-    measured: dict[str, float | None] = {}
-    notes: list[str] = []
-    if "hessian" in settings.metrics:
-        pairs = largest(objective, HessianSettings(topk=1, tol=settings.tol, seed=settings.seed), planner)
-        measured["lambda_max"], measured["lambda_max_residual"] = float(pairs.values[0]), float(pairs.residuals[0])
-        if not all(pairs.converged):
-            notes.append("λmax has not converged: see sharpcli hessian.")
-    if "sharpness" in settings.metrics:
-        defaults = SharpnessSettings()
-        sharpness = epsilon_sharpness.measure(
-            objective,
-            objective.parameters(),
-            seed=settings.seed,
-            epsilon=settings.epsilon,
-            iterations=defaults.iterations,
-            restarts=defaults.restarts,
-        )
-        measured["phi"] = sharpness.phi
-        if sharpness.note:
-            notes.append(f"φ{' failed' if sharpness.phi is None else ''}: {sharpness.note}")
-    if "distance" in settings.metrics:
-        try:
-            init = start or reference(loaded.checkpoint, settings.init, settings.ignore_keys, settings.allow_pickle)
-            measured["distance"] = displacement(loaded.checkpoint, init, model=loaded.model).distance
-        except InputError as error:
-            if settings.init or start:
-                raise
-            notes.append(f"No distance: {error.message}")
-    theta, wanted = objective.parameters(), requested_measures(settings.measure)
-    wanted = applicable_measures(wanted, objective) if "all" in settings.measure else wanted
-    update = partial(loaded.next_update, objective, theta)
-    more = readings(wanted, objective, theta, seed=settings.seed, update=update) if wanted else ()
-    notes += [f"{reading.label}: {reading.note}" for reading in more if reading.note]
-    return measured, tuple(notes), more

@@ -25,7 +25,8 @@ from sharpcli.analyses.hessian.search import (
 )
 from sharpcli.analyses.partial_results import OptionalParts, run_each
 from sharpcli.analyses.provenance import recording
-from sharpcli.checkpoints import read, saved_steps, whole_run
+from sharpcli.analyses.saved_runs import saved_places
+from sharpcli.checkpoints import saved_steps, whole_run
 from sharpcli.curvature.dead_parameters import dead_parameters
 from sharpcli.curvature.operator import CurvatureOperator
 from sharpcli.curvature.planner import Planner
@@ -114,7 +115,9 @@ def hessian_all(
     places, given = live_or_files(checkpoints, data, options)
     settings = chosen(HessianSettings, settings, given)
     splits = ("train", "test") if settings.split == "both" else (settings.split,)
-    steps_of = [_saved(place, settings) if settings.along_run else [place] for place in checkpoint_paths(places)]
+    # The preconditioned Hessian does not exist at the initial weights: the optimizer has no second moments yet.
+    saved = partial(saved_places, steps_of=saved_steps if settings.operator == "preconditioned" else whole_run)
+    steps_of = [saved(place) if settings.along_run else [place] for place in checkpoint_paths(places)]
     count = len(splits) * sum(map(len, steps_of))
     if settings.vectors and count > 1:
         raise SettingsError("--vectors is one file, but there are several analyses.", "Run one analysis per command.")
@@ -251,19 +254,3 @@ def _require_deterministic(first: float, second: float, settings: HessianSetting
             "Look for dropout or noise that ignores eval mode, such as functional.dropout without training=self.training, "
             "or for 16-bit numbers in forward, which round by 1e-3.",
         )
-
-
-def _saved(place: Place, settings: HessianSettings) -> list[Place]:
-    """Return the files that `--along-run` analyses: the initial weights of a run, then its saved steps in order.
-
-    The preconditioned Hessian does not exist at the initial weights: the optimizer has no second moments yet.
-    """
-    if isinstance(place, LiveModel):
-        raise SettingsError("A model in memory has no saved steps.", "Leave along_run out.")
-    folder, final = Path(place), read(place)
-    steps = (saved_steps if settings.operator == "preconditioned" else whole_run)(folder, final)
-    if not steps:
-        raise InputError(
-            f"{place} is not a run folder with saved steps.", "Train with --save-every N, and name the folder of one mode."
-        )
-    return [step.path for step in steps]

@@ -18,7 +18,17 @@ from sharpcli.render.figures.interpolate import draw_paths
 from sharpcli.render.figures.look import apply, own_style
 from sharpcli.render.figures.sharpness import draw_sharpness
 from sharpcli.render.figures.surface import draw_surface
-from sharpcli.results import CompareResult, DistanceResult, HessianResult, PathResult, Result, SharpnessResult, SurfaceResult
+from sharpcli.render.figures.watch import draw_watch
+from sharpcli.results import (
+    CompareResult,
+    DistanceResult,
+    HessianResult,
+    PathResult,
+    Result,
+    SharpnessResult,
+    SurfaceResult,
+    WatchResult,
+)
 from sharpcli.settings.look import Look
 
 FORMATS = ("png", "pdf", "svg")
@@ -92,4 +102,5 @@ _DRAWERS: dict[type[Result], Callable[..., Figure]] = {
     CompareResult: draw_compare,
     SharpnessResult: draw_sharpness,
     SurfaceResult: draw_surface,
+    WatchResult: draw_watch,
 }

@@ -20,6 +20,7 @@ from sharpcli.render.tables.reparam import draw_reparam
 from sharpcli.render.tables.sharpness import draw_measures, draw_sharpness
 from sharpcli.render.tables.surface import draw_surface
 from sharpcli.render.tables.train import draw_recipes, draw_train
+from sharpcli.render.tables.watch import draw_watch
 from sharpcli.results import (
     CompareResult,
     DistanceResult,
@@ -35,6 +36,7 @@ from sharpcli.results import (
     SharpnessResult,
     SurfaceResult,
     TrainResult,
+    WatchResult,
 )
 
 # Replacements for signs on a terminal with ASCII only; other signs become question marks.
@@ -97,6 +99,7 @@ _DRAWERS: dict[type[Result], Callable[..., list[Part]]] = {
     ReparamResult: draw_reparam,
     DoctorResult: draw_doctor,
     SurfaceResult: draw_surface,
+    WatchResult: draw_watch,
 }
 
 _SUMMARIES: dict[type[Result], Callable[..., list[Part]]] = {

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from sharpcli.render.labels import distinct, samples_with
-from sharpcli.render.tables.parts import Part, dim, inputs_and_outputs, new_table, number, percent, plus_minus
-from sharpcli.results import CompareResult, Reading
+from sharpcli.render.tables.parts import Part, dim, inputs_and_outputs, new_table, number, percent, plus_minus, reading_value
+from sharpcli.results import CompareResult
 
 
 def draw_compare(result: CompareResult) -> list[Part]:
@@ -57,15 +57,8 @@ def _readings(result: CompareResult, names: Sequence[str]) -> Part:
     table = new_table("Measures", "checkpoint", *labels)
     for name, row in zip(names, result.rows, strict=True):
         known = {reading.label: reading for reading in row.readings}
-        table.add_row(name, *(_value(known.get(label)) for label in labels))
+        table.add_row(name, *(reading_value(known.get(label)) for label in labels))
     return table
-
-
-def _value(reading: Reading | None) -> str:
-    if reading is None or reading.value is None:
-        return "–" if reading is None else reading.status
-    value = f"≥ {number(reading.value)}" if reading.bound == "lower" else number(reading.value)
-    return value if reading.standard_error is None else plus_minus(reading.value, reading.standard_error)
 
 
 def _correlations(result: CompareResult) -> list[Part]:

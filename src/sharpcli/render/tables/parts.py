@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sharpcli.render.folding import unbroken, visible
 from sharpcli.render.labels import per_term, samples_with, terms_named
-from sharpcli.results import Conditions, Subject
+from sharpcli.results import Conditions, Reading, Subject
 
 NO_VALUE = "–"
 _DECIMALS = 8  # Numbers with an error are written without an exponent up to this number of digits.
@@ -79,6 +79,14 @@ def plus_minus(value: float, error: float) -> str:
     if 0 <= decimals <= _DECIMALS and abs(value) < 10.0 ** (_DECIMALS - decimals):
         return f"{value:.{decimals}f} ± {error:.{decimals}f}"
     return f"{value:.4g} ± {error:.2g}"
+
+
+def reading_value(reading: Reading | None) -> str:
+    """Return the value of a measure with its standard error or bound, or why there is none."""
+    if reading is None or reading.value is None:
+        return "–" if reading is None else reading.status
+    value = f"≥ {number(reading.value)}" if reading.bound == "lower" else number(reading.value)
+    return value if reading.standard_error is None else plus_minus(reading.value, reading.standard_error)
 
 
 def between_bounds(value: float, lower: float, upper: float) -> str:
