@@ -46,6 +46,7 @@ def main() -> None:
         "eval_every": 50,
         "save_every": 97,
         "track_sharpness": 200,
+        "track": ("gradient-norm@60", "critical@150"),
         "state_seconds": 0.02,
         "augment": ("crop", "flip"),
         "average": ("tail:0.3", "ema:0.99", "swa:0.2"),

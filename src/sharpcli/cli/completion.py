@@ -42,9 +42,8 @@ _WORDS: dict[str, Iterable[str]] = {
     "lr_scale": train.LR_SCALES,
     "shuffle": train.SHUFFLES,
     "average": train.AVERAGES,
-    "track": train.TRACKED,
 }
-_SPECIAL = ("recipe", "bn", "split")
+_SPECIAL = ("recipe", "bn", "split", "track")
 _BN = {"HessianSettings": hessian.BN_POLICIES, "InterpolateSettings": base.PATH_BN_POLICIES}
 
 
@@ -80,4 +79,6 @@ def known_words(settings: type[Any], name: str) -> list[str]:
         return list(_BN.get(settings.__name__, base.PATH_BN_POLICIES))
     if name == "split":
         return list(settings._splits)
+    if name == "track":
+        return [train.CRITICAL, *plugins.names("measures")]
     return plugins.names(_PLUGINS[name]) if name in _PLUGINS else list(_WORDS.get(name, ()))

@@ -27,6 +27,7 @@ REPEATED = (
     "params",
     "sweep",
     "measure",
+    "track",
 )  # Options that are repeated for several values; other tuples are one text with commas.
 
 

@@ -14,7 +14,7 @@ MOMENTUM_RULES = ("nesterov", "polyak")
 SCHEDULES = ("cosine", "constant", "linear", "step", "swa")
 LR_SCALES = ("none", "sqrt", "linear")
 SHUFFLES = ("epoch", "once", "replacement")
-TRACKED = ("critical",)
+CRITICAL = "critical"
 AVERAGES = ("tail", "ema", "swa")
 AUTO = "auto"
 NONE = "none"
@@ -167,9 +167,9 @@ class TrainSettings(SubjectSettings):
     save_every: int | None = _keep(None, "Save a checkpoint step-N.pt every N updates.", "N")
     track: tuple[str, ...] = _keep(
         (),
-        "Record every N updates (default: --eval-every) critical@N, the critical sharpness along the optimizer's next update, "
-        "by one gradient and forward passes; none.",
-        "NAME[@N]",
+        "Record every N updates (default: --eval-every) a measure of sharpness --list, or critical, the critical sharpness "
+        "along the optimizer's next update; none. Repeat for several.",
+        "NAME[:...][@N]",
     )
     track_sharpness: int | None = _keep(
         None,
@@ -257,13 +257,14 @@ def average_of(text: str) -> tuple[str, float]:
 
 
 def tracked(text: str) -> tuple[str, int | None]:
-    """Read a quantity to track, such as "critical@20", as its name and the updates between two measurements, or None.
+    """Read a quantity to track, such as "critical@20", as its text and the updates between two measurements, or None.
+
+    The name, and the options of a measure as in "worst-case:rho=0.05@20", are checked when the run is planned.
 
     Raises:
-        SettingsError: An unknown name, or a number that is not an integer of at least 1.
+        SettingsError: A number that is not an integer of at least 1.
     """
     name, at, every = text.partition("@")
-    require_choice("track", name, TRACKED)
     if at and not (every.isascii() and every.isdigit() and 0 < int(every) < 10**9):
         raise SettingsError(f"--track {text} needs a number of updates of at least 1.", f"Write it like {name}@20.")
     return name, int(every) if at else None

@@ -27,6 +27,7 @@ from sharpcli.training.averaged import AveragedWeights, Outcome, finished
 from sharpcli.training.critical_tracking import CriticalTracker
 from sharpcli.training.evaluator import BothSplits, Evaluator, losses_of
 from sharpcli.training.interrupt import Interrupt, deferred
+from sharpcli.training.measure_tracking import MeasureTracker
 from sharpcli.training.methods.averaging import averages_of
 from sharpcli.training.plan import TrainingPlan
 from sharpcli.training.records import Records
@@ -102,6 +103,7 @@ class Run:
                 self.model, inputs, targets, loss=self.loss, plan=plan, runtime=self.runtime, batches=batches
             )
             self._critical = CriticalTracker(followed, plan)
+        self._measures = MeasureTracker.of(train, plan.track_measures, self.seed) if plan.track_measures else None
         self._averages = averages_of(plan.average, updates=plan.updates, updates_per_epoch=plan.updates_per_epoch)
         for average in self._averages:
             average.see(0, self.updater.parameters)
@@ -151,7 +153,7 @@ class Run:
         # After a resume, stop here only if an uninterrupted run would have evaluated at this update too.
         evaluated_before = not self.updates or self.records.has("metrics", self.updates)
         stopped_by = _LOSS if evaluated_before and self._evaluator.is_reached(evaluations[0].loss) else _END
-        if not self.updates and not any(self.records.has(kind, 0) for kind in ("sharpness", "critical")):
+        if not self.updates and not any(self.records.has(kind, 0) for kind in ("sharpness", "critical", "measures")):
             self._track()
         try:
             with deferred() as interrupt, self._evaluator.train.arithmetic(), self._task() as shown:
@@ -266,7 +268,8 @@ class Run:
         every, often = self.plan.track_sharpness, self.plan.track_critical
         sharp = self._sharpness is not None and every and self.updates % every == 0
         critical = self._critical is not None and often and self.updates % often == 0
-        if not sharp and not critical and not is_log_spaced(self.updates):
+        due = self._measures is not None and self._measures.due(self.updates)
+        if not sharp and not critical and not due and not is_log_spaced(self.updates):
             return
         theta = self._evaluator.require_finite(self.updates)
         if is_log_spaced(self.updates):
@@ -276,6 +279,9 @@ class Run:
         if critical and self._critical is not None:
             known = self.records.lines["critical"]
             self.records.add("critical", self._critical.measure(self.updates, theta, self.updater.optimizer_state, known))
+        if due and self._measures is not None:
+            for line in self._measures.measure(self.updates, theta, self.model):
+                self.records.add("measures", line)
 
     def _keep_good(self) -> None:
         """Write the weights of the last evaluation, and the records."""

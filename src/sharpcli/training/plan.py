@@ -8,9 +8,10 @@ from typing import Any
 
 from sharpcli import plugins
 from sharpcli.errors import SettingsError
+from sharpcli.named_measures import requested_measures
 from sharpcli.settings import TrainSettings
 from sharpcli.settings.losses import smoothed
-from sharpcli.settings.train import ADAPTIVE, drops_of, named, tracked
+from sharpcli.settings.train import ADAPTIVE, CRITICAL, drops_of, named, tracked
 from sharpcli.training.schedules import SCHEDULES, Schedule
 
 GHOST_BLOCK = 128  # Geiping et al.: in a full batch, BatchNorm normalises each block of 128 samples separately.
@@ -88,6 +89,7 @@ class TrainingPlan:
     save_every: int | None
     track_sharpness: int | None
     track_critical: int | None
+    track_measures: tuple[tuple[str, int], ...]
     stop_train_loss: float | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,16 +159,20 @@ def make_plan(mode: str, settings: TrainSettings, num_train: int, *, chunk_size:
         eval_every=values["eval_every"] or per_epoch,
         save_every=settings.save_every,
         track_sharpness=settings.track_sharpness,
-        track_critical=_critical_every(settings, values["eval_every"] or per_epoch),
+        track_critical=_tracked(settings, values["eval_every"] or per_epoch).get(CRITICAL),
+        track_measures=tuple(
+            (name, every) for name, every in _tracked(settings, values["eval_every"] or per_epoch).items() if name != CRITICAL
+        ),
         stop_train_loss=settings.stop_train_loss or None,
         **{name: values[name] for name in _DEFAULTS if name in TrainingPlan.__dataclass_fields__ and name not in _RESOLVED},
     )
 
 
-def _critical_every(settings: TrainSettings, default: int) -> int | None:
-    """Return the updates between two measurements of the critical sharpness; None if it is not tracked."""
-    every = dict(map(tracked, named(settings.track)))
-    return (every["critical"] or default) if "critical" in every else None
+def _tracked(settings: TrainSettings, default: int) -> dict[str, int]:
+    """Return what is tracked, with the number of updates between two measurements."""
+    found = {name: every or default for name, every in map(tracked, named(settings.track))}
+    requested_measures([name for name in found if name != CRITICAL])  # An unknown one is refused before the work.
+    return found
 
 
 _RESOLVED = ("warmup", "eval_every")

@@ -1,4 +1,4 @@
-"""The records of a run, with one entry per line: metrics.jsonl, distances.jsonl, sharpness.jsonl, critical.jsonl."""
+"""The records of a run, with one entry per line: metrics.jsonl, distances.jsonl, sharpness.jsonl and so on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from sharpcli import files
 from sharpcli.results import plain
 
-NAMES = ("metrics", "distances", "sharpness", "critical")
+NAMES = ("metrics", "distances", "sharpness", "critical", "measures")
 
 
 @dataclass(eq=False)

@@ -60,6 +60,7 @@ class Lines(TypedDict):
     distances: list[Line]
     sharpness: list[Line]
     critical: NotRequired[list[Line]]
+    measures: NotRequired[list[Line]]
 
 
 class RunState(TypedDict):
@@ -124,13 +125,16 @@ def require_same_run(folder: Path, saved: Mapping[str, Any], identity: Mapping[s
     _saved(folder, identity).require_same(saved)
 
 
+_LATER: dict[str, Any] = {"track_critical": None, "track_measures": []}  # What plans of earlier versions did not have.
+
+
 def _saved(folder: Path, identity: Mapping[str, Any]) -> SavedState:
     def upgrade(saved: dict[str, Any]) -> dict[str, Any]:
         """Give settings their present names, and drop those that are no longer part of a run."""
         present = {name: value for name, value in checkpoints.with_present_names(saved).items() if name in identity}
         plan, known = present.get("plan"), identity.get("plan", {})
         if isinstance(plan, Mapping):
-            present["plan"] = {name: value for name, value in plan.items() if name in known}
+            present["plan"] = _LATER | {name: value for name, value in plan.items() if name in known}
         return present
 
     return SavedState(

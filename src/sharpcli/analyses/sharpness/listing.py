@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from sharpcli import __version__, plugins
 from sharpcli.arguments import typed
+from sharpcli.measures import GIVEN
 from sharpcli.results import MeasureRow, MeasuresResult
 from sharpcli.settings import SharpnessSettings
-
-GIVEN = ("objective", "theta", "seed", "update")  # Arguments of a measure that are no options.
 
 
 def measures() -> MeasuresResult:
