@@ -10,7 +10,7 @@ BENCH ?=
 RECIPE := --model mlp --model-arg hidden=32,32 --optimizer adam --lr 1e-3 --schedule constant --warmup 0 \
   --weight-decay 0 --clip 0 --stop-train-loss 0.1 --epochs 1500 --eval-every 25
 
-.PHONY: help demo test test-slow test-long check format lint types install samples bench clean
+.PHONY: help demo test test-slow test-long check format lint types install smoke samples bench clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ test-long: $(INSTALLED)  ## Run the tests of minutes each, before a release
 	$(BIN)/python -m pytest -m long
 
 check: lint types test  ## What must pass before a commit: style, imports, types and the fast tests
+
+smoke: $(INSTALLED)  ## Build a wheel, and run every command from it
+	$(BIN)/python tools/smoke.py
 
 format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff format src tests tools benchmarks
