@@ -8,7 +8,7 @@ from sharpcli import plugins
 from sharpcli.analyses.sharpness.listing import measures
 
 DOC = Path(__file__).parents[1] / "docs" / "measures.md"
-KINDS = ("rescaled ReLU pairs", "rescaled layers before BatchNorm", "rescaled logits")
+KINDS = ("rescaled ReLU pairs", "rescaled layers before BatchNorm", "rescaled logits", "transformed attention heads")
 HEAD = """# Definitions of sharpness
 
 Written by `tools/write_measures.py` from the files of `src/sharpcli/measures/`; a test holds it up to date. f is the mean
@@ -29,7 +29,7 @@ def page() -> str:
     """Return the page."""
     rows = measures().rows
     lines = [HEAD, "## What moves when the function does not", ""]
-    lines += ["| measure | " + " | ".join(KINDS) + " |", "|---|---|---|---|"]
+    lines += ["| measure | " + " | ".join(KINDS) + " |", "|---|---|---|---|---|"]
     for row in rows:
         claims = plugins.load("measures", row.name).INVARIANT
         cells = []
@@ -37,7 +37,7 @@ def page() -> str:
             holds = [when for when, what in claims.items() if kind in what]
             cells.append("moves" if not holds else "invariant" + (f" if {holds[0].replace('=true', '')}" if holds[0] else ""))
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
-    lines += ["", "Each cell is a test. λmax and the trace of the Hessian move under all three.", ""]
+    lines += ["", "Each cell is a test. λmax and the trace of the Hessian move under all four.", ""]
     for row in rows:
         lines += [
             f"## {row.name}",

@@ -44,6 +44,7 @@ LANGEVIN_BATCHES: Final = 27  # The same counters.
 # Paths and planes.
 PLANE_AXES: Final = 31  # Counter: the axis.
 BEZIER: Final = 33  # Points and batches that train the control point.
+HEAD_MATRICES: Final = 35  # Matrices of reparam --attention; counters: the layer, the head and whether it is for values.
 ALIGNMENT: Final = 34  # Order in which sets of units are matched.
 
 # Training.

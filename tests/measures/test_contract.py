@@ -120,12 +120,20 @@ def test_a_larger_size_gives_a_larger_change(name: str, variant: dict[str, Any],
     assert small.bound != "lower" or small.value > 0
 
 
-RESCALED = ("rescaled ReLU pairs", "rescaled layers before BatchNorm", "rescaled logits")
+HEADS = "transformed attention heads"
+RESCALED = ("rescaled ReLU pairs", "rescaled layers before BatchNorm", "rescaled logits", HEADS)
 NET = """from torch import nn
 def net():
     return nn.Sequential(
         nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)
     )
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix, self.out = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+    def forward(self, inputs):
+        rows = inputs[:, 0]
+        return self.out((rows + self.mix(rows, rows, rows, need_weights=False)[0]).mean(1))
 """
 
 
@@ -139,32 +147,34 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     images[np.arange(90), 0, classes] += 1
     np.savez(folder / "d.npz", x_train=images[:60], y_train=classes[:60], x_test=images[60:], y_test=classes[60:])
     (folder / "net.py").write_text(NET)
-    model = f"{folder / 'net.py'}:net"
-    run = (
-        sharpcli.train(
-            model=model, data=f"npz:{folder / 'd.npz'}", steps=60, batch_size=20, dtype="float64", out=str(folder / "run")
-        )
-        .rows[0]
-        .checkpoint
-    )
+    models = {kind: f"{folder / 'net.py'}:{'Attention' if kind == HEADS else 'net'}" for kind in RESCALED}
+    runs = {}
+    for kind in (RESCALED[0], HEADS):
+        data, out = f"npz:{folder / 'd.npz'}", str(folder / kind)
+        trained = sharpcli.train(model=models[kind], data=data, steps=60, batch_size=20, dtype="float64", out=out)
+        runs[kind] = trained.rows[0].checkpoint
     how: dict[str, dict[str, Any]] = {
         RESCALED[0]: {"layer": "4", "into": "6"},
         RESCALED[1]: {"layer": "1", "into": "2"},
         RESCALED[2]: {"logits": True},
+        HEADS: {"attention": True},
     }
-    files = {"": run}
+    files = {}
     for kind, options in how.items():
-        files[kind] = str(folder / f"{kind}.pt")
-        sharpcli.reparam(run, files[kind], factor=4.0, model=model, dtype="float64", **options)
-    return {"model": model, "files": files}
+        run, target = runs.get(kind, runs[RESCALED[0]]), str(folder / f"{kind}.pt")
+        sharpcli.reparam(run, target, factor=4.0, model=models[kind], dtype="float64", **options)
+        files[kind] = (run, target)
+    return {"models": models, "files": files}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_what_is_not_rescaled_stays_as_it_is_in_the_file(versions: dict[str, Any], tmp_path: Path, dtype: torch.dtype):
-    first = checkpoints.read(versions["files"][""])
+    first = checkpoints.read(versions["files"][RESCALED[0]][0])
     state = {name: part.to(dtype) if part.is_floating_point() else part for name, part in first.state.items()}
     checkpoints.write(tmp_path / "a.pt", state, {**first.metadata, "final": {}})
-    sharpcli.reparam(tmp_path / "a.pt", str(tmp_path / "b.pt"), factor=4.0, model=versions["model"], layer="4", into="6")
+    sharpcli.reparam(
+        tmp_path / "a.pt", str(tmp_path / "b.pt"), factor=4.0, model=versions["models"][RESCALED[0]], layer="4", into="6"
+    )
     found = checkpoints.read(tmp_path / "b.pt").state
     assert {name: part.dtype for name, part in found.items()} == {name: part.dtype for name, part in state.items()}
     assert [name for name in state if not torch.equal(found[name], state[name])] == ["4.weight", "4.bias", "6.weight"]
@@ -172,8 +182,7 @@ def test_what_is_not_rescaled_stays_as_it_is_in_the_file(versions: dict[str, Any
 
 @pytest.mark.parametrize("kind", RESCALED)
 def test_a_rescaled_checkpoint_is_the_same_function(versions: dict[str, Any], kind: str):
-    rows = sharpcli.compare([versions["files"][""], versions["files"][kind]], model=versions["model"], metrics="hessian",
-                            dtype="float64").rows  # fmt: skip
+    rows = sharpcli.compare(versions["files"][kind], model=versions["models"][kind], metrics="hessian", dtype="float64").rows
     assert rows[0].test_accuracy == rows[1].test_accuracy
     if kind != "rescaled logits":
         assert rows[0].train_loss == pytest.approx(rows[1].train_loss, rel=1e-9)
@@ -189,10 +198,8 @@ def test_what_is_said_to_be_invariant_stays_and_all_else_moves(
     fine = {"pac-bayes": {"tolerance": 1e-4}, "local-learning-coefficient": {"steps": 100, "burn_in": 50}}.get(name, {})
     text = ",".join(f"{key}={str(value).lower()}" for key, value in {**variant, **fine}.items())
     values = [
-        sharpcli.sharpness(versions["files"][which], measure=f"{name}:{text}", model=versions["model"], dtype="float64")
-        .readings[0]
-        .value
-        for which in ("", kind)
+        sharpcli.sharpness(file, measure=f"{name}:{text}", model=versions["models"][kind], dtype="float64").readings[0].value
+        for file in versions["files"][kind]
     ]
     claims = plugins.load("measures", name).INVARIANT
     holds = any(

@@ -14,6 +14,7 @@ from sharpcli.analyses.provenance import recording
 from sharpcli.errors import InputError, SettingsError, closest
 from sharpcli.inputs import select
 from sharpcli.loading import LoadedCheckpoint, load_checkpoint, output_difference, require_path
+from sharpcli.models.attention_symmetry import Transformed, transform_heads
 from sharpcli.modules import private_copy
 from sharpcli.parameters import ParameterSpace
 from sharpcli.results import ReparamResult
@@ -29,12 +30,13 @@ _Convolution = nn.modules.conv._ConvNd
 def reparam(
     source: str | Path, target: str | Path, settings: ReparamSettings | None = None, **options: Unpack[ReparamOptions]
 ) -> ReparamResult:
-    """Multiply one layer by a factor and compensate the factor in the next layer, or multiply the logits; check the outputs.
+    """Change weights in a way that changes no prediction, and check the outputs.
 
-    There are three cases. If BatchNorm (in eval mode) follows, its running mean and variance are scaled; the variance v becomes
-    c² (v + ε) - ε, where c is the factor and ε that of BatchNorm. If another layer follows, with a positively homogeneous
+    One layer is multiplied by a factor c. If BatchNorm (in eval mode) follows, its running mean and variance are scaled; the
+    variance v becomes c² (v + ε) - ε, where ε is that of BatchNorm. If another layer follows, with a positively homogeneous
     activation between the two, the weights of the other layer are divided by c. With `logits`, the last layer is multiplied,
-    which changes the loss but no prediction.
+    which changes the loss but no prediction. With `attention`, queries and keys, and values and output layer, of each head
+    are multiplied by random matrices that undo each other; see `models.attention_symmetry`.
 
     Args:
         source: File, or run folder.
@@ -63,10 +65,16 @@ def reparam(
         # If the file has float64 weights, the model is converted to float64, in which weights of all types are exact.
         if any(tensor.dtype == torch.float64 for tensor in loaded.checkpoint.state.values()):
             checkpoints.fit(loaded.checkpoint, model.double())
-        layer, into = _scale(model, settings)
+        turned = _turn(model, settings) if settings.attention else Transformed(0, 0, 0)
+        layer, into = ("attention", "") if settings.attention else _scale(model, settings)
         inputs = select(loaded.data.train.inputs, slice(_SAMPLES))
         difference = output_difference(model, loaded.model, inputs, factor=settings.factor if settings.logits else 1.0)
         if not difference <= _AGREEMENT:
+            if settings.attention:
+                raise InputError(
+                    f"The matrices change the outputs by {difference:.2g} of their size: attention here has no such symmetry.",
+                    "Rotary positions, normalised queries, or a layout of heads that is not known exclude it.",
+                )
             raise InputError(
                 f"Rescaling '{layer}' against '{into}' changes the outputs by {difference:.2g} of their size.",
                 "Only ReLU, pooling or flattening may be between the two layers; give the other layer with --into.",
@@ -76,13 +84,23 @@ def reparam(
             checkpoint=loaded.subject(),
             written=str(target),
             layer=layer,
-            into=into,
+            into=into or None,
             factor=settings.factor,
             difference=difference,
             weight_norm_before=_norm(loaded.model),
             weight_norm_after=_norm(model),
+            attention_layers=turned.layers,
+            heads=turned.heads,
+            with_values=turned.with_values,
             **record.fields(loaded.runtime),
         )
+
+
+def _turn(model: nn.Module, settings: ReparamSettings) -> Transformed:
+    turned = transform_heads(model, settings.factor, settings.seed)
+    if not turned.heads:
+        raise InputError("The model has no attention layer of a known kind.", "Leave --attention out.")
+    return turned
 
 
 def _scale(model: nn.Module, settings: ReparamSettings) -> tuple[str, str | None]:

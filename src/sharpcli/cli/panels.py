@@ -21,7 +21,7 @@ _OF_COMMAND = {
     ),
     "inspect": ("expect",),
     "doctor": ("measure",),
-    "reparam": ("layer", "factor", "into", "logits"),
+    "reparam": ("layer", "factor", "into", "logits", "attention"),
 }  # fmt: skip
 # The other groups in their order, and what is in them. A group that an option names itself is after these of its command.
 _GROUPS: Mapping[str, Sequence[str]] = {

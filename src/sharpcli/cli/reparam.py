@@ -34,7 +34,7 @@ def command(
     values: Any = None,
     how: Any = None,
 ) -> None:
-    """Rescale layers of a checkpoint without changing its function, to test which measures are invariant."""
+    """Change weights of a checkpoint without changing its function, to test which measures are invariant."""
 
     def compute(settings: ReparamSettings) -> Sequence[Any]:
         from sharpcli.analyses.reparam import reparam

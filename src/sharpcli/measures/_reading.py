@@ -18,6 +18,7 @@ from sharpcli.objective import Objective
 from sharpcli.results import Reading
 
 RELU_PAIRS, BATCH_NORM = "rescaled ReLU pairs", "rescaled layers before BatchNorm"
+HEADS = "transformed attention heads"
 
 
 @dataclass(eq=False)

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from sharpcli.curvature.operators import operator_of
 from sharpcli.linalg.reductions import dot
-from sharpcli.measures._reading import BATCH_NORM, RELU_PAIRS, Meter
+from sharpcli.measures._reading import BATCH_NORM, HEADS, RELU_PAIRS, Meter
 from sharpcli.objective import Objective
 from sharpcli.results import Reading
 
 DEFINITION = "‖θ‖_fr = √(θᵀ F θ) = √(E ⟨θ, ∇ℓ_i⟩²), F the empirical Fisher matrix"
-INVARIANT = {"": (RELU_PAIRS, BATCH_NORM)}
+INVARIANT = {"": (RELU_PAIRS, BATCH_NORM, HEADS)}
 MISLEADS = "It is a norm, not a curvature: it goes to 0 with the gradients of the samples as these are fitted."
 COST = "about 3 gradients; exact"
 VARIANTS: tuple[dict[str, object], ...] = ({},)

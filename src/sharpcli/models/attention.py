@@ -11,6 +11,7 @@ _HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")  # Names for t
 _FUSED = ("qkv", "c_attn")  # A layer with the queries, then the keys, then the values: timm and GPT, GPT-2 of transformers.
 _APART = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"), ("q_lin", "k_lin", "v_lin"), ("to_q", "to_k", "to_v"))
 KINDS = ("query", "key", "value")
+_OUTPUTS = ("out_proj", "proj", "o_proj", "c_proj", "out_lin")  # Names of the layer that reads the values of all heads.
 
 
 class Projection(NamedTuple):
@@ -18,7 +19,7 @@ class Projection(NamedTuple):
 
     Attributes:
         layer: The name of the attention layer.
-        kind: One of `KINDS`.
+        kind: One of `KINDS`, or "output" for the layer that reads the values of all heads.
         tensor: The name of the parameter.
         axis: The axis whose entries are the channels of the queries, keys or values.
         start: The first of these entries.
@@ -44,6 +45,24 @@ def projections(model: nn.Module) -> list[Projection]:
     the check.
     """
     return [found for name, module in model.named_modules() for found in _of_layer(name, module)]
+
+
+def outputs(model: nn.Module) -> list[Projection]:
+    """Return, for each attention layer with known projections, the weight of the output layer, if its name is a usual one."""
+    queries = {one.layer: one for one in projections(model) if one.kind == "query"}
+    modules, found = dict(model.named_modules()), []
+    for name, query in queries.items():
+        prefix = f"{name}." if name else ""
+        for layer in _OUTPUTS:
+            module = modules.get(prefix + layer)
+            weight = getattr(module, "weight", None)
+            if not isinstance(weight, Tensor) or weight.ndim != 2:
+                continue
+            axis = 1 if isinstance(module, nn.Linear) else 0  # Conv1D of transformers stores the transpose.
+            if weight.shape[axis] == query.size:
+                found.append(Projection(name, "output", f"{prefix}{layer}.weight", axis, 0, query.size, query.heads))
+                break
+    return found
 
 
 def _of_layer(name: str, module: nn.Module) -> Iterator[Projection]:

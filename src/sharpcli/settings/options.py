@@ -124,6 +124,7 @@ class ReparamOptions(AnalysisOptions, total=False):
     layer: str | None
     into: str | None
     logits: bool
+    attention: bool
 
 
 class SharpnessOptions(AnalysisOptions, total=False):

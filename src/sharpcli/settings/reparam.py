@@ -19,8 +19,18 @@ class ReparamSettings(AnalysisSettings):
     into: str | None = option(None, "Layer that is divided by the factor. Default: the next one.", "NAME")
     logits: bool = option(False, "Multiply the logits: predictions stay the same, the loss changes.")
 
+    attention: bool = option(
+        False,
+        "Multiply queries and keys, and values and output layer, of every attention head by random matrices that undo each "
+        "other; their singular values are between 1/factor and factor.",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least("factor", self.factor, 0, strictly=True)
         if self.logits and self.into:
             raise SettingsError("--logits divides no layer, but --into is given.", "Give one of the two.")
+        if self.attention and (self.logits or self.layer or self.into):
+            raise SettingsError(
+                "--attention changes all heads, and takes no --layer, --into or --logits.", "Give --attention alone."
+            )

@@ -16,8 +16,15 @@ def draw_reparam(result: ReparamResult) -> list[Part]:
     effect = (
         f"'{result.into}' was divided by {result.factor:g}" if result.into else "this multiplies the logits by the same factor"
     )
+    what = f"'{result.layer}' of {unbroken(result.checkpoint.path)} was multiplied by {result.factor:g}; {effect}."
+    if result.heads:
+        what = (
+            f"'{result.layer}' of {unbroken(result.checkpoint.path)}: queries and keys of {result.heads} heads in "
+            f"{result.attention_layers} layers were multiplied by matrices that undo each other (singular values from "
+            f"{1 / result.factor:.3g} to {result.factor:g}), values and output layer in {result.with_values} of these layers."
+        )
     return [
-        Text(f"'{result.layer}' of {unbroken(result.checkpoint.path)} was multiplied by {result.factor:g}; {effect}."),
+        Text(what),
         Text(f"Largest deviation from the expected outputs: {result.difference:.1e} of the largest output."),
         dim(f"‖w‖ from {result.weight_norm_before:.5g} to {result.weight_norm_after:.5g}"),
         Text(f"Written to {unbroken(result.written)}. Next:"),
