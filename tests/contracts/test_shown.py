@@ -86,6 +86,7 @@ INSTEAD = {
     "SharpnessResult": {"measurements"},
     "SharpnessResult, bare": {"measurements", "readings.details"},
     "HessianResult, no eigenvalues": {"index_probability"},
+    "ReparamResult": {"into"},  # Heads of attention have no such layer.
 }
 
 
