@@ -54,7 +54,7 @@ def test_no_memory_for_the_samples_left_out_costs_their_bar_alone(
 
 
 ENGINE = "forward-over-reverse"  # It calls the model for every product.
-PARTS = {"moments": ("--trace", "trace"), "density": ("--density", "density"), "blocks": ("--per-layer", "layers")}
+PARTS = {"moments": ("--trace", "trace"), "density": ("--density", "density"), "blocks_of": ("--per-layer", "layers")}
 
 
 @pytest.mark.parametrize("function", thinned(PARTS))
