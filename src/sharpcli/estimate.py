@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +22,13 @@ class Estimate:
     lower: float
     upper: float
     samples: int
+
+    def times(self, factor: float) -> Estimate:
+        """Return the estimate of the number times a factor of at least 0."""
+        return replace(
+            self,
+            value=factor * self.value,
+            standard_error=factor * self.standard_error,
+            lower=factor * self.lower,
+            upper=factor * self.upper,
+        )

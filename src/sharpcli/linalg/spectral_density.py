@@ -98,6 +98,17 @@ class SpectralDensity:
         """
         return self.mean_of(lambda nodes: nodes**order)
 
+    def effective_rank(self) -> Estimate | None:
+        """Return tr(A)² / ‖A‖_F² = P m₁² / m₂ with the moments m, to first order in their errors; None if A is 0.
+
+        To first order, m₁² / m₂ changes like the mean of 2 (m₁/m₂) λ - (m₁/m₂)² λ², whose interval is taken.
+        """
+        first, second = self.moment(1).value, self.moment(2).value
+        if not second > 0:
+            return None
+        ratio = first / second
+        return self.mean_of(lambda nodes: 2 * ratio * nodes - ratio**2 * nodes**2).times(self.dimension)
+
     def mean_of(self, function: Callable[[Array], Array]) -> Estimate:
         """Return the mean of a function over all eigenvalues; the function takes nodes (Q,).
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy
@@ -164,23 +163,11 @@ def _known(pairs: Eigenpairs) -> Known:
 
 def _of_density(density: SpectralDensity, settings: HessianSettings, linear: float) -> dict[str, Any]:
     """Return the fields of a layer that come from its density."""
-    first, second = density.moment(1), density.moment(2)
-    rank = None
-    if second.value > 0:
-        ratio = first.value / second.value
-        # To first order, m₁² / m₂ changes like the mean of 2 (m₁/m₂) λ - (m₁/m₂)² λ².
-        change = density.mean_of(lambda nodes: 2 * ratio * nodes - ratio**2 * nodes**2)
-        rank = _times(density.dimension, change)
     return {
-        "trace": _times(density.dimension, first),
-        "effective_rank": rank,
+        "trace": density.moment(1).times(density.dimension),
+        "effective_rank": density.effective_rank(),
         "density": spectrum.drawn(density, settings, linear),
     }
-
-
-def _times(factor: int, estimate: Estimate) -> Estimate:
-    scaled = {name: factor * getattr(estimate, name) for name in ("value", "standard_error", "lower", "upper")}
-    return Estimate(**{**asdict(estimate), **scaled})
 
 
 def _distances(densities: dict[str, SpectralDensity], linear: float) -> BlockDistances | None:
