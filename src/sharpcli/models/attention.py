@@ -35,6 +35,11 @@ class Projection(NamedTuple):
     size: int
     heads: int
 
+    def starts(self, group: int, groups: int) -> list[int]:
+        """Return where the heads begin that share the keys of one of several groups; each has `size` / `heads` entries."""
+        each = self.size // self.heads
+        return [self.start + head * each for head in range(self.heads) if head * groups // self.heads == group]
+
 
 def projections(model: nn.Module) -> list[Projection]:
     """Return the projections of all attention layers whose layout is known, with their biases.

@@ -6,14 +6,13 @@ values of a head may be multiplied by B if the columns of the output layer that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sharpcli import streams
-from sharpcli.models.attention import Projection, outputs, projections
+from sharpcli.models.attention import outputs, projections
 from sharpcli.runtime import generator
 
 
@@ -50,7 +49,7 @@ def transform_heads(model: nn.Module, factor: float, seed: int) -> Transformed:
                     turns |= {"value": second, "output": torch.linalg.inv(second).T}
                 for one in own:
                     if one.kind in turns:
-                        for start in _starts(one, group, groups):
+                        for start in one.starts(group, groups):
                             _turn(tensors[one.tensor], one.axis, start, turns[one.kind])
     return Transformed(len(layers), heads, values)
 
@@ -61,13 +60,6 @@ def _matrix(size: int, factor: float, seed: int, *counters: int) -> Tensor:
     left, right = torch.linalg.qr(drawn)[0]
     made: Tensor = left * torch.logspace(-1, 1, size, base=factor, dtype=torch.float64) @ right
     return made
-
-
-def _starts(one: Projection, group: int, groups: int) -> Iterator[int]:
-    """Yield where the heads of a projection begin that share the keys of a group."""
-    for head in range(one.heads):
-        if head * groups // one.heads == group:
-            yield one.start + head * (one.size // one.heads)
 
 
 def _turn(tensor: Tensor, axis: int, start: int, matrix: Tensor) -> None:
